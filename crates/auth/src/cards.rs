@@ -1,0 +1,51 @@
+//! Which face a session's card shows, and what is on it.
+
+use std::time::Duration;
+
+use larkauth_lark::{
+    api::{AuthorizeRequest, pkce_challenge},
+    card::{self, CardContent},
+};
+use larkauth_models::{AuthSession, CardFace, SessionState, Timestamp};
+use serde_json::Value;
+
+use crate::App;
+
+/// The face that a session's state asks for. While consent is open the card keeps its authorize button.
+pub(crate) const fn face_of(state: SessionState) -> CardFace {
+    match state {
+        SessionState::Pending => CardFace::Invitation,
+        SessionState::Completed => CardFace::Done,
+        SessionState::Rejected => CardFace::Declined,
+        SessionState::Expired => CardFace::Expired,
+        SessionState::Failed => CardFace::Failed,
+    }
+}
+
+/// The card, as message content.
+pub(crate) fn render(app: &App, session: &AuthSession, face: CardFace, now: Timestamp) -> Value {
+    let authorize_url = authorize_url(app, session);
+    card::render(&CardContent {
+        face,
+        session_id: session.id,
+        app_name: None,
+        scopes: &session.scopes,
+        options: &session.card,
+        authorize_url: authorize_url.as_ref(),
+        valid_for: (session.expires_at - now).to_std().ok().filter(|left| *left > Duration::ZERO),
+        person_name: session.user_name.as_deref(),
+        failure: session.failure_reason,
+    })
+}
+
+/// The consent page of a pending session.
+pub fn authorize_url(app: &App, session: &AuthSession) -> Option<url::Url> {
+    let consent = session.consent.as_ref()?;
+    let code_challenge = pkce_challenge(&consent.pkce_verifier);
+    Some(app.client.authorize_url(&AuthorizeRequest {
+        redirect_uri: &app.application.redirect_uri,
+        scopes: &session.scopes,
+        state: &consent.state,
+        code_challenge: &code_challenge,
+    }))
+}

@@ -1,0 +1,59 @@
+use std::time::Duration;
+
+use larkauth_lark::error::LarkError;
+use larkauth_messaging::BusError;
+use larkauth_models::{AppId, AuthMethod, SessionId};
+use larkauth_storage::{CipherError, StorageError};
+
+/// Why a verb of this crate did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The caller's input breaks a rule.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such application.
+    #[error("application {0} is not registered; set APP_ID and APP_SECRET, or register it")]
+    AppNotFound(AppId),
+    /// Switched off by an operator.
+    #[error("application {0} is switched off; enable it first")]
+    AppDisabled(AppId),
+    /// Lark refuses the application; nobody is invited meanwhile.
+    #[error("Lark refuses application {app_id}: {reason}; mend it in the developer console, then try again")]
+    AppFrozen {
+        /// Which one.
+        app_id: AppId,
+        /// What Lark said.
+        reason: String,
+    },
+    /// Asked too often.
+    #[error("this person was invited {max} times within {} s; try again in {} s", window.as_secs(), retry_after.as_secs().max(1))]
+    RateLimited {
+        /// The limit.
+        max: u32,
+        /// Its window.
+        window: Duration,
+        /// When the next one is allowed.
+        retry_after: Duration,
+    },
+    /// No such session.
+    #[error("there is no session {0}")]
+    SessionNotFound(SessionId),
+    /// No valid token is stored.
+    #[error("no valid token is stored for this person")]
+    AuthenticationRequired,
+    /// This way is not offered.
+    #[error("auth_method `{0}` is not available in this version; use `websocket_card`, `http_callback` or `oauth`")]
+    AuthMethodUnavailable(AuthMethod),
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The bus failed.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// Lark failed.
+    #[error(transparent)]
+    Lark(#[from] LarkError),
+    /// A secret in a message could not be sealed or opened.
+    #[error("a secret in a message: {0}")]
+    Cipher(#[from] CipherError),
+}

@@ -1,0 +1,167 @@
+
+use async_trait::async_trait;
+use larkauth_contracts::message::{CardActionKind, CardActionTriggered, Envelope, Reply};
+use larkauth_lark::card::{self, Toast};
+use larkauth_messaging::{Delivery, Handler, Verdict};
+use larkauth_models::{AuthSession, CardFace, SessionId, SessionState};
+use larkauth_storage::SessionEnding;
+
+use super::{Handled, Trouble, decode, exchange, may_be_half_done, verdict};
+use crate::{App, AuthError, Context, announce::AFTER_THE_ANSWER, cards, seal, sessions::Invite};
+
+/// Handles a click on a card and replies with the callback's answer. Only the person who was asked can change anything;
+/// a click that was handled before is answered again and changes nothing.
+pub(super) struct CardActionHandler(pub(super) Context);
+
+const CONSUMER: &str = "card-actions";
+
+#[async_trait]
+impl Handler for CardActionHandler {
+    async fn handle(&self, delivery: Delivery) -> Verdict {
+        verdict(self.click(&delivery).await)
+    }
+}
+
+impl CardActionHandler {
+    async fn click(&self, delivery: &Delivery) -> Handled {
+        let context = &self.0;
+        let envelope = decode::<CardActionTriggered>(delivery)?;
+        let click = &envelope.data;
+        let Some(session) = context.store.session(click.session_id).await? else {
+            return Ok(Some(toast_only(Toast::UnknownSession)));
+        };
+        if !is_for(&session, click) {
+            tracing::warn!("auth.card.click: somebody else than the person who was asked, nothing changes");
+            return Ok(Some(toast_only(Toast::NotForYou)));
+        }
+        let app = context.apps.any(&session.app_id).await?;
+        if context.store.is_processed(CONSUMER, &envelope.id).await? {
+            return Ok(Some(self.current(&app, &session)));
+        }
+        if session.person.open_id.is_none() {
+            context.store.record_open_id(session.id, &click.operator_open_id).await?;
+        }
+        let reply = match click.action {
+            CardActionKind::Retry => self.retry(&app, session, &envelope).await?,
+            CardActionKind::Authorize | CardActionKind::Cancel => {
+                self.answer_invitation(&app, session, &envelope, may_be_half_done(delivery)).await?
+            }
+        };
+        context.store.mark_processed(CONSUMER, &envelope.id, context.now()).await?;
+        Ok(Some(reply))
+    }
+
+    /// Authorize or cancel, on the card of an open invitation.
+    async fn answer_invitation(
+        &self,
+        app: &App,
+        session: AuthSession,
+        envelope: &Envelope<CardActionTriggered>,
+        may_be_half_done: bool,
+    ) -> Result<Reply, Trouble> {
+        let context = &self.0;
+        if session.state.is_final() {
+            if may_be_half_done {
+                context.announce_end(&session, true).await?;
+            }
+            return Ok(self.current(app, &session));
+        }
+        if session.expires_at <= envelope.time {
+            let session = exchange::end(context, &session, SessionEnding::Expired, true).await?;
+            return Ok(self.current(app, &session));
+        }
+        match (envelope.data.action, &envelope.data.code) {
+            (CardActionKind::Cancel, _) => {
+                let session = exchange::end(context, &session, SessionEnding::Rejected, true).await?;
+                Ok(self.current(app, &session))
+            }
+            (_, Some(sealed)) => {
+                let code = seal::open(&context.cipher, seal::CODE, &session.id.to_string(), sealed)?;
+                let attempt = exchange::Attempt { code, from_card: true, received_at: envelope.time };
+                let session = exchange::run(context, session, attempt, may_be_half_done).await?;
+                Ok(self.current(app, &session))
+            }
+            // The button opened the consent page; the card keeps it, so that a closed page can be opened again.
+            (_, None) => Ok(self.reply(app, &session, CardFace::Processing, Toast::OpenConsentPage)),
+        }
+    }
+
+    /// "Ask again" on an ended invitation's card: a new session goes on with the same card.
+    async fn retry(
+        &self,
+        app: &App,
+        ended: AuthSession,
+        envelope: &Envelope<CardActionTriggered>,
+    ) -> Result<Reply, Trouble> {
+        let context = &self.0;
+        // The same click always leads to the same session, so a repeated delivery creates nothing twice.
+        let digest = seal::digest(&["retry", &ended.id.to_string(), envelope.id.as_str()]);
+        let [head @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = digest;
+        let session_id = SessionId(uuid::Builder::from_custom_bytes(head).into_uuid());
+        if let Some(session) = context.store.session(session_id).await? {
+            return Ok(self.current(app, &session));
+        }
+        if matches!(ended.state, SessionState::Pending | SessionState::Completed) {
+            return Ok(self.current(app, &ended));
+        }
+        let invite = Invite {
+            app_id: ended.app_id.clone(),
+            person: ended.person.clone(),
+            auth_method: ended.auth_method,
+            scopes: Some(ended.scopes.clone()),
+            card: ended.card.clone(),
+        };
+        let created = async {
+            let inviting = context.apps.inviting(&ended.app_id).await?;
+            let new = context.new_session(session_id, &inviting, invite, Some(ended.id))?;
+            context.create(&new).await
+        };
+        match created.await {
+            Ok(()) => {}
+            Err(AuthError::RateLimited { .. }) => return Ok(toast_only(Toast::TooOften)),
+            Err(AuthError::AppFrozen { .. } | AuthError::AppDisabled(_)) => return Ok(toast_only(Toast::TryAgain)),
+            Err(error) => return Err(error.into()),
+        }
+        // In case this answer comes too late to be shown.
+        context.request_face(&ended.app_id, session_id, AFTER_THE_ANSWER).await?;
+        let session = context.existing(session_id).await?;
+        Ok(self.reply(app, &session, CardFace::Invitation, Toast::AskedAgain))
+    }
+
+    /// The card as the session's state asks for, with a word about it.
+    fn current(&self, app: &App, session: &AuthSession) -> Reply {
+        let toast = match session.state {
+            SessionState::Pending => Toast::OpenConsentPage,
+            SessionState::Completed => Toast::Authorized,
+            SessionState::Rejected => Toast::Declined,
+            SessionState::Expired => Toast::Expired,
+            SessionState::Failed => Toast::Failed,
+        };
+        let face = match session.state {
+            SessionState::Pending => CardFace::Processing,
+            state => cards::face_of(state),
+        };
+        self.reply(app, session, face, toast)
+    }
+
+    fn reply(&self, app: &App, session: &AuthSession, face: CardFace, toast: Toast) -> Reply {
+        let card = cards::render(app, session, face, self.0.now());
+        Reply {
+            answer: Some(card::answer(Some(card::toast(toast)), Some(card::callback_card(&card)))),
+            shows: Some((session.id, face)),
+        }
+    }
+}
+
+fn toast_only(toast: Toast) -> Reply {
+    Reply { answer: Some(card::answer(Some(card::toast(toast)), None)), shows: None }
+}
+
+/// Whether the one who clicked is the one who was asked.
+fn is_for(session: &AuthSession, click: &CardActionTriggered) -> bool {
+    match (&session.person.open_id, &session.person.user_id) {
+        (Some(asked), _) => *asked == click.operator_open_id,
+        (None, asked) => asked.is_some() && *asked == click.operator_user_id,
+    }
+}
+

@@ -1,0 +1,231 @@
+//! The one place where a code becomes a token and where a session ends.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use larkauth_lark::{
+    api::CodeGrant,
+    error::{Fault, LarkError, Outcome},
+};
+use larkauth_models::{
+    AuthSession, FailureReason, SecretString, SessionState, Timestamp, TokenApi, TokenPair, UserProfile,
+};
+use larkauth_storage::{Completion, ExchangeClaim, SessionEnding};
+use uuid::Uuid;
+
+use super::Trouble;
+use crate::{App, Context};
+
+/// A code in hand.
+pub(super) struct Attempt {
+    /// The code.
+    pub(super) code: SecretString,
+    /// It came inside a card callback: no redirect URI and no PKCE belong to it, and the callback waits for its answer.
+    pub(super) from_card: bool,
+    /// When it came; it lives 5 minutes.
+    pub(super) received_at: Timestamp,
+}
+
+/// Longer than the exchange, the look at the person and the commit together can take with their deadlines.
+const CLAIM: TimeDelta = TimeDelta::seconds(40);
+/// Lark's codes live 5 minutes; nearer to that end trying again makes no sense.
+const CODE_LIFE: TimeDelta = TimeDelta::seconds(270);
+/// How often a delivery whose code somebody else is exchanging comes back to look.
+const HELD_CHECK: Duration = Duration::from_secs(8);
+/// How long a pair in hand is kept trying to be stored while the database is away.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(12);
+/// How long Lark may take to say who consented, all attempts together.
+const PROFILE_PATIENCE: Duration = Duration::from_secs(12);
+
+/// Exchanges the code and ends the session one way or the other; gives the session as it is then.
+///
+/// The claim is written down before the code leaves the house. Whoever finds an abandoned claim knows that the code may
+/// be used up and ends the session visibly, instead of using the code again.
+pub(super) async fn run(
+    context: &Context,
+    session: AuthSession,
+    attempt: Attempt,
+    may_be_half_done: bool,
+) -> Result<AuthSession, Trouble> {
+    let now = context.now();
+    let claim = context.entropy.uuid(&*context.clock);
+    match context.store.claim_exchange(session.id, claim, now, now + CLAIM).await? {
+        ExchangeClaim::Claimed => {}
+        ExchangeClaim::NotPending => {
+            let session = context.existing(session.id).await?;
+            if may_be_half_done {
+                context.announce_end(&session, attempt.from_card).await?;
+            }
+            return Ok(session);
+        }
+        ExchangeClaim::Held { until } => {
+            let wait = (until - now).to_std().unwrap_or_default().clamp(Duration::from_secs(1), HELD_CHECK);
+            return Err(Trouble::later(wait, "another worker is exchanging this code"));
+        }
+        ExchangeClaim::Abandoned => {
+            let ending = SessionEnding::Failed(FailureReason::ExchangeInterrupted);
+            return end(context, &session, ending, attempt.from_card).await;
+        }
+    }
+    if session.expires_at <= attempt.received_at {
+        return end(context, &session, SessionEnding::Expired, attempt.from_card).await;
+    }
+    let app = context.apps.any(&session.app_id).await.map_err(Trouble::from);
+    let app = release_on_error(context, &session, claim, app).await?;
+    let pair = match app.client.exchange_code(app.application.token_api, &grant(&app, &session, &attempt)).await {
+        Ok(pair) => pair,
+        Err(error) => return refused(context, &session, &attempt, claim, error).await,
+    };
+    context.apps.thaw(&app, context.now()).await?;
+    let profile = match who_consented(context, &app, &pair).await {
+        Ok(profile) => profile,
+        Err(reason) => return end(context, &session, SessionEnding::Failed(reason), attempt.from_card).await,
+    };
+    if !is_the_one_asked(&session, &profile) {
+        tracing::warn!("auth.exchange.identity_mismatch: somebody else consented, nothing is stored");
+        let ending = SessionEnding::Failed(FailureReason::IdentityMismatch);
+        return end(context, &session, ending, attempt.from_card).await;
+    }
+    commit(context, &session, claim, pair, profile).await?;
+    ended(context, &session, attempt.from_card).await
+}
+
+/// Ends a pending session, counts and announces it; gives the session as it is then, whoever ended it.
+pub(super) async fn end(
+    context: &Context,
+    session: &AuthSession,
+    ending: SessionEnding,
+    answer_pending: bool,
+) -> Result<AuthSession, Trouble> {
+    if context.store.end_session(session.id, ending, context.now()).await? {
+        ended(context, session, answer_pending).await
+    } else {
+        Ok(context.existing(session.id).await?)
+    }
+}
+
+async fn ended(context: &Context, session: &AuthSession, answer_pending: bool) -> Result<AuthSession, Trouble> {
+    let session = context.existing(session.id).await?;
+    context.count_end(&session);
+    context.announce_end(&session, answer_pending).await?;
+    Ok(session)
+}
+
+fn grant(app: &App, session: &AuthSession, attempt: &Attempt) -> CodeGrant {
+    let verifier = session.consent.as_ref().map(|consent| consent.pkce_verifier.clone());
+    let from_redirect = !attempt.from_card && app.application.token_api == TokenApi::V2;
+    CodeGrant {
+        code: attempt.code.clone(),
+        redirect_uri: app.application.redirect_uri.clone(),
+        code_verifier: verifier.filter(|_| from_redirect),
+    }
+}
+
+/// Lark did not give a pair: try again while that is safe and makes sense, else end the session with the reason.
+async fn refused(
+    context: &Context,
+    session: &AuthSession,
+    attempt: &Attempt,
+    claim: Uuid,
+    error: LarkError,
+) -> Result<AuthSession, Trouble> {
+    // A number of Lark's own says that the request arrived and was turned down; silence says nothing.
+    let certainly_unused = error.outcome == Outcome::NotProcessed || error.code.is_some();
+    let reason = match error.fault {
+        Fault::Transient | Fault::RateLimited | Fault::Unknown if certainly_unused => {
+            if context.now() - attempt.received_at < CODE_LIFE {
+                context.store.release_exchange(session.id, claim).await?;
+                return Err(error.into());
+            }
+            FailureReason::UpstreamUnavailable
+        }
+        Fault::Transient | Fault::RateLimited | Fault::Unknown => FailureReason::ExchangeOutcomeUnknown,
+        Fault::User => FailureReason::UserUnavailable,
+        Fault::App => {
+            context.apps.freeze(&session.app_id, &error.to_string(), context.now()).await?;
+            FailureReason::AppMisconfigured
+        }
+        Fault::Ours | Fault::Scope { .. } => FailureReason::AppMisconfigured,
+        _ => FailureReason::CodeInvalid,
+    };
+    match reason {
+        FailureReason::AppMisconfigured => tracing::error!(%error, "auth.exchange.refused"),
+        _ => tracing::warn!(%error, %reason, "auth.exchange.refused"),
+    }
+    end(context, session, SessionEnding::Failed(reason), attempt.from_card).await
+}
+
+async fn release_on_error<T>(
+    context: &Context,
+    session: &AuthSession,
+    claim: Uuid,
+    result: Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    if result.is_err() {
+        context.store.release_exchange(session.id, claim).await?;
+    }
+    result
+}
+
+/// The pair exists only here: asking who it belongs to is repeated for a while before it is given up.
+async fn who_consented(context: &Context, app: &App, pair: &TokenPair) -> Result<UserProfile, FailureReason> {
+    let asking = patiently(context, PROFILE_PATIENCE, || app.client.user_info(&pair.access_token), LarkError::is_retryable);
+    asking.await.map_err(|error| {
+        tracing::warn!(%error, "auth.exchange.user_info");
+        match error.fault {
+            Fault::User => FailureReason::UserUnavailable,
+            _ => FailureReason::UpstreamUnavailable,
+        }
+    })
+}
+
+fn is_the_one_asked(session: &AuthSession, profile: &UserProfile) -> bool {
+    match (&session.person.open_id, &session.person.user_id) {
+        (Some(asked), _) => *asked == profile.open_id,
+        (None, asked) => asked.is_some() && *asked == profile.user_id,
+    }
+}
+
+async fn commit(
+    context: &Context,
+    session: &AuthSession,
+    claim: Uuid,
+    pair: TokenPair,
+    profile: UserProfile,
+) -> Result<(), Trouble> {
+    let completion = Completion { session_id: session.id, claim, pair, profile, now: context.now() };
+    let commit = patiently(
+        context,
+        COMMIT_PATIENCE,
+        || context.store.complete_session(&completion),
+        larkauth_storage::StorageError::is_transient,
+    );
+    if commit.await? {
+        return Ok(());
+    }
+    // Somebody ended the session under a live claim: only possible for a lost answer to this very commit.
+    match context.existing(session.id).await?.state {
+        SessionState::Completed => Ok(()),
+        state => Err(Trouble::later(Duration::from_secs(1), &format!("the session became {state} during the exchange"))),
+    }
+}
+
+/// Repeats a call while its error is one that passes, for at most so long.
+async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
+    context: &Context,
+    patience: Duration,
+    call: impl Fn() -> F,
+    passes: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let until = tokio::time::Instant::now() + patience;
+    let mut pause = Duration::from_millis(200);
+    loop {
+        match call().await {
+            Err(error) if passes(&error) && tokio::time::Instant::now() + pause < until => {
+                tokio::time::sleep(context.entropy.jitter(pause, 0.2)).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            result => return result,
+        }
+    }
+}

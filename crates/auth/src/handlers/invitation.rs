@@ -1,0 +1,75 @@
+use async_trait::async_trait;
+use larkauth_contracts::message::InvitationRequested;
+use larkauth_lark::{api::Receiver, error::Fault};
+use larkauth_messaging::{Delivery, Handler, Verdict};
+use larkauth_models::{AuthSession, CardFace, FailureReason, SessionState};
+use larkauth_storage::SessionEnding;
+
+use super::{Handled, Trouble, decode, verdict};
+use crate::{Context, cards};
+
+/// Sends the card of a new session. A repeated delivery sends nothing twice: the card's `uuid` is the session's id, and
+/// a session that has its card is done. A person who cannot be reached ends the session; an application that Lark
+/// refuses opens its breaker and ends it too.
+pub(super) struct InvitationHandler(pub(super) Context);
+
+#[async_trait]
+impl Handler for InvitationHandler {
+    async fn handle(&self, delivery: Delivery) -> Verdict {
+        verdict(self.invite(&delivery).await)
+    }
+}
+
+impl InvitationHandler {
+    async fn invite(&self, delivery: &Delivery) -> Handled {
+        let context = &self.0;
+        let envelope = decode::<InvitationRequested>(delivery)?;
+        let Some(session) = context.store.session(envelope.data.session_id).await? else { return Ok(None) };
+        if session.state != SessionState::Pending || session.message_id.is_some() {
+            return Ok(None);
+        }
+        if session.expires_at <= context.now() {
+            // Expiry is the housekeeper's; a card that can no longer be used is not sent.
+            return Ok(None);
+        }
+        let app = context.apps.enabled(&session.app_id).await?;
+        let card = cards::render(&app, &session, CardFace::Invitation, context.now());
+        let receiver = match (&session.person.open_id, &session.person.user_id) {
+            (Some(open_id), _) => Receiver::OpenId(open_id.clone()),
+            (None, Some(user_id)) => Receiver::UserId(user_id.clone()),
+            (None, None) => return Err(Trouble::Dead("the session names no person".to_owned())),
+        };
+        match app.client.send_card(&receiver, &card, &session.id.to_string()).await {
+            Ok(message_id) => {
+                context.apps.thaw(&app, context.now()).await?;
+                context.store.record_card(session.id, &message_id, CardFace::Invitation).await?;
+                self.mend_if_ended_meanwhile(&session).await
+            }
+            Err(error) => match error.fault {
+                Fault::Transient | Fault::RateLimited | Fault::Unknown => Err(error.into()),
+                Fault::App | Fault::Scope { .. } | Fault::Ours => {
+                    context.apps.freeze(&session.app_id, &error.to_string(), context.now()).await?;
+                    self.fail(session, FailureReason::AppMisconfigured).await
+                }
+                Fault::User => self.fail(session, FailureReason::UserUnavailable).await,
+                _ => {
+                    tracing::warn!(%error, "auth.invitation.undeliverable");
+                    self.fail(session, FailureReason::CardUndeliverable).await
+                }
+            },
+        }
+    }
+
+    async fn mend_if_ended_meanwhile(&self, session: &AuthSession) -> Handled {
+        let state = self.0.existing(session.id).await?.state;
+        if state.is_final() {
+            self.0.request_face(&session.app_id, session.id, std::time::Duration::ZERO).await?;
+        }
+        Ok(None)
+    }
+
+    async fn fail(&self, session: AuthSession, reason: FailureReason) -> Handled {
+        super::exchange::end(&self.0, &session, SessionEnding::Failed(reason), false).await?;
+        Ok(None)
+    }
+}

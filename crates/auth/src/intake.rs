@@ -1,0 +1,174 @@
+//! Callbacks of Lark, from the long connection or over HTTP: turned into messages, published, answered.
+
+use std::time::Duration;
+
+use larkauth_contracts::message::{CardActionKind, CardActionTriggered, Reply, UnrecognizedCallback};
+use larkauth_lark::{
+    card::{self, ButtonAction, ButtonKind, Toast},
+    event::{CardAction, Event},
+};
+use larkauth_messaging::{Outgoing, PendingReply};
+use larkauth_models::{AppId, CardFace, EventId, SecretString, SessionId};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{AuthError, Context, seal};
+
+/// What to answer Lark.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered {
+    /// `None`: not taken, let Lark push it again (events) or show the person an error (never for cards).
+    pub answer: Option<Value>,
+    /// Which card face the answer shows, to be told to [`Context::answer_delivered`].
+    pub shows: Option<(SessionId, CardFace)>,
+    /// A label for metrics: `in_time`, `late`, `publish_failed`, `unrecognized`.
+    pub outcome: &'static str,
+}
+
+/// How long an answer waits for the worker.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+impl Context {
+    /// Takes one callback, already verified. Answers well only after the broker confirmed the message.
+    pub async fn take_callback(&self, app_id: &AppId, payload: &[u8], received_at: Instant) -> Answered {
+        let parsed = Event::parse(payload);
+        let (event_id, event_type, action) = match &parsed {
+            Ok(event) => {
+                let action = CardAction::from_event(event);
+                (event.event_id.clone(), event.event_type.clone(), action.map_err(|e| e.to_string()))
+            }
+            Err(error) => (derived_id(payload), "unreadable".to_owned(), Err(error.to_string())),
+        };
+        let is_card = event_type == CardAction::EVENT_TYPE || parsed.is_err();
+        let ours = action.and_then(|action| {
+            let button = ButtonAction::parse(&action.value).ok_or("a click on a card that is not larkauth's")?;
+            Ok((action, button))
+        });
+        match ours {
+            Ok((action, button)) => {
+                let outgoing = self.card_action(app_id, &event_id, action, button);
+                self.publish_action(outgoing, received_at).await
+            }
+            Err(reason) => self.publish_unrecognized(app_id, &event_id, event_type, reason, payload, is_card).await,
+        }
+    }
+
+    fn card_action(
+        &self,
+        app_id: &AppId,
+        event_id: &EventId,
+        action: CardAction,
+        button: ButtonAction,
+    ) -> Result<Outgoing, AuthError> {
+        let session_id = button.session_id;
+        tracing::Span::current().record("session_id", tracing::field::display(session_id));
+        let owner = session_id.to_string();
+        let code = button
+            .authorization_code
+            .map(|code| seal::seal(&self.cipher, seal::CODE, &owner, &code))
+            .transpose()?;
+        let data = CardActionTriggered {
+            session_id,
+            action: match button.action {
+                ButtonKind::Authorize => CardActionKind::Authorize,
+                ButtonKind::Cancel => CardActionKind::Cancel,
+                ButtonKind::Retry => CardActionKind::Retry,
+            },
+            operator_open_id: action.operator.open_id,
+            operator_user_id: action.operator.user_id,
+            operator_union_id: action.operator.union_id,
+            message_id: action.message_id,
+            code,
+        };
+        self.outgoing(event_id.clone(), app_id, data)
+    }
+
+    async fn publish_action(&self, outgoing: Result<Outgoing, AuthError>, received_at: Instant) -> Answered {
+        let published = match outgoing {
+            Ok(message) => self.bus.request(message).await.map_err(AuthError::from),
+            Err(error) => Err(error),
+        };
+        match published {
+            Ok(reply) => in_time(reply, received_at).await.unwrap_or_else(|| Answered {
+                answer: Some(card::answer(Some(card::toast(Toast::Working)), None)),
+                shows: None,
+                outcome: "late",
+            }),
+            Err(error) => {
+                tracing::error!(%error, "auth.callback.publish: the person is asked to click again");
+                Answered {
+                    answer: Some(card::answer(Some(card::toast(Toast::TryAgain)), None)),
+                    shows: None,
+                    outcome: "publish_failed",
+                }
+            }
+        }
+    }
+
+    /// Unknown shapes are answered politely and kept for a look, sealed: they may carry anything.
+    async fn publish_unrecognized(
+        &self,
+        app_id: &AppId,
+        event_id: &EventId,
+        event_type: String,
+        reason: String,
+        payload: &[u8],
+        is_card: bool,
+    ) -> Answered {
+        tracing::warn!(event_type, reason, "auth.callback.unrecognized");
+        let text = SecretString::from(String::from_utf8_lossy(payload).into_owned());
+        let outgoing = seal::seal(&self.cipher, seal::CALLBACK, app_id.as_str(), &text)
+            .map_err(AuthError::from)
+            .and_then(|payload| {
+                self.outgoing(event_id.clone(), app_id, UnrecognizedCallback { event_type, reason, payload })
+            });
+        let kept = match outgoing {
+            Ok(message) => self.bus.publish(message).await.map_err(AuthError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &kept {
+            tracing::error!(%error, "auth.callback.publish: an unrecognized callback could not be kept");
+        }
+        let polite = if is_card { card::answer(Some(card::toast(Toast::NotOurs)), None) } else { Value::Object(serde_json::Map::default()) };
+        // An event that could not be kept is refused, so that Lark pushes it again.
+        let answer = (is_card || kept.is_ok()).then_some(polite);
+        Answered { answer, shows: None, outcome: if kept.is_ok() { "unrecognized" } else { "publish_failed" } }
+    }
+
+    /// To be called after the answer went out: remembers the face, and mends it if the session ended meanwhile.
+    ///
+    /// # Errors
+    /// The store's or the bus's; [`Context::mend_cards`](crate::housekeeping) finds such cards later.
+    pub async fn answer_delivered(&self, app_id: &AppId, shown: (SessionId, CardFace)) -> Result<(), AuthError> {
+        let (session_id, face) = shown;
+        self.store.record_face(session_id, face).await?;
+        let session = self.existing(session_id).await?;
+        if session.state.is_final() && crate::cards::face_of(session.state) != face {
+            self.request_face(app_id, session_id, Duration::ZERO).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn in_time(mut reply: PendingReply, received_at: Instant) -> Option<Answered> {
+    let left = (received_at + ANSWER_WITHIN).saturating_duration_since(Instant::now());
+    let body = reply.wait(left).await?;
+    let reply: Reply = serde_json::from_slice(&body)
+        .inspect_err(|error| tracing::error!(%error, "auth.callback.reply: the worker's reply cannot be read"))
+        .ok()?;
+    Some(Answered { answer: reply.answer, shows: reply.shows, outcome: "in_time" })
+}
+
+/// A callback without a readable event id is recognised by its bytes.
+fn derived_id(payload: &[u8]) -> EventId {
+    use sha2::Digest;
+    crate::handlers::id("sha256", &format!("{:x}", HexBytes(sha2::Sha256::digest(payload).into())))
+}
+
+struct HexBytes([u8; 32]);
+
+impl std::fmt::LowerHex for HexBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

@@ -1,0 +1,91 @@
+//! The browser comes back from the consent page.
+
+use std::time::Duration;
+
+use larkauth_contracts::message::{AuthorizationCodeReceived, AuthorizationDenied, Message};
+use larkauth_models::{AuthSession, ExposeSecret, SecretString, SessionState};
+use larkauth_storage::CodeBinding;
+
+use crate::{AuthError, Context, handlers::id, seal};
+
+/// What the redirect's query says.
+#[derive(Clone, Debug)]
+pub enum Consent {
+    /// `code=…`
+    Code(SecretString),
+    /// `error=access_denied`
+    Denied,
+    /// Another `error=…`
+    Error,
+}
+
+/// What to show the person.
+#[derive(Clone, Debug)]
+pub enum Landing {
+    /// The session as it stands now; still pending means that the worker is at it.
+    Session(Box<AuthSession>),
+    /// The `state` belongs to no session.
+    UnknownState,
+    /// The `state` came back with another code before.
+    StateUsed,
+    /// The consent page reported an error; the session is still open.
+    ConsentFailed,
+}
+
+/// How long the browser is kept waiting for the worker before it gets a page that looks again by itself.
+const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
+
+impl Context {
+    /// Takes a redirect: checks the `state`, hands code or refusal to the worker and waits a moment for the outcome.
+    /// The same redirect may come any number of times.
+    ///
+    /// # Errors
+    /// The store's or the bus's; the person may reload, nothing is used up.
+    pub async fn take_redirect(&self, state: &SecretString, consent: Consent) -> Result<Landing, AuthError> {
+        let Some(session) = self.store.session_by_state(&seal::sha256(state.expose_secret())).await? else {
+            return Ok(Landing::UnknownState);
+        };
+        tracing::Span::current()
+            .record("session_id", tracing::field::display(session.id))
+            .record("app_id", tracing::field::display(&session.app_id));
+        if session.state != SessionState::Pending {
+            return Ok(Landing::Session(Box::new(session)));
+        }
+        if session.expires_at <= self.now() {
+            return Ok(Landing::Session(Box::new(AuthSession { state: SessionState::Expired, ..session })));
+        }
+        let session_id = session.id;
+        match consent {
+            Consent::Error => Ok(Landing::ConsentFailed),
+            Consent::Denied => {
+                self.ask_worker(&session, id("denied", &session_id.to_string()), AuthorizationDenied { session_id }).await
+            }
+            Consent::Code(code) => {
+                let code_sha256 = seal::sha256(code.expose_secret());
+                match self.store.bind_code(session_id, &code_sha256).await? {
+                    CodeBinding::OtherCode => return Ok(Landing::StateUsed),
+                    CodeBinding::NotPending => return Ok(Landing::Session(Box::new(self.existing(session_id).await?))),
+                    CodeBinding::Bound | CodeBinding::SameCode => {}
+                }
+                let owner = session_id.to_string();
+                let sealed = seal::seal(&self.cipher, seal::CODE, &owner, &code)?;
+                // One code, one event: a reloaded page publishes the same id again.
+                let event_id = id("code", &owner);
+                self.ask_worker(&session, event_id, AuthorizationCodeReceived { session_id, code: sealed }).await
+            }
+        }
+    }
+
+    async fn ask_worker<T: Message>(
+        &self,
+        session: &AuthSession,
+        event_id: larkauth_models::EventId,
+        message: T,
+    ) -> Result<Landing, AuthError> {
+        let outgoing = self.outgoing(event_id, &session.app_id, message)?;
+        let mut reply = self.bus.request(outgoing).await?;
+        // The reply only says that it is time to look; the store knows what happened.
+        reply.wait(ANSWER_WITHIN).await;
+        Ok(Landing::Session(Box::new(self.existing(session.id).await?)))
+    }
+}

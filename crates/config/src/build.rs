@@ -1,0 +1,230 @@
+//! From given texts to typed settings, one line per setting.
+
+use std::{io::IsTerminal, net::SocketAddr};
+
+use larkauth_models::{AppId, Application, Brand, CardOptions, TokenApi};
+use larkauth_telemetry::{LogFormat, TelemetryConfig};
+
+use crate::{
+    BrokerSettings, ConfigError, Cron, DatabaseSettings, DatabaseUrl, EncryptionKey, EncryptionSettings,
+    HttpSettings, LarkHosts, LarkSettings, LoadOptions, OauthSettings, Service, SessionSettings, Settings,
+    TokenSettings, Tz, UserSyncSettings, WebsocketSettings, WorkerSettings,
+    parse::{self, Refusal, refuse},
+    rules,
+    source::{self, Source},
+    table as t,
+};
+
+const BRANDS: &[(&str, Brand)] = &[("feishu", Brand::Feishu), ("lark", Brand::Lark)];
+const TOKEN_APIS: &[(&str, TokenApi)] = &[("v2", TokenApi::V2), ("v1", TokenApi::V1)];
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
+
+impl Settings {
+    /// Reads the settings of this process: its environment first, then the file of `--config`.
+    ///
+    /// # Errors
+    /// For the first setting that is missing or cannot be used.
+    pub fn load(options: &LoadOptions) -> Result<Self, ConfigError> {
+        let mut environment = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str() else { continue };
+            match value.into_string() {
+                Ok(value) => environment.push((name.to_owned(), value)),
+                Err(_) if source::is_known(name) => {
+                    return Err(ConfigError::Invalid {
+                        name: name.to_owned(),
+                        problem: "the value is not UTF-8 text".into(),
+                        cure: "give it as UTF-8".into(),
+                    });
+                }
+                Err(_) => {}
+            }
+        }
+        let mut settings = Self::from_pairs(options, environment)?;
+        settings.telemetry.ansi = std::io::stderr().is_terminal();
+        Ok(settings)
+    }
+
+    /// As [`Settings::load`], with the environment as an argument.
+    ///
+    /// # Errors
+    /// For the first setting that is missing or cannot be used.
+    pub fn from_pairs(
+        options: &LoadOptions,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut source = Source::new(environment, options.config_file.as_deref())?;
+        let mut settings = build(options.service, &source)?;
+        settings.warnings = std::mem::take(&mut source.warnings);
+        rules::check(&mut settings, &source)?;
+        Ok(settings)
+    }
+}
+
+fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
+    let lark = lark(s)?;
+    let oauth = OauthSettings {
+        redirect_uri: s.need(&t::OAUTH_REDIRECT_URI, parse::redirect_uri)?,
+        scopes: s.need(&t::OAUTH_SCOPES, parse::scopes)?,
+    };
+    Ok(Settings {
+        service,
+        websocket: WebsocketSettings {
+            max_reconnect_retries: s
+                .need(&t::WEBSOCKET_MAX_RECONNECT_RETRIES, parse::number(1, 1_000_000))?,
+            heartbeat_interval: s.need(&t::WEBSOCKET_HEARTBEAT_INTERVAL, parse::seconds(1, 3600))?,
+            fallback_to_http: s.need(&t::WEBSOCKET_FALLBACK_TO_HTTP, parse::switch)?,
+        },
+        card: CardOptions {
+            include_description: s.need(&t::AUTH_CARD_INCLUDE_DESCRIPTION, parse::switch)?,
+            template_id: s.get(&t::AUTH_CARD_TEMPLATE_ID, parse::name(128, ""))?,
+            custom_message: None,
+            privacy_policy_url: None,
+        },
+        sessions: SessionSettings {
+            expiry: s.need(&t::AUTH_SESSION_EXPIRY_SECONDS, parse::seconds(1, 86_400))?,
+            rate_limit_per_minute: s.need(&t::AUTH_REQUEST_RATE_LIMIT, parse::number(1, 1000))?,
+        },
+        tokens: TokenSettings {
+            refresh_threshold: s.need(&t::AUTH_TOKEN_REFRESH_THRESHOLD, parse::number(0.5, 0.95))?,
+        },
+        user_sync: UserSyncSettings {
+            enabled: s.need(&t::USER_INFO_SYNC_ENABLED, parse::switch)?,
+            schedule: s.need(&t::USER_INFO_SYNC_SCHEDULE, schedule)?,
+            timezone: s.need(&t::USER_INFO_SYNC_TIMEZONE, timezone)?,
+        },
+        database: DatabaseSettings {
+            url: s.get(&t::DATABASE_URL, database_url)?,
+            max_connections: s.need(&t::DATABASE_MAX_CONNECTIONS, parse::number(1, 1000))?,
+        },
+        broker: BrokerSettings {
+            url: s.get(
+                &t::AMQP_URL,
+                parse::service_url(&["amqp", "amqps"], "amqp://user:password@host/vhost"),
+            )?,
+            prefix: s.need(&t::AMQP_PREFIX, parse::name(40, "."))?,
+        },
+        worker: WorkerSettings { concurrency: s.need(&t::WORKER_CONCURRENCY, parse::number(1, 1024))? },
+        http: HttpSettings {
+            addr: s.get(&t::HTTP_ADDR, address)?.unwrap_or(default_address(service)),
+            callback_enabled: s.need(&t::HTTP_CALLBACK_ENABLED, parse::switch)?,
+            api_key: s.get(&t::API_KEY, parse::secret(16))?,
+        },
+        application: application(s, &lark, &oauth)?,
+        lark,
+        oauth,
+        encryption: EncryptionSettings {
+            keys: s.get(&t::ENCRYPTION_KEYS, EncryptionKey::parse_list)?.unwrap_or_default(),
+        },
+        telemetry: TelemetryConfig {
+            service_name: service.name().to_owned(),
+            log_format: s
+                .get(&t::LOG_FORMAT, parse::one_of(LOG_FORMATS))?
+                .unwrap_or(if service.is_distributed() { LogFormat::Json } else { LogFormat::Pretty }),
+            filter: s.get(&t::RUST_LOG, |text| Ok(text.to_owned()))?,
+            otlp_endpoint: s.get(&t::OTEL_EXPORTER_OTLP_ENDPOINT, parse::base_url)?,
+            ansi: false,
+        },
+        shutdown_grace: s.need(&t::SHUTDOWN_GRACE_SECONDS, parse::seconds(1, 600))?,
+        warnings: Vec::new(),
+    })
+}
+
+fn lark(s: &Source) -> Result<LarkSettings, ConfigError> {
+    let hosts = |brand: Brand| -> Result<LarkHosts, ConfigError> {
+        let base_url = s.get(&t::LARK_BASE_URL, parse::base_url)?;
+        let accounts_url = s.get(&t::LARK_ACCOUNTS_URL, parse::base_url)?;
+        let of_brand = |setting: &t::Setting, text| {
+            parse::base_url(text).map_err(|refusal| ConfigError::Invalid {
+                name: setting.name.to_owned(),
+                problem: format!("the default `{text}` {}", refusal.problem),
+                cure: refusal.cure,
+            })
+        };
+        Ok(LarkHosts {
+            base_url: base_url.map_or_else(|| of_brand(&t::LARK_BASE_URL, brand.base_url()), Ok)?,
+            accounts_url: accounts_url
+                .map_or_else(|| of_brand(&t::LARK_ACCOUNTS_URL, brand.accounts_url()), Ok)?,
+        })
+    };
+    Ok(LarkSettings {
+        brand: s.need(&t::LARK_BRAND, parse::one_of(BRANDS))?,
+        token_api: s.need(&t::LARK_TOKEN_API, parse::one_of(TOKEN_APIS))?,
+        feishu: hosts(Brand::Feishu)?,
+        lark: hosts(Brand::Lark)?,
+    })
+}
+
+/// The application of `APP_ID`; which of its settings need each other is checked here, because it is built of them.
+fn application(
+    s: &Source,
+    lark: &LarkSettings,
+    oauth: &OauthSettings,
+) -> Result<Option<Application>, ConfigError> {
+    let app_id = s.get(&t::APP_ID, |text| {
+        AppId::new(text).or_else(|_| {
+            refuse(
+                "is not an app id",
+                "give `cli_` and 16 to 32 letters or digits, as in the developer console",
+            )
+        })
+    })?;
+    let app_secret = s.get(&t::APP_SECRET, parse::secret(1))?;
+    let verification_token = s.get(&t::LARK_VERIFICATION_TOKEN, parse::secret(1))?;
+    let encrypt_key = s.get(&t::LARK_ENCRYPT_KEY, parse::secret(1))?;
+    rules::application_is_whole(s)?;
+    Ok(app_id.zip(app_secret).map(|(app_id, app_secret)| Application {
+        app_id,
+        app_secret,
+        verification_token,
+        encrypt_key,
+        brand: lark.brand,
+        token_api: lark.token_api,
+        redirect_uri: oauth.redirect_uri.clone(),
+        default_scopes: oauth.scopes.clone(),
+        enabled: true,
+        frozen_since: None,
+        frozen_reason: None,
+    }))
+}
+
+fn default_address(service: Service) -> SocketAddr {
+    let port = match service {
+        Service::Gateway | Service::Standalone | Service::Command => 8080,
+        Service::AuthWorker => 8081,
+        Service::TokenRefresher => 8082,
+    };
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn address(text: &str) -> Result<SocketAddr, Refusal> {
+    text.parse().or_else(|_| {
+        refuse(
+            "is not an address to listen on",
+            "give IP address and port, like `127.0.0.1:8080` or `0.0.0.0:8080`",
+        )
+    })
+}
+
+fn database_url(text: &str) -> Result<DatabaseUrl, Refusal> {
+    if text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sqlite:")) {
+        return Ok(DatabaseUrl::Sqlite(text.into()));
+    }
+    parse::service_url(&["postgres", "postgresql"], "postgres://user:password@host/database")(text)
+        .map(DatabaseUrl::Postgres)
+}
+
+fn schedule(text: &str) -> Result<Cron, Refusal> {
+    const CURE: &str =
+        "give minute, hour, day, month and weekday, like `0 2 * * *` for 2 o'clock every night";
+    let Ok(cron) = text.parse::<Cron>() else { return refuse("is not a cron expression", CURE) };
+    // Any starting point shows whether a date like 30 February is meant.
+    if cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, false).is_err() {
+        return refuse("never comes", CURE);
+    }
+    Ok(cron)
+}
+
+fn timezone(text: &str) -> Result<Tz, Refusal> {
+    text.parse().or_else(|_| refuse("is not a time zone", "give an IANA name, like `UTC` or `Asia/Shanghai`"))
+}

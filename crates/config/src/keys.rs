@@ -1,0 +1,73 @@
+use std::fmt;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use zeroize::Zeroizing;
+
+use crate::parse::{Refusal, refuse};
+
+/// A 256-bit key that encrypts stored secrets, and the id that tells which one did.
+#[derive(Clone)]
+pub struct EncryptionKey {
+    id: String,
+    bytes: Zeroizing<[u8; 32]>,
+}
+
+impl EncryptionKey {
+    /// Names a key. The id is stored with every value that it encrypts.
+    #[must_use]
+    pub const fn new(id: String, bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self { id, bytes }
+    }
+    /// Its id: 1 to 32 letters, digits or `_-`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+    /// The key itself.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+
+    /// Reads `id:base64-of-32-bytes[,id2:…]`.
+    pub(crate) fn parse_list(text: &str) -> Result<Vec<Self>, Refusal> {
+        const FORM: &str =
+            "write `id:base64-of-32-bytes`, several separated by commas; `openssl rand -base64 32` makes one";
+        let mut keys: Vec<Self> = Vec::new();
+        for (position, entry) in text.trim().split(',').enumerate() {
+            let position = position + 1;
+            let Some((id, encoded)) = entry.trim().split_once(':') else {
+                return refuse(format!("has no `id:` in key {position}"), FORM);
+            };
+            if id.is_empty()
+                || id.len() > 32
+                || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+            {
+                return refuse(
+                    format!("has a bad id in key {position}"),
+                    "use 1 to 32 letters, digits or `_-` as id",
+                );
+            }
+            if keys.iter().any(|key| key.id == id) {
+                return refuse(
+                    format!("has the id of key {position} twice"),
+                    "give each key an id of its own",
+                );
+            }
+            let Ok(decoded) = BASE64_STANDARD.decode(encoded).map(Zeroizing::new) else {
+                return refuse(format!("has no base64 in key {position}"), FORM);
+            };
+            let Ok(bytes) = <[u8; 32]>::try_from(decoded.as_slice()).map(Zeroizing::new) else {
+                return refuse(format!("has {} bytes in key {position}, not 32", decoded.len()), FORM);
+            };
+            keys.push(Self::new(id.to_owned(), bytes));
+        }
+        Ok(keys)
+    }
+}
+
+impl fmt::Debug for EncryptionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncryptionKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,69 @@
+//! Rules that involve more than one setting.
+
+use crate::{ConfigError, DatabaseUrl, Service, Settings, source::Source, table as t};
+
+/// Checks a whole; adds warnings for what is allowed but probably not meant.
+pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), ConfigError> {
+    if settings.service.is_distributed() {
+        if let DatabaseUrl::Sqlite(_) = settings.database.required_url()? {
+            return Err(ConfigError::Invalid {
+                name: t::DATABASE_URL.name.into(),
+                problem: "an SQLite file cannot be shared by several services".into(),
+                cure: "give a `postgres://` address, or run `larkauth standalone`".into(),
+            });
+        }
+        settings.broker.required_url()?;
+        settings.encryption.required_keys()?;
+    }
+    let takes_callbacks = matches!(settings.service, Service::Gateway | Service::Standalone);
+    let unverifiable = takes_callbacks
+        && settings
+            .application
+            .as_ref()
+            .is_some_and(|app| app.verification_token.is_none() && app.encrypt_key.is_none());
+    if unverifiable && settings.http.callback_enabled {
+        return Err(ConfigError::Invalid {
+            name: t::HTTP_CALLBACK_ENABLED.name.into(),
+            problem: "callbacks of APP_ID cannot be verified".into(),
+            cure: "set LARK_ENCRYPT_KEY or LARK_VERIFICATION_TOKEN, as in the developer console".into(),
+        });
+    }
+    if unverifiable && settings.websocket.fallback_to_http {
+        settings.warnings.push(
+            "WEBSOCKET_FALLBACK_TO_HTTP cannot work for APP_ID: set LARK_ENCRYPT_KEY or LARK_VERIFICATION_TOKEN, or HTTP \
+             callbacks are refused"
+                .into(),
+        );
+    }
+    if source.has(&t::LARK_BASE_URL) != source.has(&t::LARK_ACCOUNTS_URL) {
+        settings.warnings.push(
+            "only one of LARK_BASE_URL and LARK_ACCOUNTS_URL is set: API and consent pages are of different platforms".into(),
+        );
+    }
+    if !settings.oauth.scopes.iter().any(|scope| scope == "offline_access") {
+        settings.warnings.push(
+            "OAUTH_SCOPES is without `offline_access`: tokens cannot be refreshed and end after two hours"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+/// `APP_ID` and `APP_SECRET` come together, and nothing else of an application comes without them.
+pub(crate) fn application_is_whole(source: &Source) -> Result<(), ConfigError> {
+    let missing = |needed: &t::Setting, because: &t::Setting| {
+        Err(ConfigError::Missing {
+            name: needed.name,
+            cure: format!("{} needs it; set both or neither", because.name),
+        })
+    };
+    if source.has(&t::APP_ID) && !source.has(&t::APP_SECRET) {
+        return missing(&t::APP_SECRET, &t::APP_ID);
+    }
+    for setting in [&t::APP_SECRET, &t::LARK_VERIFICATION_TOKEN, &t::LARK_ENCRYPT_KEY] {
+        if source.has(setting) && !source.has(&t::APP_ID) {
+            return missing(&t::APP_ID, setting);
+        }
+    }
+    Ok(())
+}

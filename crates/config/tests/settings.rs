@@ -1,0 +1,310 @@
+//! Defaults, precedence, every line of error, and that no line shows a secret.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+use std::{fmt::Write, fs, path::PathBuf, time::Duration};
+
+use larkauth_config::{ConfigError, DatabaseUrl, LoadOptions, SETTINGS, Service, Settings};
+use larkauth_models::{Brand, ExposeSecret, TokenApi};
+use larkauth_telemetry::LogFormat;
+
+/// 32 bytes in base64.
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+fn load(service: Service, pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    load_with(service, None, pairs)
+}
+
+fn load_with(
+    service: Service,
+    file: Option<PathBuf>,
+    pairs: &[(&str, &str)],
+) -> Result<Settings, ConfigError> {
+    let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Settings::from_pairs(&LoadOptions { config_file: file, service }, pairs)
+}
+
+/// A TOML file that lives as long as the folder.
+fn toml(folder: &tempfile::TempDir, text: &str) -> PathBuf {
+    let path = folder.path().join("larkauth.toml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn defaults_are_the_specified_ones() {
+    let s = load(Service::Standalone, &[]).unwrap();
+    assert_eq!(s.websocket.max_reconnect_retries, 10);
+    assert_eq!(s.websocket.heartbeat_interval, Duration::from_secs(30));
+    assert!(s.websocket.fallback_to_http);
+    assert!(s.card.include_description);
+    assert_eq!(s.card.template_id, None);
+    assert!((s.tokens.refresh_threshold - 0.8).abs() < f64::EPSILON);
+    assert_eq!(s.sessions.expiry, Duration::from_secs(600));
+    assert_eq!(s.sessions.rate_limit_per_minute, 5);
+    assert!(!s.user_sync.enabled);
+    assert_eq!(s.user_sync.schedule.pattern.to_string(), "0 2 * * *");
+    assert_eq!(s.user_sync.timezone.name(), "UTC");
+    assert!(s.database.url.is_none() && s.broker.url.is_none() && s.encryption.keys.is_empty());
+    assert_eq!(s.database.max_connections, 10);
+    assert_eq!(s.broker.prefix, "larkauth");
+    assert_eq!(s.worker.concurrency, 32);
+    assert_eq!(s.shutdown_grace, Duration::from_secs(20));
+    assert!(!s.http.callback_enabled && s.http.api_key.is_none() && s.application.is_none());
+    assert_eq!((s.lark.brand, s.lark.token_api), (Brand::Feishu, TokenApi::V2));
+    assert_eq!(s.lark.hosts(Brand::Feishu).base_url.as_str(), "https://open.feishu.cn/");
+    assert_eq!(s.lark.hosts(Brand::Lark).accounts_url.as_str(), "https://accounts.larksuite.com/");
+    assert_eq!(s.oauth.redirect_uri.as_str(), "http://127.0.0.1:8080/oauth/callback");
+    assert_eq!(s.oauth.scopes, ["offline_access"]);
+    assert_eq!(s.telemetry.log_format, LogFormat::Pretty);
+    assert!(s.telemetry.filter.is_none() && s.telemetry.otlp_endpoint.is_none());
+    assert!(s.warnings.is_empty(), "{:?}", s.warnings);
+}
+
+#[test]
+fn each_service_has_its_address_and_needs() {
+    let keys = format!("k1:{KEY}");
+    let shared = [
+        ("DATABASE_URL", "postgres://u:p@db/larkauth"),
+        ("AMQP_URL", "amqp://u:p@mq/%2f"),
+        ("ENCRYPTION_KEYS", keys.as_str()),
+    ];
+    for (service, addr) in [
+        (Service::Gateway, "127.0.0.1:8080"),
+        (Service::AuthWorker, "127.0.0.1:8081"),
+        (Service::TokenRefresher, "127.0.0.1:8082"),
+    ] {
+        let s = load(service, &shared).unwrap();
+        assert_eq!(s.http.addr.to_string(), addr);
+        assert_eq!(s.telemetry.log_format, LogFormat::Json);
+        assert!(matches!(s.database.required_url(), Ok(DatabaseUrl::Postgres(_))));
+        assert_eq!(s.broker.required_url().unwrap().expose_secret(), "amqp://u:p@mq/%2f");
+        assert_eq!(s.encryption.required_keys().unwrap()[0].bytes()[31], 31);
+        for (name, _) in shared {
+            let rest: Vec<_> = shared.into_iter().filter(|(other, _)| *other != name).collect();
+            let error = load(service, &rest).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{name} is not set; ")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn everything_given_is_read() {
+    let two_keys = format!("new:{KEY}, old:{KEY}");
+    let s = load(
+        Service::Standalone,
+        &[
+            ("WEBSOCKET_MAX_RECONNECT_RETRIES", "3"),
+            ("WEBSOCKET_FALLBACK_TO_HTTP", "No"),
+            ("AUTH_CARD_INCLUDE_DESCRIPTION", "0"),
+            ("AUTH_CARD_TEMPLATE_ID", "AAqk1234"),
+            ("AUTH_TOKEN_REFRESH_THRESHOLD", "0.9"),
+            ("USER_INFO_SYNC_ENABLED", "yes"),
+            ("USER_INFO_SYNC_SCHEDULE", "30 3 * * 1-5"),
+            ("USER_INFO_SYNC_TIMEZONE", "Asia/Shanghai"),
+            ("DATABASE_URL", "sqlite:data.db"),
+            ("HTTP_ADDR", "0.0.0.0:9000"),
+            ("APP_ID", "cli_0123456789abcdef"),
+            ("APP_SECRET", "app-secret"),
+            ("LARK_ENCRYPT_KEY", "encrypt-key"),
+            ("LARK_BRAND", "lark"),
+            ("LARK_TOKEN_API", "v1"),
+            ("LARK_BASE_URL", "http://127.0.0.1:1"),
+            ("LARK_ACCOUNTS_URL", "http://127.0.0.1:1"),
+            ("OAUTH_SCOPES", "offline_access  im:message"),
+            ("ENCRYPTION_KEYS", &two_keys),
+            ("API_KEY", "0123456789abcdef"),
+            ("LOG_FORMAT", "JSON"),
+            ("RUST_LOG", ""),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", " http://127.0.0.1:4318 "),
+        ],
+    )
+    .unwrap();
+    assert!(!s.websocket.fallback_to_http && !s.card.include_description && s.user_sync.enabled);
+    assert!(matches!(s.database.url, Some(DatabaseUrl::Sqlite(_))));
+    let app = s.application.as_ref().unwrap();
+    assert_eq!((app.brand, app.token_api), (Brand::Lark, TokenApi::V1));
+    assert_eq!(app.default_scopes, ["offline_access", "im:message"]);
+    assert_eq!(s.lark.hosts(Brand::Feishu), s.lark.hosts(Brand::Lark));
+    assert_eq!(s.encryption.keys.iter().map(|key| key.id()).collect::<Vec<_>>(), ["new", "old"]);
+    assert_eq!(s.telemetry.log_format, LogFormat::Json);
+    assert_eq!(s.telemetry.filter, None, "an empty variable counts as not set");
+    assert!(s.warnings.is_empty(), "{:?}", s.warnings);
+
+    let shown = format!("{s:?}");
+    for secret in ["app-secret", "encrypt-key", "0123456789abcdef\"", KEY, "data.db"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_case_does_not_matter_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "from-the-file\r\n").unwrap();
+    let file = toml(
+        &folder,
+        &format!(
+            "amqp_prefix = \"file\"\nWORKER_CONCURRENCY = 7\nauth_token_refresh_threshold = 0.7\nuser_info_sync_enabled = true\n\
+             app_id = \"cli_0123456789abcdef\"\napp_secret_file = {secret:?}\napi_key = \"short\"\n"
+        ),
+    );
+    let environment = [("AMQP_PREFIX", "environment"), ("API_KEY", "0123456789abcdef")];
+    let s = load_with(Service::Standalone, Some(file.clone()), &environment).unwrap();
+    assert_eq!((s.broker.prefix.as_str(), s.worker.concurrency), ("environment", 7));
+    assert!(s.user_sync.enabled && s.tokens.refresh_threshold < 0.75);
+    assert_eq!(s.application.unwrap().app_secret.expose_secret(), "from-the-file");
+
+    // The same secret by another way in the environment is no contradiction: the environment wins.
+    let environment = [("APP_SECRET", "from-the-environment"), ("API_KEY", "0123456789abcdef")];
+    let s = load_with(Service::Standalone, Some(file.clone()), &environment).unwrap();
+    assert_eq!(s.application.unwrap().app_secret.expose_secret(), "from-the-environment");
+
+    let error = load_with(Service::Standalone, Some(file.clone()), &[]).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("API_KEY in {}: ", file.display())), "{error}");
+}
+
+#[test]
+fn every_secret_can_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    let secrets: Vec<_> =
+        SETTINGS.iter().filter(|setting| setting.secret).map(|setting| setting.name).collect();
+    assert_eq!(secrets.len(), 7);
+    for name in secrets {
+        fs::write(&path, "\n").unwrap();
+        let variable = format!("{name}_FILE");
+        let error =
+            load(Service::Standalone, &[(&variable, path.to_str().unwrap())]).unwrap_err().to_string();
+        assert_eq!(error, format!("{variable}: the file is empty; write the secret into it"));
+    }
+    fs::write(&path, format!("k1:{KEY}\n")).unwrap();
+    let s = load(Service::Standalone, &[("ENCRYPTION_KEYS_FILE", path.to_str().unwrap())]).unwrap();
+    assert_eq!(s.encryption.keys.len(), 1);
+}
+
+#[test]
+fn each_mistake_has_one_line_with_the_cure() {
+    let secret = "s3cr3t";
+    let with_secret = |text: &str| text.replace("SECRET", secret);
+    let key = format!("k1:{KEY}");
+    let long = "x".repeat(500);
+    let app = ("APP_ID", "cli_0123456789abcdef");
+    let cases: Vec<Vec<(&str, String)>> = vec![
+        vec![("WEBSOCKET_MAX_RECONNECT_RETRIES", "many".into())],
+        vec![("WEBSOCKET_MAX_RECONNECT_RETRIES", "0".into())],
+        vec![("WEBSOCKET_HEARTBEAT_INTERVAL", "1.5".into())],
+        vec![("WEBSOCKET_FALLBACK_TO_HTTP", "maybe".into())],
+        vec![("AUTH_CARD_TEMPLATE_ID", "not a name\n".into())],
+        vec![("AUTH_CARD_TEMPLATE_ID", long)],
+        vec![("AUTH_TOKEN_REFRESH_THRESHOLD", "0.99".into())],
+        vec![("AUTH_TOKEN_REFRESH_THRESHOLD", "NaN".into())],
+        vec![("USER_INFO_SYNC_SCHEDULE", "at night".into())],
+        vec![("USER_INFO_SYNC_SCHEDULE", "0 0 30 2 *".into())],
+        vec![("USER_INFO_SYNC_TIMEZONE", "Moon/Base".into())],
+        vec![("DATABASE_URL", with_secret("mysql://u:SECRET@db/x"))],
+        vec![("DATABASE_URL", with_secret("SECRET"))],
+        vec![("DATABASE_URL", with_secret("postgres://u:SECRET#1@db:x/larkauth"))],
+        vec![("AMQP_URL", with_secret("http://u:SECRET@mq"))],
+        vec![("AMQP_URL", with_secret("amqp:SECRET"))],
+        vec![("AMQP_PREFIX", "a b".into())],
+        vec![("HTTP_ADDR", "localhost".into())],
+        vec![("HTTP_ADDR", with_secret("http://u:SECRET@host"))],
+        vec![("API_KEY", with_secret("SECRET"))],
+        vec![("API_KEY", with_secret("SECRET SECRET SECRET"))],
+        vec![("APP_ID", "app_1".into())],
+        vec![(app.0, app.1.into())],
+        vec![("APP_SECRET", with_secret("SECRET"))],
+        vec![("LARK_ENCRYPT_KEY", with_secret("SECRET"))],
+        vec![
+            (app.0, app.1.into()),
+            ("APP_SECRET", with_secret("SECRET")),
+            ("HTTP_CALLBACK_ENABLED", "1".into()),
+        ],
+        vec![("APP_SECRET", with_secret("SECRET")), ("APP_SECRET_FILE", "/run/secret".into())],
+        vec![("APP_SECRET_FILE", "/nowhere/secret".into())],
+        vec![("LARK_BRAND", "dingtalk".into())],
+        vec![("LARK_BASE_URL", "open.feishu.cn".into())],
+        vec![("LARK_BASE_URL", with_secret("https://u:SECRET@open.feishu.cn"))],
+        vec![("LARK_ACCOUNTS_URL", "ftp://host".into())],
+        vec![("OAUTH_REDIRECT_URI", "https://host/cb#x".into())],
+        vec![("OAUTH_SCOPES", "a,b".into())],
+        vec![("OAUTH_SCOPES", "a ".repeat(51))],
+        vec![("ENCRYPTION_KEYS", with_secret("SECRET"))],
+        vec![("ENCRYPTION_KEYS", format!("{key},k2:{secret}!"))],
+        vec![("ENCRYPTION_KEYS", format!("{key},k 2:{KEY}"))],
+        vec![("ENCRYPTION_KEYS", format!("{key},{key}"))],
+        vec![("ENCRYPTION_KEYS", "k1:AAAA".into())],
+        vec![("LOG_FORMAT", "xml".into())],
+        vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "http://host:4318/?x".into())],
+    ];
+    let mut lines = String::new();
+    for case in &cases {
+        let pairs: Vec<_> = case.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let error = load(Service::Standalone, &pairs).unwrap_err().to_string();
+        assert!(
+            !error.contains('\n') && error.len() < 300 && !error.contains(secret) && !error.contains(KEY),
+            "{error}"
+        );
+        writeln!(lines, "{error}").unwrap();
+    }
+    let gateway = [("DATABASE_URL", "sqlite:x"), ("AMQP_URL", "amqp://mq"), ("ENCRYPTION_KEYS", &key)];
+    for count in 0..=gateway.len() {
+        let pairs = if count == 3 {
+            &gateway[..]
+        } else {
+            &[("DATABASE_URL", "postgres://db/x"), gateway[1]][..count.min(2)]
+        };
+        writeln!(lines, "{}", load(Service::Gateway, pairs).unwrap_err()).unwrap();
+    }
+    insta::assert_snapshot!(lines);
+}
+
+#[test]
+fn a_wrong_file_has_one_line_with_the_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lines = String::new();
+    for text in [
+        "app_id = \"cli_0123456789abcdef\"\napp_secret = \"s3cr3t\napi_key = 1\n",
+        "app_secrt = \"s3cr3t\"\n",
+        "colour = \"s3cr3t\"\n",
+        "[database]\nurl = \"s3cr3t\"\n",
+        "oauth_scopes = [\"s3cr3t\"]\n",
+        "amqp_prefix = \"a\"\nAMQP_PREFIX = \"b\"\n",
+        "log_format = 1\n",
+    ] {
+        let file = toml(&folder, text);
+        let error = load_with(Service::Standalone, Some(file.clone()), &[]).unwrap_err().to_string();
+        assert!(!error.contains("s3cr3t") && !error.contains('\n'), "{error}");
+        writeln!(lines, "{}", error.replace(file.to_str().unwrap(), "larkauth.toml")).unwrap();
+    }
+    let error = load_with(Service::Standalone, Some("/nowhere/larkauth.toml".into()), &[]).unwrap_err();
+    writeln!(lines, "{error}").unwrap();
+    insta::assert_snapshot!(lines);
+}
+
+#[test]
+fn what_is_probably_a_mistake_is_a_warning() {
+    let s = load(
+        Service::Standalone,
+        &[
+            ("AUTH_SESION_EXPIRY_SECONDS", "1"),
+            ("AUTH_UNRELATED", "1"),
+            ("DATABASE_URI", "of another program"),
+            ("OAUTH_SCOPES", "im:message"),
+            ("LARK_BASE_URL", "http://127.0.0.1:1"),
+            ("APP_ID", "cli_0123456789abcdef"),
+            ("APP_SECRET", "s3cr3t"),
+        ],
+    )
+    .unwrap();
+    insta::assert_snapshot!(s.warnings.join("\n"));
+}
+
+#[test]
+fn only_who_takes_callbacks_is_asked_how_to_verify_them() {
+    let app =
+        [("APP_ID", "cli_0123456789abcdef"), ("APP_SECRET", "s3cr3t"), ("HTTP_CALLBACK_ENABLED", "true")];
+    assert!(load(Service::Standalone, &app).is_err());
+    assert!(load(Service::Command, &app).unwrap().warnings.is_empty());
+}

@@ -1,0 +1,324 @@
+//! Messages, each in a [CloudEvents 1.0](https://cloudevents.io) envelope (JSON, structured mode).
+
+use std::borrow::Cow;
+
+use larkauth_models::{
+    AppId, CardFace, EventId, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp, UnionId, UserId,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The media type of every message body.
+pub const CONTENT_TYPE: &str = "application/cloudevents+json";
+
+/// A secret inside a message: AES-256-GCM, bound to the message type and the session, base64url.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct SealedText(pub String);
+
+/// Something that is published.
+pub trait Message: Serialize + DeserializeOwned + JsonSchema + Send + Sync {
+    /// CloudEvents `type`, with its version.
+    const TYPE: &'static str;
+    /// Every routing key it may have.
+    const ROUTING_KEYS: &'static [&'static str];
+    /// The routing key of this one.
+    fn routing_key(&self) -> &'static str {
+        Self::ROUTING_KEYS[0]
+    }
+    /// CloudEvents `subject`: the session, where there is one.
+    fn subject(&self) -> Option<String>;
+}
+
+/// The CloudEvents envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Envelope<T> {
+    /// Always `1.0`.
+    pub specversion: Cow<'static, str>,
+    /// Unique to the effect: a redelivery and a repeated publish of the same thing carry the same id.
+    pub id: EventId,
+    /// The service it comes from, e.g. `/larkauth/gateway`.
+    pub source: String,
+    /// See [`Message::TYPE`].
+    pub r#type: String,
+    /// When it happened.
+    pub time: Timestamp,
+    /// See [`Message::subject`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Extension attribute: the application.
+    pub appid: AppId,
+    /// Always `application/json`.
+    pub datacontenttype: Cow<'static, str>,
+    /// The message.
+    pub data: T,
+}
+
+/// A body that is not the message it should be. Names the place, never the content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not JSON, or a field is missing or of the wrong type.
+    #[error("not a `{expected}` message: line {line}, column {column}")]
+    Malformed {
+        /// The expected type.
+        expected: &'static str,
+        /// Line of the body, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+    },
+    /// Another type, or a version this build does not know.
+    #[error("expected a `{0}` message and got another type or version")]
+    OtherType(&'static str),
+}
+
+impl<T: Message> Envelope<T> {
+    /// Wraps.
+    pub fn new(id: EventId, source: &str, time: Timestamp, appid: AppId, data: T) -> Self {
+        Self {
+            specversion: Cow::Borrowed("1.0"),
+            id,
+            source: source.to_owned(),
+            r#type: T::TYPE.to_owned(),
+            time,
+            subject: data.subject(),
+            appid,
+            datacontenttype: Cow::Borrowed("application/json"),
+            data,
+        }
+    }
+
+    /// The body to publish.
+    ///
+    /// # Errors
+    /// Never for the types of this crate; passed on rather than hidden.
+    pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
+    }
+
+    /// Reads a body and checks that it is this message.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let envelope: Envelope<serde_json::Value> = serde_json::from_slice(body)
+            .map_err(|e| DecodeError::Malformed { expected: T::TYPE, line: e.line(), column: e.column() })?;
+        if envelope.r#type != T::TYPE {
+            return Err(DecodeError::OtherType(T::TYPE));
+        }
+        serde_json::from_slice(body)
+            .map_err(|e| DecodeError::Malformed { expected: T::TYPE, line: e.line(), column: e.column() })
+    }
+}
+
+/// A session was created and its card is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InvitationRequested {
+    /// The session; everything else is in the store.
+    pub session_id: SessionId,
+}
+
+/// What a person did on a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CardActionKind {
+    /// Opened the consent page (or, with a code, consented).
+    Authorize,
+    /// Said no.
+    Cancel,
+    /// Asked for a new invitation on an ended one's card.
+    Retry,
+}
+
+/// A click on a card of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CardActionTriggered {
+    /// The session the card belongs to.
+    pub session_id: SessionId,
+    /// What was clicked.
+    pub action: CardActionKind,
+    /// Who clicked, as this application sees them.
+    pub operator_open_id: OpenId,
+    /// Who clicked, as their company sees them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_user_id: Option<UserId>,
+    /// Who clicked, across applications.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_union_id: Option<UnionId>,
+    /// The card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<MessageId>,
+    /// An authorization code that came inside the callback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<SealedText>,
+}
+
+/// The browser came back from the consent page with a code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuthorizationCodeReceived {
+    /// The session that the OAuth `state` belongs to.
+    pub session_id: SessionId,
+    /// The code.
+    pub code: SealedText,
+}
+
+/// The browser came back from the consent page with a refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuthorizationDenied {
+    /// The session that the OAuth `state` belongs to.
+    pub session_id: SessionId,
+}
+
+/// A session's card may not show what it should: bring it up to date.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CardFaceRequested {
+    /// The session.
+    pub session_id: SessionId,
+}
+
+/// A session has ended. Announced for other services, and the reason to bring the card to its final face.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionEnded {
+    /// The session.
+    pub session_id: SessionId,
+    /// `completed`, `rejected`, `expired` or `failed`.
+    pub state: SessionState,
+    /// Why, when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_reason: Option<FailureReason>,
+    /// The person, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_id: Option<OpenId>,
+    /// The person, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// True when a card callback is being answered with this end: the card may be touched only after that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub card_answer_pending: bool,
+}
+
+/// A callback of a shape this project does not know. Goes to the dead letters for a look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnrecognizedCallback {
+    /// Lark's event type, or `card` for an old card frame.
+    pub event_type: String,
+    /// What was not understood.
+    pub reason: String,
+    /// The callback as it came.
+    pub payload: SealedText,
+}
+
+/// What the worker answers to a waiting gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reply {
+    /// The callback's answer: toast and card, ready to be sent to Lark. Absent for a browser redirect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<serde_json::Value>,
+    /// The session whose card the answer shows, and which face it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shows: Option<(SessionId, CardFace)>,
+}
+
+macro_rules! message {
+    ($name:ident, $type:literal, [$($key:literal),+]) => {
+        impl Message for $name {
+            const TYPE: &'static str = $type;
+            const ROUTING_KEYS: &'static [&'static str] = &[$($key),+];
+            fn subject(&self) -> Option<String> { Some(self.session_id.to_string()) }
+        }
+    };
+}
+message!(InvitationRequested, "larkauth.invitation.requested.v1", ["invitation.requested"]);
+message!(CardActionTriggered, "larkauth.card.action_triggered.v1", ["card.action.triggered"]);
+message!(AuthorizationCodeReceived, "larkauth.oauth.code_received.v1", ["oauth.code.received"]);
+message!(AuthorizationDenied, "larkauth.oauth.denied.v1", ["oauth.denied"]);
+message!(CardFaceRequested, "larkauth.card.face_requested.v1", ["card.face.requested"]);
+
+impl Message for SessionEnded {
+    const TYPE: &'static str = "larkauth.session.ended.v1";
+    const ROUTING_KEYS: &'static [&'static str] =
+        &["session.completed", "session.rejected", "session.expired", "session.failed"];
+    fn routing_key(&self) -> &'static str {
+        match self.state {
+            SessionState::Completed => "session.completed",
+            SessionState::Rejected => "session.rejected",
+            SessionState::Expired => "session.expired",
+            // A pending session has not ended; announcing one is a mistake that shows best as a failure.
+            SessionState::Failed | SessionState::Pending => "session.failed",
+        }
+    }
+    fn subject(&self) -> Option<String> {
+        Some(self.session_id.to_string())
+    }
+}
+
+impl Message for UnrecognizedCallback {
+    const TYPE: &'static str = "larkauth.callback.unrecognized.v1";
+    const ROUTING_KEYS: &'static [&'static str] = &["callback.unrecognized"];
+    fn subject(&self) -> Option<String> {
+        None
+    }
+}
+
+/// One line of [`catalogue`].
+pub struct CatalogueEntry {
+    /// CloudEvents type.
+    pub r#type: &'static str,
+    /// Routing keys.
+    pub routing_keys: &'static [&'static str],
+    /// JSON schema of the whole body.
+    pub schema: schemars::Schema,
+}
+
+/// Every message there is, for the generated contract.
+#[must_use]
+pub fn catalogue() -> Vec<CatalogueEntry> {
+    fn entry<T: Message>() -> CatalogueEntry {
+        CatalogueEntry {
+            r#type: T::TYPE,
+            routing_keys: T::ROUTING_KEYS,
+            schema: schemars::schema_for!(Envelope<T>),
+        }
+    }
+    vec![
+        entry::<InvitationRequested>(),
+        entry::<CardActionTriggered>(),
+        entry::<AuthorizationCodeReceived>(),
+        entry::<AuthorizationDenied>(),
+        entry::<CardFaceRequested>(),
+        entry::<SessionEnded>(),
+        entry::<UnrecognizedCallback>(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied() -> Envelope<AuthorizationDenied> {
+        let session_id = SessionId(uuid::Uuid::from_u128(1));
+        Envelope::new(
+            EventId::new("e1").unwrap(),
+            "/larkauth/gateway",
+            Timestamp::UNIX_EPOCH,
+            AppId::new("cli_0123456789abcdef").unwrap(),
+            AuthorizationDenied { session_id },
+        )
+    }
+
+    #[test]
+    fn an_envelope_round_trips() {
+        assert_eq!(Envelope::decode(&denied().encode().unwrap()), Ok(denied()));
+    }
+
+    #[test]
+    fn another_type_is_told_apart_from_garbage() {
+        let body = denied().encode().unwrap();
+        assert_eq!(
+            Envelope::<InvitationRequested>::decode(&body),
+            Err(DecodeError::OtherType(InvitationRequested::TYPE))
+        );
+        let error = Envelope::<InvitationRequested>::decode(b"{\"secret\":\"u-123\"").unwrap_err().to_string();
+        assert!(error.contains("line 1") && !error.contains("u-123"), "{error}");
+    }
+}

@@ -1,0 +1,108 @@
+//! RFC 9457 problem documents with stable codes.
+
+use larkauth_models::SessionId;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+macro_rules! problems {
+    ($($(#[$meta:meta])* $variant:ident = $code:literal, $status:literal, $title:literal;)+) => {
+        /// What can go wrong, as callers see it. Codes are stable; titles may be reworded.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, ToSchema)]
+        pub enum ProblemCode { $($(#[$meta])* #[serde(rename = $code)] $variant),+ }
+
+        impl ProblemCode {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// The stable text.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $code),+ } }
+            /// The HTTP status.
+            #[must_use]
+            pub const fn status(self) -> u16 { match self { $(Self::$variant => $status),+ } }
+            /// One line for people.
+            #[must_use]
+            pub const fn title(self) -> &'static str { match self { $(Self::$variant => $title),+ } }
+        }
+    };
+}
+
+problems! {
+    /// The request's body, path or query is not of the documented form.
+    InvalidRequest = "invalid_request", 400, "The request is not of the documented form";
+    /// The API key is missing or unknown.
+    Unauthorized = "unauthorized", 401, "A valid API key is needed";
+    /// The API key may not do this.
+    Forbidden = "forbidden", 403, "This API key may not do that";
+    /// No such path.
+    NotFound = "not_found", 404, "There is nothing here";
+    /// No such application.
+    AppNotFound = "app_not_found", 404, "This application is not registered";
+    /// No such session.
+    SessionNotFound = "session_not_found", 404, "There is no such session";
+    /// No valid token is stored: the person must authorize.
+    AuthenticationRequired = "authentication_required", 404, "This person has not authorized, or the authorization has ended";
+    /// Wrong method.
+    MethodNotAllowed = "method_not_allowed", 405, "This path does not take that method";
+    /// The application is switched off.
+    AppDisabled = "app_disabled", 409, "This application is switched off";
+    /// Too large.
+    PayloadTooLarge = "payload_too_large", 413, "The request body is too large";
+    /// Not JSON.
+    UnsupportedMediaType = "unsupported_media_type", 415, "The request body must be JSON";
+    /// Too many invitations.
+    RateLimited = "rate_limited", 429, "Too many requests";
+    /// A mistake of ours.
+    Internal = "internal_error", 500, "Something went wrong on our side";
+    /// This way of authorizing is not offered.
+    AuthMethodUnavailable = "auth_method_unavailable", 501, "This way of authorizing is not available";
+    /// The app-level breaker is open.
+    AppFrozen = "app_frozen", 503, "Lark refuses this application at present";
+    /// Database or broker down.
+    Unavailable = "service_unavailable", 503, "A part this service needs is not available";
+    /// Too slow.
+    Timeout = "timeout", 504, "The request took too long";
+}
+
+/// The body of every error answer, `application/problem+json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+pub struct Problem {
+    /// A page about this code.
+    pub r#type: String,
+    /// One line for people.
+    pub title: String,
+    /// The HTTP status again.
+    pub status: u16,
+    /// What happened here and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The stable code.
+    pub code: ProblemCode,
+    /// Give this to the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The invitation that was sent on the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<uuid::Uuid>)]
+    pub session_id: Option<SessionId>,
+    /// Seconds to wait, as in `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+impl ProblemCode {
+    /// A problem document of this code.
+    #[must_use]
+    pub fn document(self, detail: Option<String>) -> Problem {
+        Problem {
+            r#type: format!("/docs/problems#{}", self.as_str()),
+            title: self.title().to_owned(),
+            status: self.status(),
+            detail,
+            code: self,
+            request_id: None,
+            session_id: None,
+            retry_after: None,
+        }
+    }
+}

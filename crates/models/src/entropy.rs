@@ -1,0 +1,113 @@
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{Clock, SecretString};
+
+/// Randomness as an argument, so that tests can repeat it.
+pub trait Entropy: Send + Sync + fmt::Debug + 'static {
+    /// Fills the whole buffer with unpredictable bytes.
+    fn fill(&self, buffer: &mut [u8]);
+
+    /// A UUID that sorts by time (version 7).
+    fn uuid(&self, clock: &dyn Clock) -> Uuid {
+        let mut random = [0; 10];
+        self.fill(&mut random);
+        let millis = u64::try_from(clock.now().timestamp_millis()).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+    }
+
+    /// An unguessable URL-safe text of 256 bits (43 characters): OAuth `state`, PKCE verifier, API key.
+    fn secret_token(&self) -> SecretString {
+        let mut bytes = [0; 32];
+        self.fill(&mut bytes);
+        SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    /// Evenly distributed in `0.0 ..= 1.0`.
+    fn fraction(&self) -> f64 {
+        let mut bytes = [0; 4];
+        self.fill(&mut bytes);
+        f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+    }
+
+    /// The duration, lengthened or shortened by at most `share` (0.2 = 20 %) of itself.
+    fn jitter(&self, duration: Duration, share: f64) -> Duration {
+        duration.mul_f64((1.0 + share * (2.0 * self.fraction() - 1.0)).max(0.0))
+    }
+}
+
+/// The operating system's generator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsEntropy;
+
+impl Entropy for OsEntropy {
+    #[expect(clippy::panic, reason = "without randomness nothing here may go on")]
+    fn fill(&self, buffer: &mut [u8]) {
+        if let Err(error) = getrandom::fill(buffer) {
+            panic!("the operating system gives no randomness: {error}");
+        }
+    }
+}
+
+/// Repeats the same bytes for the same seed. For tests and the simulator only.
+pub struct SeededEntropy {
+    seed: u64,
+    counter: Mutex<u64>,
+}
+
+impl SeededEntropy {
+    /// Starts the sequence of this seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self { seed, counter: Mutex::new(0) }
+    }
+}
+
+impl fmt::Debug for SeededEntropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SeededEntropy").field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+impl Entropy for SeededEntropy {
+    fn fill(&self, buffer: &mut [u8]) {
+        let mut counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner);
+        for chunk in buffer.chunks_mut(32) {
+            *counter += 1;
+            let block = Sha256::new().chain_update(self.seed.to_le_bytes()).chain_update(counter.to_le_bytes()).finalize();
+            chunk.copy_from_slice(&block[..chunk.len()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_its_share() {
+        let entropy = SeededEntropy::new(1);
+        for _ in 0..1000 {
+            let d = entropy.jitter(Duration::from_secs(10), 0.2);
+            assert!((8.0..=12.0).contains(&d.as_secs_f64()), "{d:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_repeats_itself_and_another_does_not() {
+        let bytes = |seed| {
+            let mut buffer = [0; 100];
+            SeededEntropy::new(seed).fill(&mut buffer);
+            buffer
+        };
+        assert_eq!(bytes(1), bytes(1));
+        assert_ne!(bytes(1), bytes(2));
+    }
+}

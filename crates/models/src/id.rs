@@ -1,0 +1,155 @@
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// A value that is not of the form its type asks for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{got}` is not a valid {kind}: expected {expected}")]
+pub struct IdError {
+    kind: &'static str,
+    expected: &'static str,
+    got: String,
+}
+
+impl IdError {
+    pub(crate) fn new(kind: &'static str, expected: &'static str, got: &str) -> Self {
+        // Bounded and one line, so that hostile input cannot flood or forge a log.
+        let got = got.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect();
+        Self { kind, expected, got }
+    }
+}
+
+macro_rules! text_id {
+    ($(#[$meta:meta])* $name:ident, $expected:literal, $check:expr) => {
+        $(#[$meta])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, ToSchema)]
+        #[serde(try_from = "String", into = "String")]
+        #[schema(value_type = String)]
+        pub struct $name(String);
+
+        impl $name {
+            #[doc = concat!("Checks and wraps: ", $expected, ".")]
+            ///
+            /// # Errors
+            /// When the text is not of that form.
+            pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
+                let text = text.into();
+                let check: fn(&str) -> bool = $check;
+                if check(&text) { Ok(Self(text)) } else { Err(IdError::new(stringify!($name), $expected, &text)) }
+            }
+            /// The text as Lark spells it.
+            #[must_use]
+            pub fn as_str(&self) -> &str { &self.0 }
+        }
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> { Self::new(text) }
+        }
+        impl From<$name> for String {
+            fn from(id: $name) -> Self { id.0 }
+        }
+        impl std::str::FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> { Self::new(text) }
+        }
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str { &self.0 }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(&self.0) }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(&self.0) }
+        }
+    };
+}
+
+fn plain(text: &str, max: usize) -> bool {
+    !text.is_empty()
+        && text.len() <= max
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@' | b':'))
+}
+
+text_id!(
+    /// An application of the Lark developer console, also its OAuth `client_id`.
+    AppId,
+    "`cli_` and 16 to 32 letters or digits",
+    |t| t
+        .strip_prefix("cli_")
+        .is_some_and(|rest| (16..=32).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
+);
+text_id!(
+    /// A person as one application sees them (`ou_…`); differs from application to application.
+    OpenId,
+    "1 to 64 letters, digits or `_-.@:`, usually starting with `ou_`",
+    |t| plain(t, 64)
+);
+text_id!(
+    /// A person as their own company sees them; Lark gives it only with an extra permission.
+    UserId,
+    "1 to 64 letters, digits or `_-.@:`",
+    |t| plain(t, 64)
+);
+text_id!(
+    /// A person across the applications of one developer (`on_…`).
+    UnionId,
+    "1 to 64 letters, digits or `_-.@:`, usually starting with `on_`",
+    |t| plain(t, 64)
+);
+text_id!(
+    /// A message in a chat (`om_…`), here: the card.
+    MessageId,
+    "1 to 64 letters, digits or `_-.@:`, usually starting with `om_`",
+    |t| plain(t, 64)
+);
+text_id!(
+    /// What makes a delivery recognisable as one already handled.
+    EventId,
+    "1 to 128 letters, digits or `_-.@:`",
+    |t| plain(t, 128)
+);
+
+/// One invitation to authorize.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(transparent)]
+pub struct SessionId(pub Uuid);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl std::str::FromStr for SessionId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        text.parse().map(Self).map_err(|_| IdError::new("SessionId", "a UUID", text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn app_ids_follow_the_console_form() {
+        assert!(AppId::new("cli_0123456789abcdef").is_ok());
+        assert!(AppId::new("cli_0123456789abcdefABCDEF0123456789").is_ok());
+        for bad in ["", "cli_", "cli_short", "app_0123456789abcdef", "cli_0123456789abcde!", "cli_0123456789abcdefABCDEF01234567890"] {
+            assert!(AppId::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_bounded_line() {
+        let error = AppId::new("x\n".repeat(500)).unwrap_err().to_string();
+        assert!(error.len() < 200 && !error.contains('\n'), "{error}");
+    }
+}

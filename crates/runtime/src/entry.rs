@@ -1,0 +1,102 @@
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Arg, ArgAction, Command, value_parser};
+use larkauth_config::{LoadOptions, SETTINGS, Service, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Running;
+
+/// Exit code for a wrong or missing setting.
+const EXIT_USAGE: u8 = 2;
+
+/// The whole `main` of a service: settings, telemetry, start, wait for a signal, stop in order, flush.
+///
+/// Exits 0 after an orderly stop, 2 for a wrong setting, 1 for everything else; each failure is one line on standard
+/// error that says the cure.
+pub fn service_main<F>(service: Service, about: &'static str, start: impl FnOnce(Settings) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<Running>>,
+{
+    let config_file = arguments(service, about, std::env::args_os());
+    let settings = match Settings::load(&LoadOptions { config_file, service }) {
+        Ok(settings) => settings,
+        Err(error) => return fail(service, &error, EXIT_USAGE),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(service, &error, 1),
+    };
+    runtime.block_on(async {
+        let guard = match larkauth_telemetry::init(&settings.telemetry) {
+            Ok(guard) => guard,
+            Err(error) => return fail(service, &error, EXIT_USAGE),
+        };
+        for warning in &settings.warnings {
+            tracing::warn!("{warning}");
+        }
+        let result = async {
+            let running = start(settings).await?;
+            let stop = running.stop_token();
+            tokio::select! {
+                () = shutdown_signal() => tracing::info!("stopping: taking no new work, finishing what is in hand"),
+                () = stop.cancelled() => {}
+            }
+            running.stop();
+            running.wait().await
+        }
+        .await;
+        let code = match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(service, &format!("{error:#}"), 1),
+        };
+        guard.shutdown().await;
+        code
+    })
+}
+
+/// Resolves on SIGTERM or SIGINT.
+pub async fn shutdown_signal() {
+    let wait_for = |kind| async move {
+        match signal(kind) {
+            Ok(mut stream) => {
+                stream.recv().await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "a signal cannot be listened to");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = wait_for(SignalKind::terminate()) => {}
+        () = wait_for(SignalKind::interrupt()) => {}
+    }
+}
+
+fn arguments(service: Service, about: &'static str, args: impl IntoIterator<Item = OsString>) -> Option<PathBuf> {
+    let width = SETTINGS.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
+    let settings: String =
+        SETTINGS.iter().map(|setting| format!("  {:width$}  {}\n", setting.name, setting.meaning)).collect();
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .help("A TOML file with the settings below; the environment wins over it")
+        .action(ArgAction::Set)
+        .value_parser(value_parser!(PathBuf));
+    let mut matches = Command::new(service.name())
+        .about(about)
+        .version(env!("CARGO_PKG_VERSION"))
+        .arg(config)
+        .after_help(format!(
+            "Settings (environment variables; every secret X also as X_FILE):\n{settings}\nEndpoints: /healthz, /readyz, /metrics"
+        ))
+        .get_matches_from(args);
+    matches.remove_one("config")
+}
+
+#[expect(clippy::print_stderr, reason = "the one line of a failed start belongs on standard error, whatever RUST_LOG says")]
+fn fail(service: Service, error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("{}: {error}", service.name());
+    ExitCode::from(code)
+}
+

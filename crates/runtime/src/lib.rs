@@ -1,0 +1,14 @@
+//! What every service process shares: parts built from settings, operations endpoints, supervision, shutdown in order.
+//!
+//! What may live here: wiring that all services need. What may not: a decision about authorization, a route of one
+//! service. A service builds on [`Process`]: `Process::start`, spawn its long-lived tasks, hand back [`Running`].
+
+mod entry;
+mod ops;
+mod parts;
+mod process;
+
+pub use entry::{service_main, shutdown_signal};
+pub use ops::ops_routes;
+pub use parts::{connect_store, lark_settings};
+pub use process::{Process, Running};

@@ -1,0 +1,25 @@
+use axum::{
+    Json, Router,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use larkauth_telemetry::{health::Health, metrics::Metrics};
+
+/// `/healthz` (the process answers), `/readyz` (it can do its work), `/metrics` (Prometheus text).
+pub fn ops_routes(health: Health, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(move || async move { ready(&health) }))
+        .route("/metrics", get(move || async move { render(&metrics) }))
+}
+
+fn ready(health: &Health) -> Response {
+    let report = health.report();
+    let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(report)).into_response()
+}
+
+fn render(metrics: &Metrics) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
+}

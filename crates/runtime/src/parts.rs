@@ -1,0 +1,109 @@
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use larkauth_auth::{Context, Directory, LarkSettings, Policy};
+use larkauth_config::{DatabaseUrl, Settings};
+use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
+use larkauth_messaging::{Bus, RabbitMq, RabbitMqOptions};
+use larkauth_models::{Application, Brand, Clock, Entropy, OsEntropy, SystemClock};
+use larkauth_storage::{Cipher, EncryptionKey, InvitationLimit, PgOptions, PgStore, Store};
+use larkauth_telemetry::metrics::Metrics;
+
+/// How long a start waits for the database and the broker.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The window of `AUTH_REQUEST_RATE_LIMIT`.
+const A_MINUTE: Duration = Duration::from_secs(60);
+
+/// Builds everything that verbs need, and registers the application of `APP_ID`.
+pub(crate) async fn context(settings: &Settings, metrics: Metrics) -> anyhow::Result<Context> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
+    let cipher = cipher(settings, entropy.clone())?;
+    let store = connect_store(settings, cipher.clone()).await?;
+    store.check_schema().await?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let bus = connect_bus(settings, metrics.clone(), entropy.clone()).await?;
+    let apps = Directory::new(store.clone(), lark_settings(settings)?, clock.clone(), metrics.clone());
+    let policy = Policy {
+        source: format!("/larkauth/{}", settings.service.name().trim_start_matches("larkauth-")),
+        session_lifetime: settings.sessions.expiry,
+        invitation_limit: InvitationLimit { max: settings.sessions.rate_limit_per_minute, window: A_MINUTE },
+        card: settings.card.clone(),
+    };
+    let context = Context {
+        store,
+        bus,
+        apps: Arc::new(apps),
+        cipher,
+        clock,
+        entropy,
+        metrics,
+        policy: Arc::new(policy),
+    };
+    if let Some(application) = &settings.application {
+        register(&context, application.clone()).await?;
+    }
+    Ok(context)
+}
+
+/// Connects to `DATABASE_URL`; does not look at the schema.
+///
+/// # Errors
+/// When a setting is missing or the database does not answer.
+pub async fn connect_store(settings: &Settings, cipher: Cipher) -> anyhow::Result<PgStore> {
+    let DatabaseUrl::Postgres(url) = settings.database.required_url()? else {
+        anyhow::bail!("DATABASE_URL must be a postgres:// address for this command");
+    };
+    let options = PgOptions {
+        max_connections: settings.database.max_connections,
+        connect_deadline: CONNECT,
+        application_name: settings.service.name().to_owned(),
+        ..PgOptions::new(url.clone())
+    };
+    Ok(PgStore::connect(&options, cipher).await?)
+}
+
+async fn connect_bus(settings: &Settings, metrics: Metrics, entropy: Arc<dyn Entropy>) -> anyhow::Result<Arc<dyn Bus>> {
+    let options = RabbitMqOptions {
+        prefix: settings.broker.prefix.clone(),
+        connection_name: settings.service.name().to_owned(),
+        connect_deadline: CONNECT,
+        ..RabbitMqOptions::new(settings.broker.required_url()?.clone(), metrics, entropy)
+    };
+    Ok(Arc::new(RabbitMq::connect(options).await?))
+}
+
+/// The cipher of `ENCRYPTION_KEYS`.
+pub(crate) fn cipher(settings: &Settings, entropy: Arc<dyn Entropy>) -> anyhow::Result<Cipher> {
+    let keys = settings.encryption.required_keys()?.iter().map(|key| EncryptionKey {
+        id: key.id().to_owned(),
+        key: zeroize::Zeroizing::new(*key.bytes()),
+    });
+    Cipher::new(keys.collect(), entropy).context("ENCRYPTION_KEYS")
+}
+
+/// How Lark is reached.
+///
+/// # Errors
+/// When the TLS backend of the HTTP client cannot be set up.
+pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
+    let endpoints = |brand| {
+        let hosts = settings.lark.hosts(brand);
+        Endpoints { base_url: hosts.base_url.clone(), accounts_url: hosts.accounts_url.clone() }
+    };
+    Ok(LarkSettings {
+        http: http_client(&HttpTimeouts::default()).context("the HTTP client cannot be set up")?,
+        feishu: endpoints(Brand::Feishu),
+        lark: endpoints(Brand::Lark),
+    })
+}
+
+/// The settings win over what is registered, except for the switch an operator may have thrown.
+async fn register(context: &Context, application: Application) -> anyhow::Result<()> {
+    let known = context.store.application(&application.app_id).await?;
+    let enabled = known.is_none_or(|known| known.enabled);
+    let application = Application { enabled, ..application };
+    context.store.put_application(&application, context.now()).await?;
+    tracing::info!(app_id = %application.app_id, enabled, "the application of APP_ID is registered");
+    Ok(())
+}

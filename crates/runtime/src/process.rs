@@ -1,0 +1,189 @@
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use axum::Router;
+use larkauth_auth::Context;
+use larkauth_config::Settings;
+use larkauth_messaging::BusHealth;
+use larkauth_telemetry::{health::Health, metrics::Metrics};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How often the database is asked whether it is there.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// A service process being put together.
+pub struct Process {
+    /// What the verbs need.
+    pub context: Context,
+    /// What readiness depends on.
+    pub health: Health,
+    /// Cancelled when the process is to stop: take no new work, finish what is in hand.
+    pub stopping: CancellationToken,
+    tasks: TaskTracker,
+    failed: mpsc::Sender<anyhow::Error>,
+    failures: mpsc::Receiver<anyhow::Error>,
+    grace: Duration,
+}
+
+/// A service process at work.
+pub struct Running {
+    /// Where its HTTP server listens.
+    pub addr: SocketAddr,
+    /// What the verbs need; for processes that hold several services.
+    pub context: Context,
+    /// What readiness depends on.
+    pub health: Health,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+    failures: mpsc::Receiver<anyhow::Error>,
+    grace: Duration,
+}
+
+impl Process {
+    /// Connects to everything the settings name, and watches it from then on.
+    ///
+    /// # Errors
+    /// One line that says which part failed and the cure.
+    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let metrics = Metrics::new()?;
+        let context = crate::parts::context(settings, metrics).await?;
+        let (failed, failures) = mpsc::channel(8);
+        let process = Self {
+            context,
+            health: Health::new(),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            failed,
+            failures,
+            grace: settings.shutdown_grace,
+        };
+        process.watch_database();
+        process.watch_bus();
+        Ok(process)
+    }
+
+    /// Spawns a task that lives as long as the process. If it ends earlier, or panics, the process stops with an error
+    /// instead of living on without it.
+    pub fn spawn<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let (failed, stopping) = (self.failed.clone(), self.stopping.clone());
+        let task = self.tasks.spawn(task);
+        self.tasks.spawn(async move {
+            let error = match task.await {
+                Ok(Ok(())) if stopping.is_cancelled() => return,
+                Ok(Ok(())) => anyhow::anyhow!("{name} ended although nobody asked it to"),
+                Ok(Err(error)) => error.context(name),
+                Err(join) => anyhow::anyhow!("{name} {}", if join.is_panic() { "panicked" } else { "was cancelled" }),
+            };
+            // A full channel means that the process is stopping for another failure already.
+            let _ = failed.try_send(error);
+            stopping.cancel();
+        });
+    }
+
+    /// Opens the HTTP server; a request in hand when the process stops is finished.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn serve(self, addr: SocketAddr, routes: Router) -> anyhow::Result<Running> {
+        let routes = routes.merge(crate::ops_routes(self.health.clone(), self.context.metrics.clone()));
+        let listener = TcpListener::bind(addr)
+            .await
+            .with_context(|| format!("HTTP_ADDR {addr} cannot be listened on; choose a free address"))?;
+        let addr = listener.local_addr().context("HTTP_ADDR")?;
+        let stopping = self.stopping.clone();
+        self.spawn("the HTTP server", async move {
+            axum::serve(listener, routes).with_graceful_shutdown(stopping.cancelled_owned()).await?;
+            Ok(())
+        });
+        tracing::info!(%addr, "listening");
+        Ok(Running {
+            addr,
+            context: self.context,
+            health: self.health,
+            stopping: self.stopping,
+            tasks: self.tasks,
+            failures: self.failures,
+            grace: self.grace,
+        })
+    }
+
+    fn watch_database(&self) {
+        let part = self.health.register("database");
+        let (store, metrics, stopping) =
+            (self.context.store.clone(), self.context.metrics.clone(), self.stopping.clone());
+        self.spawn("the database probe", async move {
+            loop {
+                let answer = store.ping().await;
+                metrics.database_up(answer.is_ok());
+                match answer {
+                    Ok(()) => part.set_ready(),
+                    Err(error) => part.set_not_ready(error.to_string()),
+                }
+                if stopping.run_until_cancelled(tokio::time::sleep(PROBE)).await.is_none() {
+                    return Ok(());
+                }
+            }
+        });
+    }
+
+    fn watch_bus(&self) {
+        let part = self.health.register("bus");
+        let (mut health, metrics, stopping) =
+            (self.context.bus.health(), self.context.metrics.clone(), self.stopping.clone());
+        self.spawn("the bus watch", async move {
+            loop {
+                let state = health.borrow_and_update().clone();
+                metrics.bus_up(state == BusHealth::Up);
+                match state {
+                    BusHealth::Up => part.set_ready(),
+                    BusHealth::Down { reason } => part.set_not_ready(reason),
+                }
+                match stopping.run_until_cancelled(health.changed()).await {
+                    Some(Ok(())) => {}
+                    Some(Err(_)) => anyhow::bail!("the bus is gone"),
+                    None => return Ok(()),
+                }
+            }
+        });
+    }
+}
+
+impl Running {
+    /// Asks the process to stop; returns at once.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Cancelled when the process stops, whoever asked.
+    #[must_use]
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    /// Waits until everything in hand is finished (after [`Running::stop`]) or a long-lived task failed.
+    ///
+    /// # Errors
+    /// The first failure of a long-lived task, or that the grace period was too short.
+    pub async fn wait(mut self) -> anyhow::Result<()> {
+        self.stopping.cancelled().await;
+        self.tasks.close();
+        let in_time = tokio::time::timeout(self.grace, self.tasks.wait()).await.is_ok();
+        // Connections close last: what was in hand may have needed them.
+        self.context.bus.close().await;
+        self.context.store.close().await;
+        if let Ok(error) = self.failures.try_recv() {
+            return Err(error);
+        }
+        anyhow::ensure!(
+            in_time,
+            "work in hand was not finished within SHUTDOWN_GRACE_SECONDS ({} s); it will be done again elsewhere",
+            self.grace.as_secs()
+        );
+        tracing::info!("stopped");
+        Ok(())
+    }
+}

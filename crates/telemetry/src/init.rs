@@ -1,0 +1,321 @@
+//! Start and end of telemetry in a process.
+
+use std::{io, time::Duration};
+
+use opentelemetry::{KeyValue, trace::TracerProvider};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    Layer, Registry,
+    fmt::{MakeWriter, format::JsonFields},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+use url::Url;
+
+use crate::{filter, json::JsonLines, panic};
+
+/// Longest time that flushing spans may take at the end of a process.
+const FLUSH: Duration = Duration::from_secs(5);
+/// Longest time that one export to the collector may take.
+const EXPORT: Duration = Duration::from_secs(10);
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One flat JSON object per line, for machines.
+    Json,
+    /// One short line of text, for a terminal.
+    Pretty,
+}
+
+/// What [`init`] needs to know.
+#[derive(Clone, Debug)]
+pub struct TelemetryConfig {
+    /// `service.name` of every span, for example `larkauth-gateway`.
+    pub service_name: String,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+    /// `RUST_LOG` directives; `None` means `info`.
+    pub filter: Option<String>,
+    /// Base address of an OTLP/HTTP collector (`http://host:4318`); `/v1/traces` is added. `None` exports nothing.
+    pub otlp_endpoint: Option<Url>,
+    /// Colours in [`LogFormat::Pretty`].
+    pub ansi: bool,
+}
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The directives are not understood.
+    #[error("RUST_LOG cannot be understood: write directives like `info` or `info,larkauth_auth=debug`")]
+    Filter,
+    /// The exporter refused its configuration.
+    #[error(
+        "OTEL_EXPORTER_OTLP_ENDPOINT cannot be used ({0}): give the base address of an OTLP/HTTP collector"
+    )]
+    Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
+    /// A second call in one process.
+    #[error("telemetry is already set up in this process")]
+    AlreadySet,
+    /// Two metrics of the same name, or a malformed one.
+    #[error("metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Keeps telemetry alive. Shut it down on every way out of `main`; dropping it flushes too, but blocks the thread.
+#[derive(Debug)]
+#[must_use = "telemetry ends when this is dropped"]
+pub struct TelemetryGuard {
+    provider: Option<SdkTracerProvider>,
+}
+
+impl TelemetryGuard {
+    /// Sends what is still in memory to the collector, for at most five seconds.
+    pub async fn shutdown(mut self) {
+        let Some(provider) = self.provider.take() else { return };
+        // The exporter's client blocks, which a thread of the runtime must not.
+        let flush = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH));
+        match tokio::time::timeout(FLUSH + Duration::from_secs(1), flush).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the last spans did not reach the collector"),
+            Ok(Err(_)) | Err(_) => tracing::warn!("the last spans did not reach the collector in time"),
+        }
+    }
+}
+
+impl Drop for TelemetryGuard {
+    fn drop(&mut self) {
+        if let Some(provider) = self.provider.take()
+            && let Err(error) = provider.shutdown_with_timeout(FLUSH)
+        {
+            tracing::warn!(%error, "the last spans did not reach the collector");
+        }
+    }
+}
+
+/// Sets up logging (to standard error), tracing, trace context propagation and the panic hook for this process.
+///
+/// **Hard cap.** Whatever `RUST_LOG` says, only the crates of this product log below `info`, and crates that handle whole
+/// requests, frames or statements (HTTP, TLS, WebSocket, AMQP, SQL) log nothing below `warn`: they print what they handle,
+/// and that holds tokens.
+///
+/// Trace ids exist, show in log lines and travel with messages even when no collector is configured.
+///
+/// # Errors
+/// When the directives or the collector's address cannot be used, or when called twice.
+pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
+    let (subscriber, provider) = build(config, io::stderr)?;
+    let guard = TelemetryGuard { provider: Some(provider) };
+    subscriber.try_init().map_err(|_| TelemetryError::AlreadySet)?;
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    panic::install_hook();
+    Ok(guard)
+}
+
+/// The whole subscriber, not yet installed.
+pub(crate) fn build<W>(
+    config: &TelemetryConfig,
+    writer: W,
+) -> Result<(impl Subscriber + Send + Sync + use<W>, SdkTracerProvider), TelemetryError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = filter::logs(config.filter.as_deref())?;
+    let provider = tracer_provider(config)?;
+    let traces = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("larkauth"))
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_filter(filter::traces());
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let logs = match config.log_format {
+        LogFormat::Json => filter::filtered(
+            lines.with_ansi(false).fmt_fields(JsonFields::new()).event_format(JsonLines),
+            filter,
+        ),
+        LogFormat::Pretty => filter::filtered(lines.with_ansi(config.ansi).compact(), filter),
+    };
+    Ok((Registry::default().with(logs).with(traces), provider))
+}
+
+fn tracer_provider(config: &TelemetryConfig) -> Result<SdkTracerProvider, TelemetryError> {
+    let resource = Resource::builder()
+        .with_service_name(config.service_name.clone())
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build();
+    let mut provider = SdkTracerProvider::builder().with_resource(resource);
+    if let Some(endpoint) = &config.otlp_endpoint {
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/')))
+            .with_timeout(EXPORT)
+            .build()
+            .map_err(TelemetryError::Exporter)?;
+        provider = provider.with_batch_exporter(exporter);
+    }
+    Ok(provider.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+    use tracing::{Level, info, info_span, warn};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Buffer {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+        fn lines(&self) -> Vec<Value> {
+            self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        }
+        fn subscriber(
+            &self,
+            log_format: LogFormat,
+            filter: Option<&str>,
+        ) -> (impl Subscriber + Send + Sync + use<>, SdkTracerProvider) {
+            let config = TelemetryConfig {
+                service_name: "test".into(),
+                log_format,
+                filter: filter.map(Into::into),
+                otlp_endpoint: None,
+                ansi: false,
+            };
+            let buffer = self.clone();
+            build(&config, move || buffer.clone()).unwrap()
+        }
+        fn with(&self, log_format: LogFormat, filter: Option<&str>, run: impl FnOnce()) {
+            let (subscriber, _provider) = self.subscriber(log_format, filter);
+            tracing::subscriber::with_default(subscriber, run);
+        }
+    }
+
+    #[test]
+    fn a_json_line_is_flat_and_carries_the_spans_and_the_trace() {
+        let buffer = Buffer::default();
+        buffer.with(LogFormat::Json, None, || {
+            let outer = info_span!("gateway.request", request_id = "r-1", app_id = tracing::field::Empty);
+            outer.record("app_id", "cli_1");
+            let _outer = outer.enter();
+            let _inner = info_span!("auth.session.create", session_id = "s-1", n = 1).entered();
+            info!(n = 2, ok = true, "created");
+        });
+        let line = &buffer.lines()[0];
+        for (name, value) in [
+            ("level", Value::from("INFO")),
+            ("message", "created".into()),
+            ("request_id", "r-1".into()),
+            ("app_id", "cli_1".into()),
+            ("session_id", "s-1".into()),
+            ("n", 2.into()),
+            ("ok", true.into()),
+            ("span", "auth.session.create".into()),
+        ] {
+            assert_eq!(line[name], value, "{name} in {line}");
+        }
+        assert_eq!(line["trace_id"].as_str().unwrap().len(), 32, "{line}");
+        assert_eq!(line["span_id"].as_str().unwrap().len(), 16, "{line}");
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "{line}");
+    }
+
+    #[test]
+    fn a_warning_keeps_its_span_fields_when_rust_log_is_warn() {
+        let buffer = Buffer::default();
+        buffer.with(LogFormat::Json, Some("warn"), || {
+            let _span = info_span!("work", session_id = "s-1").entered();
+            info!("not shown");
+            warn!("shown");
+        });
+        assert_eq!(buffer.lines().len(), 1);
+        assert_eq!(buffer.lines()[0]["session_id"], "s-1");
+    }
+
+    #[test]
+    fn trace_level_never_opens_other_crates() {
+        let buffer = Buffer::default();
+        buffer.with(LogFormat::Json, Some("trace,hyper=trace,unheard_of=trace"), || {
+            tracing::trace!(target: "larkauth_auth", "ours");
+            tracing::debug!(target: "hyper::proto", "u-secret");
+            tracing::info!(target: "sqlx::query", "u-secret");
+            tracing::info!(target: "lapin::channel", "u-secret");
+            tracing::trace!(target: "axum::rejection", "u-secret");
+            tracing::debug!(target: "unheard_of", "u-secret");
+            let _span = tracing::span!(target: "h2", Level::DEBUG, "frame", body = "u-secret").entered();
+            tracing::warn!(target: "sqlx::query", "slow");
+        });
+        let messages: Vec<_> = buffer.lines().iter().map(|line| line["message"].clone()).collect();
+        assert_eq!(messages, ["ours", "slow"]);
+        assert!(!buffer.text().contains("u-secret"));
+    }
+
+    #[test]
+    fn pretty_is_one_line_with_the_span_fields() {
+        let buffer = Buffer::default();
+        buffer.with(LogFormat::Pretty, None, || {
+            let _span = info_span!("work", session_id = "s-1").entered();
+            info!("created");
+        });
+        let text = buffer.text();
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.contains("created") && text.contains("session_id=\"s-1\""), "{text}");
+    }
+
+    #[test]
+    fn a_bad_filter_names_the_variable() {
+        let config = TelemetryConfig {
+            service_name: "test".into(),
+            log_format: LogFormat::Json,
+            filter: Some("info,=,=".into()),
+            otlp_endpoint: None,
+            ansi: false,
+        };
+        let error = build(&config, io::sink).map(|_| ()).unwrap_err();
+        assert!(error.to_string().starts_with("RUST_LOG"), "{error}");
+    }
+
+    /// The one test of this process that installs globally: only so can the `log` crate and the panic hook be reached.
+    #[test]
+    fn the_log_crate_is_capped_and_a_panic_does_not_show_its_data() {
+        let buffer = Buffer::default();
+        let (subscriber, _provider) = buffer.subscriber(LogFormat::Json, Some("trace"));
+        subscriber.try_init().unwrap();
+        log::trace!(target: "tungstenite::protocol", "u-secret");
+        log::info!(target: "rustls::client", "u-secret");
+        log::warn!(target: "tungstenite::protocol", "closed");
+        let before = std::panic::take_hook();
+        panic::install_hook();
+        let secret = "u-secret";
+        let _ = std::panic::catch_unwind(|| panic!("a plain text"));
+        let _ = std::panic::catch_unwind(|| panic!("with {secret}"));
+        std::panic::set_hook(before);
+
+        assert!(!buffer.text().contains("u-secret"), "{}", buffer.text());
+        let lines = buffer.lines();
+        let closed = lines.iter().find(|line| line["message"] == "closed").unwrap();
+        assert_eq!(closed["target"], "tungstenite::protocol");
+        let panics: Vec<_> = lines.iter().filter(|line| line["location"].is_string()).collect();
+        assert_eq!(panics.len(), 2);
+        assert_eq!(panics[0]["text"], "a plain text");
+        assert!(panics[1]["location"].as_str().unwrap().contains("init.rs"));
+    }
+}

@@ -1,0 +1,304 @@
+//! Prometheus metrics of the product (prefix `lark_service_`), written through typed methods.
+//!
+//! Labels are bounded: applications, queues and routes come from configuration and code, never from a person; outcomes
+//! and reasons are `&'static str`. There is no label for a user.
+
+mod families;
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus::{Registry, TextEncoder};
+
+use self::families::Families;
+use crate::TelemetryError;
+
+/// All metrics of one process. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    families: Arc<Families>,
+}
+
+impl Metrics {
+    /// Registers all metrics, and those of the process (memory, CPU, file descriptors) where the system offers them.
+    ///
+    /// # Errors
+    /// When two metrics have one name.
+    pub fn new() -> Result<Self, TelemetryError> {
+        let registry = Registry::new();
+        let families = Arc::new(Families::register(&registry)?);
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(Self { registry, families })
+    }
+
+    /// The Prometheus text format (`text/plain; version=0.0.4`).
+    #[must_use]
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
+            tracing::error!(%error, "metrics cannot be rendered");
+            String::new()
+        })
+    }
+
+    /// Whether an application's long connection is up.
+    pub fn websocket_connected(&self, app_id: &str, connected: bool) {
+        self.families.websocket_connection_status.with_label_values(&[app_id]).set(connected.into());
+    }
+
+    /// Whether HTTP callbacks stand in for an application's long connection.
+    pub fn websocket_fallback(&self, app_id: &str, active: bool) {
+        self.families.websocket_fallback_active.with_label_values(&[app_id]).set(active.into());
+    }
+
+    /// One attempt to reconnect ended.
+    pub fn websocket_reconnected(&self, app_id: &str, outcome: &'static str) {
+        self.families.websocket_reconnect_total.with_label_values(&[app_id, outcome]).inc();
+    }
+
+    /// A callback of Lark was answered.
+    pub fn callback_answered(&self, app_id: &str, outcome: &'static str, took: Duration) {
+        self.families
+            .callback_answer_seconds
+            .with_label_values(&[app_id, outcome])
+            .observe(took.as_secs_f64());
+    }
+
+    /// An invitation was created.
+    pub fn session_created(&self, app_id: &str, auth_method: &'static str) {
+        self.families.auth_session_total.with_label_values(&[app_id, auth_method]).inc();
+    }
+
+    /// How many invitations of an application wait for an answer.
+    pub fn sessions_active(&self, app_id: &str, count: i64) {
+        self.families.auth_session_active.with_label_values(&[app_id]).set(count);
+    }
+
+    /// So many invitations ended unanswered.
+    pub fn sessions_expired(&self, app_id: &str, count: u64) {
+        self.families.auth_session_expired_total.with_label_values(&[app_id]).inc_by(count);
+    }
+
+    /// An authorization completed, so long after the invitation.
+    pub fn auth_succeeded(&self, app_id: &str, auth_method: &'static str, took: Duration) {
+        self.families.auth_success_total.with_label_values(&[app_id, auth_method]).inc();
+        self.families
+            .auth_duration_seconds
+            .with_label_values(&[app_id, auth_method])
+            .observe(took.as_secs_f64());
+    }
+
+    /// An authorization ended without a token.
+    pub fn auth_failed(&self, app_id: &str, auth_method: &'static str, reason: &'static str) {
+        self.families.auth_failure_total.with_label_values(&[app_id, auth_method, reason]).inc();
+    }
+
+    /// A refresh ended.
+    pub fn token_refreshed(&self, app_id: &str, outcome: &'static str) {
+        self.families.token_refresh_total.with_label_values(&[app_id, outcome]).inc();
+    }
+
+    /// A scheduled refresh started so long after its planned time.
+    pub fn token_refresh_lag(&self, app_id: &str, lag: Duration) {
+        self.families.token_refresh_lag_seconds.with_label_values(&[app_id]).observe(lag.as_secs_f64());
+    }
+
+    /// How many tokens of an application can be handed out.
+    pub fn tokens_active(&self, app_id: &str, count: i64) {
+        self.families.token_active_count.with_label_values(&[app_id]).set(count);
+    }
+
+    /// How many tokens of an application have a refresh of unknown outcome behind them.
+    pub fn tokens_outcome_unknown(&self, app_id: &str, count: i64) {
+        self.families.token_outcome_unknown_count.with_label_values(&[app_id]).set(count);
+    }
+
+    /// The used part of an application's token endpoint limit, 0 to 1.
+    pub fn token_endpoint_budget(&self, app_id: &str, used: f64) {
+        self.families.token_endpoint_budget_used_ratio.with_label_values(&[app_id]).set(used);
+    }
+
+    /// How many new token pairs wait outside the database.
+    pub fn token_spool(&self, entries: i64) {
+        self.families.token_spool_entries.set(entries);
+    }
+
+    /// A message was published, and the broker answered (or did not) after so long.
+    pub fn bus_published(&self, outcome: &'static str, took: Duration) {
+        self.families.bus_publish_total.with_label_values(&[outcome]).inc();
+        self.families.bus_publish_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A message was handled.
+    pub fn bus_consumed(&self, queue: &str, outcome: &'static str, took: Duration) {
+        self.families.bus_consumed_total.with_label_values(&[queue, outcome]).inc();
+        self.families.bus_handle_seconds.with_label_values(&[queue]).observe(took.as_secs_f64());
+    }
+
+    /// Handling of a message began so long after it was published.
+    pub fn bus_lag(&self, queue: &str, lag: Duration) {
+        self.families.bus_lag_seconds.with_label_values(&[queue]).observe(lag.as_secs_f64());
+    }
+
+    /// A message was put back for a later attempt.
+    pub fn bus_retried(&self, queue: &str) {
+        self.families.bus_retries_total.with_label_values(&[queue]).inc();
+    }
+
+    /// A message was given up.
+    pub fn bus_dead_lettered(&self, queue: &str, reason: &'static str) {
+        self.families.bus_dead_letters_total.with_label_values(&[queue, reason]).inc();
+    }
+
+    /// How many messages wait in a queue.
+    pub fn bus_queue_messages(&self, queue: &str, count: i64) {
+        self.families.bus_queue_messages.with_label_values(&[queue]).set(count);
+    }
+
+    /// Whether the broker is connected.
+    pub fn bus_up(&self, up: bool) {
+        self.families.bus_up.set(up.into());
+    }
+
+    /// A call of the Lark API ended. `api` is the call's name in code; `outcome` is `ok`, `code_<number>` or a kind of
+    /// failure (the platform's codes are a finite list).
+    pub fn lark_api_called(&self, app_id: &str, api: &'static str, outcome: &str, took: Duration) {
+        self.families.lark_api_calls_total.with_label_values(&[app_id, api, outcome]).inc();
+        self.families.lark_api_seconds.with_label_values(&[api]).observe(took.as_secs_f64());
+    }
+
+    /// An HTTP request was served. `route` is the matched pattern (`/v1/auth/sessions/{id}`), or one fixed word when
+    /// nothing matched; never the path itself.
+    pub fn http_request(&self, route: &str, method: &http::Method, status: http::StatusCode, took: Duration) {
+        let method = known_method(method);
+        self.families.http_requests_total.with_label_values(&[route, method, status.as_str()]).inc();
+        self.families.http_request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// Whether the database answers.
+    pub fn database_up(&self, up: bool) {
+        self.families.database_up.set(up.into());
+    }
+
+    /// Drops the gauges of an application that is served no more, so that no alarm rests on its last value.
+    pub fn forget_app(&self, app_id: &str) {
+        let f = &self.families;
+        for gauge in [
+            &f.websocket_connection_status,
+            &f.websocket_fallback_active,
+            &f.auth_session_active,
+            &f.token_active_count,
+            &f.token_outcome_unknown_count,
+        ] {
+            // Not there is as good as removed.
+            let _ = gauge.remove_label_values(&[app_id]);
+        }
+        let _ = f.token_endpoint_budget_used_ratio.remove_label_values(&[app_id]);
+    }
+}
+
+/// A caller can invent methods; the label must not follow.
+fn known_method(method: &http::Method) -> &'static str {
+    use http::Method;
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, StatusCode};
+
+    use super::*;
+
+    /// Every method called once.
+    fn used() -> Metrics {
+        let (metrics, app, queue, took) =
+            (Metrics::new().unwrap(), "cli_1", "larkauth.auth", Duration::from_millis(40));
+        metrics.websocket_connected(app, true);
+        metrics.websocket_fallback(app, false);
+        metrics.websocket_reconnected(app, "connected");
+        metrics.callback_answered(app, "ok", took);
+        metrics.session_created(app, "websocket_card");
+        metrics.sessions_active(app, 3);
+        metrics.sessions_expired(app, 2);
+        metrics.auth_succeeded(app, "websocket_card", Duration::from_secs(42));
+        metrics.auth_failed(app, "websocket_card", "identity_mismatch");
+        metrics.token_refreshed(app, "ok");
+        metrics.token_refresh_lag(app, took);
+        metrics.tokens_active(app, 7);
+        metrics.tokens_outcome_unknown(app, 1);
+        metrics.token_endpoint_budget(app, 0.25);
+        metrics.token_spool(0);
+        metrics.bus_published("confirmed", took);
+        metrics.bus_consumed(queue, "done", took);
+        metrics.bus_lag(queue, took);
+        metrics.bus_retried(queue);
+        metrics.bus_dead_lettered(queue, "malformed");
+        metrics.bus_queue_messages(queue, 5);
+        metrics.bus_up(true);
+        metrics.lark_api_called(app, "send_card", "ok", took);
+        metrics.http_request("/healthz", &Method::GET, StatusCode::OK, took);
+        metrics.database_up(true);
+        metrics
+    }
+
+    fn ours(metrics: &Metrics) -> String {
+        metrics
+            .render()
+            .lines()
+            .filter(|line| line.contains("lark_service_"))
+            .fold(String::new(), |all, line| all + line + "\n")
+    }
+
+    #[test]
+    fn names_labels_and_help_stay_as_they_are() {
+        // Buckets are left out: they are many and say little.
+        let text = ours(&used())
+            .lines()
+            .filter(|line| !line.contains("_bucket{"))
+            .fold(String::new(), |all, line| all + line + "\n");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn names_follow_the_rules() {
+        let text = ours(&used());
+        let types: Vec<_> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+        assert_eq!(types.len(), 30);
+        for (name, kind) in types {
+            let rest = name.strip_prefix("lark_service_").unwrap();
+            assert!(rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !rest.is_empty(), "{name}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+            assert_eq!(kind == "histogram", name.ends_with("_seconds"), "{name}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_shows_itself() {
+        assert!(Metrics::new().unwrap().render().contains("process_resident_memory_bytes"));
+    }
+
+    #[test]
+    fn an_invented_method_makes_no_new_series_and_a_forgotten_app_no_alarm() {
+        let metrics = used();
+        metrics.http_request(
+            "/healthz",
+            &Method::from_bytes(b"X-1").unwrap(),
+            StatusCode::OK,
+            Duration::ZERO,
+        );
+        assert!(metrics.render().contains(r#"method="other""#));
+        metrics.forget_app("cli_1");
+        assert!(!metrics.render().contains("websocket_connection_status"));
+    }
+}

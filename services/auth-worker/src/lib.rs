@@ -1,0 +1,45 @@
+//! The auth-worker: takes messages off the queues and gives them to the handlers of `larkauth-auth`.
+//!
+//! What may live here: wiring and edges. What may not: a decision, SQL, AMQP.
+
+use std::time::Duration;
+
+use axum::Router;
+use larkauth_auth::{Context, handlers};
+use larkauth_config::Settings;
+use larkauth_contracts::topology::Queue;
+use larkauth_runtime::{Process, Running};
+use tokio_util::sync::CancellationToken;
+
+/// How often the queues are measured.
+const MEASURE: Duration = Duration::from_secs(15);
+
+/// Starts the service; it works until [`Running::stop`].
+///
+/// # Errors
+/// One line that says which part failed and the cure.
+pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+    let process = Process::start(&settings).await?;
+    for (what, handler) in handlers::consumers(&process.context, settings.worker.concurrency) {
+        let (bus, stopping) = (process.context.bus.clone(), process.stopping.clone());
+        process.spawn("a queue's consumer", async move { Ok(bus.consume(what, handler, stopping).await?) });
+    }
+    process.spawn("the queue gauges", measure(process.context.clone(), process.stopping.clone()));
+    process.serve(settings.http.addr, Router::new()).await
+}
+
+async fn measure(context: Context, stopping: CancellationToken) -> anyhow::Result<()> {
+    while stopping.run_until_cancelled(tokio::time::sleep(MEASURE)).await.is_some() {
+        for queue in Queue::ALL {
+            // An unreachable broker is told by the bus watch; the gauge keeps its last value meanwhile.
+            if let Ok(depth) = context.bus.depth(*queue).await {
+                context.metrics.bus_queue_messages(queue.name(), i64::try_from(depth).unwrap_or(i64::MAX));
+            }
+        }
+        if let Ok(depth) = context.bus.dead_letter_depth().await {
+            let depth = i64::try_from(depth).unwrap_or(i64::MAX);
+            context.metrics.bus_queue_messages(larkauth_contracts::topology::DEAD_LETTER_QUEUE, depth);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! The token-refresher's process.
+
+use std::process::ExitCode;
+
+use larkauth_config::Service;
+
+fn main() -> ExitCode {
+    larkauth_runtime::service_main(
+        Service::TokenRefresher,
+        "Expires invitations on schedule, mends cards that a crash left behind, forgets old event records",
+        larkauth_token_refresher::start,
+    )
+}
