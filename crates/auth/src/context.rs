@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use larkauth_messaging::Bus;
 use larkauth_models::{CardOptions, Clock, Entropy, Timestamp};
 use larkauth_storage::{Cipher, InvitationLimit, Store};
-use larkauth_telemetry::metrics::Metrics;
+use larkauth_telemetry::Metrics;
 
 use crate::Directory;
 

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use larkauth_lark::api::{CallObserver, Endpoints, LarkClient};
 use larkauth_models::{AppId, Application, Brand, Clock, ExposeSecret, Timestamp};
 use larkauth_storage::Store;
-use larkauth_telemetry::{metrics::Metrics, propagation};
+use larkauth_telemetry::{Metrics, propagation};
 use moka::future::Cache;
 
 use crate::AuthError;

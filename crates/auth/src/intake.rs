@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use larkauth_contracts::message::{CardActionKind, CardActionTriggered, Reply, UnrecognizedCallback};
 use larkauth_lark::{
-    card::{self, ButtonAction, ButtonKind, Toast},
-    event::{CardAction, Event},
+    card::{self, ButtonAction, ButtonKind, ToastKind, ToastText},
+    event::{CARD_ACTION, CardAction, Event},
 };
 use larkauth_messaging::{Outgoing, PendingReply};
 use larkauth_models::{AppId, CardFace, EventId, SecretString, SessionId};
@@ -39,9 +39,9 @@ impl Context {
             }
             Err(error) => (derived_id(payload), "unreadable".to_owned(), Err(error.to_string())),
         };
-        let is_card = event_type == CardAction::EVENT_TYPE || parsed.is_err();
+        let is_card = event_type == CARD_ACTION || parsed.is_err();
         let ours = action.and_then(|action| {
-            let button = ButtonAction::parse(&action.value).ok_or("a click on a card that is not larkauth's")?;
+            let button = ButtonAction::parse(&Value::Object(action.value.clone())).ok_or("a click on a card that is not larkauth's")?;
             Ok((action, button))
         });
         match ours {
@@ -90,14 +90,14 @@ impl Context {
         };
         match published {
             Ok(reply) => in_time(reply, received_at).await.unwrap_or_else(|| Answered {
-                answer: Some(card::answer(Some(card::toast(Toast::Working)), None)),
+                answer: Some(said(ToastKind::Info, ToastText::Working)),
                 shows: None,
                 outcome: "late",
             }),
             Err(error) => {
                 tracing::error!(%error, "auth.callback.publish: the person is asked to click again");
                 Answered {
-                    answer: Some(card::answer(Some(card::toast(Toast::TryAgain)), None)),
+                    answer: Some(said(ToastKind::Warning, ToastText::TryAgain)),
                     shows: None,
                     outcome: "publish_failed",
                 }
@@ -129,7 +129,7 @@ impl Context {
         if let Err(error) = &kept {
             tracing::error!(%error, "auth.callback.publish: an unrecognized callback could not be kept");
         }
-        let polite = if is_card { card::answer(Some(card::toast(Toast::NotOurs)), None) } else { Value::Object(serde_json::Map::default()) };
+        let polite = if is_card { said(ToastKind::Info, ToastText::UnknownButton) } else { card::answer(None, None) };
         // An event that could not be kept is refused, so that Lark pushes it again.
         let answer = (is_card || kept.is_ok()).then_some(polite);
         Answered { answer, shows: None, outcome: if kept.is_ok() { "unrecognized" } else { "publish_failed" } }
@@ -148,6 +148,10 @@ impl Context {
         }
         Ok(())
     }
+}
+
+fn said(kind: ToastKind, text: ToastText) -> Value {
+    card::answer(Some(card::toast(kind, text)), None)
 }
 
 async fn in_time(mut reply: PendingReply, received_at: Instant) -> Option<Answered> {

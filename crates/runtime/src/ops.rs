@@ -4,7 +4,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use larkauth_telemetry::{health::Health, metrics::Metrics};
+use larkauth_telemetry::{Health, Metrics};
 
 /// `/healthz` (the process answers), `/readyz` (it can do its work), `/metrics` (Prometheus text).
 pub fn ops_routes(health: Health, metrics: Metrics) -> Router {

@@ -7,10 +7,12 @@ use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
 use larkauth_messaging::{Bus, RabbitMq, RabbitMqOptions};
 use larkauth_models::{Application, Brand, Clock, Entropy, OsEntropy, SystemClock};
 use larkauth_storage::{Cipher, EncryptionKey, InvitationLimit, PgOptions, PgStore, Store};
-use larkauth_telemetry::metrics::Metrics;
+use larkauth_telemetry::Metrics;
 
 /// How long a start waits for the database and the broker.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long one statement may take.
+const STATEMENT: Duration = Duration::from_secs(5);
 /// The window of `AUTH_REQUEST_RATE_LIMIT`.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
@@ -19,7 +21,7 @@ pub(crate) async fn context(settings: &Settings, metrics: Metrics) -> anyhow::Re
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let cipher = cipher(settings, entropy.clone())?;
-    let store = connect_store(settings, cipher.clone()).await?;
+    let store = open_store(settings, cipher.clone()).await?;
     store.check_schema().await?;
     let store: Arc<dyn Store> = Arc::new(store);
     let bus = connect_bus(settings, metrics.clone(), entropy.clone()).await?;
@@ -46,35 +48,44 @@ pub(crate) async fn context(settings: &Settings, metrics: Metrics) -> anyhow::Re
     Ok(context)
 }
 
-/// Connects to `DATABASE_URL`; does not look at the schema.
+/// Connects to `DATABASE_URL` for work on the schema, which needs no encryption key: sealed values stay sealed.
 ///
 /// # Errors
 /// When a setting is missing or the database does not answer.
-pub async fn connect_store(settings: &Settings, cipher: Cipher) -> anyhow::Result<PgStore> {
+pub async fn connect_schema(settings: &Settings) -> anyhow::Result<PgStore> {
+    let mut key = zeroize::Zeroizing::new([0; 32]);
+    OsEntropy.fill(&mut *key);
+    let nobodys = Cipher::new(vec![EncryptionKey { id: "none".to_owned(), key }], Arc::new(OsEntropy))?;
+    open_store(settings, nobodys).await
+}
+
+async fn open_store(settings: &Settings, cipher: Cipher) -> anyhow::Result<PgStore> {
     let DatabaseUrl::Postgres(url) = settings.database.required_url()? else {
         anyhow::bail!("DATABASE_URL must be a postgres:// address for this command");
     };
     let options = PgOptions {
+        url: url.clone(),
         max_connections: settings.database.max_connections,
         connect_deadline: CONNECT,
+        statement_deadline: STATEMENT,
         application_name: settings.service.name().to_owned(),
-        ..PgOptions::new(url.clone())
     };
     Ok(PgStore::connect(&options, cipher).await?)
 }
 
 async fn connect_bus(settings: &Settings, metrics: Metrics, entropy: Arc<dyn Entropy>) -> anyhow::Result<Arc<dyn Bus>> {
+    let url = settings.broker.required_url()?.clone();
     let options = RabbitMqOptions {
         prefix: settings.broker.prefix.clone(),
-        connection_name: settings.service.name().to_owned(),
         connect_deadline: CONNECT,
-        ..RabbitMqOptions::new(settings.broker.required_url()?.clone(), metrics, entropy)
+        entropy,
+        ..RabbitMqOptions::new(url, settings.service.name(), metrics)
     };
     Ok(Arc::new(RabbitMq::connect(options).await?))
 }
 
 /// The cipher of `ENCRYPTION_KEYS`.
-pub(crate) fn cipher(settings: &Settings, entropy: Arc<dyn Entropy>) -> anyhow::Result<Cipher> {
+fn cipher(settings: &Settings, entropy: Arc<dyn Entropy>) -> anyhow::Result<Cipher> {
     let keys = settings.encryption.required_keys()?.iter().map(|key| EncryptionKey {
         id: key.id().to_owned(),
         key: zeroize::Zeroizing::new(*key.bytes()),

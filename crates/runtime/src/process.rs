@@ -5,7 +5,7 @@ use axum::Router;
 use larkauth_auth::Context;
 use larkauth_config::Settings;
 use larkauth_messaging::BusHealth;
-use larkauth_telemetry::{health::Health, metrics::Metrics};
+use larkauth_telemetry::{Health, Metrics};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

@@ -1,9 +1,9 @@
 
 use async_trait::async_trait;
 use larkauth_contracts::message::{CardActionKind, CardActionTriggered, Envelope, Reply};
-use larkauth_lark::card::{self, Toast};
+use larkauth_lark::card::{self, ToastKind, ToastText};
 use larkauth_messaging::{Delivery, Handler, Verdict};
-use larkauth_models::{AuthSession, CardFace, SessionId, SessionState};
+use larkauth_models::{AuthSession, CardFace, FailureReason, SessionId, SessionState};
 use larkauth_storage::SessionEnding;
 
 use super::{Handled, Trouble, decode, exchange, may_be_half_done, verdict};
@@ -28,11 +28,11 @@ impl CardActionHandler {
         let envelope = decode::<CardActionTriggered>(delivery)?;
         let click = &envelope.data;
         let Some(session) = context.store.session(click.session_id).await? else {
-            return Ok(Some(toast_only(Toast::UnknownSession)));
+            return Ok(Some(toast_only((ToastKind::Warning, ToastText::AlreadyOver))));
         };
         if !is_for(&session, click) {
             tracing::warn!("auth.card.click: somebody else than the person who was asked, nothing changes");
-            return Ok(Some(toast_only(Toast::NotForYou)));
+            return Ok(Some(toast_only((ToastKind::Warning, ToastText::NotForYou))));
         }
         let app = context.apps.any(&session.app_id).await?;
         if context.store.is_processed(CONSUMER, &envelope.id).await? {
@@ -82,7 +82,7 @@ impl CardActionHandler {
                 Ok(self.current(app, &session))
             }
             // The button opened the consent page; the card keeps it, so that a closed page can be opened again.
-            (_, None) => Ok(self.reply(app, &session, CardFace::Processing, Toast::OpenConsentPage)),
+            (_, None) => Ok(self.reply(app, &session, CardFace::Processing, (ToastKind::Info, ToastText::ConfirmOnPage))),
         }
     }
 
@@ -118,24 +118,27 @@ impl CardActionHandler {
         };
         match created.await {
             Ok(()) => {}
-            Err(AuthError::RateLimited { .. }) => return Ok(toast_only(Toast::TooOften)),
-            Err(AuthError::AppFrozen { .. } | AuthError::AppDisabled(_)) => return Ok(toast_only(Toast::TryAgain)),
+            Err(AuthError::RateLimited { .. }) => return Ok(toast_only((ToastKind::Warning, ToastText::TooOften))),
+            Err(AuthError::AppFrozen { .. } | AuthError::AppDisabled(_)) => return Ok(toast_only((ToastKind::Warning, ToastText::TryAgain))),
             Err(error) => return Err(error.into()),
         }
         // In case this answer comes too late to be shown.
         context.request_face(&ended.app_id, session_id, AFTER_THE_ANSWER).await?;
         let session = context.existing(session_id).await?;
-        Ok(self.reply(app, &session, CardFace::Invitation, Toast::AskedAgain))
+        Ok(self.reply(app, &session, CardFace::Invitation, (ToastKind::Info, ToastText::AskedAgain)))
     }
 
     /// The card as the session's state asks for, with a word about it.
     fn current(&self, app: &App, session: &AuthSession) -> Reply {
         let toast = match session.state {
-            SessionState::Pending => Toast::OpenConsentPage,
-            SessionState::Completed => Toast::Authorized,
-            SessionState::Rejected => Toast::Declined,
-            SessionState::Expired => Toast::Expired,
-            SessionState::Failed => Toast::Failed,
+            SessionState::Pending => (ToastKind::Info, ToastText::ConfirmOnPage),
+            SessionState::Completed => (ToastKind::Success, ToastText::Authorized),
+            SessionState::Rejected => (ToastKind::Info, ToastText::Declined),
+            SessionState::Expired => (ToastKind::Warning, ToastText::Expired),
+            SessionState::Failed => {
+                let reason = session.failure_reason.unwrap_or(FailureReason::UpstreamUnavailable);
+                (ToastKind::Error, ToastText::Failed(reason))
+            }
         };
         let face = match session.state {
             SessionState::Pending => CardFace::Processing,
@@ -144,17 +147,17 @@ impl CardActionHandler {
         self.reply(app, session, face, toast)
     }
 
-    fn reply(&self, app: &App, session: &AuthSession, face: CardFace, toast: Toast) -> Reply {
+    fn reply(&self, app: &App, session: &AuthSession, face: CardFace, (kind, text): (ToastKind, ToastText)) -> Reply {
         let card = cards::render(app, session, face, self.0.now());
         Reply {
-            answer: Some(card::answer(Some(card::toast(toast)), Some(card::callback_card(&card)))),
+            answer: Some(card::answer(Some(card::toast(kind, text)), Some(&card))),
             shows: Some((session.id, face)),
         }
     }
 }
 
-fn toast_only(toast: Toast) -> Reply {
-    Reply { answer: Some(card::answer(Some(card::toast(toast)), None)), shows: None }
+fn toast_only((kind, text): (ToastKind, ToastText)) -> Reply {
+    Reply { answer: Some(card::answer(Some(card::toast(kind, text)), None)), shows: None }
 }
 
 /// Whether the one who clicked is the one who was asked.

@@ -1,0 +1,120 @@
+//! Cards in chats.
+
+use larkauth_models::{ExposeSecret, MessageId, OpenId, SecretString, UnionId, UserId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    LarkClient,
+    call::{Api, Repeat},
+};
+use crate::error::LarkError;
+
+const SEND: Api = Api::lark("send_card");
+const UPDATE: Api = Api::lark("update_card");
+const DELAYED_UPDATE: Api = Api::lark("delayed_update");
+
+/// The largest card that Lark takes, in bytes of JSON.
+pub const MAX_CARD_BYTES: usize = 30 * 1024;
+const MAX_UUID: usize = 50;
+
+/// Who gets a message.
+#[derive(Clone, Debug)]
+pub enum Receiver {
+    /// A person as this application sees them.
+    OpenId(OpenId),
+    /// A person as their company sees them.
+    UserId(UserId),
+    /// A person across one developer's applications.
+    UnionId(UnionId),
+    /// A person by mail address.
+    Email(SecretString),
+    /// A group.
+    ChatId(String),
+}
+
+impl Receiver {
+    fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::OpenId(id) => ("open_id", id.as_str()),
+            Self::UserId(id) => ("user_id", id.as_str()),
+            Self::UnionId(id) => ("union_id", id.as_str()),
+            Self::Email(address) => ("email", address.expose_secret()),
+            Self::ChatId(id) => ("chat_id", id),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Sent {
+    data: SentData,
+}
+#[derive(Deserialize)]
+struct SentData {
+    message_id: MessageId,
+}
+
+impl LarkClient {
+    /// Sends a card. Lark sends at most one message an hour for the same `uuid` (1 to 50 characters), so that
+    /// repeating this is safe.
+    ///
+    /// # Errors
+    /// [`Fault::Message`](crate::Fault::Message) when the card does not reach this receiver; nothing is sent when
+    /// the card is larger than [`MAX_CARD_BYTES`].
+    pub async fn send_card(
+        &self,
+        receiver: &Receiver,
+        content: &Value,
+        uuid: &str,
+    ) -> Result<MessageId, LarkError> {
+        if uuid.is_empty() || uuid.len() > MAX_UUID {
+            return Err(LarkError::not_sent(SEND.name, "a message uuid has 1 to 50 characters"));
+        }
+        let content = card_text(SEND, content)?;
+        let (kind, id) = receiver.parts();
+        let mut url = self.api_url("/open-apis/im/v1/messages");
+        url.query_pairs_mut().append_pair("receive_id_type", kind);
+        let body = json!({ "receive_id": id, "msg_type": "interactive", "content": content, "uuid": uuid });
+        let build = |token: &SecretString| {
+            self.inner.http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
+        };
+        let read = |body: &[u8]| Some(serde_json::from_slice::<Sent>(body).ok()?.data.message_id);
+        self.call_as_tenant(SEND, Repeat::Safe, build, read).await
+    }
+
+    /// Replaces a card. Both the old and the new one must carry `config.update_multi: true`.
+    ///
+    /// # Errors
+    /// [`Fault::Message`](crate::Fault::Message) when the card can no longer be changed.
+    pub async fn update_card(&self, message_id: &MessageId, content: &Value) -> Result<(), LarkError> {
+        let body = json!({ "content": card_text(UPDATE, content)? });
+        let url = self.api_url(&format!("/open-apis/im/v1/messages/{message_id}"));
+        let build = |token: &SecretString| {
+            self.inner.http.patch(url.clone()).bearer_auth(token.expose_secret()).json(&body)
+        };
+        self.call_as_tenant(UPDATE, Repeat::Safe, build, |_| Some(())).await
+    }
+
+    /// Replaces the card that a callback came from, with the callback's token: within 30 minutes, twice at most, and
+    /// only after the callback was answered. Not repeated by itself, as each call uses the token up by one.
+    ///
+    /// # Errors
+    /// As the code that Lark gives.
+    pub async fn delayed_update(&self, token: &SecretString, card: &Value) -> Result<(), LarkError> {
+        card_text(DELAYED_UPDATE, card)?;
+        let body = json!({ "token": token.expose_secret(), "card": card });
+        let url = self.api_url("/open-apis/interactive/v1/card/update");
+        let build = |token: &SecretString| {
+            self.inner.http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
+        };
+        self.call_as_tenant(DELAYED_UPDATE, Repeat::Never, build, |_| Some(())).await
+    }
+}
+
+fn card_text(api: Api, card: &Value) -> Result<String, LarkError> {
+    let text = card.to_string();
+    if text.len() > MAX_CARD_BYTES {
+        return Err(LarkError::not_sent(api.name, "the card is larger than the 30 KB that Lark takes"));
+    }
+    Ok(text)
+}

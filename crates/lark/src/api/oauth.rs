@@ -1,0 +1,279 @@
+//! OAuth 2.0: the consent page, the token endpoint in both versions, the device flow.
+//!
+//! Nothing here that carries a code or a refresh token is ever repeated by this crate: both work once, and only the
+//! caller knows what it has written down about the first try.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use larkauth_models::{ExposeSecret, SecretString, Timestamp, TokenApi, TokenPair};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use url::{Url, form_urlencoded};
+
+use super::{
+    LarkClient,
+    call::{Api, Repeat, blame_own_token, refuses_own_token},
+};
+use crate::error::{Cause, Fault, LarkError};
+
+const EXCHANGE: Api = Api::oauth("exchange_code");
+const REFRESH: Api = Api::oauth("refresh_token");
+const DEVICE_AUTHORIZATION: Api = Api::oauth("device_authorization");
+const DEVICE_POLL: Api = Api::oauth("poll_device_code");
+
+const V2: &str = "/open-apis/authen/v2/oauth/token";
+const V1_EXCHANGE: &str = "/open-apis/authen/v1/oidc/access_token";
+const V1_REFRESH: &str = "/open-apis/authen/v1/oidc/refresh_access_token";
+
+/// The longest token that is believed, in bytes.
+const MAX_TOKEN: usize = 8 * 1024;
+/// The longest life that is believed, in seconds: ten years.
+const MAX_LIFE: i64 = 10 * 365 * 24 * 3600;
+/// RFC 8628 section 3.2, when Lark names no interval. Seconds.
+const DEFAULT_INTERVAL: u64 = 5;
+
+/// What a consent page is opened with.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthorizeRequest<'a> {
+    /// Where the browser comes back to; registered in the developer console.
+    pub redirect_uri: &'a Url,
+    /// At most 50. `offline_access` is needed for a refresh token.
+    pub scopes: &'a [String],
+    /// Unguessable and used once.
+    pub state: &'a SecretString,
+    /// From [`pkce_challenge`].
+    pub code_challenge: &'a str,
+}
+
+/// An authorization code with what must go with it.
+#[derive(Clone, Debug)]
+pub struct CodeGrant {
+    /// From the redirect, or from the card callback.
+    pub code: SecretString,
+    /// The one the consent page was opened with.
+    pub redirect_uri: Url,
+    /// The PKCE verifier, 43 to 128 characters; the historical endpoint takes none.
+    pub code_verifier: Option<SecretString>,
+}
+
+/// What the person needs to consent on another device (RFC 8628 section 3.2).
+#[derive(Clone, Debug)]
+pub struct DeviceAuthorization {
+    /// For polling.
+    pub device_code: SecretString,
+    /// What the person types in.
+    pub user_code: SecretString,
+    /// Where they type it in.
+    pub verification_uri: Url,
+    /// The same place with the code already in it.
+    pub verification_uri_complete: Option<SecretString>,
+    /// When both codes end.
+    pub expires_at: Timestamp,
+    /// The shortest pause between two polls.
+    pub interval: Duration,
+}
+
+/// PKCE `code_challenge` of a verifier, method S256 (RFC 7636 section 4.2).
+#[must_use]
+pub fn pkce_challenge(verifier: &SecretString) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose_secret()))
+}
+
+impl LarkClient {
+    /// The consent page's address. It contains `state`: show it to the person, keep it out of logs.
+    #[must_use]
+    pub fn authorize_url(&self, request: &AuthorizeRequest<'_>) -> Url {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("client_id", self.inner.app_id.as_str())
+            .append_pair("response_type", "code")
+            .append_pair("redirect_uri", request.redirect_uri.as_str())
+            .append_pair("scope", &request.scopes.join(" "))
+            .append_pair("state", request.state.expose_secret())
+            .append_pair("code_challenge", request.code_challenge)
+            .append_pair("code_challenge_method", "S256")
+            .finish();
+        let mut url = self.accounts_url("/open-apis/authen/v1/authorize");
+        // A space as `%20` is a space for every reader; `+` is one only for those who read a form.
+        url.set_query(Some(&query.replace('+', "%20")));
+        url
+    }
+
+    /// Exchanges an authorization code for a pair of tokens. The code works once: see [`LarkError::outcome`].
+    ///
+    /// # Errors
+    /// [`Fault::Code`] when the code is over; the other faults as the platform's table says.
+    pub async fn exchange_code(&self, api: TokenApi, grant: &CodeGrant) -> Result<TokenPair, LarkError> {
+        let code = grant.code.expose_secret();
+        let result = match api {
+            TokenApi::V2 => {
+                let mut body = self.v2_body("authorization_code");
+                body["code"] = code.into();
+                body["redirect_uri"] = grant.redirect_uri.as_str().into();
+                if let Some(verifier) = &grant.code_verifier {
+                    body["code_verifier"] = verifier.expose_secret().into();
+                }
+                self.v2_token(EXCHANGE, &body).await
+            }
+            TokenApi::V1 => {
+                let body = json!({ "grant_type": "authorization_code", "code": code });
+                self.v1_token(EXCHANGE, V1_EXCHANGE, &body).await
+            }
+        };
+        result.map_err(blame_code)
+    }
+
+    /// Exchanges a refresh token for a new pair. The token works once: see [`LarkError::outcome`].
+    ///
+    /// # Errors
+    /// [`Fault::Token`] when the refresh token is dead; the other faults as the platform's table says.
+    pub async fn refresh(&self, api: TokenApi, refresh_token: &SecretString) -> Result<TokenPair, LarkError> {
+        let refresh_token = refresh_token.expose_secret();
+        let result = match api {
+            TokenApi::V2 => {
+                let mut body = self.v2_body("refresh_token");
+                body["refresh_token"] = refresh_token.into();
+                self.v2_token(REFRESH, &body).await
+            }
+            TokenApi::V1 => {
+                let body = json!({ "grant_type": "refresh_token", "refresh_token": refresh_token });
+                self.v1_token(REFRESH, V1_REFRESH, &body).await
+            }
+        };
+        // RFC 6749's `invalid_grant` names no kind of grant.
+        result.map_err(|error| match (&error.fault, error.cause) {
+            (Fault::Code, Cause::OAuth) => LarkError { fault: Fault::Token, ..error },
+            _ => error,
+        })
+    }
+
+    /// Begins a device flow. Needs no redirect URI and no public address.
+    ///
+    /// # Errors
+    /// As the platform's table says.
+    pub async fn device_authorization(&self, scopes: &[String]) -> Result<DeviceAuthorization, LarkError> {
+        let sent_at = self.inner.clock.now();
+        let url = self.accounts_url("/oauth/v1/device_authorization");
+        let scope = scopes.join(" ");
+        let build = || {
+            self.inner
+                .http
+                .post(url.clone())
+                .basic_auth(&self.inner.app_id, Some(self.inner.app_secret.expose_secret()))
+                .form(&[("client_id", self.inner.app_id.as_str()), ("scope", &scope)])
+        };
+        let read = |body: &[u8]| {
+            let answer: DeviceJson = serde_json::from_slice(body).ok()?;
+            Some(DeviceAuthorization {
+                device_code: usable(answer.device_code)?,
+                user_code: usable(answer.user_code)?,
+                verification_uri: answer.verification_uri,
+                verification_uri_complete: answer.verification_uri_complete.and_then(usable),
+                expires_at: ends_at(sent_at, answer.expires_in)?,
+                interval: Duration::from_secs(answer.interval.unwrap_or(DEFAULT_INTERVAL).clamp(1, 60)),
+            })
+        };
+        self.call(DEVICE_AUTHORIZATION, Repeat::Never, build, read).await
+    }
+
+    /// Asks once whether the person has consented.
+    ///
+    /// # Errors
+    /// [`Fault::Pending`] until they have, [`Fault::Denied`] when they will not, [`Fault::Code`] when it is too late.
+    pub async fn poll_device_code(&self, device_code: &SecretString) -> Result<TokenPair, LarkError> {
+        let mut body = self.v2_body("urn:ietf:params:oauth:grant-type:device_code");
+        body["device_code"] = device_code.expose_secret().into();
+        self.v2_token(DEVICE_POLL, &body).await.map_err(blame_code)
+    }
+
+    fn v2_body(&self, grant_type: &str) -> Value {
+        json!({
+            "grant_type": grant_type,
+            "client_id": self.inner.app_id,
+            "client_secret": self.inner.app_secret.expose_secret(),
+        })
+    }
+
+    async fn v2_token(&self, api: Api, body: &Value) -> Result<TokenPair, LarkError> {
+        let sent_at = self.inner.clock.now();
+        let build = || self.inner.http.post(self.api_url(V2)).json(body);
+        let read = |body: &[u8]| serde_json::from_slice::<TokenJson>(body).ok()?.into_pair(sent_at);
+        self.call(api, Repeat::Never, build, read).await
+    }
+
+    async fn v1_token(&self, api: Api, path: &str, body: &Value) -> Result<TokenPair, LarkError> {
+        let app_token = self.app_access_token().await?;
+        let sent_at = self.inner.clock.now();
+        let build =
+            || self.inner.http.post(self.api_url(path)).bearer_auth(app_token.expose_secret()).json(body);
+        let read = |body: &[u8]| serde_json::from_slice::<V1Json>(body).ok()?.data.into_pair(sent_at);
+        let result = self.call(api, Repeat::Never, build, read).await;
+        if result.as_ref().is_err_and(refuses_own_token) {
+            self.inner.app_token.forget(&app_token);
+        }
+        result.map_err(blame_own_token)
+    }
+}
+
+/// There is no token yet that could be dead: what is over is the code.
+fn blame_code(error: LarkError) -> LarkError {
+    match error.fault {
+        Fault::Token => LarkError { fault: Fault::Code, ..error },
+        _ => error,
+    }
+}
+
+#[derive(Deserialize)]
+struct V1Json {
+    data: TokenJson,
+}
+
+#[derive(Deserialize)]
+struct TokenJson {
+    access_token: SecretString,
+    /// Seconds, like the next but one.
+    expires_in: i64,
+    refresh_token: Option<SecretString>,
+    #[serde(alias = "refresh_expires_in")]
+    refresh_token_expires_in: Option<i64>,
+    scope: Option<String>,
+}
+
+impl TokenJson {
+    /// Nothing when the access token or its life cannot be believed. A refresh token is kept even if Lark does not
+    /// say how long it lives: the one before it is dead already.
+    fn into_pair(self, sent_at: Timestamp) -> Option<TokenPair> {
+        let refresh_token = self.refresh_token.and_then(usable);
+        let refresh_expires_at =
+            refresh_token.as_ref().and(self.refresh_token_expires_in).and_then(|life| ends_at(sent_at, life));
+        Some(TokenPair {
+            access_token: usable(self.access_token)?,
+            access_expires_at: ends_at(sent_at, self.expires_in)?,
+            refresh_token,
+            refresh_expires_at,
+            scopes: self.scope.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct DeviceJson {
+    device_code: SecretString,
+    user_code: SecretString,
+    verification_uri: Url,
+    verification_uri_complete: Option<SecretString>,
+    /// Seconds.
+    expires_in: i64,
+    /// Seconds.
+    interval: Option<u64>,
+}
+
+fn usable(secret: SecretString) -> Option<SecretString> {
+    (1..=MAX_TOKEN).contains(&secret.expose_secret().len()).then_some(secret)
+}
+
+/// Counted from the moment of sending: the life began later, so that this errs on the safe side.
+fn ends_at(sent_at: Timestamp, seconds: i64) -> Option<Timestamp> {
+    (1..=MAX_LIFE).contains(&seconds).then(|| sent_at + chrono::TimeDelta::seconds(seconds))
+}

@@ -1,0 +1,166 @@
+//! People: who a token belongs to, and what the company's directory says about somebody.
+
+use larkauth_models::{ExposeSecret, OpenId, SecretString, UnionId, UserId, UserProfile};
+use serde::Deserialize;
+
+use super::{
+    LarkClient,
+    call::{Api, Repeat},
+};
+use crate::error::LarkError;
+
+const USER_INFO: Api = Api::lark("user_info");
+const CONTACT: Api = Api::lark("contact");
+const CONTACTS: Api = Api::lark("contacts");
+
+/// Lark takes this many ids in one call.
+const BATCH: usize = 50;
+
+/// A person in the company's directory.
+#[derive(Clone, Debug)]
+pub struct Contact {
+    /// Who they are.
+    pub profile: UserProfile,
+    /// The state of their account; missing without the permission to see it.
+    pub status: Option<AccountStatus>,
+}
+
+/// The state of a person's account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct AccountStatus {
+    /// Frozen by an administrator.
+    pub is_frozen: bool,
+    /// Left the company.
+    pub is_resigned: bool,
+    /// Has logged in at least once.
+    pub is_activated: bool,
+    /// Left the tenant by themselves.
+    pub is_exited: bool,
+    /// Invited, has not joined yet.
+    pub is_unjoin: bool,
+}
+
+impl AccountStatus {
+    /// Whether the person can still act in Lark.
+    #[must_use]
+    pub const fn is_usable(&self) -> bool {
+        !self.is_frozen && !self.is_resigned && !self.is_exited
+    }
+}
+
+#[derive(Deserialize)]
+struct Data<T> {
+    data: T,
+}
+#[derive(Deserialize)]
+struct OneUser {
+    user: PersonJson,
+}
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Users {
+    items: Option<Vec<PersonJson>>,
+}
+
+/// A person as both user info and the directory write them.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PersonJson {
+    open_id: String,
+    union_id: Option<String>,
+    user_id: Option<String>,
+    name: Option<String>,
+    en_name: Option<String>,
+    avatar_url: Option<String>,
+    avatar: Option<Avatar>,
+    email: Option<String>,
+    enterprise_email: Option<String>,
+    mobile: Option<String>,
+    tenant_key: Option<String>,
+    status: Option<AccountStatus>,
+}
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Avatar {
+    avatar_240: Option<String>,
+    avatar_origin: Option<String>,
+}
+
+impl PersonJson {
+    /// Nothing without a usable open id. Everything else may be missing, and an empty text is missing too.
+    fn into_contact(self) -> Option<Contact> {
+        let avatar = self.avatar.unwrap_or_default();
+        let profile = UserProfile {
+            open_id: OpenId::new(self.open_id).ok()?,
+            union_id: filled(self.union_id).and_then(|id| UnionId::new(id).ok()),
+            user_id: filled(self.user_id).and_then(|id| UserId::new(id).ok()),
+            name: filled(self.name),
+            en_name: filled(self.en_name),
+            avatar_url: filled(self.avatar_url)
+                .or(filled(avatar.avatar_240))
+                .or(filled(avatar.avatar_origin)),
+            email: filled(self.email).or(filled(self.enterprise_email)).map(SecretString::from),
+            mobile: filled(self.mobile).map(SecretString::from),
+            tenant_key: filled(self.tenant_key),
+        };
+        Some(Contact { profile, status: self.status })
+    }
+}
+
+fn filled(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.trim().is_empty())
+}
+
+impl LarkClient {
+    /// Whom a user access token belongs to.
+    ///
+    /// # Errors
+    /// [`Fault::AccessToken`](crate::Fault::AccessToken) when Lark no longer accepts the token,
+    /// [`Fault::User`](crate::Fault::User) when the person is gone.
+    pub async fn user_info(&self, access_token: &SecretString) -> Result<UserProfile, LarkError> {
+        let url = self.api_url("/open-apis/authen/v1/user_info");
+        let build = || self.inner.http.get(url.clone()).bearer_auth(access_token.expose_secret());
+        let read = |body: &[u8]| {
+            let Data { data } = serde_json::from_slice::<Data<PersonJson>>(body).ok()?;
+            Some(data.into_contact()?.profile)
+        };
+        self.call(USER_INFO, Repeat::Safe, build, read).await
+    }
+
+    /// One person of the directory.
+    ///
+    /// # Errors
+    /// [`Fault::User`](crate::Fault::User) when they are outside the application's range.
+    pub async fn contact(&self, open_id: &OpenId) -> Result<Contact, LarkError> {
+        let mut url = self.api_url(&format!("/open-apis/contact/v3/users/{open_id}"));
+        url.query_pairs_mut().append_pair("user_id_type", "open_id");
+        let build =
+            |token: &SecretString| self.inner.http.get(url.clone()).bearer_auth(token.expose_secret());
+        let read = |body: &[u8]| serde_json::from_slice::<Data<OneUser>>(body).ok()?.data.user.into_contact();
+        self.call_as_tenant(CONTACT, Repeat::Safe, build, read).await
+    }
+
+    /// Many people of the directory, 50 a call, one call after the other. Who is outside the application's range is
+    /// missing from the answer.
+    ///
+    /// # Errors
+    /// At the first call that fails.
+    pub async fn contacts(&self, open_ids: &[OpenId]) -> Result<Vec<Contact>, LarkError> {
+        let mut contacts = Vec::with_capacity(open_ids.len());
+        for batch in open_ids.chunks(BATCH) {
+            let mut url = self.api_url("/open-apis/contact/v3/users/batch");
+            url.query_pairs_mut()
+                .extend_pairs(batch.iter().map(|id| ("user_ids", id.as_str())))
+                .append_pair("user_id_type", "open_id");
+            let build =
+                |token: &SecretString| self.inner.http.get(url.clone()).bearer_auth(token.expose_secret());
+            let read = |body: &[u8]| {
+                serde_json::from_slice::<Data<Users>>(body).ok()?.data.items.or(Some(Vec::new()))
+            };
+            let items = self.call_as_tenant(CONTACTS, Repeat::Safe, build, read).await?;
+            contacts.extend(items.into_iter().filter_map(PersonJson::into_contact));
+        }
+        Ok(contacts)
+    }
+}

@@ -1,0 +1,276 @@
+use larkauth_models::{ExposeSecret, TokenApi};
+use wiremock::matchers::{body_json, body_string, header};
+
+use super::*;
+use crate::{
+    api::{AuthorizeRequest, CodeGrant, pkce_challenge},
+    error::{Cause, Fault, Outcome, known},
+};
+
+const V2: &str = "/open-apis/authen/v2/oauth/token";
+const V1_EXCHANGE: &str = "/open-apis/authen/v1/oidc/access_token";
+const V1_REFRESH: &str = "/open-apis/authen/v1/oidc/refresh_access_token";
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
+fn grant() -> CodeGrant {
+    CodeGrant {
+        code: secret("the-code"),
+        redirect_uri: Url::parse("http://127.0.0.1:8080/oauth/callback").unwrap(),
+        code_verifier: Some(secret(VERIFIER)),
+    }
+}
+
+fn pair() -> Value {
+    json!({
+        "code": 0, "access_token": "u-access", "expires_in": 7200, "refresh_token": "r-refresh",
+        "refresh_token_expires_in": 604_800, "scope": "offline_access  contact:read", "token_type": "Bearer",
+    })
+}
+
+#[test]
+fn the_challenge_is_the_one_of_rfc_7636() {
+    assert_eq!(pkce_challenge(&secret(VERIFIER)), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+}
+
+#[tokio::test]
+async fn the_consent_page_gets_everything_once_and_encoded() {
+    let lark = Lark::start().await;
+    let scopes = ["offline_access".to_owned(), "a:b+c".to_owned()];
+    let redirect_uri = Url::parse("https://me.example/back?x=1&y=2").unwrap();
+    let state = secret("st&te");
+    let request = AuthorizeRequest {
+        redirect_uri: &redirect_uri,
+        scopes: &scopes,
+        state: &state,
+        code_challenge: "ch",
+    };
+    let url = lark.client.authorize_url(&request);
+    assert_eq!(url.path(), "/open-apis/authen/v1/authorize");
+    assert!(url.query().unwrap().contains("scope=offline_access%20a%3Ab%2Bc"), "{url}");
+    let query: Vec<_> = url.query_pairs().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(
+        query,
+        [
+            "client_id=cli_0123456789abcdef",
+            "response_type=code",
+            "redirect_uri=https://me.example/back?x=1&y=2",
+            "scope=offline_access a:b+c",
+            "state=st&te",
+            "code_challenge=ch",
+            "code_challenge_method=S256",
+        ]
+    );
+    assert!(!format!("{request:?}").contains("st&te"));
+}
+
+#[tokio::test]
+async fn v2_exchanges_a_code() {
+    let lark = Lark::start().await;
+    Mock::given(method("POST"))
+        .and(path(V2))
+        .and(body_json(json!({
+            "grant_type": "authorization_code", "client_id": APP_ID, "client_secret": APP_SECRET,
+            "code": "the-code", "redirect_uri": "http://127.0.0.1:8080/oauth/callback", "code_verifier": VERIFIER,
+        })))
+        .respond_with(ok(&pair()))
+        .expect(1)
+        .mount(&lark.server)
+        .await;
+    let pair = lark.client.exchange_code(TokenApi::V2, &grant()).await.unwrap();
+    assert_eq!(pair.access_token.expose_secret(), "u-access");
+    assert_eq!(pair.access_expires_at, after(7200));
+    assert_eq!(pair.refresh_token.as_ref().unwrap().expose_secret(), "r-refresh");
+    assert_eq!(pair.refresh_expires_at, Some(after(604_800)));
+    assert_eq!(pair.scopes, ["offline_access", "contact:read"]);
+    assert_eq!(lark.calls(), ["exchange_code ok"]);
+    let shown = format!("{pair:?} {:?} {:?}", grant(), lark.client);
+    for hidden in ["u-access", "r-refresh", "the-code", VERIFIER, APP_SECRET] {
+        assert!(!shown.contains(hidden), "{hidden}");
+    }
+}
+
+#[tokio::test]
+async fn v2_refreshes() {
+    let lark = Lark::start().await;
+    Mock::given(path(V2))
+        .and(body_json(json!({
+            "grant_type": "refresh_token", "client_id": APP_ID, "client_secret": APP_SECRET,
+            "refresh_token": "r-old",
+        })))
+        .respond_with(ok(&pair()))
+        .expect(1)
+        .mount(&lark.server)
+        .await;
+    let pair = lark.client.refresh(TokenApi::V2, &secret("r-old")).await.unwrap();
+    assert_eq!(pair.refresh_token.unwrap().expose_secret(), "r-refresh");
+}
+
+#[tokio::test]
+async fn v1_does_both_with_the_app_token() {
+    let lark = Lark::start().await;
+    lark.answer("POST", APP_PATH, ok(&json!({ "code": 0, "app_access_token": "a-1", "expire": 7200 }))).await;
+    let answer = json!({ "code": 0, "data": {
+        "access_token": "u-access", "expires_in": 6900, "refresh_token": "r-refresh", "refresh_expires_in": 2_591_700,
+    }});
+    for (at, body) in [
+        (V1_EXCHANGE, json!({ "grant_type": "authorization_code", "code": "the-code" })),
+        (V1_REFRESH, json!({ "grant_type": "refresh_token", "refresh_token": "r-old" })),
+    ] {
+        Mock::given(path(at))
+            .and(header("authorization", "Bearer a-1"))
+            .and(body_json(body))
+            .respond_with(ok(&answer))
+            .expect(1)
+            .mount(&lark.server)
+            .await;
+    }
+    let pair = lark.client.exchange_code(TokenApi::V1, &grant()).await.unwrap();
+    assert_eq!((pair.access_expires_at, pair.refresh_expires_at), (after(6900), Some(after(2_591_700))));
+    assert!(lark.client.refresh(TokenApi::V1, &secret("r-old")).await.is_ok());
+}
+
+#[tokio::test]
+async fn v1_without_an_app_token_has_not_touched_the_code() {
+    let lark = Lark::start().await;
+    lark.answer("POST", APP_PATH, ResponseTemplate::new(200).set_body_string("<html>")).await;
+    let error = lark.client.exchange_code(TokenApi::V1, &grant()).await.unwrap_err();
+    assert_eq!((error.outcome, error.fault), (Outcome::NotProcessed, Fault::Transient));
+    assert_eq!(lark.count(V1_EXCHANGE).await, 0);
+}
+
+#[tokio::test]
+async fn v1_drops_an_app_token_that_is_refused_but_repeats_nothing() {
+    let lark = Lark::start().await;
+    lark.answer("POST", APP_PATH, ok(&json!({ "code": 0, "app_access_token": "a-1", "expire": 7200 }))).await;
+    lark.answer("POST", V1_EXCHANGE, refusal(200, 20014)).await;
+    for tries in 1..=2 {
+        let error = lark.client.exchange_code(TokenApi::V1, &grant()).await.unwrap_err();
+        assert_eq!((error.outcome, error.fault), (Outcome::NotProcessed, Fault::Transient));
+        assert_eq!((lark.count(APP_PATH).await, lark.count(V1_EXCHANGE).await), (tries, tries));
+    }
+}
+
+#[tokio::test]
+async fn every_code_of_the_token_endpoint_is_told_apart_and_never_repeated() {
+    let codes = [
+        20050, 20072, 20003, 20004, 20065, 20024, 20026, 20037, 20064, 20073, 20008, 20010, 20066, 20002,
+        20009, 20048, 20069, 20074, 20001, 20036, 20049, 20063, 20067, 20068, 20070, 20071,
+    ];
+    for code in codes {
+        let lark = Lark::start().await;
+        let status = if code == 20050 { 500 } else { 400 };
+        let answer = json!({ "code": code, "error": "invalid_grant", "error_description": "r-old is bad" });
+        lark.answer("POST", V2, ResponseTemplate::new(status).set_body_json(answer)).await;
+        let error = lark.client.refresh(TokenApi::V2, &secret("r-old")).await.unwrap_err();
+        let row = known(code).unwrap();
+        assert_eq!((&error.fault, error.outcome, error.code), (&row.fault, row.outcome, Some(code)));
+        assert!(!format!("{error} {error:?}").contains("r-old"), "{error}");
+        assert_eq!(lark.calls(), [format!("refresh_token code_{code}")]);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_code_ends_nothing() {
+    let lark = Lark::start().await;
+    lark.answer(
+        "POST",
+        V2,
+        ResponseTemplate::new(400).set_body_json(json!({ "code": 29999, "error": "invalid_grant" })),
+    )
+    .await;
+    let error = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err();
+    assert_eq!((error.fault.clone(), error.outcome), (Fault::Unknown, Outcome::NotProcessed));
+    assert!(error.is_retryable());
+    assert_eq!(lark.calls(), ["refresh_token code_other"]);
+}
+
+#[tokio::test]
+async fn in_an_exchange_what_is_over_is_the_code() {
+    let lark = Lark::start().await;
+    lark.answer("POST", V2, refusal(400, 20024)).await;
+    assert_eq!(lark.client.exchange_code(TokenApi::V2, &grant()).await.unwrap_err().fault, Fault::Code);
+}
+
+#[tokio::test]
+async fn a_bare_invalid_grant_goes_by_the_kind_of_grant() {
+    let lark = Lark::start().await;
+    lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(json!({ "error": "invalid_grant" })))
+        .await;
+    assert_eq!(lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err().fault, Fault::Token);
+    assert_eq!(lark.client.exchange_code(TokenApi::V2, &grant()).await.unwrap_err().fault, Fault::Code);
+    assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().fault, Fault::Code);
+}
+
+#[tokio::test]
+async fn a_life_that_cannot_be_believed_is_an_invalid_answer() {
+    for life in [json!(0), json!(-1), json!(1_i64 << 40), json!(null), json!("7200")] {
+        let lark = Lark::start().await;
+        let mut answer = pair();
+        answer["expires_in"] = life;
+        lark.answer("POST", V2, ok(&answer)).await;
+        let error = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err();
+        assert_eq!((error.fault, error.outcome), (Fault::Transient, Outcome::MaybeProcessed));
+        assert_eq!(error.cause, Cause::InvalidAnswer);
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_token_of_unknown_life_is_kept() {
+    let lark = Lark::start().await;
+    let answer = json!({ "code": 0, "access_token": "u", "expires_in": 60, "refresh_token": "r-new" });
+    lark.answer_first(1, "POST", V2, ok(&answer)).await;
+    lark.answer(
+        "POST",
+        V2,
+        ok(&json!({ "code": 0, "access_token": "u", "expires_in": 60, "refresh_token": "" })),
+    )
+    .await;
+    let pair = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap();
+    assert_eq!((pair.refresh_token.unwrap().expose_secret(), pair.refresh_expires_at), ("r-new", None));
+    let pair = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap();
+    assert!(pair.refresh_token.is_none() && pair.refresh_expires_at.is_none());
+}
+
+#[tokio::test]
+async fn the_device_flow_begins() {
+    let lark = Lark::start().await;
+    // Basic cli_0123456789abcdef:app-secret-value
+    Mock::given(path("/oauth/v1/device_authorization"))
+        .and(header("authorization", "Basic Y2xpXzAxMjM0NTY3ODlhYmNkZWY6YXBwLXNlY3JldC12YWx1ZQ=="))
+        .and(body_string("client_id=cli_0123456789abcdef&scope=offline_access+a%3Ab"))
+        .respond_with(ok(&json!({
+            "device_code": "dev-code", "user_code": "USER-CODE", "verification_uri": "https://a.example/device",
+            "verification_uri_complete": "https://a.example/device?c=USER-CODE", "expires_in": 240,
+        })))
+        .mount(&lark.server)
+        .await;
+    let scopes = ["offline_access".to_owned(), "a:b".to_owned()];
+    let device = lark.client.device_authorization(&scopes).await.unwrap();
+    assert_eq!((device.expires_at, device.interval), (after(240), Duration::from_secs(5)));
+    let shown = format!("{device:?}");
+    assert!(!shown.contains("dev-code") && !shown.contains("USER-CODE"), "{shown}");
+}
+
+#[tokio::test]
+async fn the_device_flow_waits_slows_down_and_ends() {
+    for (error, fault, label) in [
+        ("authorization_pending", Fault::Pending { slow_down: false }, "authorization_pending"),
+        ("slow_down", Fault::Pending { slow_down: true }, "authorization_pending"),
+        ("access_denied", Fault::Denied, "access_denied"),
+        ("expired_token", Fault::Code, "oauth_error"),
+    ] {
+        for code in [json!(null), json!(20001)] {
+            let lark = Lark::start().await;
+            let answer = json!({ "code": code, "error": error });
+            lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(answer)).await;
+            assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().fault, fault);
+            assert_eq!(lark.calls(), [format!("poll_device_code {label}")]);
+        }
+    }
+    let lark = Lark::start().await;
+    lark.answer("POST", V2, ok(&pair())).await;
+    assert!(lark.client.poll_device_code(&secret("d")).await.is_ok());
+    let body = &lark.bodies(V2).await[0];
+    assert_eq!(body["grant_type"], "urn:ietf:params:oauth:grant-type:device_code");
+    assert_eq!(body["device_code"], "d");
+}

@@ -1,0 +1,98 @@
+use larkauth_models::{ExposeSecret, OpenId};
+use wiremock::matchers::{header, query_param};
+
+use super::*;
+use crate::error::Fault;
+
+const USER_INFO: &str = "/open-apis/authen/v1/user_info";
+const BATCH: &str = "/open-apis/contact/v3/users/batch";
+
+#[tokio::test]
+async fn user_info_is_read_with_the_persons_token() {
+    let lark = Lark::start().await;
+    let data = json!({
+        "name": "Li", "en_name": "", "avatar_url": "https://a.example/p.png", "open_id": "ou_1", "union_id": "on_1",
+        "email": "", "enterprise_email": "li@corp.example", "mobile": "+8613800000000", "tenant_key": "t",
+    });
+    Mock::given(path(USER_INFO))
+        .and(header("authorization", "Bearer u-1"))
+        .respond_with(ok(&json!({ "code": 0, "data": data })))
+        .mount(&lark.server)
+        .await;
+    let person = lark.client.user_info(&secret("u-1")).await.unwrap();
+    assert_eq!((person.open_id.as_str(), person.name.as_deref(), person.en_name), ("ou_1", Some("Li"), None));
+    assert_eq!(person.email.as_ref().unwrap().expose_secret(), "li@corp.example");
+    assert_eq!(person.user_id, None);
+    let shown = format!("{:?}", lark.client.user_info(&secret("u-1")).await);
+    assert!(!shown.contains("corp.example") && !shown.contains("138000"), "{shown}");
+}
+
+#[tokio::test]
+async fn nothing_but_the_open_id_is_required() {
+    let lark = Lark::start().await;
+    lark.answer_first(
+        1,
+        "GET",
+        USER_INFO,
+        ok(&json!({ "code": 0, "data": { "open_id": "ou_1", "name": null } })),
+    )
+    .await;
+    lark.answer("GET", USER_INFO, ok(&json!({ "code": 0, "data": { "name": "nobody" } }))).await;
+    assert!(lark.client.user_info(&secret("u")).await.unwrap().email.is_none());
+    assert_eq!(lark.client.user_info(&secret("u")).await.unwrap_err().fault, Fault::Transient);
+}
+
+#[tokio::test]
+async fn its_codes_are_told_apart() {
+    for (code, fault) in [
+        (20005, Fault::AccessToken),
+        (99991677, Fault::AccessToken),
+        (99991668, Fault::AccessToken),
+        (20008, Fault::User),
+        (20021, Fault::User),
+        (20022, Fault::User),
+        (20023, Fault::User),
+    ] {
+        let lark = Lark::start().await;
+        lark.answer("GET", USER_INFO, refusal(200, code)).await;
+        assert_eq!(lark.client.user_info(&secret("u")).await.unwrap_err().fault, fault, "{code}");
+        assert_eq!(lark.count(USER_INFO).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn one_contact() {
+    let lark = Lark::with_tenant_token().await;
+    Mock::given(path("/open-apis/contact/v3/users/ou_1"))
+        .and(query_param("user_id_type", "open_id"))
+        .and(header("authorization", "Bearer t-1"))
+        .respond_with(ok(&json!({ "code": 0, "data": { "user": {
+            "open_id": "ou_1", "name": "Li", "avatar": { "avatar_240": "https://a.example/240.png" },
+            "status": { "is_frozen": true, "is_activated": true },
+        }}})))
+        .mount(&lark.server)
+        .await;
+    let contact = lark.client.contact(&OpenId::new("ou_1").unwrap()).await.unwrap();
+    assert_eq!(contact.profile.avatar_url.as_deref(), Some("https://a.example/240.png"));
+    let status = contact.status.unwrap();
+    assert!(status.is_frozen && status.is_activated && !status.is_usable());
+}
+
+#[tokio::test]
+async fn many_contacts_go_fifty_a_call_and_who_is_missing_is_missing() {
+    let lark = Lark::with_tenant_token().await;
+    let items = json!([{ "open_id": "ou_0" }, { "open_id": "not an id" }]);
+    lark.answer_first(1, "GET", BATCH, ok(&json!({ "code": 0, "data": { "items": items } }))).await;
+    lark.answer("GET", BATCH, ok(&json!({ "code": 0, "data": {} }))).await;
+    let ids: Vec<_> = (0..120).map(|n| OpenId::new(format!("ou_{n}")).unwrap()).collect();
+    let contacts = lark.client.contacts(&ids).await.unwrap();
+    assert_eq!(contacts.len(), 1);
+    let requests = lark.server.received_requests().await.unwrap();
+    let sizes: Vec<_> = requests
+        .iter()
+        .filter(|request| request.url.path() == BATCH)
+        .map(|request| request.url.query_pairs().filter(|(name, _)| name == "user_ids").count())
+        .collect();
+    assert_eq!(sizes, [50, 50, 20]);
+    assert!(lark.client.contacts(&[]).await.unwrap().is_empty());
+}

@@ -1,0 +1,193 @@
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue};
+use larkauth_models::{Clock, ManualClock, SecretString, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+
+const KEY: &str = "encrypt-key";
+const TOKEN: &str = "verification-token";
+const EVENT: &str =
+    r#"{"schema":"2.0","header":{"event_id":"e","event_type":"t","token":"verification-token"},"event":{}}"#;
+const CHECK: &str = r#"{"type":"url_verification","challenge":"c123","token":"verification-token"}"#;
+
+struct Fixture {
+    clock: Arc<ManualClock>,
+    verifier: CallbackVerifier,
+}
+
+fn fixture(token: Option<&str>, key: Option<&str>) -> Fixture {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_timestamp_millis(1_700_000_000_000).unwrap()));
+    let verifier =
+        CallbackVerifier::new(token.map(SecretString::from), key.map(SecretString::from), clock.clone());
+    Fixture { clock, verifier }
+}
+
+impl Fixture {
+    fn signed(&self, nonce: &str, body: &[u8]) -> HeaderMap {
+        signed_at(&self.clock.now().timestamp().to_string(), nonce, body)
+    }
+}
+
+fn signed_at(timestamp: &str, nonce: &str, body: &[u8]) -> HeaderMap {
+    let signature = sign(&SecretString::from(KEY), timestamp, nonce, body);
+    let mut headers = HeaderMap::new();
+    for (name, value) in
+        [(TIMESTAMP_HEADER, timestamp), (NONCE_HEADER, nonce), (SIGNATURE_HEADER, &signature)]
+    {
+        headers.insert(name, HeaderValue::from_str(value).unwrap());
+    }
+    headers
+}
+
+fn sealed(plain: &str) -> Vec<u8> {
+    let text = encrypt(&SecretString::from(KEY), [3; 16], plain.as_bytes());
+    serde_json::json!({ "encrypt": text }).to_string().into_bytes()
+}
+
+fn event() -> Result<Callback, CallbackError> {
+    Ok(Callback::Event(EVENT.as_bytes().to_vec()))
+}
+
+fn challenge() -> Result<Callback, CallbackError> {
+    Ok(Callback::Challenge("c123".to_owned()))
+}
+
+#[test]
+fn a_signed_and_encrypted_event_is_believed_once() {
+    let f = fixture(Some(TOKEN), Some(KEY));
+    let body = sealed(EVENT);
+    let headers = f.signed("n1", &body);
+    assert_eq!(f.verifier.verify(&headers, &body), event());
+    assert_eq!(f.verifier.verify(&headers, &body), Err(CallbackError::Replayed));
+    assert_eq!(f.verifier.verify(&f.signed("n2", &body), &body), event());
+}
+
+#[test]
+fn the_replay_window_is_five_minutes_both_ways() {
+    let f = fixture(None, Some(KEY));
+    let body = sealed(EVENT);
+    let old = f.signed("n1", &body);
+    f.clock.advance(Duration::from_secs(301));
+    assert_eq!(f.verifier.verify(&old, &body), Err(CallbackError::OutsideWindow));
+    let at = |offset: i64| signed_at(&(f.clock.now().timestamp() + offset).to_string(), "n2", &body);
+    assert_eq!(f.verifier.verify(&at(301), &body), Err(CallbackError::OutsideWindow));
+    assert_eq!(f.verifier.verify(&at(299), &body), event());
+    assert_eq!(f.verifier.verify(&at(-299), &body), event());
+    f.clock.advance(Duration::from_secs(590));
+    assert_eq!(f.verifier.verify(&at(-291), &body), Err(CallbackError::Replayed), "still remembered");
+    assert_eq!(
+        f.verifier.verify(&signed_at("yesterday", "n", &body), &body),
+        Err(CallbackError::OutsideWindow)
+    );
+    let millis = f.clock.now().timestamp_millis().to_string();
+    assert_eq!(f.verifier.verify(&signed_at(&millis, "n3", &body), &body), event());
+}
+
+#[test]
+fn with_a_key_nothing_plain_unsigned_or_forged_is_believed() {
+    let f = fixture(Some(TOKEN), Some(KEY));
+    let none = HeaderMap::new();
+    assert_eq!(f.verifier.verify(&none, EVENT.as_bytes()), Err(CallbackError::NotEncrypted));
+    assert_eq!(f.verifier.verify(&none, &sealed(EVENT)), Err(CallbackError::NotSigned));
+    let plain = EVENT.as_bytes();
+    assert_eq!(f.verifier.verify(&f.signed("n", plain), plain), Err(CallbackError::NotEncrypted));
+    let mut body = sealed(EVENT);
+    let headers = f.signed("n", &body);
+    body.push(b' ');
+    assert_eq!(f.verifier.verify(&headers, &body), Err(CallbackError::WrongSignature));
+    let mut headers = f.signed("n", &sealed(EVENT));
+    headers.insert(SIGNATURE_HEADER, HeaderValue::from_static("zz"));
+    assert_eq!(f.verifier.verify(&headers, &sealed(EVENT)), Err(CallbackError::WrongSignature));
+    headers.remove(NONCE_HEADER);
+    assert_eq!(f.verifier.verify(&headers, &sealed(EVENT)), Err(CallbackError::NotSigned));
+}
+
+#[test]
+fn without_a_signature_every_failure_looks_the_same() {
+    let f = fixture(Some(TOKEN), Some(KEY));
+    let wrong_token = CHECK.replace(TOKEN, "other");
+    let no_challenge = CHECK.replace("c123", "");
+    let bad_padding = br#"{"encrypt":"P37w+VZImNgPEO1RBhJ6RtKl7n6zymIbEG1pReEzghk="}"#.to_vec();
+    for body in [sealed("not json"), sealed(&wrong_token), sealed(&no_challenge), bad_padding, sealed(EVENT)]
+    {
+        assert_eq!(f.verifier.verify(&HeaderMap::new(), &body), Err(CallbackError::NotSigned));
+    }
+}
+
+#[test]
+fn a_url_check_is_answered_signed_or_not_sealed_or_plain() {
+    let f = fixture(Some(TOKEN), Some(KEY));
+    let none = HeaderMap::new();
+    assert_eq!(f.verifier.verify(&none, CHECK.as_bytes()), challenge());
+    assert_eq!(f.verifier.verify(&none, &sealed(CHECK)), challenge());
+    assert_eq!(f.verifier.verify(&f.signed("n", &sealed(CHECK)), &sealed(CHECK)), challenge());
+    let forged = CHECK.replace(TOKEN, "other");
+    assert_eq!(f.verifier.verify(&none, forged.as_bytes()), Err(CallbackError::WrongToken));
+    let no_token = fixture(None, Some(KEY));
+    assert_eq!(no_token.verifier.verify(&none, CHECK.as_bytes()), Err(CallbackError::NotEncrypted));
+    assert_eq!(no_token.verifier.verify(&none, &sealed(CHECK)), challenge());
+}
+
+#[test]
+fn a_wrong_token_inside_a_signed_event_is_refused() {
+    let f = fixture(Some("another-token"), Some(KEY));
+    let body = sealed(EVENT);
+    assert_eq!(f.verifier.verify(&f.signed("n", &body), &body), Err(CallbackError::WrongToken));
+}
+
+#[test]
+fn a_signed_flat_card_body_needs_no_token() {
+    let f = fixture(Some(TOKEN), Some(KEY));
+    let flat = r#"{"open_id":"ou_1","token":"c-1","action":{"value":{}}}"#;
+    let body = sealed(flat);
+    let expected = Ok(Callback::Event(flat.as_bytes().to_vec()));
+    assert_eq!(f.verifier.verify(&f.signed("n", &body), &body), expected);
+}
+
+#[test]
+fn with_a_token_alone_the_token_decides() {
+    let f = fixture(Some(TOKEN), None);
+    let none = HeaderMap::new();
+    assert_eq!(f.verifier.verify(&none, EVENT.as_bytes()), event());
+    assert_eq!(f.verifier.verify(&none, CHECK.as_bytes()), challenge());
+    assert_eq!(f.verifier.verify(&none, b"{}"), Err(CallbackError::WrongToken));
+    assert_eq!(f.verifier.verify(&none, b"[]"), Err(CallbackError::NotJson));
+    assert_eq!(
+        f.verifier.verify(&none, EVENT.replace(TOKEN, "x").as_bytes()),
+        Err(CallbackError::WrongToken)
+    );
+    assert_eq!(f.verifier.verify(&none, &sealed(EVENT)), Err(CallbackError::NoKey));
+}
+
+#[test]
+fn unconfigured_nothing_is_believed() {
+    for f in [fixture(None, None), fixture(Some(""), Some(""))] {
+        assert_eq!(f.verifier.verify(&HeaderMap::new(), EVENT.as_bytes()), Err(CallbackError::NotConfigured));
+    }
+}
+
+#[test]
+fn debug_tells_no_secret() {
+    let f = fixture(Some(TOKEN), Some(KEY));
+    let shown = format!("{:?} {:?} {:?}", f.verifier, event(), challenge());
+    assert!(!shown.contains(TOKEN) && !shown.contains(KEY) && !shown.contains("c123"), "{shown}");
+}
+
+proptest! {
+    #[test]
+    fn no_input_panics_and_none_is_believed(body: Vec<u8>, text: String, timestamp: i64, signature in "[0-9a-f]{64}") {
+        let f = fixture(Some(TOKEN), Some(KEY));
+        let mut headers = signed_at(&timestamp.to_string(), "n", &body);
+        prop_assert!(f.verifier.verify(&headers, &body).is_err());
+        headers.insert(SIGNATURE_HEADER, HeaderValue::from_str(&signature).unwrap());
+        let sealed = serde_json::json!({ "encrypt": text, "type": text, "header": text }).to_string();
+        for headers in [&headers, &HeaderMap::new()] {
+            for body in [&body[..], sealed.as_bytes()] {
+                prop_assert!(f.verifier.verify(headers, body).is_err());
+                prop_assert!(fixture(Some(TOKEN), None).verifier.verify(headers, body).is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The cards a person sees, as Card JSON 2.0 with both languages in one card, and what a click on them says.
+//!
+//! Names and messages of others are shown as plain text only, so nothing in them is taken for markdown or a mention.
+//! Words live in `text.rs` and nowhere else. To add a face: give it its words there, its colour in `colour` and its
+//! elements in `body`, then look at the new snapshots.
+
+mod action;
+mod answer;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::time::Duration;
+
+use larkauth_models::{CardFace, CardOptions, FailureReason, SessionId};
+use serde_json::{Value, json};
+use url::Url;
+
+use self::text::{AppName, Text};
+pub use self::{
+    action::{ButtonAction, ButtonKind},
+    answer::{ToastKind, answer, callback_card, toast},
+    text::ToastText,
+};
+
+/// Longest custom message shown, in characters.
+const MAX_MESSAGE: usize = 1000;
+/// Longest name or scope shown, in characters.
+const MAX_NAME: usize = 100;
+/// Most scopes listed; Lark takes no more in one consent.
+const MAX_SCOPES: usize = 50;
+
+/// Everything a card is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct CardContent<'a> {
+    /// What it shows.
+    pub face: CardFace,
+    /// The invitation its buttons belong to.
+    pub session_id: SessionId,
+    /// Who asks; "this app" when unknown.
+    pub app_name: Option<&'a str>,
+    /// What is asked for; listed on a detailed card.
+    pub scopes: &'a [String],
+    /// How the invitation looks.
+    pub options: &'a CardOptions,
+    /// The consent page. Without it the authorize button only calls back.
+    pub authorize_url: Option<&'a Url>,
+    /// The time left to answer.
+    pub valid_for: Option<Duration>,
+    /// Whom to thank.
+    pub person_name: Option<&'a str>,
+    /// Why it failed.
+    pub failure: Option<FailureReason>,
+}
+
+/// Makes the card: the `content` of a message, and what a callback's answer or a delayed update wraps.
+///
+/// A template, where one is set, stands in for the two faces that invite; what follows is always built in, because a
+/// template does not know how it went on. Its variables are texts, empty where unknown: `face`, `session_id`,
+/// `authorize_url`, `app_name`, `person_name`, `custom_message`, `privacy_policy_url`, `scopes` (one a line) and
+/// `valid_minutes`. Its buttons call back with `{"session_id": …, "action": "authorize" | "cancel"}`.
+#[must_use]
+pub fn render(content: &CardContent<'_>) -> Value {
+    match &content.options.template_id {
+        Some(id) if invites(content.face) => template(id, content),
+        _ => built_in(content),
+    }
+}
+
+const fn invites(face: CardFace) -> bool {
+    matches!(face, CardFace::Invitation | CardFace::Reauthorize)
+}
+
+fn built_in(content: &CardContent<'_>) -> Value {
+    let app = content.app_name.map(|name| plain(name, MAX_NAME));
+    let title = text::title(content.face, AppName(app.as_deref()));
+    json!({
+        "schema": "2.0",
+        // A forwarded invitation would be of no use: only the invited person's consent counts.
+        "config": { "update_multi": true, "enable_forward": false, "summary": summary(&title) },
+        "header": { "title": localized(&title), "template": colour(content.face) },
+        "body": { "elements": body(content, AppName(app.as_deref())) },
+    })
+}
+
+const fn colour(face: CardFace) -> &'static str {
+    match face {
+        CardFace::Invitation | CardFace::Processing => "blue",
+        CardFace::Reauthorize => "orange",
+        CardFace::Done => "green",
+        CardFace::Declined | CardFace::Expired => "grey",
+        CardFace::Failed => "red",
+    }
+}
+
+fn body(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
+    match content.face {
+        CardFace::Invitation | CardFace::Reauthorize => invitation(content, app),
+        CardFace::Processing => {
+            let (words, label) = if content.authorize_url.is_some() {
+                (text::CONFIRM_ON_PAGE, text::OPEN_AGAIN)
+            } else {
+                (text::WORKING, text::AUTHORIZE)
+            };
+            vec![paragraph(&localized(&words)), authorize_button(content, &label)]
+        }
+        CardFace::Done => {
+            let person = content.person_name.map(|name| plain(name, MAX_NAME));
+            vec![paragraph(&localized(&text::done(person.as_deref(), app)))]
+        }
+        CardFace::Declined => vec![paragraph(&localized(&text::declined(app)))],
+        CardFace::Expired => vec![
+            paragraph(&localized(&text::EXPIRED)),
+            callback_button(content, ButtonKind::Retry, &text::ASK_AGAIN, "primary"),
+        ],
+        CardFace::Failed => vec![
+            paragraph(&localized(&text::failure(content.failure))),
+            callback_button(content, ButtonKind::Retry, &text::TRY_AGAIN, "primary"),
+        ],
+    }
+}
+
+fn invitation(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
+    let mut elements = Vec::new();
+    let detailed = content.options.include_description;
+    if content.face == CardFace::Reauthorize {
+        elements.push(paragraph(&localized(&text::reauthorization(app))));
+    } else if !detailed {
+        elements.push(paragraph(&localized(&text::INVITATION_CONCISE)));
+    }
+    if detailed {
+        elements.push(paragraph(&localized(&text::invitation(app))));
+    }
+    if let Some(message) = &content.options.custom_message {
+        elements.push(paragraph(&verbatim(&plain(message, MAX_MESSAGE))));
+    }
+    if detailed && !content.scopes.is_empty() {
+        elements.push(paragraph(&localized(&text::SCOPES)));
+        let list =
+            content.scopes.iter().take(MAX_SCOPES).map(|scope| format!("• {}", plain(scope, MAX_NAME)));
+        elements.push(paragraph(&verbatim(&list.collect::<Vec<_>>().join("\n"))));
+        if content.scopes.iter().any(|scope| scope == "offline_access") {
+            elements.push(note(&text::OFFLINE));
+        }
+    }
+    if let Some(left) = content.valid_for {
+        elements.push(note(&text::valid_for(left)));
+    }
+    elements.push(side_by_side(vec![
+        authorize_button(content, &text::AUTHORIZE),
+        callback_button(content, ButtonKind::Cancel, &text::DECLINE, "default"),
+    ]));
+    if let Some(url) = &content.options.privacy_policy_url {
+        elements.push(button(&text::PRIVACY_POLICY, "primary_text", &[open_url(url)]));
+    }
+    elements
+}
+
+fn template(id: &str, content: &CardContent<'_>) -> Value {
+    // Whoever drew the template may show a variable as markdown, so what could become a tag or a link there is disarmed.
+    let disarmed = |text: &str, max| {
+        let swap = |c| match c {
+            '<' => '‹',
+            '>' => '›',
+            '[' => '［',
+            ']' => '］',
+            other => other,
+        };
+        plain(text, max).chars().map(swap).collect::<String>()
+    };
+    let name = |text: Option<&str>| text.map(|text| disarmed(text, MAX_NAME)).unwrap_or_default();
+    let scopes: Vec<_> =
+        content.scopes.iter().take(MAX_SCOPES).map(|scope| disarmed(scope, MAX_NAME)).collect();
+    json!({
+        "type": "template",
+        "data": {
+            "template_id": id,
+            "template_variable": {
+                "face": content.face,
+                "session_id": content.session_id,
+                "authorize_url": content.authorize_url.map(Url::as_str).unwrap_or_default(),
+                "app_name": name(content.app_name),
+                "person_name": name(content.person_name),
+                "custom_message": disarmed(content.options.custom_message.as_deref().unwrap_or_default(), MAX_MESSAGE),
+                "privacy_policy_url": content.options.privacy_policy_url.as_ref().map(Url::as_str).unwrap_or_default(),
+                "scopes": scopes.join("\n"),
+                "valid_minutes": content.valid_for.map(|d| (d.as_secs() / 60).to_string()).unwrap_or_default(),
+            },
+        },
+    })
+}
+
+/// Cuts to length and drops what is invisible or turns the direction of writing, so that a text looks like what it is.
+fn plain(text: &str, max: usize) -> String {
+    let visible = |c: &char| match c {
+        '\n' => true,
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => false,
+        c => !c.is_control(),
+    };
+    text.chars().filter(visible).take(max).collect()
+}
+
+/// Without a match of language, English is shown.
+fn localized(text: &Text) -> Value {
+    json!({
+        "tag": "plain_text",
+        "content": text.en_us,
+        "i18n_content": { "zh_cn": text.zh_cn, "en_us": text.en_us },
+    })
+}
+
+/// The line in the list of chats.
+fn summary(text: &Text) -> Value {
+    json!({ "content": text.en_us, "i18n_content": { "zh_cn": text.zh_cn, "en_us": text.en_us } })
+}
+
+/// Somebody else's words, the same in every language.
+fn verbatim(text: &str) -> Value {
+    json!({ "tag": "plain_text", "content": text })
+}
+
+fn paragraph(text: &Value) -> Value {
+    json!({ "tag": "div", "text": text })
+}
+
+fn note(text: &Text) -> Value {
+    let mut text = localized(text);
+    text["text_size"] = "notation".into();
+    text["text_color"] = "grey".into();
+    paragraph(&text)
+}
+
+fn authorize_button(content: &CardContent<'_>, label: &Text) -> Value {
+    // Both at once: the page opens, and the click is told to us.
+    let mut behaviors: Vec<_> = content.authorize_url.map(open_url).into_iter().collect();
+    behaviors.push(callback(content, ButtonKind::Authorize));
+    button(label, "primary_filled", &behaviors)
+}
+
+fn callback_button(content: &CardContent<'_>, action: ButtonKind, label: &Text, style: &str) -> Value {
+    button(label, style, &[callback(content, action)])
+}
+
+fn button(label: &Text, style: &str, behaviors: &[Value]) -> Value {
+    json!({ "tag": "button", "text": localized(label), "type": style, "behaviors": behaviors })
+}
+
+fn open_url(url: &Url) -> Value {
+    json!({ "type": "open_url", "default_url": url })
+}
+
+fn callback(content: &CardContent<'_>, action: ButtonKind) -> Value {
+    json!({ "type": "callback", "value": action.value(content.session_id) })
+}
+
+fn side_by_side(elements: Vec<Value>) -> Value {
+    let columns: Vec<_> = elements
+        .into_iter()
+        .map(|element| json!({ "tag": "column", "width": "auto", "elements": [element] }))
+        .collect();
+    json!({ "tag": "column_set", "flex_mode": "flow", "horizontal_spacing": "8px", "columns": columns })
+}

@@ -1,0 +1,192 @@
+use super::*;
+
+const LARK_LIMIT: usize = 30 * 1024;
+
+fn options() -> CardOptions {
+    CardOptions::default()
+}
+
+fn scopes() -> Vec<String> {
+    vec!["contact:user.base:readonly".into(), "offline_access".into()]
+}
+
+/// Gives a complete content to `check`, which may change it first.
+fn with_content<T>(face: CardFace, options: &CardOptions, check: impl FnOnce(CardContent<'_>) -> T) -> T {
+    let (scopes, url) =
+        (scopes(), "https://accounts.example.com/authorize?client_id=c&state=s".parse().unwrap());
+    check(CardContent {
+        face,
+        session_id: "0190163d-8694-739b-aea5-966c26f8ad91".parse().unwrap(),
+        app_name: Some("报销助手"),
+        scopes: &scopes,
+        options,
+        authorize_url: Some(&url),
+        valid_for: Some(Duration::from_secs(600)),
+        person_name: Some("Ada"),
+        failure: None,
+    })
+}
+
+fn card(face: CardFace, options: &CardOptions) -> Value {
+    with_content(face, options, |content| render(&content))
+}
+
+#[test]
+fn every_face() {
+    for face in CardFace::ALL {
+        insta::assert_json_snapshot!(face.as_str(), card(*face, &options()));
+    }
+}
+
+#[test]
+fn every_option_of_the_faces_that_invite() {
+    let concise = CardOptions { include_description: false, ..options() };
+    let message =
+        CardOptions { custom_message: Some("We need this for\nyour **expenses**.".into()), ..options() };
+    let privacy =
+        CardOptions { privacy_policy_url: Some("https://example.com/privacy".parse().unwrap()), ..options() };
+    let template = CardOptions {
+        template_id: Some("AAq0123".into()),
+        custom_message: Some("<at id=all></at> [click](https://evil.example)".into()),
+        ..options()
+    };
+    let all = CardOptions { include_description: false, template_id: None, ..message.clone() };
+    let all = CardOptions { privacy_policy_url: privacy.privacy_policy_url.clone(), ..all };
+    for (name, options) in [
+        ("concise", concise),
+        ("message", message),
+        ("privacy", privacy),
+        ("template", template),
+        ("all", all),
+    ] {
+        insta::assert_json_snapshot!(format!("invitation_{name}"), card(CardFace::Invitation, &options));
+        insta::assert_json_snapshot!(format!("reauthorize_{name}"), card(CardFace::Reauthorize, &options));
+    }
+}
+
+#[test]
+fn every_failure_in_plain_words() {
+    let words = FailureReason::ALL.iter().map(|reason| {
+        let options = options();
+        let card = with_content(CardFace::Failed, &options, |c| {
+            render(&CardContent { failure: Some(*reason), ..c })
+        });
+        (reason.as_str(), card["body"]["elements"][0]["text"]["i18n_content"].clone())
+    });
+    insta::assert_json_snapshot!(words.collect::<std::collections::BTreeMap<_, _>>());
+}
+
+#[test]
+fn a_card_of_which_little_is_known() {
+    let options = options();
+    for face in [CardFace::Invitation, CardFace::Processing, CardFace::Done, CardFace::Failed] {
+        let card = with_content(face, &options, |c| {
+            render(&CardContent {
+                app_name: None,
+                scopes: &[],
+                authorize_url: None,
+                valid_for: None,
+                person_name: None,
+                ..c
+            })
+        });
+        insta::assert_json_snapshot!(format!("bare_{face}"), card);
+    }
+}
+
+/// All objects in a card that carry a key.
+fn find<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(map) => {
+            found.extend(map.get(key).map(|_| value));
+            map.values().for_each(|inner| find(inner, key, found));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| find(inner, key, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_card_can_be_updated_and_its_buttons_read_back() {
+    for face in CardFace::ALL {
+        let card = card(*face, &options());
+        assert_eq!(card["schema"], "2.0");
+        assert_eq!(card["config"]["update_multi"], true);
+        let mut callbacks = Vec::new();
+        find(&card, "value", &mut callbacks);
+        let actions: Vec<_> =
+            callbacks.iter().map(|c| ButtonAction::parse(&c["value"]).unwrap().action).collect();
+        let expected: &[ButtonKind] = match face {
+            CardFace::Invitation | CardFace::Reauthorize => &[ButtonKind::Authorize, ButtonKind::Cancel],
+            CardFace::Processing => &[ButtonKind::Authorize],
+            CardFace::Expired | CardFace::Failed => &[ButtonKind::Retry],
+            CardFace::Done | CardFace::Declined => &[],
+        };
+        assert_eq!(actions, expected, "{face}");
+    }
+}
+
+#[test]
+fn words_of_others_stay_words() {
+    let hostile = "<at id=all></at> [free](https://evil.example) **bold** \u{202e}txt\u{0}";
+    let options = CardOptions { custom_message: Some(hostile.into()), ..options() };
+    let card = with_content(CardFace::Invitation, &options, |c| {
+        render(&CardContent { app_name: Some(hostile), scopes: &[hostile.to_owned()], ..c })
+    });
+    let mut texts = Vec::new();
+    find(&card["body"], "content", &mut texts);
+    find(&card["header"], "content", &mut texts);
+    assert!(texts.len() > 5 && texts.iter().all(|text| text["tag"] == "plain_text"));
+    assert!(!card.to_string().contains('\u{202e}'));
+
+    let options = CardOptions { template_id: Some("t".into()), ..options };
+    let card = with_content(CardFace::Invitation, &options, |c| {
+        render(&CardContent { app_name: Some(hostile), ..c })
+    });
+    let variables = card["data"]["template_variable"].as_object().unwrap();
+    for key in ["custom_message", "app_name"] {
+        let text = variables[key].as_str().unwrap();
+        assert!(!text.contains(['<', '>', '[', ']', '\u{202e}', '\0']), "{text}");
+    }
+}
+
+#[test]
+fn the_largest_card_is_below_the_limit() {
+    let scopes: Vec<_> = (0..50).map(|i| format!("{i}{}", "s".repeat(200))).collect();
+    let query = scopes.iter().map(|s| format!("{}%20", &s[..60])).collect::<String>();
+    let url = format!("https://accounts.example.com/authorize?scope={query}").parse().unwrap();
+    for message in ["\u{1f600}", "\"", "\\", "\n"].map(|c| c.repeat(5000)) {
+        for template_id in [None, Some("t".to_owned())] {
+            let options = CardOptions {
+                template_id,
+                custom_message: Some(message.clone()),
+                privacy_policy_url: Some("https://example.com/privacy".parse().unwrap()),
+                ..options()
+            };
+            for face in CardFace::ALL {
+                let content = with_content(*face, &options, |c| {
+                    let name = Some(message.as_str());
+                    render(&CardContent {
+                        scopes: &scopes,
+                        authorize_url: Some(&url),
+                        app_name: name,
+                        person_name: name,
+                        ..c
+                    })
+                })
+                .to_string();
+                assert!(content.len() < LARK_LIMIT, "{face}: {} bytes", content.len());
+                // Inside a message it is a JSON text in JSON, with every quote escaped once more.
+                assert!(Value::String(content).to_string().len() < LARK_LIMIT);
+            }
+        }
+    }
+}
+
+#[test]
+fn time_left_is_said_in_round_numbers() {
+    let said = |seconds| text::valid_for(Duration::from_secs(seconds)).en_us.into_owned();
+    assert_eq!(said(0), "Please answer within a minute.");
+    assert_eq!(said(600), "Please answer within 10 minutes.");
+    assert_eq!(said(7200), "Please answer within 2 hours.");
+}

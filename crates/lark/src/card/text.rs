@@ -1,0 +1,234 @@
+//! Every word a person reads, in both languages. Friendly, short, and never more than what is true.
+
+use std::{borrow::Cow, time::Duration};
+
+use larkauth_models::{CardFace, FailureReason};
+
+/// One text in both languages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text {
+    pub(super) zh_cn: Cow<'static, str>,
+    pub(super) en_us: Cow<'static, str>,
+}
+
+const fn fixed(zh_cn: &'static str, en_us: &'static str) -> Text {
+    Text { zh_cn: Cow::Borrowed(zh_cn), en_us: Cow::Borrowed(en_us) }
+}
+
+fn made(zh_cn: String, en_us: String) -> Text {
+    Text { zh_cn: zh_cn.into(), en_us: en_us.into() }
+}
+
+/// The application's name, or something to say instead.
+#[derive(Clone, Copy)]
+pub(super) struct AppName<'a>(pub(super) Option<&'a str>);
+
+impl AppName<'_> {
+    fn zh(&self) -> &str {
+        self.0.unwrap_or("此应用")
+    }
+    fn en(&self) -> &str {
+        self.0.unwrap_or("this app")
+    }
+    fn en_start(&self) -> &str {
+        self.0.unwrap_or("This app")
+    }
+}
+
+pub(super) fn title(face: CardFace, app: AppName<'_>) -> Text {
+    match face {
+        CardFace::Invitation => {
+            made(format!("{}需要你的授权", app.zh()), format!("{} needs your permission", app.en_start()))
+        }
+        CardFace::Reauthorize => made(
+            format!("{}需要你重新授权", app.zh()),
+            format!("{} needs your permission again", app.en_start()),
+        ),
+        CardFace::Processing => fixed("等待授权完成", "Waiting for your consent"),
+        CardFace::Done => fixed("授权成功", "You're all set"),
+        CardFace::Declined => fixed("你已拒绝授权", "You declined"),
+        CardFace::Expired => fixed("邀请已过期", "This invitation has expired"),
+        CardFace::Failed => fixed("授权没有成功", "That didn't work"),
+    }
+}
+
+/// What the detailed invitation says.
+pub(super) fn invitation(app: AppName<'_>) -> Text {
+    made(
+        format!("同意后，{}可以在你授权的范围内以你的身份工作。你也可以拒绝。", app.zh()),
+        format!(
+            "If you agree, {} can work on your behalf within what you allow. You are free to decline.",
+            app.en()
+        ),
+    )
+}
+
+/// What the concise invitation says.
+pub(super) const INVITATION_CONCISE: Text = fixed("点击“授权”继续。", "Choose “Authorize” to continue.");
+
+pub(super) fn reauthorization(app: AppName<'_>) -> Text {
+    made(
+        format!("之前的授权已经失效，{}暂时无法以你的身份工作。", app.zh()),
+        format!(
+            "Your earlier authorization has ended, so {} cannot work on your behalf at the moment.",
+            app.en()
+        ),
+    )
+}
+
+pub(super) const SCOPES: Text = fixed("申请的权限：", "It asks for:");
+
+pub(super) const OFFLINE: Text =
+    fixed("你不在线时，这项授权也会继续有效。", "The permission also applies while you are away.");
+
+pub(super) fn valid_for(duration: Duration) -> Text {
+    match duration.as_secs() / 60 {
+        0 | 1 => fixed("请在 1 分钟内完成。", "Please answer within a minute."),
+        minutes @ 2..=119 => {
+            made(format!("请在 {minutes} 分钟内完成。"), format!("Please answer within {minutes} minutes."))
+        }
+        minutes => {
+            let hours = minutes / 60;
+            made(format!("请在 {hours} 小时内完成。"), format!("Please answer within {hours} hours."))
+        }
+    }
+}
+
+pub(super) const CONFIRM_ON_PAGE: Text = fixed(
+    "请在打开的页面中确认。如果页面已关闭，可以用下面的按钮重新打开。",
+    "Please confirm on the page that opened. If you closed it, the button below opens it again.",
+);
+
+pub(super) const WORKING: Text = fixed("正在处理，请稍候。", "Working on it, just a moment.");
+
+pub(super) fn done(person: Option<&str>, app: AppName<'_>) -> Text {
+    let (zh, en) = person.map_or_else(Default::default, |name| (format!("，{name}"), format!(", {name}")));
+    made(
+        format!("谢谢{zh}。{}现在可以在你授权的范围内以你的身份工作了。", app.zh()),
+        format!("Thank you{en}. {} can now work on your behalf within what you allowed.", app.en_start()),
+    )
+}
+
+pub(super) fn declined(app: AppName<'_>) -> Text {
+    made(
+        format!("{}没有获得这次授权。", app.zh()),
+        format!("{} did not get the permission it asked for.", app.en_start()),
+    )
+}
+
+pub(super) const EXPIRED: Text = fixed(
+    "没有在有效时间内完成授权。需要时可以重新发起。",
+    "It was not answered in time. You can ask for a new one.",
+);
+
+/// A failure in the words of the person it happened to.
+pub(super) fn failure(reason: Option<FailureReason>) -> Text {
+    match reason {
+        Some(FailureReason::IdentityMismatch) => fixed(
+            "完成授权的不是被邀请的人，因此没有保存任何信息。请用你自己的账号再试一次。",
+            "Consent came from somebody other than the invited person, so nothing was stored. Please try again with your own account.",
+        ),
+        Some(FailureReason::CodeInvalid) => fixed(
+            "授权码已失效或已被使用。再试一次即可。",
+            "The confirmation was too old or had been used before. Trying again helps.",
+        ),
+        Some(FailureReason::ExchangeInterrupted) => fixed(
+            "我们在处理时被中断了。请再试一次。",
+            "We were interrupted while finishing. Please try again.",
+        ),
+        Some(FailureReason::ExchangeOutcomeUnknown) => fixed(
+            "我们没有收到平台的答复，无法确认是否成功。请再试一次。",
+            "The platform's answer did not reach us, so we cannot tell whether it worked. Please try again.",
+        ),
+        Some(FailureReason::UpstreamUnavailable) => fixed(
+            "平台暂时没有响应。请稍后再试。",
+            "The platform did not respond for a while. Please try again a little later.",
+        ),
+        Some(FailureReason::UserUnavailable) => fixed(
+            "你的账号目前不能使用此应用。请联系管理员。",
+            "Your account cannot use this app at present. Please ask your administrator.",
+        ),
+        Some(FailureReason::AppMisconfigured) => fixed(
+            "应用的配置有误，这不是你的问题。请联系管理员，修复后可以再试。",
+            "The app is not set up correctly, which is not your fault. Please tell your administrator, then try again.",
+        ),
+        Some(FailureReason::CardUndeliverable) => {
+            fixed("卡片没能送达。请再试一次。", "The card could not be delivered. Please try again.")
+        }
+        None => fixed("出了点问题。请再试一次。", "Something went wrong. Please try again."),
+    }
+}
+
+pub(super) const AUTHORIZE: Text = fixed("授权", "Authorize");
+pub(super) const OPEN_AGAIN: Text = fixed("重新打开授权页", "Open the page again");
+pub(super) const DECLINE: Text = fixed("拒绝", "Decline");
+pub(super) const ASK_AGAIN: Text = fixed("重新发起", "Ask me again");
+pub(super) const TRY_AGAIN: Text = fixed("再试一次", "Try again");
+pub(super) const PRIVACY_POLICY: Text = fixed("隐私政策", "Privacy policy");
+
+/// What a toast says after a click.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToastText {
+    /// The click arrived; the consent page is open.
+    ConfirmOnPage,
+    /// The click arrived and is being worked on.
+    Working,
+    /// The token is stored.
+    Authorized,
+    /// The person declined, and that is settled.
+    Declined,
+    /// A new invitation is on its way.
+    AskedAgain,
+    /// The invitation ended before this click.
+    AlreadyOver,
+    /// The invitation's time is over.
+    Expired,
+    /// The card was meant for somebody else.
+    NotForYou,
+    /// Too many invitations in a short time.
+    TooOften,
+    /// The click could not be kept; clicking again helps.
+    TryAgain,
+    /// The button is not one of ours, or of a retired kind.
+    UnknownButton,
+    /// The session failed.
+    Failed(FailureReason),
+}
+
+impl ToastText {
+    pub(super) fn text(self) -> Text {
+        match self {
+            Self::ConfirmOnPage => fixed("请在打开的页面中确认", "Please confirm on the page that opened"),
+            Self::Working => fixed("收到，正在处理", "Got it, working on it"),
+            Self::Authorized => fixed("授权成功", "Authorized, thank you"),
+            Self::Declined => fixed("已拒绝授权", "Declined"),
+            Self::AskedAgain => fixed("新的邀请马上就到", "A new invitation is on its way"),
+            Self::AlreadyOver => fixed("这次邀请已经结束", "This invitation is already over"),
+            Self::Expired => fixed("这次邀请已过期", "This invitation has expired"),
+            Self::NotForYou => fixed("这次邀请是发给别人的", "This invitation is for somebody else"),
+            Self::TooOften => fixed("操作太频繁，请稍后再试", "That was a bit often, please wait a minute"),
+            Self::TryAgain => fixed("没有成功，请再点一次", "That did not go through, please click again"),
+            Self::UnknownButton => fixed("这个按钮已不可用", "This button no longer does anything"),
+            Self::Failed(reason) => failure(Some(reason)),
+        }
+    }
+
+    /// Every text, for tests and catalogues.
+    #[cfg(test)]
+    pub(super) fn all() -> Vec<Self> {
+        let plain = [
+            Self::ConfirmOnPage,
+            Self::Working,
+            Self::Authorized,
+            Self::Declined,
+            Self::AskedAgain,
+            Self::AlreadyOver,
+            Self::Expired,
+            Self::NotForYou,
+            Self::TooOften,
+            Self::TryAgain,
+            Self::UnknownButton,
+        ];
+        plain.into_iter().chain(FailureReason::ALL.iter().copied().map(Self::Failed)).collect()
+    }
+}

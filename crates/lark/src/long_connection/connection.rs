@@ -1,0 +1,313 @@
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::{
+    FutureExt, SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use prost::Message as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{
+    Answer, LongConnectionConfig, Push, PushHandler, PushKind,
+    assembler::Assembler,
+    dial::{ClientConfig, Link},
+    error::websocket_reason,
+    push::answer_frame,
+};
+use crate::frame::{Frame, Header, METHOD_CONTROL, METHOD_DATA, header};
+
+/// How one connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Told to stop; what was in hand is done or given up.
+    Shutdown,
+    /// Broken, closed by the server, or silent for too long.
+    Lost { heard: bool, reason: String },
+}
+
+/// A frame on its way out, and whom to tell that it left.
+struct Outgoing {
+    frame: Frame,
+    written: oneshot::Sender<()>,
+}
+
+/// Serves one connection to its end. `tasks` holds the handlers, which outlive a lost connection; `on_heard` is called
+/// once, when the server was heard for the first time.
+pub(super) async fn serve<S>(
+    link: Link<S>,
+    config: &LongConnectionConfig,
+    handler: &Arc<dyn PushHandler>,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+    on_heard: impl FnOnce() + Send,
+) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let (sink, stream) = link.socket.split();
+    let (answers, outgoing) = mpsc::channel(config.max_concurrent_handlers.max(1));
+    let (interval, interval_changes) =
+        watch::channel(link.client_config.ping_interval(config.heartbeat_interval));
+    let mut on_heard = Some(on_heard);
+    let mut heard = false;
+
+    let writer = write_all(sink, outgoing, interval_changes, link.service_id, config.write_deadline);
+    tokio::pin!(writer);
+    let reader = Reader {
+        config,
+        handler,
+        tasks,
+        answers,
+        interval,
+        assembler: Assembler::new(config.assembler.clone()),
+        nonsense: 0,
+    };
+    let read = reader.read_all(stream, || {
+        heard = true;
+        if let Some(on_heard) = on_heard.take() {
+            on_heard();
+        }
+    });
+
+    let lost = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        reason = &mut writer => Some(reason.err().unwrap_or_default()),
+        reason = read => Some(reason),
+    };
+    match lost {
+        Some(reason) => End::Lost { heard, reason },
+        None => {
+            // The reader is gone, and with it its hold on the queue: the writer ends by itself after the last answer.
+            if timeout(config.shutdown_grace, writer).await.is_err() {
+                tracing::warn!("some answers did not leave within the shutdown grace");
+            }
+            End::Shutdown
+        }
+    }
+}
+
+/// Writes pings and answers until nobody can bring an answer any more, then closes.
+async fn write_all<S>(
+    mut sink: SplitSink<WebSocketStream<S>, Message>,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+    mut interval: watch::Receiver<Duration>,
+    service_id: i32,
+    deadline: Duration,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let ping = Frame {
+        service: service_id,
+        method: METHOD_CONTROL,
+        headers: vec![Header::new(header::TYPE, "ping")],
+        ..Frame::default()
+    };
+    let mut last_ping = Instant::now();
+    let mut next_ping = last_ping;
+    loop {
+        tokio::select! {
+            next = outgoing.recv() => match next {
+                Some(Outgoing { frame, written }) => {
+                    write(&mut sink, &frame, deadline).await?;
+                    // The handler may have stopped waiting; the frame left all the same.
+                    let _ = written.send(());
+                }
+                None => break,
+            },
+            () = sleep_until(next_ping) => {
+                write(&mut sink, &ping, deadline).await?;
+                last_ping = Instant::now();
+                next_ping = last_ping + *interval.borrow_and_update();
+            }
+            Ok(()) = interval.changed() => next_ping = last_ping + *interval.borrow_and_update(),
+        }
+    }
+    match timeout(deadline, sink.close()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(e)) => Err(websocket_reason(&e)),
+        Err(_) => Err("the close frame did not leave in time".into()),
+    }
+}
+
+async fn write<S>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    frame: &Frame,
+    deadline: Duration,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match timeout(deadline, sink.send(Message::Binary(frame.encode_to_vec().into()))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(e)) => Err(format!("writing failed: {}", websocket_reason(&e))),
+        Err(_) => Err("a frame did not leave in time".into()),
+    }
+}
+
+struct Reader<'a> {
+    config: &'a LongConnectionConfig,
+    handler: &'a Arc<dyn PushHandler>,
+    tasks: &'a mut JoinSet<()>,
+    answers: mpsc::Sender<Outgoing>,
+    interval: watch::Sender<Duration>,
+    assembler: Assembler,
+    nonsense: u64,
+}
+
+impl Reader<'_> {
+    /// Reads until the connection is lost, and says why. Whatever arrives proves that the server is there.
+    async fn read_all<S>(
+        mut self,
+        mut stream: SplitStream<WebSocketStream<S>>,
+        mut on_heard: impl FnMut(),
+    ) -> String
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut last_heard = Instant::now();
+        loop {
+            let patience = *self.interval.borrow() * 2 + self.config.liveness_grace;
+            let message = match timeout_at(last_heard + patience, stream.next()).await {
+                Err(_) => return format!("the server was silent for {} s", patience.as_secs_f32()),
+                Ok(None) => return "the server hung up".into(),
+                Ok(Some(Err(e))) => return websocket_reason(&e),
+                Ok(Some(Ok(message))) => message,
+            };
+            if let Message::Close(frame) = message {
+                let code = frame.map_or(1005, |f| u16::from(f.code));
+                return format!("the server closed the connection (code {code})");
+            }
+            last_heard = Instant::now();
+            on_heard();
+            match message {
+                Message::Binary(bytes) => self.take(&bytes),
+                Message::Text(_) => self.complain("a text message"),
+                // tungstenite answers WebSocket pings by itself.
+                _ => {}
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let Ok(mut frame) = Frame::decode(bytes) else {
+            return self.complain("not a frame");
+        };
+        let kind = match (frame.method, frame.header(header::TYPE)) {
+            (METHOD_CONTROL, Some("pong")) => {
+                return self.configure(frame.payload.as_deref().unwrap_or_default());
+            }
+            (METHOD_CONTROL, _) => return,
+            (METHOD_DATA, Some("event")) => PushKind::Event,
+            (METHOD_DATA, Some("card")) => PushKind::Card,
+            (METHOD_DATA, _) => return self.complain("a data frame that is neither event nor card"),
+            _ => return self.complain("neither control nor data"),
+        };
+        let received_at = Instant::now();
+        let text = |key| frame.header(key).unwrap_or_default().to_owned();
+        let number = |key, missing| frame.header(key).map_or(Some(missing), |text| text.parse().ok());
+        let (Some(sum), Some(seq)) = (number(header::SUM, 1), number(header::SEQ, 0)) else {
+            return self.complain("`sum` or `seq` is no number");
+        };
+        let (message_id, trace_id) = (text(header::MESSAGE_ID), text(header::TRACE_ID));
+        let part = frame.payload.take().unwrap_or_default();
+        match self.assembler.add(&message_id, sum, seq, part, received_at) {
+            Ok(Some(payload)) => {
+                self.dispatch(Push { kind, message_id, trace_id, payload, received_at }, frame);
+            }
+            Ok(None) => {}
+            Err(e) => self.complain(&e.to_string()),
+        }
+    }
+
+    fn configure(&self, payload: &[u8]) {
+        if payload.is_empty() {
+            return;
+        }
+        match serde_json::from_slice::<ClientConfig>(payload) {
+            Ok(config) => {
+                let wanted = config.ping_interval(self.config.heartbeat_interval);
+                self.interval.send_if_modified(|interval| std::mem::replace(interval, wanted) != wanted);
+            }
+            Err(_) => tracing::debug!("a pong's payload is no client configuration"),
+        }
+    }
+
+    fn dispatch(&mut self, push: Push, frame: Frame) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            if let Err(e) = ended
+                && e.is_panic()
+            {
+                tracing::error!("a push handler panicked after its answer");
+            }
+        }
+        if self.tasks.len() >= self.config.max_concurrent_handlers {
+            tracing::warn!(
+                message_id = push.message_id,
+                "too many pushes are in hand: answered this one as failed"
+            );
+            let frame = answer_frame(frame, Answer::Failed, push.received_at);
+            // A full queue means that nothing leaves at present, not even this.
+            let _ = self.answers.try_send(Outgoing { frame, written: oneshot::channel().0 });
+            return;
+        }
+        let span =
+            tracing::info_span!("lark.push.handle", message_id = push.message_id, trace_id = push.trace_id);
+        let work = handle(push, frame, Arc::clone(self.handler), self.answers.clone(), self.config.clone());
+        self.tasks.spawn(work.instrument(span));
+    }
+
+    /// Says so at the 1st, 2nd, 4th, 8th … time, so that a flood of nonsense does not become a flood of lines.
+    fn complain(&mut self, what: &str) {
+        self.nonsense += 1;
+        if self.nonsense.is_power_of_two() {
+            tracing::warn!(
+                times = self.nonsense,
+                what,
+                "the server sent something that makes no sense: left it aside"
+            );
+        }
+    }
+}
+
+/// Handles one push and brings its answer to the writer.
+async fn handle(
+    push: Push,
+    frame: Frame,
+    handler: Arc<dyn PushHandler>,
+    answers: mpsc::Sender<Outgoing>,
+    config: LongConnectionConfig,
+) {
+    let meta = push.meta();
+    let handled = AssertUnwindSafe(handler.handle(push)).catch_unwind();
+    let answer = match timeout_at(meta.received_at + config.answer_deadline, handled).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => {
+            tracing::error!("the push handler panicked: answered as failed");
+            Answer::Failed
+        }
+        Err(_) => {
+            tracing::warn!("the push was not handled in time: answered as failed");
+            Answer::Failed
+        }
+    };
+    let (written, was_written) = oneshot::channel();
+    let outgoing = Outgoing { frame: answer_frame(frame, answer, meta.received_at), written };
+    let delivery = async move { answers.send(outgoing).await.is_ok() && was_written.await.is_ok() };
+    let delivered = timeout(config.write_deadline, delivery).await.unwrap_or(false);
+    if !delivered {
+        tracing::warn!("the answer to a push could not be written");
+    }
+    if timeout(config.answer_deadline, handler.answered(&meta, delivered)).await.is_err() {
+        tracing::warn!("what follows an answer did not end in time");
+    }
+}

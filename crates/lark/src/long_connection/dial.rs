@@ -1,0 +1,254 @@
+use std::{future::Future, time::Duration};
+
+use http::{Response, StatusCode};
+use larkauth_models::{AppId, ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    tungstenite::{self, protocol::WebSocketConfig},
+};
+use url::Url;
+
+use super::{
+    ConnectError, LongConnectionConfig,
+    error::{http_reason, one_line, websocket_reason},
+};
+use crate::http::{BodyError, read_body};
+
+const SYSTEM_BUSY: i64 = 1;
+const INTERNAL_ERROR: i64 = 1_000_040_343;
+const TOO_MANY_CONNECTIONS: i64 = 1_000_040_350;
+const FORBIDDEN: u16 = 403;
+const AUTH_FAILED: u16 = 514;
+
+/// Makes one connection. A seam for tests, which bring their own transport.
+pub(super) trait Dial: Send + Sync {
+    /// What carries the bytes.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Finds out where to connect, and connects. Ends in bounded time.
+    fn dial(&self) -> impl Future<Output = Result<Link<Self::Io>, ConnectError>> + Send;
+}
+
+/// An open connection nobody has used yet.
+pub(super) struct Link<S> {
+    pub(super) socket: WebSocketStream<S>,
+    pub(super) service_id: i32,
+    pub(super) client_config: ClientConfig,
+}
+
+/// The server's wishes: with discovery, and now and then in a pong. The fields about reconnecting are left aside, see
+/// [`Backoff`](super::backoff::Backoff).
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct ClientConfig {
+    /// Seconds; zero or less means no wish.
+    #[serde(rename = "PingInterval", default)]
+    ping_interval: i64,
+}
+
+impl ClientConfig {
+    /// The shorter of our own interval and the server's.
+    pub(super) fn ping_interval(self, ours: Duration) -> Duration {
+        match u64::try_from(self.ping_interval) {
+            Ok(seconds @ 1..) => ours.min(Duration::from_secs(seconds)),
+            _ => ours,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    code: i64,
+    #[serde(default)]
+    msg: String,
+    #[serde(default)]
+    data: Value,
+}
+
+#[derive(Deserialize)]
+struct Endpoint {
+    #[serde(rename = "URL")]
+    url: Url,
+    #[serde(rename = "ClientConfig", default)]
+    client_config: Option<ClientConfig>,
+}
+
+/// Connects to the platform.
+pub(super) struct LarkDial {
+    pub(super) http: reqwest::Client,
+    pub(super) base_url: Url,
+    pub(super) app_id: AppId,
+    pub(super) app_secret: SecretString,
+    pub(super) config: LongConnectionConfig,
+}
+
+impl Dial for LarkDial {
+    type Io = MaybeTlsStream<TcpStream>;
+
+    async fn dial(&self) -> Result<Link<Self::Io>, ConnectError> {
+        let endpoint = timeout(self.config.discovery_deadline, self.discover())
+            .await
+            .map_err(|_| ConnectError::Deadline { step: "discovery" })??;
+        let service_id = service_id(&endpoint.url)?;
+        let socket = timeout(self.config.handshake_deadline, self.handshake(&endpoint.url))
+            .await
+            .map_err(|_| ConnectError::Deadline { step: "handshake" })??;
+        Ok(Link { socket, service_id, client_config: endpoint.client_config.unwrap_or_default() })
+    }
+}
+
+impl LarkDial {
+    async fn discover(&self) -> Result<Endpoint, ConnectError> {
+        let network = |e| ConnectError::Network { step: "discovery", reason: http_reason(e) };
+        let mut url = self.base_url.clone();
+        url.path_segments_mut()
+            .map_err(|()| ConnectError::Malformed { reason: "the base URL has no host".into() })?
+            .pop_if_empty()
+            .extend(["callback", "ws", "endpoint"]);
+        let response = self
+            .http
+            .post(url)
+            .header("locale", "zh")
+            .json(&json!({ "AppID": self.app_id, "AppSecret": self.app_secret.expose_secret() }))
+            .send()
+            .await
+            .map_err(network)?;
+        if response.status() != StatusCode::OK {
+            return Err(ConnectError::HttpStatus { step: "discovery", status: response.status().as_u16() });
+        }
+        let body = read_body(response).await.map_err(|e| match e {
+            BodyError::TooLong => ConnectError::Malformed { reason: "it is too long".into() },
+            BodyError::Http(e) => network(e),
+        })?;
+        read_discovery(&body)
+    }
+
+    async fn handshake(&self, url: &Url) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, ConnectError> {
+        let limits = WebSocketConfig::default()
+            .max_message_size(Some(self.config.max_frame_bytes))
+            .max_frame_size(Some(self.config.max_frame_bytes));
+        // The third argument switches Nagle's algorithm off: an answer must not wait for a full packet.
+        match connect_async_with_config(url.as_str(), Some(limits), true).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(tungstenite::Error::Http(response)) => Err(refusal(&response)),
+            Err(e) => Err(ConnectError::Network { step: "handshake", reason: websocket_reason(&e) }),
+        }
+    }
+}
+
+fn read_discovery(body: &[u8]) -> Result<Endpoint, ConnectError> {
+    // serde's messages quote values, and a value here may be a ticket: say where only.
+    let malformed = |e: &serde_json::Error| ConnectError::Malformed {
+        reason: format!("unexpected JSON at column {}", e.column()),
+    };
+    let answer: Discovery = serde_json::from_slice(body).map_err(|e| malformed(&e))?;
+    let message = one_line(&answer.msg);
+    match answer.code {
+        0 => serde_json::from_value(answer.data)
+            .map_err(|_| ConnectError::Malformed { reason: "there is no usable address in it".into() }),
+        code @ (SYSTEM_BUSY | INTERNAL_ERROR) => Err(ConnectError::Busy { code, message }),
+        TOO_MANY_CONNECTIONS => Err(ConnectError::TooManyConnections),
+        code => Err(ConnectError::Rejected { code, message }),
+    }
+}
+
+fn service_id(url: &Url) -> Result<i32, ConnectError> {
+    if !matches!(url.scheme(), "ws" | "wss") {
+        return Err(ConnectError::Malformed { reason: "the address is no WebSocket address".into() });
+    }
+    url.query_pairs()
+        .find(|(key, _)| key == "service_id")
+        .and_then(|(_, value)| value.parse().ok())
+        .ok_or_else(|| ConnectError::Malformed { reason: "the address has no service_id".into() })
+}
+
+/// Only Lark's own headers are believed: a bare status may come from anything on the way.
+fn refusal(response: &Response<Option<Vec<u8>>>) -> ConnectError {
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let Some(status) = header("Handshake-Status").and_then(|s| s.trim().parse::<u16>().ok()) else {
+        return ConnectError::HttpStatus { step: "handshake", status: response.status().as_u16() };
+    };
+    let auth_code = header("Handshake-Autherrcode").and_then(|s| s.trim().parse::<i64>().ok());
+    let message = one_line(header("Handshake-Msg").unwrap_or_default());
+    match status {
+        FORBIDDEN => ConnectError::Rejected { code: status.into(), message },
+        AUTH_FAILED if auth_code == Some(TOO_MANY_CONNECTIONS) => ConnectError::TooManyConnections,
+        _ => ConnectError::Refused { status, message },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(code: i64) -> Result<Endpoint, ConnectError> {
+        read_discovery(json!({ "code": code, "msg": "no\nway", "data": null }).to_string().as_bytes())
+    }
+
+    #[test]
+    fn discovery_codes_are_told_apart() {
+        assert!(matches!(answer(1), Err(ConnectError::Busy { .. })));
+        assert!(matches!(answer(1_000_040_343), Err(ConnectError::Busy { .. })));
+        assert!(matches!(answer(1_000_040_350), Err(ConnectError::TooManyConnections)));
+        for code in [1_000_040_344, 403, 514, 77] {
+            assert_eq!(answer(code).err(), Some(ConnectError::Rejected { code, message: "no way".into() }));
+        }
+        assert!(matches!(answer(0), Err(ConnectError::Malformed { .. })));
+        assert!(matches!(read_discovery(b"<html>"), Err(ConnectError::Malformed { .. })));
+    }
+
+    #[test]
+    fn discovery_gives_address_and_interval() {
+        let body = json!({"code": 0, "msg": "", "data": {
+            "URL": "wss://host/path?device_id=d&service_id=-7",
+            "ClientConfig": {"ReconnectCount": -1, "ReconnectInterval": 120, "ReconnectNonce": 30, "PingInterval": 20}
+        }});
+        let endpoint = read_discovery(body.to_string().as_bytes()).unwrap();
+        assert_eq!(service_id(&endpoint.url), Ok(-7));
+        let config = endpoint.client_config.unwrap();
+        assert_eq!(config.ping_interval(Duration::from_secs(30)), Duration::from_secs(20));
+        assert_eq!(config.ping_interval(Duration::from_secs(5)), Duration::from_secs(5));
+        assert_eq!(ClientConfig::default().ping_interval(Duration::from_secs(5)), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn an_address_without_service_id_or_of_another_kind_is_refused() {
+        for bad in ["wss://host/?device_id=d", "wss://host/?service_id=x", "https://host/?service_id=1"] {
+            let error = service_id(&bad.parse().unwrap()).unwrap_err();
+            assert!(matches!(error, ConnectError::Malformed { .. }) && !error.to_string().contains("host/"));
+        }
+    }
+
+    #[test]
+    fn handshake_refusals_are_told_apart() {
+        let refused = |headers: &[(&str, &str)]| {
+            let mut response = Response::builder().status(400);
+            for (name, value) in headers {
+                response = response.header(*name, *value);
+            }
+            refusal(&response.body(None).unwrap())
+        };
+        let msg = ("Handshake-Msg", "words");
+        assert_eq!(
+            refused(&[("Handshake-Status", "403"), msg]),
+            ConnectError::Rejected { code: 403, message: "words".into() }
+        );
+        assert_eq!(
+            refused(&[("Handshake-Status", "514"), ("Handshake-Autherrcode", "1000040350")]),
+            ConnectError::TooManyConnections
+        );
+        for status in [514, 500] {
+            assert_eq!(
+                refused(&[("Handshake-Status", &status.to_string()), msg]),
+                ConnectError::Refused { status, message: "words".into() }
+            );
+        }
+        assert_eq!(refused(&[]), ConnectError::HttpStatus { step: "handshake", status: 400 });
+    }
+}

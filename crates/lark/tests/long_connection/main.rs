@@ -1,0 +1,213 @@
+//! The long connection over real sockets. Timing is proven elsewhere, with paused time; here it is short and only bounded.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests count as tests")]
+
+mod server;
+
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+
+use larkauth_lark::long_connection::{
+    Answer, ConnectionState, LongConnection, LongConnectionConfig, LongConnectionObserver, Push, PushHandler,
+    PushKind,
+};
+use larkauth_models::{AppId, SecretString};
+use serde_json::{Value, json};
+use server::{Door, Server};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use wiremock::ResponseTemplate;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Echo;
+
+#[async_trait::async_trait]
+impl PushHandler for Echo {
+    async fn handle(&self, push: Push) -> Answer {
+        let kind = if push.kind == PushKind::Card { "card" } else { "event" };
+        Answer::Ok(Some(json!({ "kind": kind, "payload": String::from_utf8(push.payload).unwrap() })))
+    }
+}
+
+#[derive(Default)]
+struct Outcomes(Mutex<Vec<&'static str>>);
+
+impl LongConnectionObserver for Outcomes {
+    fn connect_attempted(&self, _: &AppId, outcome: &'static str) {
+        self.0.lock().unwrap().push(outcome);
+    }
+}
+
+struct Client {
+    state: watch::Receiver<ConnectionState>,
+    outcomes: Arc<Outcomes>,
+    shutdown: CancellationToken,
+    run: JoinSet<()>,
+}
+
+impl Client {
+    fn start(server: &Server) -> Self {
+        let config = LongConnectionConfig {
+            heartbeat_interval: Duration::from_millis(20),
+            backoff_base: Duration::from_millis(5),
+            backoff_cap: Duration::from_millis(20),
+            rejected_retry_interval: Duration::from_millis(20),
+            discovery_deadline: Duration::from_millis(300),
+            handshake_deadline: Duration::from_millis(300),
+            ..LongConnectionConfig::default()
+        };
+        let outcomes = Arc::new(Outcomes::default());
+        let connection = LongConnection::new(
+            reqwest::Client::builder().build().unwrap(),
+            server.http.uri().parse().unwrap(),
+            AppId::new("cli_0123456789abcdef").unwrap(),
+            SecretString::from("APP-SECRET"),
+            config,
+            Arc::new(Echo),
+        )
+        .with_observer(outcomes.clone());
+        let shutdown = CancellationToken::new();
+        let state = connection.subscribe();
+        let mut run = JoinSet::new();
+        run.spawn(connection.run(shutdown.clone()));
+        Self { state, outcomes, shutdown, run }
+    }
+    async fn reaches(&mut self, wanted: &str) -> ConnectionState {
+        let reached = timeout(PATIENCE, self.state.wait_for(|state| state.as_str() == wanted)).await;
+        reached.unwrap_or_else(|_| panic!("never {wanted}")).unwrap().clone()
+    }
+    async fn tries(&self, outcome: &str, times: usize) {
+        until(|| self.outcomes.0.lock().unwrap().iter().filter(|o| **o == outcome).count() >= times).await;
+    }
+    async fn stops(mut self) {
+        self.shutdown.cancel();
+        timeout(PATIENCE, self.run.join_next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(*self.state.borrow(), ConnectionState::Stopped);
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap();
+}
+
+fn json_answer(body: impl serde::Serialize) -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_json(body)
+}
+
+fn data(answer: &Value) -> Value {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    serde_json::from_slice(&BASE64_STANDARD.decode(answer["data"].as_str().unwrap()).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn connects_pings_takes_events_and_cards_and_stops() {
+    let mut server = Server::start().await;
+    server.discovers(vec![json_answer(server.endpoint("ws"))]).await;
+    let mut client = Client::start(&server);
+    client.reaches("connected").await;
+    server.push("event", "m1", "one");
+    assert_eq!(data(&server.answer().await), json!({"kind": "event", "payload": "one"}));
+    server.push("card", "m2", "two");
+    assert_eq!(data(&server.answer().await), json!({"kind": "card", "payload": "two"}));
+    until(|| server.counts.pings.load(Ordering::SeqCst) >= 3).await;
+    client.stops().await;
+    until(|| server.counts.open.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn every_way_for_discovery_to_go_wrong_is_tried_again() {
+    let server = Server::start().await;
+    server
+        .discovers(vec![
+            json_answer(json!({"code": 1, "msg": "busy"})),
+            json_answer(json!({"code": 1_000_040_343, "msg": "internal", "data": {}})),
+            ResponseTemplate::new(503),
+            ResponseTemplate::new(200).set_body_string("<html>"),
+            ResponseTemplate::new(200).set_body_string("x".repeat(2_000_000)),
+            json_answer(json!({"code": 1_000_040_350, "msg": "too many"})),
+            json_answer(json!({"code": 1_000_040_344, "msg": "wrong secret"})),
+            json_answer(server.endpoint("ws")).set_delay(Duration::from_secs(60)),
+            json_answer(server.endpoint("ws")),
+        ])
+        .await;
+    let mut client = Client::start(&server);
+    client.reaches("connected").await;
+    assert_eq!(
+        *client.outcomes.0.lock().unwrap(),
+        [
+            "busy",
+            "busy",
+            "http_status",
+            "malformed",
+            "malformed",
+            "too_many_connections",
+            "rejected",
+            "timeout",
+            "connected"
+        ]
+    );
+    client.stops().await;
+}
+
+#[tokio::test]
+async fn handshake_refusals_are_told_apart() {
+    let server = Server::start().await;
+    server.discovers(vec![json_answer(server.endpoint("ws"))]).await;
+    server.open(Door::Refuses(vec![("Handshake-Status", "403"), ("Handshake-Msg", "forbidden")]));
+    let mut client = Client::start(&server);
+    let state = client.reaches("rejected").await;
+    assert!(state.is_deaf() && format!("{state:?}").contains("forbidden"), "{state:?}");
+    server.open(Door::Refuses(vec![("Handshake-Status", "514"), ("Handshake-Autherrcode", "1000040350")]));
+    client.tries("too_many_connections", 2).await;
+    server.open(Door::Refuses(vec![("Handshake-Status", "500")]));
+    client.tries("refused", 2).await;
+    server.open(Door::Refuses(vec![]));
+    client.tries("http_status", 2).await;
+    server.open(Door::Hangs);
+    client.tries("timeout", 1).await;
+    server.open(Door::Open);
+    client.reaches("connected").await;
+    client.stops().await;
+}
+
+#[tokio::test]
+async fn there_is_one_loop_and_one_connection_at_a_time() {
+    let server = Server::start().await;
+    server.discovers(vec![json_answer(server.endpoint("ws"))]).await;
+    server.open(Door::HangsUp);
+    let mut client = Client::start(&server);
+    client.tries("connected", 30).await;
+    server.open(Door::Open);
+    until(|| server.counts.open.load(Ordering::SeqCst) == 1).await;
+    client.reaches("connected").await;
+    let accepted = server.counts.accepted.load(Ordering::SeqCst);
+    let pings = server.counts.pings.load(Ordering::SeqCst);
+    until(|| server.counts.pings.load(Ordering::SeqCst) >= pings + 10).await;
+    assert_eq!(server.counts.accepted.load(Ordering::SeqCst), accepted);
+    assert_eq!(server.counts.most_open.load(Ordering::SeqCst), 1);
+    // Every connection has its own discovery, and there is no other.
+    assert_eq!(server.attempts().await, accepted);
+    client.stops().await;
+}
+
+#[tokio::test]
+async fn tls_is_spoken_to_wss_addresses() {
+    let server = Server::start().await;
+    server.discovers(vec![json_answer(server.endpoint("wss"))]).await;
+    // The server waits for an upgrade request and takes the TLS greeting for a broken one.
+    let client = Client::start(&server);
+    client.tries("network", 1).await;
+    client.stops().await;
+}
