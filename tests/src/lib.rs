@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The stage for tests that need more than one crate: real service processes, a simulated Lark, a real database and
+//! broker of their own, and TCP proxies in between that can be cut.
+//!
+//! What may live here: starting, driving and watching. What may not: an assertion about the product; those are in `tests/`.
+
+mod api;
+mod service;
+mod world;
+
+pub use api::{Api, Answer};
+pub use service::{Kind, Service};
+pub use world::{Options, World, eventually};
+
+/// How long a test waits for anything before it fails.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -1,0 +1,48 @@
+//! What the command line says. Colours on a terminal only, and never with `NO_COLOR`.
+
+use std::process::ExitCode;
+
+use anstream::{eprintln, println};
+use larkauth_config::ConfigError;
+
+const GREEN: &str = "\x1b[32m";
+const RED: &str = "\x1b[31m";
+const YELLOW: &str = "\x1b[33m";
+const DIM: &str = "\x1b[2m";
+const PLAIN: &str = "\x1b[0m";
+
+/// A step that worked.
+pub(crate) fn done(what: &str, detail: &str) {
+    println!("{GREEN}✓{PLAIN} {what}  {DIM}{detail}{PLAIN}");
+}
+
+/// A line without a verdict.
+pub(crate) fn say(text: &str) {
+    println!("{text}");
+}
+
+/// Something the person should know.
+pub(crate) fn warn(text: &str) {
+    eprintln!("{YELLOW}!{PLAIN} {text}");
+}
+
+/// The last line of a failed command: 2 for wrong settings, 1 for everything else.
+pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("{RED}✗{PLAIN} {error:#}");
+    ExitCode::from(if error.downcast_ref::<ConfigError>().is_some() { 2 } else { 1 })
+}
+
+/// Enough of a secret to recognise it by.
+pub(crate) fn masked(secret: &str) -> String {
+    let head: String = secret.chars().take(6).collect();
+    format!("{head}… ({} characters)", secret.chars().count())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_mask_shows_the_start_only() {
+        let token = format!("u-ab{}", "x".repeat(1000));
+        assert_eq!(super::masked(&token), "u-abxx… (1004 characters)");
+    }
+}

@@ -1,0 +1,51 @@
+use std::{net::SocketAddr, process::ExitCode};
+
+use larkauth_lark_sim::{Sim, SimConfig};
+use larkauth_models::ExposeSecret;
+
+use crate::report;
+
+/// Run a simulated Lark platform on this machine
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Where to listen; loopback only, since its control API asks nobody for a password
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9099")]
+    addr: SocketAddr,
+    /// A redirect URI to register for the application; may be given more than once
+    #[arg(long, value_name = "URI", default_value = "http://127.0.0.1:8080/oauth/callback")]
+    redirect_uri: Vec<String>,
+    /// The application's id (`cli_` and 16 hexadecimal digits); random by default
+    #[arg(long, value_name = "APP_ID", requires = "app_secret")]
+    app_id: Option<String>,
+    /// The application's secret; random by default
+    #[arg(long, value_name = "SECRET", requires = "app_id", env = "SIM_APP_SECRET", hide_env_values = true)]
+    app_secret: Option<String>,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let mut config = SimConfig { addr: arguments.addr, ..SimConfig::demo() };
+    if let Some(app) = config.apps.first_mut() {
+        app.redirect_uris = arguments.redirect_uri;
+        if let (Some(id), Some(secret)) = (arguments.app_id, arguments.app_secret) {
+            app.app_id = id;
+            app.secret = secret.into();
+        }
+    }
+    let sim = Sim::start(config).await?;
+    report::done("a simulated Lark is running", "stop it with Ctrl-C");
+    report::say("");
+    report::say(&format!("LARK_BASE_URL={}", sim.base_url()));
+    report::say(&format!("LARK_ACCOUNTS_URL={}", sim.accounts_url()));
+    for app in sim.apps() {
+        report::say(&format!("APP_ID={}", app.app_id));
+        // A simulated secret, worth nothing outside this process, and the only way to use the simulator.
+        report::say(&format!("APP_SECRET={}", app.secret.expose_secret()));
+    }
+    report::say("");
+    for user in sim.users() {
+        report::say(&format!("{}  {} / {}", user.open_id, user.name, user.en_name));
+    }
+    larkauth_runtime::shutdown_signal().await;
+    sim.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,226 @@
+use std::{collections::BTreeMap, net::TcpListener, time::Duration};
+
+use anyhow::{Context, ensure};
+use larkauth_lark_sim::{Message, Sim, SimApp, SimConfig, SimHandle};
+use larkauth_messaging::testing::{TcpProxy, TestBus};
+use larkauth_models::{ExposeSecret, SecretString};
+use larkauth_storage::testing::TestDatabase;
+use tokio::time::Instant;
+
+use crate::{Api, Kind, PATIENCE, Service};
+
+const APP_ID: &str = "cli_0123456789abcdef";
+const APP_SECRET: &str = "simulated-app-secret-0123456789";
+const API_KEY: &str = "test-api-key-0123456789abcdef";
+/// 32 bytes of 7, as the storage crate's test cipher has them, so that tests can look into the database.
+const ENCRYPTION_KEYS: &str = "test:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+
+/// What a test may choose about its world.
+pub struct Options {
+    /// The simulated platform; application and redirect URI are filled in.
+    pub sim: SimConfig,
+    /// Settings for all services, besides those that make up the world.
+    pub env: Vec<(&'static str, String)>,
+    /// Which services to start.
+    pub start: Vec<Kind>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            sim: SimConfig::default().with_users(3),
+            env: Vec::new(),
+            start: vec![Kind::Gateway, Kind::AuthWorker, Kind::TokenRefresher],
+        }
+    }
+}
+
+/// A company with a simulated Lark and real larkauth services. Everything in it is its own and gone when it is dropped.
+pub struct World {
+    /// The platform.
+    pub sim: SimHandle,
+    /// The gateway's REST API, with the bootstrap key.
+    pub api: Api,
+    /// The running services.
+    pub services: Vec<Service>,
+    /// Between the services and the database.
+    pub database_proxy: TcpProxy,
+    /// Between the services and the broker.
+    pub broker_proxy: TcpProxy,
+    /// The database itself.
+    pub database: TestDatabase,
+    /// The broker's corner.
+    pub bus: TestBus,
+    env: BTreeMap<String, String>,
+}
+
+impl World {
+    /// Starts everything and waits until it is ready.
+    ///
+    /// # Errors
+    /// When anything does not start.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let base = format!("http://127.0.0.1:{port}");
+        let redirect_uri = format!("{base}/oauth/callback");
+        let app = SimApp {
+            callback_url: Some(format!("{base}/lark/callback/{APP_ID}")),
+            ..SimApp::new(APP_ID, APP_SECRET)
+                .with_redirect_uri(&redirect_uri)
+                .with_callback_secrets("simulated-verification-token", "simulated-encrypt-key")
+        };
+        let sim = Sim::start(options.sim.with_app(app)).await?;
+        let database = TestDatabase::create().await;
+        let bus = TestBus::create().await;
+        let url = database.url();
+        let database_proxy = TcpProxy::start(host_and_port(&url)?).await;
+        let broker_proxy = TcpProxy::start(bus.target()).await;
+        let mut env = BTreeMap::new();
+        for (name, value) in [
+            ("LARK_BASE_URL", sim.base_url().to_owned()),
+            ("LARK_ACCOUNTS_URL", sim.accounts_url().to_owned()),
+            ("DATABASE_URL", through(&url, &database_proxy)?),
+            ("AMQP_URL", bus.url_through(broker_proxy.address())),
+            ("AMQP_PREFIX", bus.prefix().to_owned()),
+            ("ENCRYPTION_KEYS", ENCRYPTION_KEYS.to_owned()),
+            ("API_KEY", API_KEY.to_owned()),
+            ("APP_ID", APP_ID.to_owned()),
+            ("APP_SECRET", APP_SECRET.to_owned()),
+            ("LARK_VERIFICATION_TOKEN", "simulated-verification-token".to_owned()),
+            ("LARK_ENCRYPT_KEY", "simulated-encrypt-key".to_owned()),
+            ("OAUTH_REDIRECT_URI", redirect_uri),
+            ("LOG_FORMAT", "json".to_owned()),
+            ("AUTH_REQUEST_RATE_LIMIT", "1000".to_owned()),
+        ] {
+            env.insert(name.to_owned(), value);
+        }
+        env.extend(options.env.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        env.insert("GATEWAY_ADDR".to_owned(), format!("127.0.0.1:{port}"));
+        let api = Api::new(base, API_KEY)?;
+        let mut world = Self { sim, api, services: Vec::new(), database_proxy, broker_proxy, database, bus, env };
+        for kind in options.start {
+            world.start_service(kind, &[]).await?;
+        }
+        Ok(world)
+    }
+
+    /// The application.
+    #[must_use]
+    pub fn app_id(&self) -> &'static str {
+        APP_ID
+    }
+
+    /// The open id of the n-th person, from 0.
+    #[must_use]
+    pub fn person(&self, n: usize) -> String {
+        self.sim.open_id(APP_ID, &self.sim.users()[n])
+    }
+
+    /// The settings of a service.
+    #[must_use]
+    pub fn env(&self, kind: Kind) -> BTreeMap<String, String> {
+        let mut env = self.env.clone();
+        let gateway = env.remove("GATEWAY_ADDR").unwrap_or_default();
+        let addr = if kind == Kind::Gateway { gateway } else { "127.0.0.1:0".to_owned() };
+        env.insert("HTTP_ADDR".to_owned(), addr);
+        env
+    }
+
+    /// Starts one more process with these settings changed; the gateway is waited for until it hears Lark.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_service(&mut self, kind: Kind, change: &[(&str, &str)]) -> anyhow::Result<()> {
+        let mut env = self.env(kind);
+        env.extend(change.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let mut service = Service::spawn(kind, &[], &env)?;
+        let address = service.address().await?;
+        let ready = wait_ready(&address).await;
+        let output = service.output();
+        self.services.push(service);
+        ready.with_context(|| output)
+    }
+
+    /// Takes a running service out of the world.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn take(&mut self, kind: Kind) -> anyhow::Result<Service> {
+        let index = self.services.iter().position(|s| s.kind == kind).context("no such service is running")?;
+        Ok(self.services.remove(index))
+    }
+
+    /// Waits for a card of this person whose text contains this.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub async fn card(&self, open_id: &str, text: &str) -> anyhow::Result<Message> {
+        let shows = |card: &serde_json::Value| card.to_string().contains(text);
+        self.sim.wait_for_card(open_id, PATIENCE, shows).await.with_context(|| {
+            format!("no card says {text:?}; there are {:?}\n{}", self.sim.messages_for(open_id), self.outputs())
+        })
+    }
+
+    /// What all services have written.
+    #[must_use]
+    pub fn outputs(&self) -> String {
+        self.services.iter().map(|s| format!("== {:?}\n{}", s.kind, s.output())).collect()
+    }
+
+    /// Stops all services in order and checks that they end well and that nothing happened that must never happen.
+    ///
+    /// # Errors
+    /// When it did.
+    pub async fn finish(mut self) -> anyhow::Result<()> {
+        for service in self.services.drain(..) {
+            let kind = service.kind;
+            let (status, output) = service.terminate().await?;
+            ensure!(status.success(), "{kind:?} ended with {status}:\n{output}");
+        }
+        let violations = self.sim.violations();
+        ensure!(violations.is_empty(), "what must never happen, did: {violations:?}");
+        self.sim.shutdown().await;
+        self.bus.finish().await;
+        Ok(())
+    }
+}
+
+async fn wait_ready(address: &str) -> anyhow::Result<()> {
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
+    eventually(PATIENCE, async || {
+        let answer = http.get(format!("http://{address}/readyz")).send().await;
+        Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some(()))
+    })
+    .await
+    .context("the service does not become ready")
+}
+
+/// Asks again and again until there is something.
+///
+/// # Errors
+/// When asking fails, or there is nothing within the deadline.
+pub async fn eventually<T>(
+    deadline: Duration,
+    mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let until = Instant::now() + deadline;
+    loop {
+        if let Some(found) = ask().await? {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < until, "nothing within {deadline:?}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+fn host_and_port(url: &SecretString) -> anyhow::Result<String> {
+    let url = reqwest::Url::parse(url.expose_secret())?;
+    Ok(format!("{}:{}", url.host_str().unwrap_or("127.0.0.1"), url.port().unwrap_or(5432)))
+}
+
+fn through(url: &SecretString, proxy: &TcpProxy) -> anyhow::Result<String> {
+    let mut url = reqwest::Url::parse(url.expose_secret())?;
+    url.set_host(Some("127.0.0.1"))?;
+    url.set_port(Some(proxy.address().port())).ok().context("the address has no port")?;
+    Ok(url.into())
+}
