@@ -27,7 +27,7 @@ pub(super) struct Attempt {
 }
 
 /// Longer than the exchange, the look at the person and the commit together can take with their deadlines.
-const CLAIM: TimeDelta = TimeDelta::seconds(40);
+const CLAIM: TimeDelta = TimeDelta::seconds(60);
 /// Lark's codes live 5 minutes; nearer to that end trying again makes no sense.
 const CODE_LIFE: TimeDelta = TimeDelta::seconds(270);
 /// How often a delivery whose code somebody else is exchanging comes back to look.

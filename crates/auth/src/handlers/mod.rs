@@ -25,7 +25,7 @@ use crate::{AuthError, Context};
 
 /// Longer than an exchange with all its deadlines, shorter than its claim; a handler that takes longer is cancelled and
 /// its delivery retried.
-const HANDLER_DEADLINE: Duration = Duration::from_secs(38);
+const HANDLER_DEADLINE: Duration = Duration::from_secs(55);
 
 /// Every queue this project consumes, with its handler.
 #[must_use]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::LarkClient;
+use super::{LarkClient, pace::Budget};
 use crate::{
     error::{self, Cause, Fault, LarkError, Outcome},
     http::{BodyError, read_body},
@@ -32,14 +32,19 @@ pub(super) struct Api {
     pub(super) name: &'static str,
     /// An OAuth endpoint: `code` may be missing on success, and `error` is one of RFC 6749's or RFC 8628's.
     oauth: bool,
+    /// Which of Lark's budgets it is paid from.
+    pub(super) budget: Option<Budget>,
 }
 
 impl Api {
     pub(super) const fn lark(name: &'static str) -> Self {
-        Self { name, oauth: false }
+        Self { name, oauth: false, budget: None }
     }
     pub(super) const fn oauth(name: &'static str) -> Self {
-        Self { name, oauth: true }
+        Self { name, oauth: true, budget: None }
+    }
+    pub(super) const fn paid_from(self, budget: Budget) -> Self {
+        Self { budget: Some(budget), ..self }
     }
 }
 
@@ -115,6 +120,7 @@ impl LarkClient {
         let mut headers = HeaderMap::new();
         span.in_scope(|| self.inner.observer.inject_headers(&mut headers));
         let result = async {
+            self.inner.pace.wait(api).await?;
             let (answer, body) = exchange(api, request.headers(headers)).await?;
             answer.check(api, &body)?;
             read(&body).ok_or_else(|| answer.invalid(api, "Lark's answer is not of the documented form"))

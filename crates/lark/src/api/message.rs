@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::{
     LarkClient,
     call::{Api, Repeat},
+    pace::Budget,
 };
 use crate::error::LarkError;
 
-const SEND: Api = Api::lark("send_card");
-const UPDATE: Api = Api::lark("update_card");
+const SEND: Api = Api::lark("send_card").paid_from(Budget::Send);
+const UPDATE: Api = Api::lark("update_card").paid_from(Budget::Update);
 const DELAYED_UPDATE: Api = Api::lark("delayed_update");
 
 /// The largest card that Lark takes, in bytes of JSON.

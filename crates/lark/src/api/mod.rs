@@ -8,6 +8,7 @@ mod call;
 mod message;
 mod oauth;
 mod own_token;
+mod pace;
 mod person;
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,7 @@ struct Inner {
     observer: Arc<dyn CallObserver>,
     tenant_token: own_token::Slot,
     app_token: own_token::Slot,
+    pace: pace::Pace,
 }
 
 impl LarkClient {
@@ -84,6 +86,7 @@ impl LarkClient {
             observer,
             tenant_token: own_token::Slot::default(),
             app_token: own_token::Slot::default(),
+            pace: pace::Pace::default(),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -6,12 +6,13 @@ use serde::Deserialize;
 use super::{
     LarkClient,
     call::{Api, Repeat},
+    pace::Budget,
 };
 use crate::error::LarkError;
 
-const USER_INFO: Api = Api::lark("user_info");
-const CONTACT: Api = Api::lark("contact");
-const CONTACTS: Api = Api::lark("contacts");
+const USER_INFO: Api = Api::lark("user_info").paid_from(Budget::UserInfo);
+const CONTACT: Api = Api::lark("contact").paid_from(Budget::Contacts);
+const CONTACTS: Api = Api::lark("contacts").paid_from(Budget::Contacts);
 
 /// Lark takes this many ids in one call.
 const BATCH: usize = 50;
