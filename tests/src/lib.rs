@@ -9,7 +9,7 @@ mod world;
 
 pub use api::{Api, Answer};
 pub use service::{Kind, Service};
-pub use world::{Options, World, eventually};
+pub use world::{Asked, Options, World, eventually};
 
 /// How long a test waits for anything before it fails.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 use anyhow::{Context, ensure};
 use larkauth_lark_sim::{Message, Sim, SimApp, SimConfig, SimHandle};
 use larkauth_messaging::testing::{TcpProxy, TestBus};
-use larkauth_models::{ExposeSecret, SecretString};
+use larkauth_models::{ExposeSecret, SecretString, SessionId};
 use larkauth_storage::testing::TestDatabase;
 use tokio::time::Instant;
 
@@ -141,6 +141,53 @@ impl World {
         ready.with_context(|| output)
     }
 
+    /// As [`World::start_service`], for a process that is not expected to become ready.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_unready(&mut self, kind: Kind, change: &[(&str, &str)]) -> anyhow::Result<()> {
+        let mut env = self.env(kind);
+        env.extend(change.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let mut service = Service::spawn(kind, &[], &env)?;
+        service.address().await?;
+        self.services.push(service);
+        Ok(())
+    }
+
+    /// Adds up a counter or gauge over all running processes of this kind; `name` without the prefix `lark_service_`,
+    /// `labels` as in the text format, like `reason="rejected"`, empty for all.
+    ///
+    /// # Errors
+    /// When a process does not answer.
+    pub async fn metric(&mut self, kind: Kind, name: &str, labels: &str) -> anyhow::Result<f64> {
+        let mut sum = 0.0;
+        for service in self.services.iter_mut().filter(|service| service.kind == kind) {
+            sum += metric(&service.address().await?, name, labels).await?;
+        }
+        Ok(sum)
+    }
+
+    /// Invites the n-th person and waits for the card.
+    ///
+    /// # Errors
+    /// When no session is made or no card comes.
+    pub async fn ask(&self, n: usize) -> anyhow::Result<Asked> {
+        let person = self.person(n);
+        let session_id = self.api.invite(APP_ID, &person).await?.session_id;
+        let message_id = self.card(&person, &session_id.to_string()).await?.message_id;
+        Ok(Asked { session_id, person, message_id })
+    }
+
+    /// The person opens the card's link and agrees; gives where the browser is sent.
+    ///
+    /// # Errors
+    /// When the card has no link, or the consent page refuses.
+    pub async fn consent(&self, asked: &Asked) -> anyhow::Result<String> {
+        let card = self.sim.message(&asked.message_id).context("the card is gone")?;
+        let url = card.buttons().into_iter().find_map(|button| button.url).context("the card has no link")?;
+        Ok(self.sim.consent(&url, &asked.person).await?)
+    }
+
     /// Takes a running service out of the world.
     ///
     /// # Errors
@@ -180,9 +227,28 @@ impl World {
         let violations = self.sim.violations();
         ensure!(violations.is_empty(), "what must never happen, did: {violations:?}");
         self.sim.shutdown().await;
-        self.bus.finish().await;
+        self.bus.teardown().await;
         Ok(())
     }
+}
+
+/// Somebody who was asked for consent.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The invitation.
+    pub session_id: SessionId,
+    /// Their open id.
+    pub person: String,
+    /// Their card.
+    pub message_id: String,
+}
+
+async fn metric(address: &str, name: &str, labels: &str) -> anyhow::Result<f64> {
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
+    let text = http.get(format!("http://{address}/metrics")).send().await?.text().await?;
+    let lines = text.lines().filter_map(|line| line.strip_prefix(&format!("lark_service_{name}")));
+    let lines = lines.filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(labels));
+    Ok(lines.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }
 
 async fn wait_ready(address: &str) -> anyhow::Result<()> {

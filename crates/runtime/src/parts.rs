@@ -2,11 +2,11 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use larkauth_auth::{Context, Directory, LarkSettings, Policy};
-use larkauth_config::{DatabaseUrl, Settings};
+use larkauth_config::{DatabaseSettings, DatabaseUrl, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
 use larkauth_messaging::{Bus, RabbitMq, RabbitMqOptions};
 use larkauth_models::{Application, Brand, Clock, Entropy, OsEntropy, SystemClock};
-use larkauth_storage::{Cipher, EncryptionKey, InvitationLimit, PgOptions, PgStore, Store};
+use larkauth_storage::{Cipher, EncryptionKey, InvitationLimit, PgOptions, PgStore, ScratchSchema, Store};
 use larkauth_telemetry::Metrics;
 
 /// How long a start waits for the database and the broker.
@@ -24,7 +24,7 @@ pub(crate) async fn context(settings: &Settings, metrics: Metrics) -> anyhow::Re
     let store = open_store(settings, cipher.clone()).await?;
     store.check_schema().await?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let bus = connect_bus(settings, metrics.clone(), entropy.clone()).await?;
+    let bus: Arc<dyn Bus> = Arc::new(RabbitMq::connect(broker_options(settings, metrics.clone())?).await?);
     let apps = Directory::new(store.clone(), lark_settings(settings)?, clock.clone(), metrics.clone());
     let policy = Policy {
         source: format!("/larkauth/{}", settings.service.name().trim_start_matches("larkauth-")),
@@ -59,6 +59,22 @@ pub async fn connect_schema(settings: &Settings) -> anyhow::Result<PgStore> {
     open_store(settings, nobodys).await
 }
 
+/// Makes an empty schema of its own in the database of `DATABASE_URL`, migrated.
+///
+/// # Errors
+/// When a setting is missing or the database does not answer.
+pub async fn scratch_schema(settings: &Settings, name: &str) -> anyhow::Result<ScratchSchema> {
+    let DatabaseUrl::Postgres(url) = settings.database.required_url()? else {
+        anyhow::bail!("DATABASE_URL must be a postgres:// address for this command");
+    };
+    let schema = ScratchSchema::create(url.clone(), name).await?;
+    let inside = DatabaseSettings { url: Some(DatabaseUrl::Postgres(schema.url())), ..settings.database.clone() };
+    let store = connect_schema(&Settings { database: inside, ..settings.clone() }).await?;
+    store.migrate().await?;
+    store.close().await;
+    Ok(schema)
+}
+
 async fn open_store(settings: &Settings, cipher: Cipher) -> anyhow::Result<PgStore> {
     let DatabaseUrl::Postgres(url) = settings.database.required_url()? else {
         anyhow::bail!("DATABASE_URL must be a postgres:// address for this command");
@@ -73,15 +89,17 @@ async fn open_store(settings: &Settings, cipher: Cipher) -> anyhow::Result<PgSto
     Ok(PgStore::connect(&options, cipher).await?)
 }
 
-async fn connect_bus(settings: &Settings, metrics: Metrics, entropy: Arc<dyn Entropy>) -> anyhow::Result<Arc<dyn Bus>> {
+/// How the broker is reached.
+///
+/// # Errors
+/// When `AMQP_URL` is missing.
+pub fn broker_options(settings: &Settings, metrics: Metrics) -> anyhow::Result<RabbitMqOptions> {
     let url = settings.broker.required_url()?.clone();
-    let options = RabbitMqOptions {
+    Ok(RabbitMqOptions {
         prefix: settings.broker.prefix.clone(),
         connect_deadline: CONNECT,
-        entropy,
         ..RabbitMqOptions::new(url, settings.service.name(), metrics)
-    };
-    Ok(Arc::new(RabbitMq::connect(options).await?))
+    })
 }
 
 /// The cipher of `ENCRYPTION_KEYS`.

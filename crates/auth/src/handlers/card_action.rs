@@ -42,7 +42,7 @@ impl CardActionHandler {
             context.store.record_open_id(session.id, &click.operator_open_id).await?;
         }
         let reply = match click.action {
-            CardActionKind::Retry => self.retry(&app, session, &envelope).await?,
+            CardActionKind::Retry => self.retry(&app, session).await?,
             CardActionKind::Authorize | CardActionKind::Cancel => {
                 self.answer_invitation(&app, session, &envelope, may_be_half_done(delivery)).await?
             }
@@ -87,15 +87,10 @@ impl CardActionHandler {
     }
 
     /// "Ask again" on an ended invitation's card: a new session goes on with the same card.
-    async fn retry(
-        &self,
-        app: &App,
-        ended: AuthSession,
-        envelope: &Envelope<CardActionTriggered>,
-    ) -> Result<Reply, Trouble> {
+    async fn retry(&self, app: &App, ended: AuthSession) -> Result<Reply, Trouble> {
         let context = &self.0;
-        // The same click always leads to the same session, so a repeated delivery creates nothing twice.
-        let digest = seal::digest(&["retry", &ended.id.to_string(), envelope.id.as_str()]);
+        // An ended session has one successor, so that neither a repeated delivery nor a double click asks twice.
+        let digest = seal::digest(&["retry", &ended.id.to_string()]);
         let [head @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = digest;
         let session_id = SessionId(uuid::Builder::from_custom_bytes(head).into_uuid());
         if let Some(session) = context.store.session(session_id).await? {

@@ -76,7 +76,10 @@ pub(super) async fn run(
         Ok(pair) => pair,
         Err(error) => return refused(context, &session, &attempt, claim, error).await,
     };
-    context.apps.thaw(&app, context.now()).await?;
+    if let Err(error) = context.apps.thaw(&app, context.now()).await {
+        // The pair in hand matters more; the next success tries again.
+        tracing::warn!(%error, "auth.app.thaw");
+    }
     let profile = match who_consented(context, &app, &pair).await {
         Ok(profile) => profile,
         Err(reason) => return end(context, &session, SessionEnding::Failed(reason), attempt.from_card).await,

@@ -6,7 +6,7 @@ use larkauth_models::{AuthSession, CardFace, FailureReason, SessionState};
 use larkauth_storage::SessionEnding;
 
 use super::{Handled, Trouble, decode, verdict};
-use crate::{Context, cards};
+use crate::{AuthError, Context, cards};
 
 /// Sends the card of a new session. A repeated delivery sends nothing twice: the card's `uuid` is the session's id, and
 /// a session that has its card is done. A person who cannot be reached ends the session; an application that Lark
@@ -32,7 +32,11 @@ impl InvitationHandler {
             // Expiry is the housekeeper's; a card that can no longer be used is not sent.
             return Ok(None);
         }
-        let app = context.apps.enabled(&session.app_id).await?;
+        let app = match context.apps.inviting(&session.app_id).await {
+            Ok(app) => app,
+            Err(AuthError::AppFrozen { .. }) => return self.fail(session, FailureReason::AppMisconfigured).await,
+            Err(error) => return Err(error.into()),
+        };
         let card = cards::render(&app, &session, CardFace::Invitation, context.now());
         let receiver = match (&session.person.open_id, &session.person.user_id) {
             (Some(open_id), _) => Receiver::OpenId(open_id.clone()),

@@ -1,0 +1,167 @@
+//! Asking a person: the session, its card, and who is to blame when the card does not arrive.
+
+use std::time::Duration;
+
+use larkauth_auth::AuthError;
+use larkauth_contracts::message::{InvitationRequested, SessionEnded};
+use larkauth_lark_sim::{Effect, Endpoint, Fault, UserStatus};
+use larkauth_messaging::Verdict;
+use larkauth_models::{AuthMethod, AuthSession, CardFace, FailureReason, Person, SessionState};
+use larkauth_storage::SessionEnding;
+
+use crate::stage::{Setup, Stage, delivery};
+
+impl Stage {
+    fn somebody(&self, n: usize) -> Person {
+        Person { open_id: Some(self.person(n)), user_id: None }
+    }
+
+    /// Asks the n-th person; gives the session as it is after the card was to be sent.
+    async fn asked(&self, n: usize) -> (AuthSession, Verdict) {
+        let session = self.context.invite(self.invitation(self.somebody(n))).await.unwrap();
+        let verdict = self.deliver(self.bus.take::<InvitationRequested>()).await;
+        (self.session(session.id).await, verdict)
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_created_with_its_end_and_its_card() {
+    let stage = Stage::new().await;
+    let session = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+    assert_eq!(session.id.0.get_version_num(), 7);
+    assert_eq!(session.expires_at - session.created_at, chrono::TimeDelta::seconds(600));
+    assert_eq!((session.state, session.scopes.as_slice()), (SessionState::Pending, &["offline_access".to_owned()][..]));
+
+    let message = stage.bus.take::<InvitationRequested>();
+    let first = delivery(&message);
+    assert_eq!(stage.handle(first.clone()).await, Verdict::DONE);
+    let session = stage.session(session.id).await;
+    assert_eq!(session.card_face, Some(CardFace::Invitation));
+    // Again, and again as if the record of the card had been lost: Lark shows one card.
+    assert_eq!(stage.handle(first).await, Verdict::DONE);
+    assert_eq!(stage.sim.messages_for(stage.person(0).as_str()).len(), 1);
+    let card = stage.sim.messages_for(stage.person(0).as_str())[0].card().to_string();
+    for expected in ["authorize", "cancel", "code_challenge_method=S256", &session.id.to_string()] {
+        assert!(card.contains(expected), "{expected} in {card}");
+    }
+}
+
+#[tokio::test]
+async fn no_card_is_sent_for_what_is_over_or_needs_none() {
+    let stage = Stage::new().await;
+    let expired = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+    let message = stage.bus.take::<InvitationRequested>();
+    stage.clock.advance(Duration::from_secs(600));
+    assert_eq!(stage.deliver(message.clone()).await, Verdict::DONE);
+    stage.context.store.end_session(expired.id, SessionEnding::Expired, stage.context.now()).await.unwrap();
+    assert_eq!(stage.deliver(message).await, Verdict::DONE);
+
+    let mut oauth = stage.invitation(stage.somebody(0));
+    oauth.auth_method = AuthMethod::Oauth;
+    stage.context.invite(oauth).await.unwrap();
+    assert_eq!((stage.bus.left(), stage.sim.messages().len()), (vec![], 0));
+}
+
+#[tokio::test]
+async fn a_person_who_cannot_be_reached_is_told_apart_from_an_application_at_fault() {
+    let stage = Stage::new().await;
+    for (status, reason) in [
+        (UserStatus::OutOfRange, FailureReason::CardUndeliverable),
+        (UserStatus::BotStopped, FailureReason::CardUndeliverable),
+        (UserStatus::Resigned, FailureReason::UserUnavailable),
+    ] {
+        stage.sim.set_status(stage.person(0).as_str(), status).unwrap();
+        let (session, verdict) = stage.asked(0).await;
+        assert_eq!(verdict, Verdict::DONE);
+        assert_eq!(session.state, SessionState::Failed, "{status:?}");
+        assert!([reason, FailureReason::CardUndeliverable].contains(&session.failure_reason.unwrap()), "{status:?}: {session:?}");
+        assert_eq!(stage.bus.take::<SessionEnded>().data.state, SessionState::Failed);
+    }
+    stage.context.invite(stage.invitation(stage.somebody(1))).await.expect("others can be asked");
+    stage.bus.take::<InvitationRequested>();
+
+    stage.sim.change_app(crate::stage::APP, |app| app.enabled = false).unwrap();
+    let (session, verdict) = stage.asked(2).await;
+    assert_eq!(verdict, Verdict::DONE);
+    assert_eq!(session.failure_reason, Some(FailureReason::AppMisconfigured));
+    let refused = stage.context.invite(stage.invitation(stage.somebody(1))).await.unwrap_err();
+    assert!(matches!(refused, AuthError::AppFrozen { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn trouble_at_lark_is_waited_out_and_the_card_is_sent_once() {
+    let stage = Stage::new().await;
+    let session = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+    let message = stage.bus.take::<InvitationRequested>();
+    // Longer than the client waits by itself.
+    stage.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::TooManyRequests(20)));
+    let verdict = stage.deliver(message.clone()).await;
+    assert!(matches!(verdict, Verdict::Retry { after: Some(wait), .. } if wait.as_secs() == 20), "{verdict:?}");
+    // Handled, but the answer was lost.
+    stage.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::LostAnswer).times(5));
+    assert!(matches!(stage.deliver(message.clone()).await, Verdict::Retry { .. }));
+    stage.sim.faults().clear();
+    assert_eq!(stage.deliver(message).await, Verdict::DONE);
+    assert_eq!(stage.sim.messages().len(), 1);
+    assert!(stage.session(session.id).await.message_id.is_some());
+}
+
+#[tokio::test]
+async fn an_end_while_the_card_was_on_its_way_is_shown_on_it() {
+    let stage = Stage::new().await;
+    let session = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+    let message = stage.bus.take::<InvitationRequested>();
+    stage.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::Latency(300)));
+    let ending = async {
+        stage.sim.wait_until(Duration::from_secs(10), |sim| (sim.stats().calls(Endpoint::MessageSend) > 0).then_some(())).await.ok();
+        stage.context.store.end_session(session.id, SessionEnding::Rejected, stage.context.now()).await.unwrap()
+    };
+    let (verdict, ended) = tokio::join!(stage.deliver(message), ending);
+    assert_eq!((verdict, ended), (Verdict::DONE, true));
+    if stage.session(session.id).await.message_id.is_some() {
+        let request = stage.bus.take::<larkauth_contracts::message::CardFaceRequested>();
+        assert_eq!(request.data.session_id, session.id);
+    }
+}
+
+#[tokio::test]
+async fn a_bus_that_is_down_leaves_nobody_waiting() {
+    let stage = Stage::new().await;
+    stage.bus.go_down();
+    let refused = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap_err();
+    assert!(matches!(refused, AuthError::Bus(_)), "{refused}");
+    let all = stage.context.store.list_sessions(&Default::default(), None, 10).await.unwrap();
+    assert_eq!((all[0].state, all[0].failure_reason), (SessionState::Failed, Some(FailureReason::CardUndeliverable)));
+}
+
+#[tokio::test]
+async fn a_person_is_not_asked_too_often() {
+    let stage = Stage::with(Setup { limit: 2, ..Setup::default() }).await;
+    for _ in 0..2 {
+        stage.invited(0).await;
+    }
+    let refused = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap_err();
+    assert!(matches!(refused, AuthError::RateLimited { max: 2, retry_after, .. } if retry_after.as_secs() <= 60), "{refused}");
+    stage.invited(1).await;
+    stage.clock.advance(Duration::from_secs(61));
+    stage.invited(0).await;
+}
+
+#[tokio::test]
+async fn what_is_not_offered_is_refused() {
+    let stage = Stage::new().await;
+    let mut device = stage.invitation(stage.somebody(0));
+    device.auth_method = AuthMethod::DeviceCode;
+    assert!(matches!(stage.context.invite(device).await, Err(AuthError::AuthMethodUnavailable(_))));
+
+    let mut unknown = stage.invitation(stage.somebody(0));
+    unknown.app_id = larkauth_models::AppId::new("cli_ffffffffffffffff").unwrap();
+    assert!(matches!(stage.context.invite(unknown).await, Err(AuthError::AppNotFound(_))));
+
+    stage.context.store.set_application_enabled(&stage.app_id(), false, stage.context.now()).await.unwrap();
+    let off = stage.context.invite(stage.invitation(stage.somebody(0))).await;
+    assert!(matches!(off, Err(AuthError::AppDisabled(_))));
+
+    let missing = stage.context.existing(larkauth_models::SessionId(uuid::Uuid::from_u128(1))).await;
+    assert!(matches!(missing, Err(AuthError::SessionNotFound(_))));
+}

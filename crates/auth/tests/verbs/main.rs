@@ -1,0 +1,12 @@
+//! The verbs against a real database and a simulated Lark, with a clock that stands still and a bus that only takes note.
+//! What needs a real bus is in `live.rs`.
+#![expect(missing_docs, reason = "tests")]
+
+mod card_faces;
+mod clicks;
+mod codes;
+mod housekeeping;
+mod invitations;
+mod live;
+mod stage;
+mod tokens;

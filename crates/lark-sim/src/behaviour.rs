@@ -1,0 +1,50 @@
+//! People who act on their own.
+
+use crate::{
+    sim::{Sim, SimError},
+    state::messages::Message,
+    users::Behaviour,
+};
+
+/// More people at once would only queue up at the application.
+const BUSY: usize = 10_000;
+
+/// A card arrived: its receiver does what they do.
+pub(crate) fn react(sim: &Sim, message: Message) {
+    if sim.tasks().len() >= BUSY {
+        return;
+    }
+    let driver = sim.clone();
+    sim.spawn(async move {
+        let Ok(person) = driver.person(&message.open_id) else { return };
+        let behaviour = person.behaviour.unwrap_or_else(|| driver.config().behaviour.clone());
+        if behaviour == Behaviour::Manual {
+            return;
+        }
+        driver.wait(driver.config().reaction).await;
+        if let Err(error) = act(&driver, &message, &behaviour).await {
+            tracing::debug!(%error, "sim.behaviour.failed");
+        }
+    });
+}
+
+async fn act(sim: &Sim, message: &Message, behaviour: &Behaviour) -> Result<(), SimError> {
+    let buttons = message.buttons();
+    if buttons.is_empty() {
+        return Ok(());
+    }
+    let wants_link = *behaviour != Behaviour::Cancel;
+    let button =
+        buttons.into_iter().find(|button| button.url.is_some() == wants_link).ok_or(SimError::NoButton)?;
+    let url = button.url.clone();
+    sim.press(message.clone(), button, &message.open_id).await?;
+    let Some(url) = url else { return Ok(()) };
+    let redirect = match behaviour {
+        Behaviour::Decline => sim.decline(&url).await?,
+        Behaviour::ConsentAs(somebody) => sim.consent(&url, somebody).await?,
+        Behaviour::Manual | Behaviour::Consent | Behaviour::Cancel => {
+            sim.consent(&url, &message.open_id).await?
+        }
+    };
+    sim.follow(&redirect).await.map(drop)
+}

@@ -1,0 +1,230 @@
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// A place where the platform can be made to misbehave, and whose calls are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    /// `POST /callback/ws/endpoint`.
+    Discovery,
+    /// The WebSocket upgrade.
+    Handshake,
+    /// The answer to a client's ping.
+    Pong,
+    /// A push over the long connection.
+    Push,
+    /// `tenant_access_token`.
+    TenantToken,
+    /// `app_access_token`.
+    AppToken,
+    /// The consent page.
+    Authorize,
+    /// Token endpoint, authorization code.
+    TokenCode,
+    /// Token endpoint, refresh token.
+    TokenRefresh,
+    /// Token endpoint, device code.
+    TokenDevice,
+    /// Historical token endpoint, authorization code.
+    OidcCode,
+    /// Historical token endpoint, refresh token.
+    OidcRefresh,
+    /// Start of the device flow.
+    DeviceAuthorization,
+    /// User info.
+    UserInfo,
+    /// One contact.
+    Contact,
+    /// Up to 50 contacts.
+    ContactBatch,
+    /// Send a message.
+    MessageSend,
+    /// Update a message.
+    MessageUpdate,
+    /// Delayed update of a card.
+    CardUpdate,
+}
+
+/// One planned misbehaviour: once, unless told otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Where; `None`: at every HTTP endpoint.
+    #[serde(default)]
+    pub endpoint: Option<Endpoint>,
+    /// For which application; `None`: for all.
+    #[serde(default)]
+    pub app_id: Option<String>,
+    /// How often; `None`: until cleared.
+    #[serde(default = "once")]
+    pub times: Option<u32>,
+    /// What happens.
+    pub effect: Effect,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's own type")]
+const fn once() -> Option<u32> {
+    Some(1)
+}
+
+impl Fault {
+    /// Once, at this endpoint, for any application.
+    #[must_use]
+    pub const fn at(endpoint: Endpoint, effect: Effect) -> Self {
+        Self { endpoint: Some(endpoint), app_id: None, times: once(), effect }
+    }
+
+    /// Once, at any HTTP endpoint, for any application.
+    #[must_use]
+    pub const fn anywhere(effect: Effect) -> Self {
+        Self { endpoint: None, app_id: None, times: once(), effect }
+    }
+
+    /// This often.
+    #[must_use]
+    pub const fn times(mut self, times: u32) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    /// Until [`Faults::clear`].
+    #[must_use]
+    pub const fn until_cleared(mut self) -> Self {
+        self.times = None;
+        self
+    }
+
+    /// Only for this application.
+    #[must_use]
+    pub fn for_app(mut self, app_id: impl Into<String>) -> Self {
+        self.app_id = Some(app_id.into());
+        self
+    }
+
+    fn matches(&self, endpoint: Endpoint, app_id: Option<&str>) -> bool {
+        // `Pong` and `Push` are no calls of the client: they are meant only by name.
+        let here = match self.endpoint {
+            Some(wanted) => wanted == endpoint,
+            None => !matches!(endpoint, Endpoint::Pong | Endpoint::Push),
+        };
+        here && self.app_id.as_deref().is_none_or(|wanted| app_id == Some(wanted))
+    }
+}
+
+/// How the platform misbehaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Waits this many milliseconds, then handles the call.
+    Latency(u64),
+    /// Handles the call, then waits this many milliseconds before it answers.
+    LateAnswer(u64),
+    /// Does not handle the call; answers this instead.
+    Answer {
+        /// HTTP status.
+        status: u16,
+        /// `code` of the body.
+        code: i64,
+    },
+    /// Handles the call, then cuts the TCP connection without an answer.
+    LostAnswer,
+    /// Cuts the TCP connection without handling the call.
+    Cut,
+    /// Neither handles nor answers, and keeps the TCP connection. At [`Endpoint::Pong`] and [`Endpoint::Push`]:
+    /// says nothing.
+    Hang,
+    /// Answers 429 with 99991400 and this many seconds in `x-ogw-ratelimit-reset`.
+    TooManyRequests(u64),
+    /// Handles the call, then answers 200 with half of its JSON.
+    MalformedBody,
+    /// [`Endpoint::Handshake`] only: refuses the upgrade.
+    Refuse {
+        /// HTTP status and `Handshake-Status`.
+        status: u16,
+        /// `Handshake-Autherrcode`.
+        auth_error: Option<i64>,
+    },
+    /// [`Endpoint::Push`] only: how the frames of a push arrive.
+    Frames(Frames),
+}
+
+/// How the frames of one push arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Frames {
+    /// Split into this many frames; 0 and 1 do not split.
+    pub parts: u32,
+    /// In another order than they were cut.
+    pub shuffle: bool,
+    /// Every frame twice.
+    pub duplicate: bool,
+    /// Between the frames of another event, of type `im.chat.access_event.bot_p2p_chat_entered_v1`.
+    pub interleave: bool,
+    /// In frames of type `card` instead of `event`.
+    pub as_card: bool,
+}
+
+impl Frames {
+    /// Split into this many frames, in order.
+    #[must_use]
+    pub const fn split(parts: u32) -> Self {
+        Self { parts, shuffle: false, duplicate: false, interleave: false, as_card: false }
+    }
+}
+
+/// The planned misbehaviours, first planned first.
+#[derive(Debug, Default)]
+pub struct Faults(Mutex<Vec<Fault>>);
+
+impl Faults {
+    const KEPT: usize = 1000;
+
+    /// Plans one more. The oldest is dropped when there are more than a thousand.
+    pub fn push(&self, fault: Fault) {
+        let mut faults = self.lock();
+        if faults.len() == Self::KEPT {
+            faults.remove(0);
+        }
+        faults.push(fault);
+    }
+
+    /// Forgets all.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// What is still planned.
+    #[must_use]
+    pub fn list(&self) -> Vec<Fault> {
+        self.lock().clone()
+    }
+
+    /// The next misbehaviour for this call, if any; it counts as used.
+    pub(crate) fn take(&self, endpoint: Endpoint, app_id: Option<&str>) -> Option<Effect> {
+        let mut faults = self.lock();
+        let index = faults.iter().position(|fault| fault.matches(endpoint, app_id))?;
+        let effect = faults[index].effect.clone();
+        if let Some(times) = &mut faults[index].times {
+            *times = times.saturating_sub(1);
+            if *times == 0 {
+                faults.remove(index);
+            }
+        }
+        drop(faults);
+        Some(effect)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Fault>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Effect {
+    /// The wait of a latency.
+    pub(crate) const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+}

@@ -1,0 +1,109 @@
+//! User info and contacts.
+
+use axum::{
+    Json,
+    extract::Path,
+    response::{IntoResponse, Response},
+};
+use larkauth_models::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Call, bearer_app, flatten, success, tenant_app, user_of};
+use crate::{
+    faults::Endpoint,
+    state::{State, codes::Refusal},
+    users::{Found, UserStatus},
+};
+
+/// Who the user token belongs to.
+pub(crate) async fn user_info(call: Call) -> Response {
+    let app_id = bearer_app(&call.sim, call.bearer());
+    call.run(Endpoint::UserInfo, app_id.as_deref(), |state, now, _| {
+        let (app_id, union_id) = match user_of(state, now, call.bearer()) {
+            Ok(owner) => owner,
+            Err(refusal) if refusal.code == 99_991_668 => {
+                return refused(20_005, "The user access token passed is invalid");
+            }
+            Err(refusal) => return refusal.into_response(),
+        };
+        if let Err(refusal) = state.limit("user info", &app_id, now) {
+            return refusal.into_response();
+        }
+        let Some(user) = state.users.get(&union_id) else { return refused(20_008, "User not exist") };
+        match user.status {
+            UserStatus::Resigned => refused(20_021, "User resigned"),
+            UserStatus::Frozen => refused(20_022, "User frozen"),
+            UserStatus::NotRegistered => refused(20_023, "User not registered"),
+            UserStatus::Active | UserStatus::OutOfRange | UserStatus::BotStopped => {
+                success(&user.info(&state.users.open_id(&app_id, user)))
+            }
+        }
+    })
+    .await
+}
+
+fn refused(code: i64, msg: &str) -> Response {
+    Json(json!({"code": code, "msg": msg})).into_response()
+}
+
+/// One contact.
+pub(crate) async fn one(Path(id): Path<String>, call: Call) -> Response {
+    let app_id = bearer_app(&call.sim, call.bearer());
+    call.run(Endpoint::Contact, app_id.as_deref(), |state, now, _| {
+        flatten(caller(state, now, call.bearer()).and_then(|app_id| {
+            let id_type = call.param("user_id_type").unwrap_or("open_id");
+            let item = contact(state, &app_id, id_type, &id)?;
+            item.map(|item| success(&json!({"user": item}))).ok_or(Refusal::new(
+                400,
+                41_050,
+                "no user authority error",
+            ))
+        }))
+    })
+    .await
+}
+
+/// Up to 50 contacts; unknown ones are left out.
+pub(crate) async fn batch(call: Call) -> Response {
+    const MOST: usize = 50;
+    let app_id = bearer_app(&call.sim, call.bearer());
+    call.run(Endpoint::ContactBatch, app_id.as_deref(), |state, now, _| {
+        flatten(caller(state, now, call.bearer()).and_then(|app_id| {
+            let id_type = call.param("user_id_type").unwrap_or("open_id");
+            let ids: Vec<_> =
+                call.query.iter().filter(|(key, _)| key == "user_ids").map(|(_, id)| id.as_str()).collect();
+            if ids.is_empty() || ids.len() > MOST {
+                return Err(Refusal::new(400, 99_992_402, "field validation failed: 1 to 50 user_ids"));
+            }
+            let mut items = Vec::new();
+            for id in ids {
+                items.extend(contact(state, &app_id, id_type, id)?);
+            }
+            Ok(success(&json!({"items": items})))
+        }))
+    })
+    .await
+}
+
+/// The application that asks, by tenant or user token.
+fn caller(state: &mut State, now: Timestamp, bearer: &str) -> Result<String, Refusal> {
+    let app_id = match tenant_app(state, now, bearer) {
+        Err(refusal) if bearer.starts_with("u-") => user_of(state, now, bearer)
+            .map(|(app_id, _)| app_id)
+            .map_err(|user| if user.code == 99_991_677 { user } else { refusal }),
+        outcome => outcome,
+    }?;
+    state.limit("contacts", &app_id, now)?;
+    Ok(app_id)
+}
+
+/// The record of a person whom the application may see.
+fn contact(state: &State, app_id: &str, id_type: &str, id: &str) -> Result<Option<Value>, Refusal> {
+    match state.users.find(app_id, id_type, id) {
+        Found::User(user) if user.status == UserStatus::OutOfRange => Ok(None),
+        Found::User(user) => Ok(Some(user.contact(&state.users.open_id(app_id, user)))),
+        Found::Nobody => Ok(None),
+        Found::OtherApp => Err(Refusal::new(400, 99_992_361, "open_id cross app")),
+        Found::BadType => Err(Refusal::new(400, 99_992_402, "field validation failed")),
+    }
+}

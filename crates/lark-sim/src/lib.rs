@@ -1,0 +1,53 @@
+//! A Lark/Feishu open platform in one process: for tests, for the demo, for `larkauth sim`.
+//!
+//! It keeps real state and real rules: codes and refresh tokens work once, PKCE and redirect URIs are checked, things
+//! expire, applications are limited, pushes go to one connection of many. People are simulated too: they click cards
+//! and consent, or decline, or are somebody else. The platform can be made to misbehave ([`Faults`]), and it notes what
+//! a correct client never does ([`Violation`]).
+//!
+//! It is an independent reading of the platform's documentation. From the client (`larkauth-lark`) it takes the frame's
+//! wire format and nothing else, so that a misunderstanding there cannot cancel itself out here.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), larkauth_lark_sim::SimError> {
+//! use larkauth_lark_sim::{Sim, SimConfig};
+//! let sim = Sim::start(SimConfig::demo()).await?;
+//! // point LARK_BASE_URL and LARK_ACCOUNTS_URL at `sim.base_url()`, then:
+//! let user = sim.users().remove(0);
+//! let second = std::time::Duration::from_secs(1);
+//! let card = sim.wait_for_card(&user.open_id, second, |_| true).await?;
+//! let outcome = sim.click(&card.message_id, 0, &user.open_id).await?;
+//! assert!(outcome.answered && sim.violations().is_empty());
+//! sim.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! To add an endpoint: a variant in [`Endpoint`], its rule as a method of `State` (`state/`), its HTTP form in `http/`.
+
+mod behaviour;
+mod callback;
+mod config;
+mod control;
+mod drive;
+mod faults;
+mod http;
+mod net;
+mod pages;
+mod sim;
+mod state;
+mod users;
+mod violations;
+mod ws;
+
+pub use callback::PushError;
+pub use config::{Delivery, Lifetimes, Limits, SimApp, SimConfig, Socket};
+pub use drive::{ButtonRef, ClickOutcome, Page};
+pub use faults::{Effect, Endpoint, Fault, Faults, Frames};
+pub use sim::{Sim, SimError, SimHandle};
+pub use state::{
+    cards::Button,
+    messages::{Face, FaceOrigin, Message},
+};
+pub use users::{Behaviour, SimUser, UserStatus};
+pub use violations::{Stats, Violation, ViolationKind};

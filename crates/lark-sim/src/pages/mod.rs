@@ -1,0 +1,142 @@
+//! Pages for a person in a browser: self-contained, Chinese or English, readable on a phone.
+
+use askama::Template;
+use axum::{
+    http::{StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+
+use crate::{
+    http::Consent,
+    sim::SimError,
+    state::{State, devices::Device},
+};
+
+struct Choice {
+    union_id: String,
+    name: String,
+}
+
+/// Asks a person to agree: consent page and device page are the same but for where the form goes.
+#[derive(Template)]
+#[template(path = "consent.html")]
+struct ConsentPage<'a> {
+    zh: bool,
+    app_name: &'a str,
+    app_id: &'a str,
+    scopes: Vec<&'a str>,
+    people: Vec<Choice>,
+    /// Where the form goes.
+    action: String,
+    /// The same page in the other language.
+    other_language: String,
+    user_code: &'a str,
+    leads_to: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "user_code.html")]
+struct UserCodePage {
+    zh: bool,
+}
+
+#[derive(Template)]
+#[template(path = "notice.html")]
+struct NoticePage<'a> {
+    zh: bool,
+    good: bool,
+    title: &'a str,
+    text: String,
+}
+
+/// What a page with nothing to decide says.
+#[derive(Clone, Copy)]
+pub(crate) enum Notice {
+    UnknownCode,
+    Agreed,
+    Refused,
+}
+
+fn html(status: StatusCode, page: &impl Template) -> Response {
+    match page.render() {
+        Ok(text) => (status, [(header::CACHE_CONTROL, "no-store")], Html(text)).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "sim.page.failed");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn people(state: &State, zh: bool) -> Vec<Choice> {
+    const SHOWN: usize = 100;
+    let choice = |user: &crate::users::SimUser| Choice {
+        union_id: user.union_id.clone(),
+        name: if zh { user.name.clone() } else { user.en_name.clone() },
+    };
+    state.users.all().take(SHOWN).map(choice).collect()
+}
+
+fn with_language(query: &[(String, String)], zh: bool) -> String {
+    let mut text = url::form_urlencoded::Serializer::new(String::from("?"));
+    text.extend_pairs(query.iter().filter(|(key, _)| key != "lang"));
+    text.append_pair("lang", if zh { "zh" } else { "en" });
+    text.finish()
+}
+
+/// The consent page.
+pub(crate) fn consent(state: &State, consent: &Consent, query: &[(String, String)], zh: bool) -> Response {
+    let page = ConsentPage {
+        zh,
+        app_name: &consent.app_name,
+        app_id: &consent.app_id,
+        scopes: consent.scope.split_whitespace().collect(),
+        people: people(state, zh),
+        action: with_language(query, zh),
+        other_language: with_language(query, !zh),
+        user_code: "",
+        leads_to: &consent.redirect_uri,
+    };
+    html(StatusCode::OK, &page)
+}
+
+/// The device flow's page.
+pub(crate) fn device(state: &State, device: &Device, user_code: &str, zh: bool) -> Response {
+    let query = [("user_code".to_owned(), user_code.to_owned())];
+    let page = ConsentPage {
+        zh,
+        app_name: state.apps.get(&device.app_id).map_or("", |app| app.app_name.as_str()),
+        app_id: &device.app_id,
+        scopes: device.scope.split_whitespace().collect(),
+        people: people(state, zh),
+        action: with_language(&query, zh),
+        other_language: with_language(&query, !zh),
+        user_code,
+        leads_to: "",
+    };
+    html(StatusCode::OK, &page)
+}
+
+/// Asks for the code that the device shows.
+pub(crate) fn ask_user_code(zh: bool) -> Response {
+    html(StatusCode::OK, &UserCodePage { zh })
+}
+
+/// The request for consent is not acceptable.
+pub(crate) fn refused(error: &SimError, zh: bool) -> Response {
+    let title = if zh { "无法授权" } else { "Cannot authorize" };
+    html(StatusCode::BAD_REQUEST, &NoticePage { zh, good: false, title, text: error.to_string() })
+}
+
+/// A page with nothing to decide.
+pub(crate) fn notice(status: StatusCode, notice: Notice, zh: bool) -> Response {
+    let (title, text) = match (notice, zh) {
+        (Notice::UnknownCode, true) => ("代码无效", "代码不存在、已使用或已过期。"),
+        (Notice::UnknownCode, false) => ("Unknown code", "The code does not exist, was used or has expired."),
+        (Notice::Agreed, true) => ("授权成功", "可以返回您的设备了。"),
+        (Notice::Agreed, false) => ("Authorized", "You can go back to your device."),
+        (Notice::Refused, true) => ("已拒绝", "未授予任何权限。"),
+        (Notice::Refused, false) => ("Declined", "Nothing was granted."),
+    };
+    let good = matches!(notice, Notice::Agreed);
+    html(status, &NoticePage { zh, good, title, text: text.to_owned() })
+}

@@ -1,0 +1,403 @@
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use larkauth_models::Timestamp;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    callback::PushError,
+    config::{SimApp, SimConfig},
+    faults::Faults,
+    http,
+    net::{Line, Lines, SimListener},
+    state::State,
+    users::{SimUser, UserStatus},
+    violations::{Stats, Violation},
+};
+
+/// Why the simulator, or somebody driven by it, cannot do that.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// The address is not loopback.
+    #[error("{0} is not a loopback address: the control API would be open to the network")]
+    NotLoopback(SocketAddr),
+    /// An application's id has the wrong form.
+    #[error(transparent)]
+    AppId(#[from] larkauth_models::IdError),
+    /// Listening failed, or the HTTP client could not be built.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+    /// No such application.
+    #[error("no such application")]
+    NoApp,
+    /// No such person.
+    #[error("no such person")]
+    NoUser,
+    /// No such message, or it was recalled.
+    #[error("no such message")]
+    NoMessage,
+    /// The card has no such button.
+    #[error("the card has no such button")]
+    NoButton,
+    /// The card is too old to be clicked.
+    #[error("the card is too old to be clicked")]
+    CardTooOld,
+    /// The consent page refuses.
+    #[error("the consent page refuses: {0}")]
+    Consent(&'static str),
+    /// A page could not be fetched.
+    #[error("cannot fetch the page: {0}")]
+    Page(#[source] reqwest::Error),
+    /// The application did not answer a callback.
+    #[error("the callback failed: {0}")]
+    Callback(#[from] PushError),
+    /// The answer to a URL verification was not its challenge.
+    #[error("the challenge was not answered with itself")]
+    Challenge,
+    /// What was waited for did not come in time.
+    #[error("not seen within the deadline")]
+    Deadline,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    faults: Faults,
+    config: SimConfig,
+    base_url: String,
+    http: reqwest::Client,
+    browser: reqwest::Client,
+    lines: Lines,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    changes: watch::Sender<u64>,
+}
+
+/// A running simulated platform, to be driven: cheap to clone, does not keep it running.
+#[derive(Clone)]
+pub struct Sim(Arc<Shared>);
+
+impl std::fmt::Debug for Sim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sim").field("base_url", &self.0.base_url).finish_non_exhaustive()
+    }
+}
+
+/// Keeps a simulated platform running; dropping it stops everything at once.
+#[derive(Debug)]
+#[must_use = "dropping the handle stops the simulator"]
+pub struct SimHandle(Sim);
+
+impl Deref for SimHandle {
+    type Target = Sim;
+    fn deref(&self) -> &Sim {
+        &self.0
+    }
+}
+
+impl Drop for SimHandle {
+    fn drop(&mut self) {
+        self.0.stop_now();
+    }
+}
+
+impl SimHandle {
+    /// Stops listening, cuts all connections and waits until every task has ended (at most five seconds).
+    pub async fn shutdown(self) {
+        self.0.stop_now();
+        let tasks = &self.0.0.tasks;
+        tasks.close();
+        if tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
+            tracing::warn!(left = tasks.len(), "sim.shutdown.incomplete");
+        }
+    }
+}
+
+impl Sim {
+    /// Starts a platform.
+    ///
+    /// # Errors
+    /// [`SimError::NotLoopback`], [`SimError::AppId`] for a bad configuration, [`SimError::Start`] when the address
+    /// cannot be had.
+    pub async fn start(config: SimConfig) -> Result<SimHandle, SimError> {
+        if !config.addr.ip().is_loopback() && !config.allow_non_loopback {
+            return Err(SimError::NotLoopback(config.addr));
+        }
+        for app in &config.apps {
+            app.check()?;
+        }
+        // Callbacks are never redirected; people's browsers are.
+        let http = client(reqwest::redirect::Policy::none())?;
+        let browser = client(reqwest::redirect::Policy::limited(5))?;
+        let tcp = TcpListener::bind(config.addr).await?;
+        let lines = Lines::default();
+        let sim = Self(Arc::new(Shared {
+            state: Mutex::new(State::new(&config)),
+            faults: Faults::default(),
+            base_url: format!("http://{}", tcp.local_addr()?),
+            http,
+            browser,
+            lines: lines.clone(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            changes: watch::channel(0).0,
+            config,
+        }));
+        let service = http::router(sim.clone()).into_make_service_with_connect_info::<Line>();
+        let stop = sim.0.stop.clone();
+        sim.0.tasks.spawn(async move {
+            let server = axum::serve(SimListener { tcp, lines }, service);
+            tokio::select! {
+                () = stop.cancelled() => {}
+                result = async { server.await } => if let Err(error) = result { tracing::error!(%error, "sim.serve.failed"); }
+            }
+        });
+        Ok(SimHandle(sim))
+    }
+
+    fn stop_now(&self) {
+        self.0.stop.cancel();
+        self.0.lines.cut_all();
+    }
+
+    /// Base of the open API, without a slash at the end.
+    #[must_use]
+    pub fn base_url(&self) -> &str {
+        &self.0.base_url
+    }
+
+    /// Base of the accounts pages; here the same as [`Self::base_url`].
+    #[must_use]
+    pub fn accounts_url(&self) -> &str {
+        &self.0.base_url
+    }
+
+    /// An application as the developer console shows it.
+    #[must_use]
+    pub fn app(&self, app_id: &str) -> Option<SimApp> {
+        self.state().apps.get(app_id).cloned()
+    }
+
+    /// All applications.
+    #[must_use]
+    pub fn apps(&self) -> Vec<SimApp> {
+        self.state().apps.values().cloned().collect()
+    }
+
+    /// Registers one more application, or replaces the one of the same id.
+    ///
+    /// # Errors
+    /// [`SimError::AppId`].
+    pub fn put_app(&self, app: SimApp) -> Result<(), SimError> {
+        app.check()?;
+        self.state().add_app(app);
+        Ok(())
+    }
+
+    /// Changes an application.
+    ///
+    /// # Errors
+    /// [`SimError::NoApp`].
+    pub fn change_app(&self, app_id: &str, change: impl FnOnce(&mut SimApp)) -> Result<(), SimError> {
+        let mut app = self.app(app_id).ok_or(SimError::NoApp)?;
+        change(&mut app);
+        self.put_app(app)
+    }
+
+    /// Everybody.
+    #[must_use]
+    pub fn users(&self) -> Vec<SimUser> {
+        self.state().users.all().cloned().collect()
+    }
+
+    /// Adds a person.
+    pub fn add_user(&self, user: SimUser) {
+        self.state().add_user(user);
+    }
+
+    /// Forgets a person: from now on the platform does not know them.
+    ///
+    /// # Errors
+    /// [`SimError::NoUser`].
+    pub fn remove_user(&self, open_id: &str) -> Result<(), SimError> {
+        let union_id = self.person(open_id)?.union_id;
+        self.state().users.remove(&union_id).then_some(()).ok_or(SimError::NoUser)
+    }
+
+    /// Changes what the platform says about a person.
+    ///
+    /// # Errors
+    /// [`SimError::NoUser`].
+    pub fn set_status(&self, open_id: &str, status: UserStatus) -> Result<(), SimError> {
+        let union_id = self.person(open_id)?.union_id;
+        self.state().users.get_mut(&union_id).map(|user| user.status = status).ok_or(SimError::NoUser)
+    }
+
+    /// The person with this `open_id`, whichever application knows them by it.
+    ///
+    /// # Errors
+    /// [`SimError::NoUser`].
+    pub fn person(&self, open_id: &str) -> Result<SimUser, SimError> {
+        self.state().users.resolve(open_id).map(|(_, user)| user.clone()).ok_or(SimError::NoUser)
+    }
+
+    /// The person as this application sees them.
+    #[must_use]
+    pub fn open_id(&self, app_id: &str, user: &SimUser) -> String {
+        self.state().users.open_id(app_id, user)
+    }
+
+    /// The planned misbehaviours.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.0.faults
+    }
+
+    /// What happened that must never happen, oldest first.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        self.state().violations.list()
+    }
+
+    /// Forgets the violations.
+    pub fn clear_violations(&self) {
+        self.state().violations.clear();
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let state = self.state();
+        Stats { connections_open: state.sockets.connections.len() as u64, ..state.stats.clone() }
+    }
+
+    /// Every token, code, ticket, verifier, secret, mobile and email that was issued or is known. For tests that look
+    /// for leaks.
+    #[must_use]
+    pub fn issued_secrets(&self) -> Vec<String> {
+        self.state().issued_secrets()
+    }
+
+    /// Long connections of an application.
+    #[must_use]
+    pub fn connections(&self, app_id: &str) -> usize {
+        self.state().connections_of(app_id)
+    }
+
+    /// Cuts the TCP connections of an application's long connections (of all applications for `None`); gives how many.
+    pub fn drop_connections(&self, app_id: Option<&str>) -> usize {
+        self.break_connections(app_id, Line::cut)
+    }
+
+    /// Makes long connections half-open: nothing is read or written any more, yet the sockets stay. Gives how many.
+    pub fn half_open_connections(&self, app_id: Option<&str>) -> usize {
+        self.break_connections(app_id, Line::freeze)
+    }
+
+    fn break_connections(&self, app_id: Option<&str>, how: impl Fn(&Line)) -> usize {
+        let lines: Vec<_> = {
+            let state = self.state();
+            let hit =
+                state.sockets.connections.iter().filter(|open| app_id.is_none_or(|id| open.ids.app_id == id));
+            hit.map(|connection| connection.line.clone()).collect()
+        };
+        lines.iter().for_each(how);
+        lines.len()
+    }
+
+    /// Waits until `look` sees something; it is asked again after every change of the platform's state.
+    ///
+    /// # Errors
+    /// [`SimError::Deadline`].
+    pub async fn wait_until<T>(
+        &self,
+        deadline: Duration,
+        mut look: impl FnMut(&Self) -> Option<T>,
+    ) -> Result<T, SimError> {
+        let mut changes = self.0.changes.subscribe();
+        let seen = async {
+            loop {
+                if let Some(seen) = look(self) {
+                    return seen;
+                }
+                // The sender lives in `self`, so this only ever ends with a change.
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::time::timeout(deadline, seen).await.map_err(|_| SimError::Deadline)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn config(&self) -> &SimConfig {
+        &self.0.config
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.config.clock.now()
+    }
+
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.0.http
+    }
+
+    pub(crate) fn browser(&self) -> &reqwest::Client {
+        &self.0.browser
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
+    /// Tells those who wait in [`Self::wait_until`].
+    pub(crate) fn changed(&self) {
+        self.0.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) async fn stopped(&self) {
+        self.0.stop.cancelled().await;
+    }
+
+    /// Waits that long, or until the simulator stops.
+    pub(crate) async fn wait(&self, duration: Duration) {
+        tokio::select! {
+            () = self.stopped() => {}
+            () = tokio::time::sleep(duration) => {}
+        }
+    }
+
+    /// Waits until the simulator stops.
+    pub(crate) async fn hang(&self) {
+        self.stopped().await;
+    }
+
+    /// Runs a task that ends when the simulator stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.stop.clone();
+        self.0.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+}
+
+fn client(redirects: reqwest::redirect::Policy) -> io::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .redirect(redirects)
+        .no_proxy()
+        .build()
+        .map_err(io::Error::other)
+}

@@ -1,0 +1,107 @@
+use std::collections::{BTreeMap, VecDeque};
+
+use larkauth_models::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::faults::Endpoint;
+
+/// Something that a correct client never does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// What it is.
+    pub kind: ViolationKind,
+    /// Whose application did it.
+    pub app_id: String,
+    /// More about it; never holds a secret.
+    pub detail: String,
+    /// When, by the simulator's clock.
+    pub at: Timestamp,
+}
+
+/// What must never happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ViolationKind {
+    /// An authorization code was presented again although its success had been delivered.
+    CodeReplayed,
+    /// A refresh token was presented again although its success had been delivered.
+    RefreshReplayed,
+    /// Two refreshes of one person's token were under way at once.
+    RefreshesInFlight,
+    /// More calls than the limit allows.
+    LimitExceeded,
+    /// A connection beyond the limit.
+    TooManyConnections,
+    /// A push was answered after its deadline.
+    LateAnswer,
+    /// A delayed update was sent before its callback was answered.
+    CardUpdateBeforeAnswer,
+    /// A card above the size limit.
+    MessageTooLarge,
+    /// A frame that lacks a required field, or is not a frame.
+    MalformedFrame,
+    /// A frame whose `service` is not the one of its connection.
+    WrongService,
+    /// An answer to a push that was never made on this connection.
+    UnknownAnswer,
+    /// A second answer to a push that was made once.
+    AnsweredTwice,
+    /// An answer that does not repeat its push, or is not of the documented shape.
+    MalformedAnswer,
+}
+
+/// What happened so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Calls by endpoint, refused ones included.
+    pub calls: BTreeMap<Endpoint, u64>,
+    /// Long connections ever opened.
+    pub connections_opened: u64,
+    /// Long connections open now.
+    pub connections_open: u64,
+    /// Pings received.
+    pub pings: u64,
+    /// Events and card callbacks pushed, by either way.
+    pub pushes: u64,
+    /// Pushes answered in time.
+    pub answers: u64,
+}
+
+impl Stats {
+    /// Calls of one endpoint.
+    #[must_use]
+    pub fn calls(&self, endpoint: Endpoint) -> u64 {
+        self.calls.get(&endpoint).copied().unwrap_or(0)
+    }
+}
+
+/// The newest violations.
+#[derive(Default)]
+pub(crate) struct Violations(VecDeque<Violation>);
+
+impl Violations {
+    const KEPT: usize = 10_000;
+
+    pub(crate) fn add(
+        &mut self,
+        now: Timestamp,
+        kind: ViolationKind,
+        app_id: &str,
+        detail: impl Into<String>,
+    ) {
+        let violation = Violation { kind, app_id: app_id.to_owned(), detail: detail.into(), at: now };
+        tracing::warn!(?kind, app_id, detail = violation.detail, "sim.violation");
+        if self.0.len() == Self::KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(violation);
+    }
+
+    pub(crate) fn list(&self) -> Vec<Violation> {
+        self.0.iter().cloned().collect()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}

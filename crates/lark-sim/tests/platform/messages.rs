@@ -1,0 +1,120 @@
+use std::time::Duration;
+
+use larkauth_lark_sim::{Behaviour, FaceOrigin, UserStatus, ViolationKind};
+use serde_json::json;
+
+use crate::support::{PATIENCE, card, world, world_with};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[tokio::test]
+async fn a_uuid_sends_once_an_hour() {
+    let world = world().await;
+    let tenant = world.tenant_token().await;
+    let send = async || world.send_as(&tenant, &world.user.open_id, &card("hi"), "same").await.1;
+    let first = send().await;
+    assert_eq!(send().await["data"]["message_id"], first["data"]["message_id"]);
+    assert_eq!(world.sim.messages_for(&world.user.open_id).len(), 1);
+    world.clock.advance(Duration::from_secs(3600));
+    let tenant = world.tenant_token().await;
+    let later = world.send_as(&tenant, &world.user.open_id, &card("hi"), "same").await.1;
+    assert_ne!(later["data"]["message_id"], first["data"]["message_id"]);
+    let long = world.send_as(&tenant, &world.user.open_id, &card("hi"), &"x".repeat(51)).await.1;
+    assert_eq!(long["code"], 230_001);
+}
+
+#[tokio::test]
+async fn who_cannot_be_reached_has_a_code() {
+    let world = world().await;
+    let tenant = world.tenant_token().await;
+    for (status, code) in [
+        (UserStatus::OutOfRange, 230_013),
+        (UserStatus::Resigned, 230_029),
+        (UserStatus::BotStopped, 230_053),
+    ] {
+        world.sim.set_status(&world.user.open_id, status).unwrap();
+        assert_eq!(world.send_as(&tenant, &world.user.open_id, &card("hi"), "").await.1["code"], code);
+    }
+    assert_eq!(world.send_as(&tenant, "ou_nobody", &card("hi"), "").await.1["code"], 230_034);
+    assert_eq!(world.send_as("t-wrong", "ou_nobody", &card("hi"), "").await.1["code"], 99_991_663);
+}
+
+#[tokio::test]
+async fn a_card_has_a_size_and_a_person_a_rate() {
+    let world = world().await;
+    let tenant = world.tenant_token().await;
+    let big = card(&"x".repeat(31 * 1024));
+    assert_eq!(world.send_as(&tenant, &world.user.open_id, &big, "").await.1["code"], 230_025);
+    assert_eq!(world.violations(), [ViolationKind::MessageTooLarge]);
+    world.sim.clear_violations();
+    for _ in 0..5 {
+        assert_eq!(world.send_as(&tenant, &world.user.open_id, &card("hi"), "").await.1["code"], 0);
+    }
+    assert_eq!(world.send_as(&tenant, &world.user.open_id, &card("hi"), "").await.1["code"], 230_020);
+    assert_eq!(world.violations(), [ViolationKind::LimitExceeded]);
+}
+
+#[tokio::test]
+async fn an_update_needs_two_shared_cards_of_one_version_and_comes_in_time() {
+    let world = world().await;
+    let id = world.send(&card("one")).await;
+    assert_eq!(world.patch(&id, &card("two")).await, 0);
+    let message = world.sim.message(&id).unwrap();
+    assert_eq!(message.faces.len(), 2);
+    assert_eq!(message.faces[1].origin, FaceOrigin::Update);
+    assert_eq!(message.card()["body"]["elements"][0]["content"], "two");
+    let mut private = card("three");
+    private["config"]["update_multi"] = json!(false);
+    assert_eq!(world.patch(&id, &private).await, 230_001);
+    let old_version = json!({"config": {"update_multi": true}, "elements": []});
+    assert_eq!(world.patch(&id, &old_version).await, 230_099);
+    assert_eq!(world.patch("om_unknown", &card("x")).await, 230_001);
+
+    world.sim.recall(&id).unwrap();
+    assert_eq!(world.patch(&id, &card("x")).await, 230_011);
+    let id = world.send(&card("one")).await;
+    world.sim.delete_message(&id).unwrap();
+    assert_eq!(world.patch(&id, &card("x")).await, 230_110);
+    let id = world.send(&card("one")).await;
+    world.clock.advance(14 * DAY);
+    assert_eq!(world.patch(&id, &card("x")).await, 230_031);
+}
+
+#[tokio::test]
+async fn people_who_act_on_their_own_consent_or_decline_and_follow_the_redirect() {
+    for (behaviour, expected) in [(Behaviour::Consent, "code"), (Behaviour::Decline, "error")] {
+        let (redirect_uri, mut seen) = browser_target().await;
+        let world = world_with(|config| {
+            config.reaction = Duration::ZERO;
+            config.behaviour = behaviour;
+            config.apps[0].redirect_uris = vec![redirect_uri.clone()];
+        })
+        .await;
+        let mut client = world.connect().await;
+        let mut invitation = card("please");
+        let mut url = url::Url::parse(&world.authorize_url("offline_access")).unwrap();
+        let pairs: Vec<_> = url.query_pairs().into_owned().filter(|(key, _)| key != "redirect_uri").collect();
+        url.query_pairs_mut().clear().extend_pairs(pairs).append_pair("redirect_uri", &redirect_uri);
+        invitation["body"]["elements"][1]["behaviors"] = json!([{"type": "open_url", "default_url": url}, {"type": "callback", "value": {"action": "go"}}]);
+        world.send(&invitation).await;
+        let frame = client.next().await.unwrap();
+        client.answer(frame, &json!({})).await;
+        let query = tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
+        assert!(query.contains(&format!("{expected}=")) && query.contains("state=st"), "{query}");
+    }
+}
+
+/// A redirect URI, and the queries with which browsers come there.
+async fn browser_target() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let (tell, seen) = tokio::sync::mpsc::unbounded_channel();
+    let handler = |axum::extract::RawQuery(query): axum::extract::RawQuery| async move {
+        tell.send(query.unwrap_or_default()).unwrap();
+        "thank you"
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/done", listener.local_addr().unwrap());
+    let router = axum::Router::new().route("/done", axum::routing::get(handler));
+    #[expect(clippy::disallowed_methods, reason = "lives as long as its test")]
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, seen)
+}

@@ -1,0 +1,213 @@
+//! Consuming a queue: bounded concurrency, across reconnects, until told to stop.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt};
+use lapin::{
+    Channel, Consumer,
+    message::Delivery as Raw,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{
+    error::describe,
+    link::Link,
+    session::Session,
+    settle::{Settler, give_back},
+    wire::{self, Incoming},
+};
+use crate::{BusError, Consume, Delivery, Handler, Verdict};
+
+/// For opening and cancelling a consumer.
+const SETUP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Consumes until `shutdown` (or until the bus is closed), then waits for what is in hand.
+pub(super) async fn run(
+    link: &Arc<Link>,
+    what: Consume,
+    handler: &Arc<dyn Handler>,
+    shutdown: &CancellationToken,
+) -> Result<(), BusError> {
+    let mut consuming = Consuming {
+        link,
+        what,
+        handler,
+        shutdown,
+        permits: Arc::new(Semaphore::new(what.concurrency.max(1).into())),
+        in_hand: JoinSet::new(),
+    };
+    let result = loop {
+        let session = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break Ok(()),
+            session = link.session() => match session {
+                Ok(Some(session)) => session,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            },
+        };
+        if consuming.on(&session).await.is_break() {
+            break Ok(());
+        }
+    };
+    while consuming.in_hand.join_next().await.is_some() {}
+    result
+}
+
+struct Consuming<'a> {
+    link: &'a Arc<Link>,
+    what: Consume,
+    handler: &'a Arc<dyn Handler>,
+    shutdown: &'a CancellationToken,
+    permits: Arc<Semaphore>,
+    /// Dropped with the future of [`run`]: a hard stop aborts the handlers.
+    in_hand: JoinSet<()>,
+}
+
+impl Consuming<'_> {
+    /// Consumes on one session. `Break` on shutdown, `Continue` when the session is of no use any more.
+    async fn on(&mut self, session: &Session) -> std::ops::ControlFlow<()> {
+        let (channel, mut consumer) = match timeout(SETUP_DEADLINE, Box::pin(self.open(session))).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => {
+                // Lost, or the queue is gone: a new session declares it again.
+                session.fail(format!("consuming `{}` failed: {}", self.what.queue, describe(&error)));
+                return std::ops::ControlFlow::Continue(());
+            }
+            Err(_) => {
+                session.fail(format!("consuming `{}` failed: no answer in time", self.what.queue));
+                return std::ops::ControlFlow::Continue(());
+            }
+        };
+        tracing::debug!(queue = %self.what.queue, "consuming");
+        loop {
+            while self.in_hand.try_join_next().is_some() {}
+            let next = async {
+                // First the permit: what is in hand from before a reconnect counts too.
+                let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+                Some((permit, consumer.next().await?))
+            };
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => {
+                    stop(&channel, consumer).await;
+                    return std::ops::ControlFlow::Break(());
+                }
+                () = session.broken.cancelled() => return std::ops::ControlFlow::Continue(()),
+                next = next => match next {
+                    Some((permit, Ok(raw))) => self.take(&channel, raw, permit),
+                    Some((_, Err(error))) => {
+                        session.fail(format!("consuming `{}` ended: {}", self.what.queue, describe(&error)));
+                        return std::ops::ControlFlow::Continue(());
+                    }
+                    None => {
+                        session.fail(format!("the broker cancelled the consumer of `{}`", self.what.queue));
+                        return std::ops::ControlFlow::Continue(());
+                    }
+                },
+            }
+        }
+    }
+
+    async fn open(&self, session: &Session) -> lapin::Result<(Channel, Consumer)> {
+        let channel = session.channel().await?;
+        channel.basic_qos(self.what.concurrency.max(1), BasicQosOptions::default()).await?;
+        let queue = self.link.names.queue(self.what.queue);
+        let consumer = channel
+            .basic_consume(
+                queue.as_str().into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        Ok((channel, consumer))
+    }
+
+    fn take(&mut self, channel: &Channel, raw: Raw, permit: OwnedSemaphorePermit) {
+        let settler =
+            Settler { link: Arc::clone(self.link), channel: channel.clone(), queue: self.what.queue, raw };
+        let (handler, deadline) = (Arc::clone(self.handler), self.what.handler_deadline);
+        self.in_hand.spawn(async move {
+            handle(&settler, handler.as_ref(), deadline).await;
+            drop(permit);
+        });
+    }
+}
+
+/// No more deliveries; what came and was not begun goes back.
+async fn stop(channel: &Channel, mut consumer: Consumer) {
+    let stopping = async {
+        if let Err(error) = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await {
+            tracing::debug!(error = %describe(&error), "a consumer could not be cancelled");
+            return;
+        }
+        while let Some(Ok(raw)) = consumer.next().await {
+            give_back(&raw).await;
+        }
+    };
+    if timeout(SETUP_DEADLINE, Box::pin(stopping)).await.is_err() {
+        tracing::debug!("a consumer could not be cancelled in time");
+    }
+}
+
+async fn handle(settler: &Settler, handler: &dyn Handler, deadline: Duration) {
+    let queue = settler.queue;
+    let span = tracing::info_span!(
+        "bus.handle",
+        otel.name = %format_args!("bus.{queue}.handle"),
+        otel.kind = "consumer",
+        %queue,
+        message_id = tracing::field::Empty,
+        attempt = wire::attempt(&settler.raw),
+    );
+    let incoming = match wire::read(&settler.raw) {
+        Ok(incoming) => incoming,
+        Err(reason) => {
+            Box::pin(settler.dead(&reason, "malformed").instrument(span)).await;
+            return;
+        }
+    };
+    larkauth_telemetry::propagation::set_parent(&span, &incoming.delivery.headers);
+    span.record("message_id", incoming.delivery.id.as_str());
+    Box::pin(handle_read(settler, handler, deadline, incoming).instrument(span)).await;
+}
+
+async fn handle_read(settler: &Settler, handler: &dyn Handler, deadline: Duration, incoming: Incoming) {
+    let Incoming { delivery, remaining, published_at_ms } = incoming;
+    if !remaining.is_zero() {
+        settler.wait_on(remaining).await;
+        return;
+    }
+    let (metrics, queue) = (&settler.link.options.metrics, settler.queue.name());
+    if let Some(published) = published_at_ms {
+        let lag = settler.link.options.clock.now().timestamp_millis().saturating_sub(published);
+        metrics.bus_lag(queue, Duration::from_millis(u64::try_from(lag).unwrap_or(0)));
+    }
+    let started = Instant::now();
+    let reply_to = delivery.reply_to.clone();
+    let verdict = decide(handler, delivery, deadline).await;
+    let took = started.elapsed();
+    let outcome = settler.settle(verdict, reply_to.as_ref()).await;
+    metrics.bus_consumed(queue, outcome, took);
+}
+
+async fn decide(handler: &dyn Handler, delivery: Delivery, deadline: Duration) -> Verdict {
+    // A handler holds no state across deliveries that a panic could leave half changed: it must be idempotent anyway.
+    match timeout(deadline, AssertUnwindSafe(handler.handle(delivery)).catch_unwind()).await {
+        Ok(Ok(verdict)) => verdict,
+        // What a panic says may hold a value; the panic hook has logged where it was.
+        Ok(Err(_)) => Verdict::Retry { after: None, reason: "the handler panicked".to_owned() },
+        Err(_) => {
+            Verdict::Retry { after: None, reason: format!("the handler took longer than {deadline:?}") }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Between our messages and AMQP's: properties and headers.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use larkauth_contracts::{
+    message::CONTENT_TYPE,
+    topology::{Queue, header},
+};
+use larkauth_models::{EventId, Timestamp};
+
+use crate::{Delivery, Outgoing, ReplyAddress};
+
+/// The key a message was published with first; retries travel under other keys.
+pub(crate) const ROUTING_KEY: &str = "x-larkauth-routing-key";
+/// Milliseconds still to wait when it comes back: a wait longer than the longest tier goes round again.
+const REMAINING: &str = "x-larkauth-remaining-ms";
+/// When it was published, in Unix milliseconds; the AMQP timestamp knows seconds only.
+const PUBLISHED: &str = "x-larkauth-published-ms";
+/// Headers of ours.
+const OURS: &str = "x-larkauth-";
+/// Headers that the broker adds.
+const BROKERS: &[&str] =
+    &["x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-opt-"];
+/// A reason is a sentence, not a document.
+const MAX_REASON: usize = 500;
+
+const PERSISTENT: u8 = 2;
+const TRANSIENT: u8 = 1;
+
+/// A delivery as read from the wire.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) delivery: Delivery,
+    /// What is left of a long wait.
+    pub(super) remaining: Duration,
+    /// When it was published, unless it has waited on purpose since.
+    pub(super) published_at_ms: Option<i64>,
+}
+
+/// Properties of a message that is published for the first time.
+pub(super) fn first(message: &Outgoing, app_id: &str, now: Option<Timestamp>) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in &message.headers {
+        // A name that AMQP has no room for is no header of ours.
+        if let Ok(name) = ShortString::try_new(name) {
+            headers.insert(name, text(value));
+        }
+    }
+    headers.insert(ROUTING_KEY.into(), text(message.routing_key));
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type(CONTENT_TYPE.into())
+        .with_message_id(message.id.as_str().into())
+        .with_type(message.r#type.into())
+        .with_app_id(app_id.into());
+    if let Some(now) = now {
+        headers.insert(PUBLISHED.into(), AMQPValue::LongLongInt(now.timestamp_millis()));
+        properties = properties.with_timestamp(u64::try_from(now.timestamp()).unwrap_or(0));
+    }
+    properties.with_headers(headers)
+}
+
+/// Properties of an answer.
+pub(super) fn answer(address: &ReplyAddress, app_id: &str) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(TRANSIENT)
+        .with_content_type("application/json".into())
+        .with_correlation_id(address.correlation_id.as_str().into())
+        .with_app_id(app_id.into())
+}
+
+/// What changes when a message is passed on.
+#[derive(Debug, Default)]
+pub(super) struct Changes<'a> {
+    pub(super) attempt: u32,
+    pub(super) reason: Option<&'a str>,
+    pub(super) queue: Option<Queue>,
+    /// To be waited after the next wait.
+    pub(super) remaining: Duration,
+    /// Whether somebody may still be waiting for an answer then.
+    pub(super) keep_reply_to: bool,
+}
+
+/// Properties of a copy: as they came, without the broker's marks, with the changes.
+pub(super) fn copy(original: &lapin::message::Delivery, changes: &Changes<'_>) -> BasicProperties {
+    let from = &original.properties;
+    let mut headers = FieldTable::default();
+    for (name, value) in from.headers().as_ref().into_iter().flat_map(FieldTable::inner) {
+        if !BROKERS.iter().any(|prefix| name.as_str().starts_with(prefix)) && name.as_str() != PUBLISHED {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    if !headers.contains_key(ROUTING_KEY) {
+        headers.insert(ROUTING_KEY.into(), text(original.routing_key.as_str()));
+    }
+    headers.insert(header::ATTEMPT.into(), AMQPValue::LongLongInt(changes.attempt.into()));
+    headers.insert(REMAINING.into(), millis(changes.remaining));
+    if let Some(reason) = changes.reason {
+        headers.insert(header::REASON.into(), text(&bounded(reason)));
+    }
+    if let Some(queue) = changes.queue {
+        headers.insert(header::QUEUE.into(), text(queue.name()));
+    }
+
+    // Written out: the driver's type cannot unset a property, and `expiration` or `user_id` must not be passed on.
+    let mut to = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+    macro_rules! keep {
+        ($($get:ident => $with:ident),+) => {
+            $(if let Some(value) = from.$get().clone() { to = to.$with(value); })+
+        };
+    }
+    keep!(content_type => with_content_type, content_encoding => with_content_encoding, message_id => with_message_id,
+        timestamp => with_timestamp, kind => with_type, app_id => with_app_id);
+    if changes.keep_reply_to {
+        keep!(reply_to => with_reply_to, correlation_id => with_correlation_id);
+    }
+    to
+}
+
+/// Adds what is left of a wait after its first tier.
+pub(super) fn with_remaining(properties: BasicProperties, remaining: Duration) -> BasicProperties {
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    headers.insert(REMAINING.into(), millis(remaining));
+    properties.with_headers(headers)
+}
+
+/// Reads a delivery.
+///
+/// # Errors
+/// Why nobody could handle it, for the dead letter.
+pub(super) fn read(raw: &lapin::message::Delivery) -> Result<Incoming, String> {
+    let properties = &raw.properties;
+    let id = properties.message_id().as_ref().ok_or("it has no message_id")?;
+    let id = EventId::new(id.as_str()).map_err(|error| format!("its message_id is not valid: {error}"))?;
+
+    let empty = FieldTable::default();
+    let table = properties.headers().as_ref().unwrap_or(&empty).inner();
+    let number = |name: &str| table.get(name).and_then(integer);
+    let headers: BTreeMap<_, _> = table
+        .iter()
+        .filter(|(name, _)| {
+            !name.as_str().starts_with(OURS)
+                && !BROKERS.iter().any(|prefix| name.as_str().starts_with(prefix))
+        })
+        .filter_map(|(name, value)| Some((name.to_string(), string(value)?)))
+        .collect();
+    let reply_to = properties
+        .reply_to()
+        .as_ref()
+        .zip(properties.correlation_id().as_ref())
+        .map(|(to, id)| ReplyAddress { reply_to: to.to_string(), correlation_id: id.to_string() });
+    Ok(Incoming {
+        delivery: Delivery {
+            id,
+            routing_key: routing_key(raw),
+            r#type: properties.kind().as_ref().map(ToString::to_string).unwrap_or_default(),
+            body: raw.data.clone().into(),
+            headers,
+            attempt: attempt(raw),
+            redelivered: raw.redelivered,
+            reply_to,
+        },
+        remaining: Duration::from_millis(number(REMAINING).and_then(|n| u64::try_from(n).ok()).unwrap_or(0)),
+        published_at_ms: number(PUBLISHED),
+    })
+}
+
+/// The key it was published with first.
+pub(super) fn routing_key(raw: &lapin::message::Delivery) -> String {
+    header_of(raw, ROUTING_KEY).and_then(string).unwrap_or_else(|| raw.routing_key.to_string())
+}
+
+/// Which attempt this is, from 1.
+pub(super) fn attempt(raw: &lapin::message::Delivery) -> u32 {
+    header_of(raw, header::ATTEMPT).and_then(integer).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1)
+}
+
+fn header_of<'a>(raw: &'a lapin::message::Delivery, name: &str) -> Option<&'a AMQPValue> {
+    raw.properties.headers().as_ref()?.inner().get(name)
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+fn millis(duration: Duration) -> AMQPValue {
+    AMQPValue::LongLongInt(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn string(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+/// Other clients may write a number in any of AMQP's widths.
+fn integer(value: &AMQPValue) -> Option<i64> {
+    match *value {
+        AMQPValue::ShortShortInt(n) => Some(n.into()),
+        AMQPValue::ShortShortUInt(n) => Some(n.into()),
+        AMQPValue::ShortInt(n) => Some(n.into()),
+        AMQPValue::ShortUInt(n) => Some(n.into()),
+        AMQPValue::LongInt(n) => Some(n.into()),
+        AMQPValue::LongUInt(n) => Some(n.into()),
+        AMQPValue::LongLongInt(n) => Some(n),
+        _ => None,
+    }
+}
+
+/// One line of bounded length.
+pub(super) fn bounded(reason: &str) -> String {
+    reason.chars().take(MAX_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(properties: BasicProperties) -> lapin::message::Delivery {
+        let mut raw =
+            lapin::message::Delivery::mock(1, "x".into(), "1.card-actions".into(), true, b"body".to_vec());
+        raw.properties = properties;
+        raw
+    }
+
+    fn message() -> Outgoing {
+        Outgoing {
+            id: EventId::new("e1").unwrap(),
+            routing_key: "card.action.triggered",
+            r#type: "t.v1",
+            body: "body".into(),
+            headers: BTreeMap::from([("traceparent".to_owned(), "00-1".to_owned())]),
+        }
+    }
+
+    #[test]
+    fn a_message_survives_the_wire_and_a_copy() {
+        let properties = first(&message(), "test", Some(Timestamp::UNIX_EPOCH))
+            .with_reply_to("r".into())
+            .with_correlation_id("c".into());
+        let came = read(&raw(properties.clone())).unwrap();
+        assert_eq!(came.published_at_ms, Some(0));
+        let came = came.delivery;
+        assert_eq!(
+            (came.routing_key.as_str(), came.attempt, came.redelivered),
+            ("card.action.triggered", 1, true)
+        );
+        assert_eq!(came.headers, message().headers);
+        assert!(came.reply_to.is_some());
+
+        let wait = Duration::from_millis(1500);
+        let changes =
+            Changes { attempt: 3, reason: Some("down\nline"), remaining: wait, ..Default::default() };
+        let copied = copy(&raw(properties), &changes);
+        assert_eq!(header_of(&raw(copied.clone()), header::REASON).and_then(string).unwrap(), "down line");
+        let again = read(&raw(copied)).unwrap();
+        assert_eq!((again.remaining, again.published_at_ms), (wait, None));
+        let again = again.delivery;
+        assert_eq!((again.attempt, again.reply_to, again.id), (3, None, came.id));
+        assert_eq!(
+            (again.headers, again.r#type, again.routing_key),
+            (came.headers, came.r#type, came.routing_key)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_handled_says_why() {
+        assert!(read(&raw(BasicProperties::default())).unwrap_err().contains("no message_id"));
+        let odd = BasicProperties::default().with_message_id("a b".into());
+        assert!(read(&raw(odd)).unwrap_err().contains("not valid"));
+    }
+}

@@ -1,0 +1,106 @@
+//! Helpers for tests against a real broker, for this crate's tests and others'. Everything here panics when it fails.
+//!
+//! - [`TestBus`]: a corner of a RabbitMQ of its own, found by [`URL_VARIABLE`].
+//! - [`TcpProxy`]: a network that can be cut.
+//! - [`handler`], [`consume`], [`eventually`]: less to write in a test.
+#![expect(clippy::expect_used, clippy::panic, reason = "for tests: a failure is a failed test")]
+
+mod proxy;
+mod rabbitmq;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    proxy::TcpProxy,
+    rabbitmq::{TestBus, URL_VARIABLE},
+};
+use crate::{Bus, BusError, Consume, Delivery, Handler, Verdict};
+
+/// After so long a condition will not come true any more.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until the condition holds.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`].
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A handler from a closure.
+pub fn handler<F, R>(decide: F) -> Arc<dyn Handler>
+where
+    F: Fn(Delivery) -> R + Send + Sync + 'static,
+    R: Future<Output = Verdict> + Send + 'static,
+{
+    struct FromFn<F>(F);
+
+    #[async_trait]
+    impl<F, R> Handler for FromFn<F>
+    where
+        F: Fn(Delivery) -> R + Send + Sync + 'static,
+        R: Future<Output = Verdict> + Send + 'static,
+    {
+        async fn handle(&self, delivery: Delivery) -> Verdict {
+            (self.0)(delivery).await
+        }
+    }
+    Arc::new(FromFn(decide))
+}
+
+/// A consumer that runs in the background. Dropping it is a crash: handlers are aborted.
+#[derive(Debug)]
+pub struct Consuming {
+    shutdown: CancellationToken,
+    task: JoinSet<Result<(), BusError>>,
+}
+
+/// Starts a consumer.
+pub fn consume(bus: &Arc<dyn Bus>, what: Consume, handler: Arc<dyn Handler>) -> Consuming {
+    let (bus, shutdown) = (Arc::clone(bus), CancellationToken::new());
+    let stop = shutdown.clone();
+    let mut task = JoinSet::new();
+    task.spawn(async move { bus.consume(what, handler, stop).await });
+    Consuming { shutdown, task }
+}
+
+impl Consuming {
+    /// Asks it to stop, without waiting.
+    pub fn shut_down(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// As [`Bus::consume`].
+    ///
+    /// # Panics
+    /// When it panicked, or does not end within [`PATIENCE`].
+    pub async fn ended(mut self) -> Result<(), BusError> {
+        tokio::time::timeout(PATIENCE, self.task.join_next())
+            .await
+            .expect("the consumer does not end")
+            .expect("one task was started")
+            .expect("the consumer panicked")
+    }
+
+    /// Stops it in order.
+    ///
+    /// # Panics
+    /// When it ended with an error or does not end.
+    pub async fn stop(self) {
+        self.shut_down();
+        if let Err(error) = self.ended().await {
+            panic!("the consumer failed: {error}");
+        }
+    }
+}

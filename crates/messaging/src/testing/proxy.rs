@@ -1,0 +1,122 @@
+use std::{io, net::SocketAddr};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinSet,
+};
+
+/// What the network does at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Flowing,
+    Paused,
+    Down,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Network {
+    mode: Mode,
+    /// Counts cuts; a connection lives only in the generation it was made in.
+    generation: u64,
+}
+
+/// A TCP proxy in front of a server, to break the network between it and its clients. Gone when dropped.
+#[derive(Debug)]
+pub struct TcpProxy {
+    address: SocketAddr,
+    network: watch::Sender<Network>,
+    _tasks: JoinSet<()>,
+}
+
+impl TcpProxy {
+    /// Listens on a free port of the loopback interface and forwards to `target` (`host:port`).
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub async fn start(target: impl Into<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let network = watch::Sender::new(Network { mode: Mode::Flowing, generation: 0 });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, target.into(), network.subscribe()));
+        Self { address, network, _tasks: tasks }
+    }
+
+    /// Where clients connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes all connections. New ones are accepted.
+    pub fn cut(&self) {
+        self.network.send_modify(|network| network.generation += 1);
+    }
+
+    /// Half open: sockets stay, no byte moves in either direction, new connections are accepted and stay silent.
+    pub fn pause(&self) {
+        self.network.send_modify(|network| network.mode = Mode::Paused);
+    }
+
+    /// Closes all connections, and new ones as soon as they come, until [`TcpProxy::resume`].
+    pub fn down(&self) {
+        self.network.send_modify(|network| {
+            network.mode = Mode::Down;
+            network.generation += 1;
+        });
+    }
+
+    /// Everything flows again; what was paused too.
+    pub fn resume(&self) {
+        self.network.send_modify(|network| network.mode = Mode::Flowing);
+    }
+}
+
+async fn accept(listener: TcpListener, target: String, network: watch::Receiver<Network>) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok((client, _)) = listener.accept().await else { continue };
+        if network.borrow().mode != Mode::Down {
+            let (target, network) = (target.clone(), network.clone());
+            connections.spawn(async move {
+                // A connection that ends is what this proxy is for.
+                let _ = forward(client, &target, network).await;
+            });
+        }
+    }
+}
+
+async fn forward(client: TcpStream, target: &str, mut network: watch::Receiver<Network>) -> io::Result<()> {
+    let generation = network.borrow().generation;
+    let server = TcpStream::connect(target).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let (up, down) = (network.clone(), network.clone());
+    tokio::select! {
+        result = pump(from_client, to_server, up) => result,
+        result = pump(from_server, to_client, down) => result,
+        _ = network.wait_for(|network| network.generation != generation) => Ok(()),
+    }
+}
+
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut network: watch::Receiver<Network>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if network.wait_for(|network| network.mode != Mode::Paused).await.is_err() || count == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..count]).await?;
+    }
+}

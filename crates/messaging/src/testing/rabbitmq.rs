@@ -1,0 +1,241 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use lapin::{
+    Channel, Connection, ConnectionProperties,
+    message::BasicGetMessage,
+    options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+use larkauth_contracts::topology::{Queue, header};
+use larkauth_models::{Entropy, OsEntropy};
+use larkauth_telemetry::Metrics;
+use tokio::time::{Instant, timeout};
+
+use super::{PATIENCE, eventually};
+use crate::{
+    Bus, RabbitMq, RabbitMqOptions, RetryPolicy,
+    conformance::{DeadLetter, TestBed},
+    rabbitmq::{Names, ROUTING_KEY, remove_topology},
+};
+
+/// Says where the broker for tests is; a local one by default.
+pub const URL_VARIABLE: &str = "LARKAUTH_TEST_AMQP_URL";
+const DEFAULT_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
+
+/// A corner of a real RabbitMQ: names with a prefix that nobody else has. What it made is removed in the end, by
+/// [`TestBus::teardown`] after looking whether anything was left over, or by dropping it.
+#[derive(Debug)]
+pub struct TestBus {
+    url: String,
+    prefix: String,
+    policy: RetryPolicy,
+    admin: Connection,
+    torn_down: bool,
+}
+
+impl TestBus {
+    /// With the delays and limits of production.
+    ///
+    /// # Panics
+    /// When the broker cannot be reached.
+    pub async fn create() -> Self {
+        Self::with_policy(RetryPolicy::default()).await
+    }
+
+    /// With delays of 50 to 200 ms, 4 attempts and a delivery limit of 2.
+    ///
+    /// # Panics
+    /// When the broker cannot be reached.
+    pub async fn fast() -> Self {
+        Self::with_policy(RetryPolicy::new([50, 100, 200].map(Duration::from_millis), 4, 2)).await
+    }
+
+    async fn with_policy(policy: RetryPolicy) -> Self {
+        let url = std::env::var(URL_VARIABLE).unwrap_or_else(|_| DEFAULT_URL.to_owned());
+        let mut id = [0; 6];
+        OsEntropy.fill(&mut id);
+        let prefix = format!("larkauth-test-{}", hex::encode(id));
+        let admin = timeout(PATIENCE, Box::pin(Connection::connect(&url, ConnectionProperties::default())))
+            .await
+            .expect("RabbitMQ answers")
+            .unwrap_or_else(|error| panic!("RabbitMQ is needed (see {URL_VARIABLE}): {error}"));
+        Self { url, prefix, policy, admin, torn_down: false }
+    }
+
+    /// The broker's address, for `AMQP_URL`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The prefix of all names, for `AMQP_PREFIX`.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// `host:port` of the broker, for a [`super::TcpProxy`].
+    ///
+    /// # Panics
+    /// When the address is not a URL.
+    #[must_use]
+    pub fn target(&self) -> String {
+        let url = url::Url::parse(&self.url).expect("a URL");
+        format!("{}:{}", url.host_str().unwrap_or("127.0.0.1"), url.port().unwrap_or(5672))
+    }
+
+    /// The broker's address with another host and port: through a [`super::TcpProxy`].
+    ///
+    /// # Panics
+    /// When the address is not a URL.
+    #[must_use]
+    pub fn url_through(&self, address: std::net::SocketAddr) -> String {
+        let mut url = url::Url::parse(&self.url).expect("a URL");
+        url.set_host(Some(&address.ip().to_string())).expect("a URL with a host");
+        url.set_port(Some(address.port())).expect("a URL with a port");
+        url.into()
+    }
+
+    /// Options for a bus in this corner, to change before connecting.
+    ///
+    /// # Panics
+    /// When metrics cannot be registered.
+    #[must_use]
+    pub fn options(&self) -> RabbitMqOptions {
+        let metrics = Metrics::new().expect("fresh metrics");
+        let mut options = RabbitMqOptions::new(self.url.clone().into(), "larkauth-test", metrics);
+        options.prefix.clone_from(&self.prefix);
+        options.retry = self.policy.clone();
+        // Tests share two cores with a broker under load.
+        options.connect_deadline = PATIENCE;
+        options.publish_deadline = Duration::from_secs(10);
+        options
+    }
+
+    /// A bus in this corner.
+    ///
+    /// # Panics
+    /// When it cannot connect.
+    pub async fn bus(&self) -> Arc<dyn Bus> {
+        let bus = RabbitMq::connect(self.options()).await.unwrap_or_else(|error| panic!("{error}"));
+        Arc::new(bus)
+    }
+
+    /// A channel to the broker, for what the bus does not do.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub async fn channel(&self) -> Channel {
+        timeout(PATIENCE, self.admin.create_channel()).await.expect("RabbitMQ answers").expect("a channel")
+    }
+
+    fn names(&self) -> Names {
+        Names::new(&self.prefix)
+    }
+
+    /// Messages ready in a queue; none when the queue is not there.
+    async fn ready(&self, queue: &str) -> u32 {
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let channel = self.channel().await;
+        match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
+            Ok(queue) => queue.message_count(),
+            Err(_) => 0,
+        }
+    }
+
+    /// Takes the next dead letter.
+    ///
+    /// # Panics
+    /// When none comes within [`PATIENCE`].
+    pub async fn dead_letter(&self) -> DeadLetter {
+        let (channel, queue) = (self.channel().await, self.names().dead_letters());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let got =
+                channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.expect("a get");
+            if let Some(message) = got {
+                message.acker.ack(BasicAckOptions::default()).await.expect("an ack");
+                return self.read(&message);
+            }
+            assert!(Instant::now() < deadline, "no dead letter within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn read(&self, message: &BasicGetMessage) -> DeadLetter {
+        let header = |name: &str| match message.properties.headers().as_ref()?.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            AMQPValue::LongLongInt(number) => Some(number.to_string()),
+            _ => None,
+        };
+        // The broker's own marks, when it was the broker that gave up.
+        let died_in = header("x-first-death-queue")
+            .and_then(|queue| queue.strip_prefix(&format!("{}.", self.prefix)).map(str::to_owned));
+        DeadLetter {
+            id: message.properties.message_id().as_ref().map(ToString::to_string),
+            body: message.data.clone().into(),
+            queue: header(header::QUEUE).or(died_in),
+            reason: header(header::REASON).or_else(|| header("x-first-death-reason")),
+            attempt: header(header::ATTEMPT).and_then(|attempt| attempt.parse().ok()),
+            routing_key: header(ROUTING_KEY),
+        }
+    }
+
+    /// Removes everything.
+    ///
+    /// # Panics
+    /// When a message is left in a work queue or in the dead letters.
+    pub async fn teardown(mut self) {
+        let names = self.names();
+        let queues =
+            Queue::ALL.iter().map(|queue| names.queue(*queue)).chain(std::iter::once(names.dead_letters()));
+        for queue in queues {
+            eventually(&format!("{queue} is empty"), || async { self.ready(&queue).await == 0 }).await;
+        }
+        remove(&self.admin, &names, &self.policy).await.expect("RabbitMQ removes what was made");
+        self.torn_down = true;
+    }
+}
+
+impl Drop for TestBus {
+    fn drop(&mut self) {
+        if self.torn_down {
+            return;
+        }
+        // A failed test must not leave queues behind. A runtime of its own, because this one may be at its end.
+        let (url, names, policy) = (self.url.clone(), self.names(), self.policy.clone());
+        let cleaning = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async move {
+                let removing = async {
+                    let admin = Connection::connect(&url, ConnectionProperties::default()).await?;
+                    remove(&admin, &names, &policy).await
+                };
+                let _ = timeout(PATIENCE, removing).await;
+                std::io::Result::Ok(())
+            })
+        });
+        let _ = cleaning.join();
+    }
+}
+
+async fn remove(admin: &Connection, names: &Names, policy: &RetryPolicy) -> lapin::Result<()> {
+    remove_topology(&admin.create_channel().await?, names, policy).await
+}
+
+#[async_trait]
+impl TestBed for TestBus {
+    async fn bus(&self) -> Arc<dyn Bus> {
+        Self::bus(self).await
+    }
+    fn policy(&self) -> &RetryPolicy {
+        &self.policy
+    }
+    async fn dead_letter(&self) -> DeadLetter {
+        Self::dead_letter(self).await
+    }
+    async fn teardown(self) {
+        Self::teardown(self).await;
+    }
+}

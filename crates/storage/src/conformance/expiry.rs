@@ -1,0 +1,103 @@
+//! The sweep over sessions whose time is over.
+
+use std::{collections::HashSet, time::Duration};
+
+use larkauth_models::{SessionState, TokenKind};
+
+use super::{Bed, ou, wins};
+use crate::{ExchangeClaim, SessionEnding};
+
+/// Oldest first, at most as many as asked for, each once; others stay as they are.
+pub async fn due_sessions_expire_and_are_counted(bed: &Bed) {
+    let mut due = Vec::new();
+    for _ in 0..5 {
+        due.push(bed.pending("ou_1").await);
+        bed.advance(1);
+    }
+    let ended = bed.pending("ou_1").await;
+    assert!(bed.store.end_session(ended, SessionEnding::Rejected, bed.now()).await.unwrap());
+    assert_eq!(bed.store.expire_due_sessions(bed.now(), 100).await.unwrap(), []);
+    bed.advance(599);
+    let young = bed.pending("ou_1").await;
+
+    // To the second: the first five are due, the fifth just now.
+    let mut first = bed.store.expire_due_sessions(bed.now(), 3).await.unwrap();
+    first.sort();
+    assert_eq!(first, due[..3]);
+    let mut rest = bed.second.expire_due_sessions(bed.now(), 100).await.unwrap();
+    rest.sort();
+    assert_eq!(rest, due[3..]);
+    assert_eq!(bed.store.expire_due_sessions(bed.now(), 100).await.unwrap(), []);
+    for id in due {
+        let session = bed.get(id).await;
+        assert_eq!((session.state, session.consent.is_none()), (SessionState::Expired, true));
+    }
+    assert_eq!(bed.get(young).await.state, SessionState::Pending);
+    assert_eq!(bed.get(ended).await.state, SessionState::Rejected);
+}
+
+/// While a code is being exchanged its session waits; a claim that has ended by itself protects nothing.
+pub async fn a_live_claim_keeps_a_session_from_expiring(bed: &Bed) {
+    let finished = bed.pending("ou_1").await;
+    let abandoned = bed.pending("ou_2").await;
+    bed.advance(590);
+    let claim = bed.claim(finished).await;
+    bed.claim(abandoned).await;
+    bed.advance(20);
+    assert_eq!(bed.store.expire_due_sessions(bed.now(), 100).await.unwrap(), []);
+    // The other order: the completion comes first, after the time is over.
+    assert!(bed.store.complete_session(&bed.completion(finished, claim, "ou_1", "t")).await.unwrap());
+    bed.advance(40);
+    assert_eq!(bed.store.expire_due_sessions(bed.now(), 100).await.unwrap(), [abandoned]);
+    let late = bed.store.claim_exchange(abandoned, bed.uuid(), bed.now(), bed.now()).await.unwrap();
+    assert_eq!(late, ExchangeClaim::NotPending);
+}
+
+/// Several at once take different sessions and together all.
+pub async fn sweepers_share_the_work(bed: &Bed) {
+    let mut due = HashSet::new();
+    for _ in 0..60 {
+        due.insert(bed.pending("ou_1").await);
+    }
+    bed.advance(600);
+    let now = bed.now();
+    let swept = bed.race(6, |_, store| async move { store.expire_due_sessions(now, 10).await }).await;
+    let mut swept: Vec<_> = swept.into_iter().flatten().collect();
+    // Those that looked while others held rows may have found fewer.
+    swept.extend(bed.store.expire_due_sessions(now, 100).await.unwrap());
+    assert_eq!(swept.len(), due.len());
+    assert_eq!(swept.into_iter().collect::<HashSet<_>>(), due);
+}
+
+/// When a claim has run out and its owner completes at that very moment, one of the two happens.
+pub async fn completion_and_expiry_exclude_each_other(bed: &Bed) {
+    for round in 0..20 {
+        let open_id = format!("ou_{round}");
+        let id = bed.pending(&open_id).await;
+        bed.advance(580);
+        let completion = bed.completion(id, bed.claim(id).await, &open_id, "t");
+        bed.clock.advance(Duration::from_secs(60));
+        let now = bed.now();
+        let outcomes = bed
+            .race(2, |number, store| {
+                let completion = completion.clone();
+                async move {
+                    // Each handle does the sweeping half of the time.
+                    if number == round % 2 {
+                        store.complete_session(&completion).await
+                    } else {
+                        store.expire_due_sessions(now, 10).await.map(|ids| ids == [id])
+                    }
+                }
+            })
+            .await;
+        // A sweep that met the row locked passed it by.
+        if wins(&outcomes) == 0 {
+            assert_eq!(bed.store.expire_due_sessions(now, 10).await.unwrap(), [id]);
+        }
+        assert!(wins(&outcomes) <= 1);
+        let completed = bed.get(id).await.state == SessionState::Completed;
+        let token = bed.store.token(&bed.app, &ou(&open_id), TokenKind::User).await.unwrap();
+        assert_eq!(token.is_some(), completed);
+    }
+}

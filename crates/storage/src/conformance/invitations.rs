@@ -1,0 +1,85 @@
+//! The limit on invitations.
+
+use std::time::Duration;
+
+use larkauth_models::{Person, UserId};
+
+use super::{Bed, UNLIMITED, ou, person};
+use crate::{Created, InvitationLimit, NewSession, SessionFilter};
+
+const WINDOW: Duration = Duration::from_secs(60);
+const FIVE: InvitationLimit = InvitationLimit { max: 5, window: WINDOW };
+
+/// Fifty at once through two handles: five come through.
+pub async fn the_limit_is_exact_under_concurrency(bed: &Bed) {
+    let outcomes = bed
+        .race(50, |_, store| {
+            let new = bed.new_session(&bed.app, person("ou_1"));
+            async move { store.create_session(&new, FIVE).await }
+        })
+        .await;
+    let (created, limited): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|o| *o == Created::Created);
+    assert_eq!((created.len(), limited.len()), (5, 45));
+    assert!(limited.iter().all(|outcome| *outcome == Created::RateLimited { retry_after: WINDOW }));
+    assert_eq!(bed.store.list_sessions(&SessionFilter::default(), None, 100).await.unwrap().len(), 5);
+}
+
+/// Room comes when the oldest invitation that counts leaves, and the answer says when.
+pub async fn the_window_slides(bed: &Bed) {
+    let invite = async || {
+        let new = bed.new_session(&bed.app, person("ou_1"));
+        bed.store.create_session(&new, FIVE).await.unwrap()
+    };
+    for _ in 0..5 {
+        assert_eq!(invite().await, Created::Created);
+        bed.advance(10);
+    }
+    assert_eq!(invite().await, Created::RateLimited { retry_after: Duration::from_secs(10) });
+    bed.advance(9);
+    assert_eq!(invite().await, Created::RateLimited { retry_after: Duration::from_secs(1) });
+    bed.advance(1);
+    assert_eq!(invite().await, Created::Created);
+    assert_eq!(invite().await, Created::RateLimited { retry_after: Duration::from_secs(10) });
+    let none = InvitationLimit { max: 0, window: WINDOW };
+    let new = bed.new_session(&bed.app, person("ou_2"));
+    let outcome = bed.store.create_session(&new, none).await.unwrap();
+    assert_eq!(outcome, Created::RateLimited { retry_after: WINDOW });
+}
+
+/// One person's invitations are nobody else's, nor another application's.
+pub async fn people_and_applications_are_limited_apart(bed: &Bed) {
+    let one = InvitationLimit { max: 1, window: WINDOW };
+    for (app, open_id) in [(&bed.app, "ou_1"), (&bed.app, "ou_2"), (&bed.other_app, "ou_1")] {
+        let invite =
+            async || bed.store.create_session(&bed.new_session(app, person(open_id)), one).await.unwrap();
+        assert_eq!(invite().await, Created::Created);
+        assert!(matches!(invite().await, Created::RateLimited { .. }));
+    }
+}
+
+/// Invitations by user id go on counting once the open id is known.
+pub async fn one_person_under_two_ids_is_one_person(bed: &Bed) {
+    let one = InvitationLimit { max: 1, window: WINDOW };
+    let user_id = Some(UserId::new("u1").unwrap());
+    let by_user_id = Person { open_id: None, user_id: user_id.clone() };
+    let by_both = Person { open_id: Some(ou("ou_1")), user_id };
+    let first = bed.new_session(&bed.app, by_user_id.clone());
+    assert_eq!(bed.store.create_session(&first, one).await.unwrap(), Created::Created);
+    assert!(bed.store.record_open_id(first.id, &ou("ou_1")).await.unwrap());
+    for who in [by_user_id, by_both, person("ou_1")] {
+        let outcome = bed.store.create_session(&bed.new_session(&bed.app, who), one).await.unwrap();
+        assert!(matches!(outcome, Created::RateLimited { .. }));
+    }
+}
+
+/// A hundred sessions of a hundred people, all of them created.
+pub async fn a_hundred_people_at_once(bed: &Bed) {
+    let outcomes = bed
+        .race(100, |number, store| {
+            let new = NewSession { ..bed.new_session(&bed.app, person(&format!("ou_{number}"))) };
+            async move { store.create_session(&new, UNLIMITED).await }
+        })
+        .await;
+    assert!(outcomes.iter().all(|outcome| *outcome == Created::Created));
+    assert_eq!(bed.store.list_sessions(&SessionFilter::default(), None, 1000).await.unwrap().len(), 100);
+}

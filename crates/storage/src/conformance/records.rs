@@ -1,0 +1,193 @@
+//! Applications, events, API keys, and values that cannot be read.
+
+use std::time::Duration;
+
+use larkauth_models::{AppId, Application, Brand, EventId, ExposeSecret, TokenApi, TokenKind};
+
+use super::{Bed, application, ou, person, secret};
+use crate::{ActiveCounts, ApiKey, CipherError, SessionEnding, StorageError, testing::cipher_of};
+
+/// Every field, in both shapes; registering again replaces.
+pub async fn applications_come_back_unchanged(bed: &Bed) {
+    let app_id = AppId::new("cli_00000000000000a0").unwrap();
+    assert!(bed.store.application(&app_id).await.unwrap().is_none());
+    let full = Application {
+        verification_token: Some(secret("verification")),
+        encrypt_key: Some(secret("encrypt")),
+        brand: Brand::Lark,
+        token_api: TokenApi::V1,
+        redirect_uri: "https://example.com/cb?x=1".parse().unwrap(),
+        default_scopes: vec![],
+        enabled: false,
+        ..application(&app_id)
+    };
+    for given in [full, application(&app_id)] {
+        bed.store.put_application(&given, bed.now()).await.unwrap();
+        let stored = bed.second.application(&app_id).await.unwrap().unwrap();
+        assert_eq!(stored.app_secret.expose_secret(), given.app_secret.expose_secret());
+        let optional = |a: &Application| {
+            [&a.verification_token, &a.encrypt_key].map(|s| s.as_ref().map(|s| s.expose_secret().to_owned()))
+        };
+        assert_eq!(optional(&stored), optional(&given));
+        assert_eq!((&stored.app_id, stored.brand, stored.token_api), (&app_id, given.brand, given.token_api));
+        assert_eq!((stored.redirect_uri, stored.default_scopes), (given.redirect_uri, given.default_scopes));
+        assert_eq!((stored.enabled, stored.frozen_since, stored.frozen_reason), (given.enabled, None, None));
+    }
+    let all = bed.store.applications().await.unwrap();
+    let ids: Vec<_> = all.iter().map(|application| &application.app_id).collect();
+    assert_eq!(ids, [&app_id, &bed.app, &bed.other_app], "ordered by id");
+    assert!(bed.store.set_application_enabled(&app_id, false, bed.now()).await.unwrap());
+    assert!(!bed.store.application(&app_id).await.unwrap().unwrap().enabled);
+    let unknown = AppId::new("cli_00000000000000ff").unwrap();
+    assert!(!bed.store.set_application_enabled(&unknown, true, bed.now()).await.unwrap());
+    assert!(!bed.store.set_application_frozen(&unknown, Some("x"), bed.now()).await.unwrap());
+}
+
+/// The breaker opens once, keeps its first reason, closes once, and closes when settings are written anew.
+pub async fn an_application_is_frozen_once(bed: &Bed) {
+    let freeze = async |reason: Option<&str>| {
+        bed.store.set_application_frozen(&bed.app, reason, bed.now()).await.unwrap()
+    };
+    let since = bed.now();
+    assert!(!freeze(None).await);
+    assert!(freeze(Some("20002")).await);
+    bed.advance(5);
+    assert!(!freeze(Some("20009")).await);
+    let frozen = bed.second.application(&bed.app).await.unwrap().unwrap();
+    assert_eq!((frozen.frozen_since, frozen.frozen_reason.as_deref()), (Some(since), Some("20002")));
+    assert!(freeze(None).await);
+    assert!(!freeze(None).await);
+    assert!(freeze(Some("20048")).await);
+    bed.store.put_application(&application(&bed.app), bed.now()).await.unwrap();
+    let thawed = bed.second.application(&bed.app).await.unwrap().unwrap();
+    assert_eq!((thawed.frozen_since, thawed.frozen_reason), (None, None));
+
+    let now = bed.now();
+    let app = bed.app.clone();
+    let opened = bed
+        .race(20, |_, store| {
+            let app = app.clone();
+            async move { store.set_application_frozen(&app, Some("x"), now).await }
+        })
+        .await;
+    assert_eq!(super::wins(&opened), 1);
+}
+
+/// One consumer's events are not another's; marking twice is fine.
+pub async fn events_are_remembered_by_consumer(bed: &Bed) {
+    let event = EventId::new("e-1").unwrap();
+    assert!(!bed.store.is_processed("cards", &event).await.unwrap());
+    for _ in 0..2 {
+        bed.store.mark_processed("cards", &event, bed.now()).await.unwrap();
+    }
+    assert!(bed.second.is_processed("cards", &event).await.unwrap());
+    assert!(!bed.second.is_processed("codes", &event).await.unwrap());
+    assert!(!bed.second.is_processed("cards", &EventId::new("e-2").unwrap()).await.unwrap());
+    let now = bed.now();
+    bed.race(20, |_, store| async move {
+        store.mark_processed("cards", &EventId::new("e-3").unwrap(), now).await
+    })
+    .await;
+}
+
+/// The old ones go, in portions; the young ones stay.
+pub async fn events_are_purged_by_age(bed: &Bed) {
+    for number in 0..10 {
+        let event = EventId::new(format!("e-{number}")).unwrap();
+        bed.store.mark_processed("cards", &event, bed.now()).await.unwrap();
+        bed.advance(1);
+    }
+    let before = bed.now() - Duration::from_secs(3);
+    assert_eq!(bed.store.purge_processed(before, 4).await.unwrap(), 4);
+    assert_eq!(bed.store.purge_processed(before, 100).await.unwrap(), 3);
+    assert_eq!(bed.store.purge_processed(before, 100).await.unwrap(), 0);
+    assert!(!bed.store.is_processed("cards", &EventId::new("e-6").unwrap()).await.unwrap());
+    assert!(bed.store.is_processed("cards", &EventId::new("e-7").unwrap()).await.unwrap());
+}
+
+/// A key is found by its hash until it is revoked, and listed for ever.
+pub async fn api_keys_work_until_revoked(bed: &Bed) {
+    let mut keys = Vec::new();
+    for byte in 1..=2 {
+        let key = ApiKey {
+            id: bed.uuid(),
+            name: format!("key {byte}"),
+            scopes: vec!["token:read".to_owned()],
+            created_at: bed.now(),
+            revoked_at: None,
+        };
+        bed.store.put_api_key(&key, &[byte; 32]).await.unwrap();
+        bed.advance(1);
+        keys.push(key);
+    }
+    assert_eq!(bed.second.api_key(&[1; 32]).await.unwrap().as_ref(), Some(&keys[0]));
+    assert_eq!(bed.second.api_key(&[9; 32]).await.unwrap(), None);
+    assert!(bed.store.put_api_key(&ApiKey { id: bed.uuid(), ..keys[0].clone() }, &[1; 32]).await.is_err());
+    assert!(bed.store.revoke_api_key(keys[0].id, bed.now()).await.unwrap());
+    assert!(!bed.store.revoke_api_key(keys[0].id, bed.now()).await.unwrap());
+    assert!(!bed.store.revoke_api_key(bed.uuid(), bed.now()).await.unwrap());
+    assert_eq!(bed.second.api_key(&[1; 32]).await.unwrap(), None);
+    keys[0].revoked_at = Some(bed.now());
+    assert_eq!(bed.second.api_keys().await.unwrap(), keys);
+}
+
+/// With the wrong keys every read fails and names table, column and row; none says "nothing there".
+pub async fn unreadable_values_are_reported_by_place(bed: &Bed) {
+    let pending = bed.create(&bed.new_session(&bed.app, person("ou_2"))).await;
+    let completed = bed.completed(&bed.app, "ou_1", "t").await;
+    let missing = bed.backend.open(cipher_of(&[("other", 1)])).await;
+    let different = bed.backend.open(cipher_of(&[("test", 1)])).await;
+    for (store, why) in [
+        (missing, CipherError::UnknownKey("test".to_owned())),
+        (different, CipherError::Rejected("test".to_owned())),
+    ] {
+        let check = |error: StorageError, place: (&str, &str, &str)| {
+            let StorageError::Undecryptable { table, column, row, source } = error else {
+                unreachable!("{error}");
+            };
+            assert_eq!((table, column, row.as_str()), place);
+            assert_eq!(source, why);
+        };
+        let app = bed.app.as_str();
+        check(store.application(&bed.app).await.unwrap_err(), ("applications", "app_secret_sealed", app));
+        check(store.applications().await.unwrap_err(), ("applications", "app_secret_sealed", app));
+        let error = store.session(pending).await.unwrap_err();
+        check(error, ("user_auth_sessions", "oauth_state_sealed", &pending.to_string()));
+        let error = store.session(completed).await.unwrap_err();
+        check(error, ("user_auth_sessions", "email_sealed", &completed.to_string()));
+        let error = store.token(&bed.app, &ou("ou_1"), TokenKind::User).await.unwrap_err();
+        check(error, ("access_tokens", "access_token_sealed", &format!("{app}/ou_1/user")));
+        let error = store.profile(&bed.app, &ou("ou_1")).await.unwrap_err();
+        check(error, ("user_profiles", "email_sealed", &format!("{app}/ou_1")));
+    }
+}
+
+/// With the new key first and the old one behind it everything is readable, old and new.
+pub async fn keys_can_be_changed(bed: &Bed) {
+    bed.completed(&bed.app, "ou_1", "old").await;
+    let rotated = bed.backend.open(cipher_of(&[("new", 2), ("test", 7)])).await;
+    let token = rotated.token(&bed.app, &ou("ou_1"), TokenKind::User).await.unwrap().unwrap();
+    assert_eq!(token.pair.access_token.expose_secret(), "old");
+    rotated.put_application(&application(&bed.app), bed.now()).await.unwrap();
+    assert!(rotated.application(&bed.app).await.unwrap().is_some());
+    let error = bed.store.application(&bed.app).await.unwrap_err();
+    assert!(
+        matches!(error, StorageError::Undecryptable { source: CipherError::UnknownKey(id), .. } if id == "new")
+    );
+}
+
+/// All applications, those with nothing too.
+pub async fn active_counts_are_by_application(bed: &Bed) {
+    let id = bed.pending("ou_1").await;
+    bed.pending("ou_2").await;
+    bed.completed(&bed.app, "ou_3", "t").await;
+    bed.completed(&bed.app, "ou_4", "t").await;
+    assert!(bed.store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
+    assert!(bed.store.revoke_token(&bed.app, &ou("ou_4"), TokenKind::User, bed.now()).await.unwrap());
+    let expected =
+        [(&bed.app, 1, 1), (&bed.other_app, 0, 0)].map(|(app, pending_sessions, active_tokens)| {
+            ActiveCounts { app_id: app.clone(), pending_sessions, active_tokens }
+        });
+    assert_eq!(bed.second.active_counts().await.unwrap(), expected);
+    assert!(bed.store.ping().await.is_ok());
+}

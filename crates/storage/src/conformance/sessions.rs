@@ -1,0 +1,257 @@
+//! Sessions: creation, endings, lists, cards.
+
+use std::time::Duration;
+
+use larkauth_models::{
+    AuthMethod, CardFace, CardOptions, ExposeSecret, FailureReason, MessageId, Person, SessionId,
+    SessionState, UserId,
+};
+use sha2::{Digest, Sha256};
+
+use super::{Bed, ou, person, wins};
+use crate::{CodeBinding, ExchangeClaim, NewSession, SessionCursor, SessionEnding, SessionFilter};
+
+const ENDINGS: [SessionEnding; 3] =
+    [SessionEnding::Rejected, SessionEnding::Expired, SessionEnding::Failed(FailureReason::CodeInvalid)];
+
+fn state_hash(new: &NewSession) -> [u8; 32] {
+    Sha256::digest(new.consent.state.expose_secret()).into()
+}
+
+fn message(id: &str) -> MessageId {
+    MessageId::new(id).unwrap()
+}
+
+/// Every field of a new session can be read again.
+pub async fn a_new_session_comes_back_unchanged(bed: &Bed) {
+    let new = NewSession {
+        person: Person { open_id: Some(ou("ou_1")), user_id: Some(UserId::new("u1").unwrap()) },
+        auth_method: AuthMethod::HttpCallback,
+        scopes: vec!["a".to_owned(), "b:c".to_owned()],
+        card: CardOptions {
+            include_description: false,
+            template_id: Some("AAq1".to_owned()),
+            custom_message: Some("\"quoted\" and 中文".to_owned()),
+            privacy_policy_url: Some("https://example.com/privacy".parse().unwrap()),
+        },
+        ..bed.new_session(&bed.app, person("ou_1"))
+    };
+    bed.create(&new).await;
+    let session = bed.get(new.id).await;
+    assert_eq!((session.id, &session.app_id, &session.person), (new.id, &new.app_id, &new.person));
+    assert_eq!((session.auth_method, session.state), (new.auth_method, SessionState::Pending));
+    assert_eq!((session.scopes, session.card), (new.scopes, new.card));
+    assert_eq!((session.created_at, session.expires_at), (new.created_at, new.expires_at));
+    assert_eq!((session.completed_at, session.failure_reason), (None, None));
+    assert_eq!((session.message_id, session.card_face), (None, None));
+    assert!(session.union_id.is_none() && session.user_name.is_none());
+    assert!(session.email.is_none() && session.mobile.is_none());
+    let consent = session.consent.unwrap();
+    assert_eq!(consent.state.expose_secret(), new.consent.state.expose_secret());
+    assert_eq!(consent.pkce_verifier.expose_secret(), new.consent.pkce_verifier.expose_secret());
+}
+
+/// Whatever is done to a session that never was changes nothing and says so.
+pub async fn unknown_sessions_are_not_found(bed: &Bed) {
+    let (store, id, claim) = (&bed.store, SessionId(bed.uuid()), bed.uuid());
+    assert!(store.session(id).await.unwrap().is_none());
+    assert!(store.session_by_state(&[1; 32]).await.unwrap().is_none());
+    assert!(!store.record_card(id, &message("om_1"), CardFace::Invitation).await.unwrap());
+    assert!(!store.record_face(id, CardFace::Done).await.unwrap());
+    assert!(!store.record_open_id(id, &ou("ou_1")).await.unwrap());
+    assert_eq!(store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::NotPending);
+    let outcome = store.claim_exchange(id, claim, bed.now(), bed.now()).await.unwrap();
+    assert_eq!(outcome, ExchangeClaim::NotPending);
+    assert!(!store.release_exchange(id, claim).await.unwrap());
+    assert!(!store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await.unwrap());
+    assert!(!store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
+}
+
+/// By the hash of its state, pending or ended.
+pub async fn a_session_is_found_by_its_oauth_state(bed: &Bed) {
+    let new = bed.new_session(&bed.app, person("ou_1"));
+    bed.create(&new).await;
+    bed.pending("ou_2").await;
+    let found = bed.store.session_by_state(&state_hash(&new)).await.unwrap().unwrap();
+    assert_eq!((found.id, found.consent.is_some()), (new.id, true));
+    assert!(bed.store.end_session(new.id, SessionEnding::Rejected, bed.now()).await.unwrap());
+    let found = bed.store.session_by_state(&state_hash(&new)).await.unwrap().unwrap();
+    assert_eq!((found.id, found.consent.is_some()), (new.id, false));
+}
+
+/// An ended session keeps its state, whatever is tried, and no consent secrets.
+pub async fn the_first_ending_is_final(bed: &Bed) {
+    for first in ENDINGS {
+        let (id, claim) = bed.claimed("ou_1").await;
+        assert!(bed.store.end_session(id, first, bed.now()).await.unwrap());
+        for second in ENDINGS {
+            assert!(!bed.store.end_session(id, second, bed.now()).await.unwrap());
+        }
+        assert!(!bed.store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await.unwrap());
+        assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::NotPending);
+        let outcome = bed.store.claim_exchange(id, bed.uuid(), bed.now(), bed.now()).await.unwrap();
+        assert_eq!(outcome, ExchangeClaim::NotPending);
+        assert!(!bed.store.release_exchange(id, claim).await.unwrap());
+        let session = bed.get(id).await;
+        assert_eq!((session.state, session.failure_reason), (first.state(), first.reason()));
+        assert!(session.consent.is_none() && session.completed_at.is_none());
+    }
+    let id = bed.completed(&bed.app, "ou_1", "t").await;
+    for second in ENDINGS {
+        assert!(!bed.store.end_session(id, second, bed.now()).await.unwrap());
+    }
+    assert_eq!(bed.get(id).await.state, SessionState::Completed);
+}
+
+/// Of twenty different endings at once exactly one happens, and leaves nothing of the others.
+pub async fn one_of_many_endings_wins(bed: &Bed) {
+    for round in 0..5 {
+        let open_id = format!("ou_{round}");
+        let (id, claim) = bed.claimed(&open_id).await;
+        let (now, completion) = (bed.now(), bed.completion(id, claim, &open_id, "t"));
+        let outcomes = bed
+            .race(20, |number, store| {
+                let completion = completion.clone();
+                async move {
+                    match number % 4 {
+                        3 => store.complete_session(&completion).await,
+                        ending => store.end_session(id, ENDINGS[ending], now).await,
+                    }
+                }
+            })
+            .await;
+        assert_eq!(wins(&outcomes), 1);
+        let completed = bed.get(id).await.state == SessionState::Completed;
+        let token = bed.store.token(&bed.app, &ou(&open_id), larkauth_models::TokenKind::User).await.unwrap();
+        assert_eq!(token.is_some(), completed);
+        assert_eq!(bed.store.profile(&bed.app, &ou(&open_id)).await.unwrap().is_some(), completed);
+    }
+}
+
+/// By application, person and state, each alone and all together.
+pub async fn lists_are_filtered(bed: &Bed) {
+    let mut ids = Vec::new();
+    for (app, open_id) in [(&bed.app, "ou_1"), (&bed.app, "ou_2"), (&bed.other_app, "ou_1")] {
+        ids.push(bed.create(&bed.new_session(app, person(open_id))).await);
+        bed.advance(1);
+    }
+    assert!(bed.store.end_session(ids[1], SessionEnding::Rejected, bed.now()).await.unwrap());
+    let list = async |app: Option<_>, open_id: Option<&str>, state| {
+        let filter = SessionFilter { app_id: app, open_id: open_id.map(ou), state };
+        let sessions = bed.store.list_sessions(&filter, None, 100).await.unwrap();
+        sessions.into_iter().map(|session| session.id).collect::<Vec<_>>()
+    };
+    assert_eq!(list(None, None, None).await, [ids[2], ids[1], ids[0]], "newest first");
+    assert_eq!(list(Some(bed.app.clone()), None, None).await, [ids[1], ids[0]]);
+    assert_eq!(list(Some(bed.other_app.clone()), None, None).await, [ids[2]]);
+    assert_eq!(list(None, Some("ou_1"), None).await, [ids[2], ids[0]]);
+    assert_eq!(list(None, None, Some(SessionState::Pending)).await, [ids[2], ids[0]]);
+    assert_eq!(list(Some(bed.app.clone()), Some("ou_1"), Some(SessionState::Pending)).await, [ids[0]]);
+    assert_eq!(list(Some(bed.app.clone()), Some("ou_1"), Some(SessionState::Failed)).await, []);
+}
+
+/// No session is shown twice or left out, even when many were created in one microsecond.
+pub async fn lists_are_paged_through_equal_times(bed: &Bed) {
+    let mut expected = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..7 {
+            expected.push((bed.now(), bed.pending("ou_1").await));
+        }
+        bed.advance(1);
+    }
+    expected.sort_by(|a, b| b.cmp(a));
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = bed.store.list_sessions(&SessionFilter::default(), after, 4).await.unwrap();
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 4);
+        after = Some(SessionCursor { created_at: last.created_at, id: last.id });
+        seen.extend(page.iter().map(|session| (session.created_at, session.id)));
+        // Newcomers do not shift the pages.
+        bed.pending("ou_2").await;
+    }
+    assert_eq!(seen, expected);
+}
+
+/// The first message stays; its face follows.
+pub async fn a_card_is_recorded_once(bed: &Bed) {
+    let id = bed.pending("ou_1").await;
+    assert!(!bed.store.record_face(id, CardFace::Done).await.unwrap(), "there is no card yet");
+    assert!(bed.store.record_card(id, &message("om_1"), CardFace::Invitation).await.unwrap());
+    assert!(!bed.store.record_card(id, &message("om_2"), CardFace::Invitation).await.unwrap());
+    assert!(bed.store.record_face(id, CardFace::Processing).await.unwrap());
+    assert!(!bed.store.record_face(id, CardFace::Processing).await.unwrap(), "nothing new");
+    let session = bed.get(id).await;
+    assert_eq!(session.message_id.unwrap().as_str(), "om_1");
+    assert_eq!(session.card_face, Some(CardFace::Processing));
+}
+
+/// From an ended session of the same application to the next one, whole and once.
+pub async fn a_card_changes_hands(bed: &Bed) {
+    let first = bed.pending("ou_1").await;
+    assert!(bed.store.record_card(first, &message("om_1"), CardFace::Invitation).await.unwrap());
+    let follow = |app| NewSession { takes_card_of: Some(first), ..bed.new_session(app, person("ou_1")) };
+
+    let too_early = bed.create(&follow(&bed.app)).await;
+    assert!(bed.get(too_early).await.message_id.is_none(), "a pending session keeps its card");
+    assert!(bed.store.end_session(first, SessionEnding::Expired, bed.now()).await.unwrap());
+    assert!(bed.store.record_face(first, CardFace::Expired).await.unwrap());
+    let stranger = bed.create(&follow(&bed.other_app)).await;
+    assert!(bed.get(stranger).await.message_id.is_none());
+
+    let next = bed.create(&follow(&bed.app)).await;
+    let session = bed.get(next).await;
+    assert_eq!((session.message_id, session.card_face), (Some(message("om_1")), Some(CardFace::Expired)));
+    let first = bed.get(first).await;
+    assert_eq!((first.message_id, first.card_face), (None, None));
+    let late = bed
+        .create(&NewSession { takes_card_of: Some(first.id), ..bed.new_session(&bed.app, person("ou_1")) })
+        .await;
+    assert!(bed.get(late).await.message_id.is_none());
+}
+
+/// Ended sessions whose card does not show it, by the time of the end; those without a card have nothing to mend.
+pub async fn stale_cards_are_listed(bed: &Bed) {
+    let started = bed.now();
+    let final_faces = [CardFace::Declined, CardFace::Expired, CardFace::Failed, CardFace::Done];
+    let mut ids = Vec::new();
+    for number in 0..4 {
+        let (id, claim) = bed.claimed("ou_1").await;
+        let card = message(&format!("om_{number}"));
+        assert!(bed.store.record_card(id, &card, CardFace::Processing).await.unwrap());
+        let ended = match ENDINGS.get(number) {
+            Some(ending) => bed.store.end_session(id, *ending, bed.now()).await,
+            None => bed.store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await,
+        };
+        assert!(ended.unwrap());
+        ids.push(id);
+        bed.advance(10);
+    }
+    let cardless = bed.pending("ou_2").await;
+    assert!(bed.store.end_session(cardless, SessionEnding::Expired, started).await.unwrap());
+    let pending = bed.pending("ou_3").await;
+    assert!(bed.store.record_card(pending, &message("om_p"), CardFace::Invitation).await.unwrap());
+
+    let list = async |from: u64, to: u64, limit| {
+        let at = |seconds| started + Duration::from_secs(seconds);
+        bed.second.sessions_with_stale_card(at(from), at(to), limit).await.unwrap()
+    };
+    assert_eq!(list(0, 100, 100).await, ids, "oldest first");
+    assert_eq!(list(0, 100, 2).await, ids[..2]);
+    assert_eq!(list(10, 30, 100).await, ids[1..3]);
+    for (number, face) in final_faces.into_iter().enumerate() {
+        assert!(bed.store.record_face(ids[number], face).await.unwrap());
+        assert_eq!(list(0, 100, 100).await, ids[number + 1..]);
+    }
+}
+
+/// For a person invited by user id; an open id that is there already is not changed.
+pub async fn an_open_id_is_recorded_once(bed: &Bed) {
+    let by_user_id = Person { open_id: None, user_id: Some(UserId::new("u1").unwrap()) };
+    let id = bed.create(&bed.new_session(&bed.app, by_user_id)).await;
+    assert!(bed.store.record_open_id(id, &ou("ou_1")).await.unwrap());
+    assert!(!bed.store.record_open_id(id, &ou("ou_2")).await.unwrap());
+    let person = bed.get(id).await.person;
+    assert_eq!((person.open_id, person.user_id), (Some(ou("ou_1")), Some(UserId::new("u1").unwrap())));
+}

@@ -1,0 +1,70 @@
+use async_trait::async_trait;
+use larkauth_models::Timestamp;
+use sqlx::{query, query_as};
+use uuid::Uuid;
+
+use super::PgStore;
+use crate::{ApiKey, ApiKeys, Result};
+
+#[async_trait]
+impl ApiKeys for PgStore {
+    async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32]) -> Result<()> {
+        self.call("writing an API key", async |db| {
+            query!(
+                "insert into api_keys (key_id, name, scopes, key_sha256, created_at, revoked_at)
+                 values ($1, $2, $3, $4, $5, $6)",
+                key.id,
+                key.name,
+                &key.scopes,
+                &sha256[..],
+                key.created_at,
+                key.revoked_at
+            )
+            .execute(db)
+            .await
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>> {
+        self.call("looking up an API key", async |db| {
+            query_as!(
+                ApiKey,
+                "select key_id as id, name, scopes, created_at, revoked_at
+                 from api_keys where key_sha256 = $1 and revoked_at is null",
+                &sha256[..]
+            )
+            .fetch_optional(db)
+            .await
+        })
+        .await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>> {
+        self.call("listing API keys", async |db| {
+            query_as!(
+                ApiKey,
+                "select key_id as id, name, scopes, created_at, revoked_at from api_keys order by created_at, key_id"
+            )
+            .fetch_all(db)
+            .await
+        })
+        .await
+    }
+
+    async fn revoke_api_key(&self, id: Uuid, now: Timestamp) -> Result<bool> {
+        let done = self
+            .call("revoking an API key", async |db| {
+                query!(
+                    "update api_keys set revoked_at = $2 where key_id = $1 and revoked_at is null",
+                    id,
+                    now
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}

@@ -1,0 +1,136 @@
+//! Creating a session: the invitation limit and the row.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use larkauth_models::{ExposeSecret, OpenId, SessionId, Timestamp, UserId};
+use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection, query, query_scalar};
+use uuid::Uuid;
+
+use super::PgStore;
+use crate::{
+    Created, InvitationLimit, NewSession, Result, StorageError,
+    rows::{RowSeal, SESSIONS},
+};
+
+impl PgStore {
+    pub(super) async fn create(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created> {
+        let row = RowSeal::session(&self.cipher, new.id);
+        let sealed = SealedParts {
+            state_sha256: Sha256::digest(new.consent.state.expose_secret()).into(),
+            state: row.seal("oauth_state_sealed", &new.consent.state)?,
+            pkce_verifier: row.seal("pkce_verifier_sealed", &new.consent.pkce_verifier)?,
+            card: serde_json::to_value(&new.card).map_err(|error| StorageError::Corrupt {
+                table: SESSIONS,
+                row: new.id.to_string(),
+                message: error.to_string(),
+            })?,
+        };
+        self.call("creating a session", async |db| {
+            let mut tx = db.begin().await?;
+            if let Some(retry_after) = over_limit(&mut tx, new, limit).await? {
+                tx.rollback().await?;
+                return Ok(Created::RateLimited { retry_after });
+            }
+            insert(&mut tx, new, &sealed).await?;
+            tx.commit().await?;
+            Ok(Created::Created)
+        })
+        .await
+    }
+}
+
+/// What of a new session is not stored as it is given.
+struct SealedParts {
+    state_sha256: [u8; 32],
+    state: Vec<u8>,
+    pkce_verifier: Vec<u8>,
+    card: serde_json::Value,
+}
+
+/// How long the person has to wait, if they were invited too often.
+async fn over_limit(
+    db: &mut PgConnection,
+    new: &NewSession,
+    limit: InvitationLimit,
+) -> sqlx::Result<Option<Duration>> {
+    let Some(later_ones) = limit.max.checked_sub(1) else { return Ok(Some(limit.window)) };
+    let open_id = new.person.open_id.as_ref().map(OpenId::as_str);
+    let user_id = new.person.user_id.as_ref().map(UserId::as_str);
+    // Kept until the transaction ends, so that what is counted below is still true when the row is inserted. Always in
+    // this order, so that two calls cannot wait for each other.
+    for (kind, id) in [("open_id", open_id), ("user_id", user_id)] {
+        if let Some(id) = id {
+            let person = format!("invitation/{}/{kind}/{id}", new.app_id);
+            query!("select pg_advisory_xact_lock(hashtextextended($1, 0))", person).execute(&mut *db).await?;
+        }
+    }
+    let window = TimeDelta::from_std(limit.window).unwrap_or(TimeDelta::MAX);
+    let since = new.created_at.checked_sub_signed(window).unwrap_or(Timestamp::UNIX_EPOCH);
+    // The invitation that has to leave the window before there is room for another.
+    let in_the_way = query_scalar!(
+        "select created_at from user_auth_sessions
+         where app_id = $1 and (open_id = $2 or user_id = $3) and created_at > $4
+         order by created_at desc offset $5 limit 1",
+        new.app_id.as_str(),
+        open_id,
+        user_id,
+        since,
+        i64::from(later_ones)
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(in_the_way.map(|created_at| (created_at - since).to_std().unwrap_or_default()))
+}
+
+async fn insert(db: &mut PgConnection, new: &NewSession, sealed: &SealedParts) -> sqlx::Result<()> {
+    let (message_id, card_face) = match new.takes_card_of {
+        Some(SessionId(previous)) => take_card(db, new, previous).await?,
+        None => (None, None),
+    };
+    query!(
+        "insert into user_auth_sessions (session_id, app_id, user_id, open_id, auth_method, scopes, card,
+             oauth_state_sha256, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face, created_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        new.id.0,
+        new.app_id.as_str(),
+        new.person.user_id.as_ref().map(UserId::as_str),
+        new.person.open_id.as_ref().map(OpenId::as_str),
+        new.auth_method.as_str(),
+        &new.scopes,
+        sealed.card,
+        &sealed.state_sha256[..],
+        sealed.state,
+        sealed.pkce_verifier,
+        message_id,
+        card_face,
+        new.created_at,
+        new.expires_at
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Takes message and face away from an ended session of the same application.
+async fn take_card(
+    db: &mut PgConnection,
+    new: &NewSession,
+    previous: Uuid,
+) -> sqlx::Result<(Option<String>, Option<String>)> {
+    let card = query!(
+        "with previous as (
+             select session_id, message_id, card_face from user_auth_sessions
+             where session_id = $1 and app_id = $2 and state <> 'pending' and message_id is not null
+             for update)
+         update user_auth_sessions set message_id = null, card_face = null
+         from previous where user_auth_sessions.session_id = previous.session_id
+         returning previous.message_id, previous.card_face",
+        previous,
+        new.app_id.as_str()
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(card.map_or((None, None), |card| (card.message_id, card.card_face)))
+}

@@ -1,0 +1,273 @@
+//! From the authorization code to the stored token.
+
+use larkauth_models::{SessionId, Timestamp, TokenKind, UnionId, UserId};
+use sqlx::{Connection, PgConnection, query, query_scalar};
+use uuid::Uuid;
+
+use super::PgStore;
+use crate::{
+    Cipher, CodeBinding, Completion, ExchangeClaim, Result, StorageError,
+    rows::{PROFILES, RowSeal, TOKENS},
+};
+
+impl PgStore {
+    pub(super) async fn bind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
+        self.call("binding a code", async |db| {
+            let bound = query!(
+                "update user_auth_sessions set code_sha256 = $2
+                 where session_id = $1 and state = 'pending' and code_sha256 is null",
+                id.0,
+                &code_sha256[..]
+            )
+            .execute(&mut *db)
+            .await?;
+            if bound.rows_affected() == 1 {
+                return Ok(CodeBinding::Bound);
+            }
+            let same = query_scalar!(
+                r#"select code_sha256 = $2 as "same!" from user_auth_sessions
+                   where session_id = $1 and state = 'pending' and code_sha256 is not null"#,
+                id.0,
+                &code_sha256[..]
+            )
+            .fetch_optional(db)
+            .await?;
+            Ok(match same {
+                Some(true) => CodeBinding::SameCode,
+                Some(false) => CodeBinding::OtherCode,
+                None => CodeBinding::NotPending,
+            })
+        })
+        .await
+    }
+
+    pub(super) async fn claim(
+        &self,
+        id: SessionId,
+        claim: Uuid,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<ExchangeClaim> {
+        self.call("claiming an exchange", async |db| {
+            let claimed = query!(
+                "update user_auth_sessions set exchange_claim = $2, exchange_claimed_until = $3
+                 where session_id = $1 and state = 'pending' and exchange_claim is null",
+                id.0,
+                claim,
+                until
+            )
+            .execute(&mut *db)
+            .await?;
+            if claimed.rows_affected() == 1 {
+                return Ok(ExchangeClaim::Claimed);
+            }
+            let held = query_scalar!(
+                "select exchange_claimed_until from user_auth_sessions where session_id = $1 and state = 'pending'",
+                id.0
+            )
+            .fetch_optional(db)
+            .await?;
+            Ok(match held {
+                None => ExchangeClaim::NotPending,
+                Some(Some(until)) if until <= now => ExchangeClaim::Abandoned,
+                Some(Some(until)) => ExchangeClaim::Held { until },
+                // Given back between the two statements: it was held, and need not be waited for.
+                Some(None) => ExchangeClaim::Held { until: now },
+            })
+        })
+        .await
+    }
+
+    pub(super) async fn release(&self, id: SessionId, claim: Uuid) -> Result<bool> {
+        let done = self
+            .call("releasing an exchange", async |db| {
+                query!(
+                    "update user_auth_sessions set exchange_claim = null, exchange_claimed_until = null
+                     where session_id = $1 and state = 'pending' and exchange_claim = $2",
+                    id.0,
+                    claim
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(super) async fn complete(&self, completion: &Completion) -> Result<bool> {
+        const DURING: &str = "completing a session";
+        // What the row is sealed for depends on the session's application, which never changes.
+        let app_id = self
+            .call(DURING, async |db| {
+                query_scalar!(
+                    "select app_id from user_auth_sessions where session_id = $1",
+                    completion.session_id.0
+                )
+                .fetch_optional(db)
+                .await
+            })
+            .await?;
+        let Some(app_id) = app_id else { return Ok(false) };
+        let sealed = SealedCompletion::new(&self.cipher, &app_id, completion)?;
+        let outcome = self
+            .call(DURING, async |db| {
+                let mut tx = db.begin().await?;
+                let outcome = write(&mut tx, &app_id, completion, &sealed).await?;
+                match outcome {
+                    Outcome::Written => tx.commit().await?,
+                    Outcome::NotClaimed | Outcome::OtherPerson => tx.rollback().await?,
+                }
+                Ok(outcome)
+            })
+            .await?;
+        match outcome {
+            Outcome::Written => Ok(true),
+            Outcome::NotClaimed => Ok(false),
+            // Callers compare first; that nobody's token is ever kept for somebody else does not depend on it.
+            Outcome::OtherPerson => Err(StorageError::Refused {
+                during: DURING,
+                message: format!("session {} belongs to somebody else", completion.session_id),
+            }),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Outcome {
+    Written,
+    NotClaimed,
+    OtherPerson,
+}
+
+/// A [`Completion`]'s secrets, each sealed for the place where it goes.
+struct SealedCompletion {
+    access_token: Vec<u8>,
+    refresh_token: Option<Vec<u8>>,
+    profile_email: Option<Vec<u8>>,
+    profile_mobile: Option<Vec<u8>>,
+    session_email: Option<Vec<u8>>,
+    session_mobile: Option<Vec<u8>>,
+}
+
+impl SealedCompletion {
+    fn new(cipher: &Cipher, app_id: &str, completion: &Completion) -> Result<Self> {
+        let Completion { session_id, pair, profile, .. } = completion;
+        let open_id = profile.open_id.as_str();
+        let token_row = RowSeal::composite(cipher, TOKENS, &[app_id, open_id, TokenKind::User.as_str()]);
+        let profile_row = RowSeal::composite(cipher, PROFILES, &[app_id, open_id]);
+        let session_row = RowSeal::session(cipher, *session_id);
+        Ok(Self {
+            access_token: token_row.seal("access_token_sealed", &pair.access_token)?,
+            refresh_token: token_row.seal_option("refresh_token_sealed", pair.refresh_token.as_ref())?,
+            profile_email: profile_row.seal_option("email_sealed", profile.email.as_ref())?,
+            profile_mobile: profile_row.seal_option("mobile_sealed", profile.mobile.as_ref())?,
+            session_email: session_row.seal_option("email_sealed", profile.email.as_ref())?,
+            session_mobile: session_row.seal_option("mobile_sealed", profile.mobile.as_ref())?,
+        })
+    }
+}
+
+async fn write(
+    db: &mut PgConnection,
+    app_id: &str,
+    completion: &Completion,
+    sealed: &SealedCompletion,
+) -> sqlx::Result<Outcome> {
+    let Completion { session_id, claim, pair, profile, now } = completion;
+    let open_id = profile.open_id.as_str();
+    // Locks the row: until this transaction ends nobody else ends the session.
+    let is_this_person = query_scalar!(
+        r#"select coalesce(open_id = $3, true) as "same!" from user_auth_sessions
+           where session_id = $1 and state = 'pending' and exchange_claim = $2 for update"#,
+        session_id.0,
+        claim,
+        open_id
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    match is_this_person {
+        None => return Ok(Outcome::NotClaimed),
+        Some(false) => return Ok(Outcome::OtherPerson),
+        Some(true) => {}
+    }
+    let token_id = query_scalar!(
+        "insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
+                                    refresh_expires_at, scopes, issued_at, granted_at)
+         values ($1, $2, 'user', $3, $4, $5, $6, $7, $8, $8)
+         on conflict (app_id, open_id, kind) do update set
+             access_token_sealed = excluded.access_token_sealed,
+             access_expires_at = excluded.access_expires_at,
+             refresh_token_sealed = excluded.refresh_token_sealed,
+             refresh_expires_at = excluded.refresh_expires_at,
+             scopes = excluded.scopes,
+             issued_at = excluded.issued_at,
+             granted_at = excluded.granted_at,
+             generation = access_tokens.generation + 1,
+             status = 'active',
+             revoked_at = null,
+             lease_owner = null,
+             lease_until = null,
+             failures = 0,
+             next_attempt_at = null
+         returning token_id",
+        app_id,
+        open_id,
+        sealed.access_token,
+        pair.access_expires_at,
+        sealed.refresh_token.as_deref(),
+        pair.refresh_expires_at,
+        &pair.scopes,
+        now
+    )
+    .fetch_one(&mut *db)
+    .await?;
+    query!(
+        "insert into user_profiles (app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed,
+                                    mobile_sealed, tenant_key, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         on conflict (app_id, open_id) do update set
+             union_id = excluded.union_id,
+             user_id = excluded.user_id,
+             name = excluded.name,
+             en_name = excluded.en_name,
+             avatar_url = excluded.avatar_url,
+             email_sealed = excluded.email_sealed,
+             mobile_sealed = excluded.mobile_sealed,
+             tenant_key = excluded.tenant_key,
+             updated_at = excluded.updated_at",
+        app_id,
+        open_id,
+        profile.union_id.as_ref().map(UnionId::as_str),
+        profile.user_id.as_ref().map(UserId::as_str),
+        profile.name.as_deref(),
+        profile.en_name.as_deref(),
+        profile.avatar_url.as_deref(),
+        sealed.profile_email.as_deref(),
+        sealed.profile_mobile.as_deref(),
+        profile.tenant_key.as_deref(),
+        now
+    )
+    .execute(&mut *db)
+    .await?;
+    query!(
+        "update user_auth_sessions set
+             state = 'completed', completed_at = $2, ended_at = $2, token_id = $3,
+             open_id = $4, user_id = coalesce(user_id, $5), union_id = $6, user_name = $7,
+             email_sealed = $8, mobile_sealed = $9,
+             oauth_state_sealed = null, pkce_verifier_sealed = null,
+             exchange_claim = null, exchange_claimed_until = null
+         where session_id = $1",
+        session_id.0,
+        now,
+        token_id,
+        open_id,
+        profile.user_id.as_ref().map(UserId::as_str),
+        profile.union_id.as_ref().map(UnionId::as_str),
+        profile.name.as_deref(),
+        sealed.session_email.as_deref(),
+        sealed.session_mobile.as_deref()
+    )
+    .execute(db)
+    .await?;
+    Ok(Outcome::Written)
+}

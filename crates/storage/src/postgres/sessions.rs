@@ -1,0 +1,250 @@
+use async_trait::async_trait;
+use larkauth_models::{
+    AuthSession, CardFace, FailureReason, IdError, MessageId, OpenId, SessionId, SessionState, Timestamp,
+};
+use sqlx::{Connection, query, query_as, query_scalar};
+use uuid::Uuid;
+
+use super::PgStore;
+use crate::{
+    ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
+    SessionCursor, SessionEnding, SessionFilter, Sessions, StorageError,
+    rows::{APPLICATIONS, SessionRow},
+};
+
+/// Whole sessions; the arguments are what follows the columns, and its parameters.
+macro_rules! select_sessions {
+    ($rest:tt, $($parameter:expr),+) => {
+        query_as!(
+            SessionRow,
+            "select session_id, app_id, user_id, open_id, union_id, user_name, email_sealed, mobile_sealed, auth_method,
+                    state, failure_reason, scopes, card, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face,
+                    created_at, expires_at, completed_at
+             from user_auth_sessions " + $rest,
+            $($parameter),+
+        )
+    };
+}
+
+#[async_trait]
+impl Sessions for PgStore {
+    async fn create_session(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created> {
+        self.create(new, limit).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<AuthSession>> {
+        let row = self
+            .call("reading a session", async |db| {
+                select_sessions!("where session_id = $1", id.0).fetch_optional(db).await
+            })
+            .await?;
+        row.map(|row| row.into_model(&self.cipher)).transpose()
+    }
+
+    async fn list_sessions(
+        &self,
+        filter: &SessionFilter,
+        after: Option<SessionCursor>,
+        limit: u32,
+    ) -> Result<Vec<AuthSession>> {
+        let rows = self
+            .call("listing sessions", async |db| {
+                // Planned anew for the filters that each call has: one plan for all of them would be bad for most.
+                let mut tx = db.begin().await?;
+                query!("set local plan_cache_mode = force_custom_plan").execute(&mut *tx).await?;
+                let rows = select_sessions!(
+                    "where ($1::text is null or app_id = $1)
+                       and ($2::text is null or open_id = $2)
+                       and ($3::text is null or state = $3)
+                       and ($4::timestamptz is null or (created_at, session_id) < ($4, $5))
+                     order by created_at desc, session_id desc limit $6",
+                    filter.app_id.as_ref().map(AsRef::as_ref) as Option<&str>,
+                    filter.open_id.as_ref().map(AsRef::as_ref) as Option<&str>,
+                    filter.state.map(SessionState::as_str),
+                    after.map(|cursor| cursor.created_at),
+                    after.map(|cursor| cursor.id.0),
+                    i64::from(limit)
+                )
+                .fetch_all(&mut *tx)
+                .await?;
+                tx.commit().await?;
+                Ok(rows)
+            })
+            .await?;
+        rows.into_iter().map(|row| row.into_model(&self.cipher)).collect()
+    }
+
+    async fn session_by_state(&self, state_sha256: &[u8; 32]) -> Result<Option<AuthSession>> {
+        let row = self
+            .call("looking up an OAuth state", async |db| {
+                select_sessions!("where oauth_state_sha256 = $1", &state_sha256[..]).fetch_optional(db).await
+            })
+            .await?;
+        row.map(|row| row.into_model(&self.cipher)).transpose()
+    }
+
+    async fn record_card(&self, id: SessionId, message_id: &MessageId, face: CardFace) -> Result<bool> {
+        let done = self
+            .call("recording a card", async |db| {
+                query!(
+                    "update user_auth_sessions set message_id = $2, card_face = $3
+                     where session_id = $1 and message_id is null",
+                    id.0,
+                    message_id.as_str(),
+                    face.as_str()
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn record_face(&self, id: SessionId, face: CardFace) -> Result<bool> {
+        let done = self
+            .call("recording a card's face", async |db| {
+                query!(
+                    "update user_auth_sessions set card_face = $2
+                     where session_id = $1 and message_id is not null and card_face is distinct from $2",
+                    id.0,
+                    face.as_str()
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn record_open_id(&self, id: SessionId, open_id: &OpenId) -> Result<bool> {
+        let done = self
+            .call("recording an open id", async |db| {
+                query!(
+                    "update user_auth_sessions set open_id = $2 where session_id = $1 and open_id is null",
+                    id.0,
+                    open_id.as_str()
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn bind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
+        self.bind(id, code_sha256).await
+    }
+
+    async fn claim_exchange(
+        &self,
+        id: SessionId,
+        claim: Uuid,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<ExchangeClaim> {
+        self.claim(id, claim, now, until).await
+    }
+
+    async fn release_exchange(&self, id: SessionId, claim: Uuid) -> Result<bool> {
+        self.release(id, claim).await
+    }
+
+    async fn complete_session(&self, completion: &Completion) -> Result<bool> {
+        self.complete(completion).await
+    }
+
+    async fn end_session(&self, id: SessionId, ending: SessionEnding, now: Timestamp) -> Result<bool> {
+        let done = self
+            .call("ending a session", async |db| {
+                query!(
+                    "update user_auth_sessions set
+                         state = $2, failure_reason = $3, ended_at = $4,
+                         oauth_state_sealed = null, pkce_verifier_sealed = null,
+                         exchange_claim = null, exchange_claimed_until = null
+                     where session_id = $1 and state = 'pending'",
+                    id.0,
+                    ending.state().as_str(),
+                    ending.reason().map(FailureReason::as_str),
+                    now
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn expire_due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>> {
+        let ids = self
+            .call("expiring sessions", async |db| {
+                query_scalar!(
+                    "update user_auth_sessions set
+                         state = 'expired', ended_at = $1,
+                         oauth_state_sealed = null, pkce_verifier_sealed = null,
+                         exchange_claim = null, exchange_claimed_until = null
+                     where session_id = any(array(
+                         select session_id from user_auth_sessions
+                         where state = 'pending' and expires_at <= $1
+                           and (exchange_claimed_until is null or exchange_claimed_until <= $1)
+                         order by expires_at limit $2
+                         for update skip locked))
+                     returning session_id",
+                    now,
+                    i64::from(limit)
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        Ok(ids.into_iter().map(SessionId).collect())
+    }
+
+    async fn sessions_with_stale_card(
+        &self,
+        ended_after: Timestamp,
+        ended_before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<SessionId>> {
+        let ids = self
+            .call("listing stale cards", async |db| {
+                query_scalar!(
+                    "select session_id from user_auth_sessions
+                     where card_is_stale and ended_at >= $1 and ended_at < $2 order by ended_at limit $3",
+                    ended_after,
+                    ended_before,
+                    i64::from(limit)
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        Ok(ids.into_iter().map(SessionId).collect())
+    }
+
+    async fn active_counts(&self) -> Result<Vec<ActiveCounts>> {
+        let rows = self
+            .call("counting sessions and tokens", async |db| {
+                query!(
+                    r#"select app_id, coalesce(s.n, 0) as "sessions!", coalesce(t.n, 0) as "tokens!"
+                       from applications
+                       left join (select app_id, count(*) as n from user_auth_sessions
+                                  where state = 'pending' group by app_id) s using (app_id)
+                       left join (select app_id, count(*) as n from access_tokens
+                                  where kind = 'user' and status = 'active' group by app_id) t using (app_id)
+                       order by app_id"#
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        let counts = rows.into_iter().map(|row| {
+            let app_id = row.app_id.parse().map_err(|error: IdError| StorageError::Corrupt {
+                table: APPLICATIONS,
+                row: row.app_id.clone(),
+                message: error.to_string(),
+            })?;
+            Ok(ActiveCounts { app_id, pending_sessions: row.sessions, active_tokens: row.tokens })
+        });
+        counts.collect()
+    }
+}

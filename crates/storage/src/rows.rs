@@ -1,0 +1,241 @@
+//! Rows as they are stored, whichever database stores them, and the way from there to the domain's types.
+
+use larkauth_models::{
+    AppId, Application, AuthSession, CardOptions, ConsentSecrets, OpenId, Person, SecretString, SessionId,
+    StoredToken, Timestamp, TokenPair, UserProfile,
+};
+use uuid::Uuid;
+
+use crate::{Cipher, Result, StorageError};
+
+pub(crate) const APPLICATIONS: &str = "applications";
+pub(crate) const SESSIONS: &str = "user_auth_sessions";
+pub(crate) const TOKENS: &str = "access_tokens";
+pub(crate) const PROFILES: &str = "user_profiles";
+
+/// One row as seen by the cipher: values are bound to its table and key, and errors name them.
+pub(crate) struct RowSeal<'a> {
+    cipher: &'a Cipher,
+    table: &'static str,
+    key: String,
+}
+
+impl<'a> RowSeal<'a> {
+    pub(crate) const fn new(cipher: &'a Cipher, table: &'static str, key: String) -> Self {
+        Self { cipher, table, key }
+    }
+
+    pub(crate) fn session(cipher: &'a Cipher, id: SessionId) -> Self {
+        Self::new(cipher, SESSIONS, id.to_string())
+    }
+
+    /// For tables whose key is more than one column; no id contains a slash.
+    pub(crate) fn composite(cipher: &'a Cipher, table: &'static str, key: &[&str]) -> Self {
+        Self::new(cipher, table, key.join("/"))
+    }
+
+    pub(crate) fn seal(&self, column: &'static str, value: &SecretString) -> Result<Vec<u8>> {
+        self.cipher
+            .seal(&[self.table, column, &self.key], value)
+            .map(|sealed| sealed.0)
+            .map_err(|error| StorageError::Refused { during: "encrypting", message: error.to_string() })
+    }
+
+    pub(crate) fn seal_option(
+        &self,
+        column: &'static str,
+        value: Option<&SecretString>,
+    ) -> Result<Option<Vec<u8>>> {
+        value.map(|value| self.seal(column, value)).transpose()
+    }
+
+    fn open(&self, column: &'static str, sealed: &[u8]) -> Result<SecretString> {
+        self.cipher.open(&[self.table, column, &self.key], sealed).map_err(|source| {
+            StorageError::Undecryptable { table: self.table, column, row: self.key.clone(), source }
+        })
+    }
+
+    fn open_option(&self, column: &'static str, sealed: Option<&[u8]>) -> Result<Option<SecretString>> {
+        sealed.map(|sealed| self.open(column, sealed)).transpose()
+    }
+
+    fn corrupt(&self, message: String) -> StorageError {
+        StorageError::Corrupt { table: self.table, row: self.key.clone(), message }
+    }
+
+    /// Reads a value that was checked when it was written; what no longer passes names this row.
+    fn checked<T, E: std::fmt::Display>(&self, value: std::result::Result<T, E>) -> Result<T> {
+        value.map_err(|error| self.corrupt(error.to_string()))
+    }
+
+    fn checked_option<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &self,
+        text: Option<&str>,
+    ) -> Result<Option<T>> {
+        text.map(|text| self.checked(text.parse())).transpose()
+    }
+}
+
+pub(crate) struct ApplicationRow {
+    pub(crate) app_id: String,
+    pub(crate) app_secret_sealed: Vec<u8>,
+    pub(crate) verification_token_sealed: Option<Vec<u8>>,
+    pub(crate) encrypt_key_sealed: Option<Vec<u8>>,
+    pub(crate) brand: String,
+    pub(crate) token_api: String,
+    pub(crate) redirect_uri: String,
+    pub(crate) default_scopes: Vec<String>,
+    pub(crate) enabled: bool,
+    pub(crate) frozen_since: Option<Timestamp>,
+    pub(crate) frozen_reason: Option<String>,
+}
+
+impl ApplicationRow {
+    pub(crate) fn into_model(self, cipher: &Cipher) -> Result<Application> {
+        let row = RowSeal::new(cipher, APPLICATIONS, self.app_id.clone());
+        Ok(Application {
+            app_secret: row.open("app_secret_sealed", &self.app_secret_sealed)?,
+            verification_token: row
+                .open_option("verification_token_sealed", self.verification_token_sealed.as_deref())?,
+            encrypt_key: row.open_option("encrypt_key_sealed", self.encrypt_key_sealed.as_deref())?,
+            brand: row.checked(self.brand.parse())?,
+            token_api: row.checked(self.token_api.parse())?,
+            redirect_uri: row.checked(self.redirect_uri.parse())?,
+            app_id: row.checked(AppId::new(self.app_id))?,
+            default_scopes: self.default_scopes,
+            enabled: self.enabled,
+            frozen_since: self.frozen_since,
+            frozen_reason: self.frozen_reason,
+        })
+    }
+}
+
+pub(crate) struct SessionRow {
+    pub(crate) session_id: Uuid,
+    pub(crate) app_id: String,
+    pub(crate) user_id: Option<String>,
+    pub(crate) open_id: Option<String>,
+    pub(crate) union_id: Option<String>,
+    pub(crate) user_name: Option<String>,
+    pub(crate) email_sealed: Option<Vec<u8>>,
+    pub(crate) mobile_sealed: Option<Vec<u8>>,
+    pub(crate) auth_method: String,
+    pub(crate) state: String,
+    pub(crate) failure_reason: Option<String>,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) card: serde_json::Value,
+    pub(crate) oauth_state_sealed: Option<Vec<u8>>,
+    pub(crate) pkce_verifier_sealed: Option<Vec<u8>>,
+    pub(crate) message_id: Option<String>,
+    pub(crate) card_face: Option<String>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) completed_at: Option<Timestamp>,
+}
+
+impl SessionRow {
+    pub(crate) fn into_model(self, cipher: &Cipher) -> Result<AuthSession> {
+        let id = SessionId(self.session_id);
+        let row = RowSeal::session(cipher, id);
+        let consent = match (&self.oauth_state_sealed, &self.pkce_verifier_sealed) {
+            (Some(state), Some(verifier)) => Some(ConsentSecrets {
+                state: row.open("oauth_state_sealed", state)?,
+                pkce_verifier: row.open("pkce_verifier_sealed", verifier)?,
+            }),
+            _ => None,
+        };
+        Ok(AuthSession {
+            id,
+            app_id: row.checked(AppId::new(self.app_id))?,
+            person: Person {
+                open_id: row.checked_option(self.open_id.as_deref())?,
+                user_id: row.checked_option(self.user_id.as_deref())?,
+            },
+            union_id: row.checked_option(self.union_id.as_deref())?,
+            user_name: self.user_name,
+            email: row.open_option("email_sealed", self.email_sealed.as_deref())?,
+            mobile: row.open_option("mobile_sealed", self.mobile_sealed.as_deref())?,
+            auth_method: row.checked(self.auth_method.parse())?,
+            state: row.checked(self.state.parse())?,
+            failure_reason: row.checked_option(self.failure_reason.as_deref())?,
+            scopes: self.scopes,
+            card: row.checked(serde_json::from_value::<CardOptions>(self.card))?,
+            consent,
+            message_id: row.checked_option(self.message_id.as_deref())?,
+            card_face: row.checked_option(self.card_face.as_deref())?,
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            completed_at: self.completed_at,
+        })
+    }
+}
+
+pub(crate) struct TokenRow {
+    pub(crate) app_id: String,
+    pub(crate) open_id: String,
+    pub(crate) kind: String,
+    pub(crate) access_token_sealed: Option<Vec<u8>>,
+    pub(crate) access_expires_at: Timestamp,
+    pub(crate) refresh_token_sealed: Option<Vec<u8>>,
+    pub(crate) refresh_expires_at: Option<Timestamp>,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) granted_at: Timestamp,
+    pub(crate) generation: i64,
+    pub(crate) status: String,
+}
+
+impl TokenRow {
+    pub(crate) fn into_model(self, cipher: &Cipher) -> Result<StoredToken> {
+        let row = RowSeal::composite(cipher, TOKENS, &[&self.app_id, &self.open_id, &self.kind]);
+        let access_token =
+            self.access_token_sealed.ok_or_else(|| row.corrupt("it has no access token".to_owned()))?;
+        Ok(StoredToken {
+            pair: TokenPair {
+                access_token: row.open("access_token_sealed", &access_token)?,
+                access_expires_at: self.access_expires_at,
+                refresh_token: row
+                    .open_option("refresh_token_sealed", self.refresh_token_sealed.as_deref())?,
+                refresh_expires_at: self.refresh_expires_at,
+                scopes: self.scopes,
+            },
+            app_id: row.checked(AppId::new(self.app_id))?,
+            open_id: row.checked(OpenId::new(self.open_id))?,
+            kind: row.checked(self.kind.parse())?,
+            issued_at: self.issued_at,
+            granted_at: self.granted_at,
+            generation: self.generation,
+            status: row.checked(self.status.parse())?,
+        })
+    }
+}
+
+pub(crate) struct ProfileRow {
+    pub(crate) app_id: String,
+    pub(crate) open_id: String,
+    pub(crate) union_id: Option<String>,
+    pub(crate) user_id: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) en_name: Option<String>,
+    pub(crate) avatar_url: Option<String>,
+    pub(crate) email_sealed: Option<Vec<u8>>,
+    pub(crate) mobile_sealed: Option<Vec<u8>>,
+    pub(crate) tenant_key: Option<String>,
+}
+
+impl ProfileRow {
+    pub(crate) fn into_model(self, cipher: &Cipher) -> Result<UserProfile> {
+        let row = RowSeal::composite(cipher, PROFILES, &[&self.app_id, &self.open_id]);
+        Ok(UserProfile {
+            open_id: row.checked(OpenId::new(self.open_id))?,
+            union_id: row.checked_option(self.union_id.as_deref())?,
+            user_id: row.checked_option(self.user_id.as_deref())?,
+            name: self.name,
+            en_name: self.en_name,
+            avatar_url: self.avatar_url,
+            email: row.open_option("email_sealed", self.email_sealed.as_deref())?,
+            mobile: row.open_option("mobile_sealed", self.mobile_sealed.as_deref())?,
+            tenant_key: self.tenant_key,
+        })
+    }
+}

@@ -1,0 +1,183 @@
+//! `/v1/auth/sessions`.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use larkauth_auth::{AuthError, cards, sessions::Invite};
+use larkauth_contracts::{
+    problem::ProblemCode,
+    rest::{CreateSession, ListSessions, SessionPage, SessionView, WaitQuery},
+};
+use larkauth_models::{AuthMethod, AuthSession, Person, SessionId, SessionState, Timestamp};
+use larkauth_storage::{SessionCursor, SessionFilter};
+
+use super::{
+    auth::{Allowed, SessionsRead, SessionsWrite},
+    input::{JsonBody, PathOf, QueryOf},
+};
+use crate::{
+    docs::{CreateProblems, ReadProblems},
+    gateway::Gateway,
+    problem::ApiError,
+};
+
+const MAX_WAIT: u16 = 60;
+const PAGE: u32 = 50;
+const MAX_PAGE: u32 = 200;
+
+/// Ask a person for consent
+///
+/// Creates a session and has a card sent to the person (for `auth_method` `oauth`: answers the consent page's address
+/// instead). Needs the scope `sessions:write`.
+#[utoipa::path(
+    post, path = "/v1/auth/sessions", tag = "sessions", security(("api_key" = [])),
+    request_body = CreateSession,
+    responses(
+        (status = 201, description = "The session; its card is on the way", body = SessionView,
+         headers(("Location" = String, description = "Where to look how it goes"))),
+        CreateProblems,
+    ),
+)]
+pub(super) async fn create(
+    _: Allowed<SessionsWrite>,
+    State(gateway): State<Arc<Gateway>>,
+    JsonBody(request): JsonBody<CreateSession>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<SessionView>), ApiError> {
+    tracing::Span::current().record("app_id", tracing::field::display(&request.app_id));
+    if request.open_id.is_none() && request.user_id.is_none() {
+        return Err(ApiError::invalid("open_id, user_id: one of the two is needed"));
+    }
+    let context = &gateway.context;
+    let invite = Invite {
+        app_id: request.app_id,
+        person: Person { open_id: request.open_id, user_id: request.user_id },
+        auth_method: request.auth_method.unwrap_or(AuthMethod::WebsocketCard),
+        scopes: request.scopes,
+        card: request.card.unwrap_or_default().or(&context.policy.card),
+    };
+    let session = context.invite(invite).await?;
+    tracing::Span::current().record("session_id", tracing::field::display(session.id));
+    let location = format!("/v1/auth/sessions/{}", session.id);
+    let view = with_consent_page(&gateway, session).await?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)))
+}
+
+/// Look at a session, or wait for its end
+///
+/// With `wait`, answers as soon as the session has ended, or after so many seconds with the session as it is then.
+/// Needs the scope `sessions:read`.
+#[utoipa::path(
+    get, path = "/v1/auth/sessions/{session_id}", tag = "sessions", security(("api_key" = [])),
+    params(("session_id" = uuid::Uuid, Path, description = "The session"), WaitQuery),
+    responses((status = 200, description = "The session", body = SessionView), ReadProblems),
+)]
+pub(super) async fn get(
+    _: Allowed<SessionsRead>,
+    State(gateway): State<Arc<Gateway>>,
+    PathOf(session_id): PathOf<String>,
+    QueryOf(WaitQuery { wait }): QueryOf<WaitQuery>,
+) -> Result<Json<SessionView>, ApiError> {
+    let session_id: SessionId = session_id.parse()?;
+    tracing::Span::current().record("session_id", tracing::field::display(session_id));
+    if wait > MAX_WAIT {
+        return Err(ApiError::invalid(format!("wait: at most {MAX_WAIT} (seconds)")));
+    }
+    let session = if wait == 0 {
+        gateway.context.existing(session_id).await?
+    } else {
+        follow(&gateway, session_id, Duration::from_secs(wait.into())).await?
+    };
+    Ok(Json(with_consent_page(&gateway, session).await?))
+}
+
+/// Waits for the session's end; less long when the process is asked to stop.
+async fn follow(gateway: &Gateway, id: SessionId, at_most: Duration) -> Result<AuthSession, ApiError> {
+    let Ok(_permit) = gateway.waiters.try_acquire() else {
+        return Err(ApiError::unavailable(
+            "Too many requests are waiting; try again later, or without `wait`",
+        ));
+    };
+    match gateway.stopping.run_until_cancelled(gateway.context.wait_for_end(id, at_most)).await {
+        Some(session) => Ok(session?),
+        None => Ok(gateway.context.existing(id).await?),
+    }
+}
+
+/// List sessions
+///
+/// Newest first. Needs the scope `sessions:read`.
+#[utoipa::path(
+    get, path = "/v1/auth/sessions", tag = "sessions", security(("api_key" = [])),
+    params(ListSessions),
+    responses((status = 200, description = "One page", body = SessionPage), ReadProblems),
+)]
+pub(super) async fn list(
+    _: Allowed<SessionsRead>,
+    State(gateway): State<Arc<Gateway>>,
+    QueryOf(query): QueryOf<ListSessions>,
+) -> Result<Json<SessionPage>, ApiError> {
+    let limit = query.limit.unwrap_or(PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(ApiError::invalid(format!("limit: 1 to {MAX_PAGE}")));
+    }
+    let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+    let filter = SessionFilter { app_id: query.app_id, open_id: query.open_id, state: query.state };
+    // One more than asked for shows whether there is another page.
+    let mut sessions = gateway.context.store.list_sessions(&filter, after, limit + 1).await?;
+    let has_more = sessions.len() > limit as usize;
+    sessions.truncate(limit as usize);
+    let next_cursor = sessions.last().filter(|_| has_more).map(cursor_after);
+    Ok(Json(SessionPage { items: sessions.into_iter().map(view).collect(), next_cursor }))
+}
+
+fn cursor_after(session: &AuthSession) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(format!("{}.{}", session.created_at.timestamp_micros(), session.id))
+}
+
+fn read_cursor(text: &str) -> Result<SessionCursor, ApiError> {
+    let read = || {
+        let text = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (micros, id) = text.split_once('.')?;
+        let created_at = Timestamp::from_timestamp_micros(micros.parse().ok()?)?;
+        Some(SessionCursor { created_at, id: id.parse().ok()? })
+    };
+    read().ok_or_else(|| {
+        ApiError::new(ProblemCode::InvalidRequest, "cursor: must be the `next_cursor` of a page")
+    })
+}
+
+/// A pending `oauth` session has no card: whoever looks at it shows the consent page.
+async fn with_consent_page(gateway: &Gateway, session: AuthSession) -> Result<SessionView, AuthError> {
+    let authorize_url = if session.auth_method == AuthMethod::Oauth && session.state == SessionState::Pending
+    {
+        let app = gateway.context.apps.any(&session.app_id).await?;
+        cards::authorize_url(&app, &session).map(String::from)
+    } else {
+        None
+    };
+    Ok(SessionView { authorize_url, ..view(session) })
+}
+
+fn view(session: AuthSession) -> SessionView {
+    SessionView {
+        session_id: session.id,
+        app_id: session.app_id,
+        open_id: session.person.open_id,
+        user_id: session.person.user_id,
+        user_name: session.user_name,
+        auth_method: session.auth_method,
+        state: session.state,
+        failure_reason: session.failure_reason,
+        scopes: session.scopes,
+        card_sent: session.message_id.is_some(),
+        authorize_url: None,
+        created_at: session.created_at,
+        expires_at: session.expires_at,
+        completed_at: session.completed_at,
+    }
+}

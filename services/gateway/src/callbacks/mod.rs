@@ -1,0 +1,146 @@
+//! The HTTP twin of the long connection: `POST /lark/callback/{app_id}`, and `/lark/callback` while there is one
+//! application.
+//!
+//! URL checks are answered always, so that the address can be entered in the developer console beforehand. Events are
+//! taken when HTTP callbacks are switched on, or while they stand in for that application's long connection. Otherwise
+//! an event is refused with 503, so that Lark pushes it again, and a person who clicked is asked to try again.
+
+mod after;
+mod verifiers;
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use larkauth_auth::App;
+use larkauth_contracts::problem::{Problem, ProblemCode};
+use larkauth_lark::callback::{Callback, CallbackError};
+use larkauth_models::AppId;
+use serde_json::json;
+use tokio::time::Instant;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub(crate) use verifiers::Verifiers;
+
+use crate::{
+    api::{self, PathOf},
+    gateway::Gateway,
+    intake,
+    problem::ApiError,
+};
+
+/// Longest callback, in bytes.
+const MAX_BODY: usize = 1 << 20;
+
+pub(crate) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new()
+        .routes(routes!(callback))
+        .routes(routes!(only_callback))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+}
+
+/// Callbacks of one application
+///
+/// The request address to enter in Lark's developer console.
+#[utoipa::path(
+    post, path = "/lark/callback/{app_id}", tag = "lark",
+    params(("app_id" = String, Path, description = "The application")),
+    request_body(content = serde_json::Value, description = "As Lark sends it, encrypted or plain"),
+    responses(
+        (status = 200, description = "The answer for Lark: a challenge, a toast, a card", body = serde_json::Value),
+        (status = 403, description = "`forbidden`: the callback cannot be verified", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`app_not_found`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`service_unavailable`: to be pushed again", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn callback(
+    State(gateway): State<Arc<Gateway>>,
+    PathOf(app_id): PathOf<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let received_at = Instant::now();
+    let app_id: AppId = app_id.parse()?;
+    take(&gateway, &app_id, received_at, &headers, &api::whole(body)?).await
+}
+
+/// Callbacks of the only application
+///
+/// As `/lark/callback/{app_id}`, while exactly one application is switched on.
+#[utoipa::path(
+    post, path = "/lark/callback", tag = "lark",
+    request_body(content = serde_json::Value, description = "As Lark sends it, encrypted or plain"),
+    responses(
+        (status = 200, description = "The answer for Lark: a challenge, a toast, a card", body = serde_json::Value),
+        (status = 403, description = "`forbidden`: the callback cannot be verified", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`not_found`: there is not exactly one application", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`service_unavailable`: to be pushed again", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn only_callback(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let received_at = Instant::now();
+    let body = api::whole(body)?;
+    let applications = gateway.context.store.applications().await?;
+    let mut enabled = applications.into_iter().filter(|app| app.enabled);
+    let (Some(only), None) = (enabled.next(), enabled.next()) else {
+        return Err(ApiError::new(
+            ProblemCode::NotFound,
+            "This address serves one application; there are several or none, so use /lark/callback/{app_id}",
+        ));
+    };
+    take(&gateway, &only.app_id, received_at, &headers, &body).await
+}
+
+async fn take(
+    gateway: &Arc<Gateway>,
+    app_id: &AppId,
+    received_at: Instant,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, ApiError> {
+    tracing::Span::current().record("app_id", tracing::field::display(app_id));
+    let app = gateway.context.apps.enabled(app_id).await?;
+    let verifier = gateway.verifiers.of(&app.application).await;
+    let payload = match verifier.verify(headers, body).map_err(|error| refused(app_id, error))? {
+        Callback::Challenge(challenge) => return Ok(Json(json!({ "challenge": challenge })).into_response()),
+        Callback::Event(payload) => payload,
+    };
+    if !gateway.callback_enabled && !gateway.connections.is_fallen_back(app_id) {
+        return not_now(&app, &payload);
+    }
+    let answered = gateway.intake.take(app_id, &payload, received_at).await;
+    let answer = answered.answer.ok_or_else(push_again)?;
+    let response = Json(answer).into_response();
+    Ok(match answered.shows {
+        Some(shown) => after::sent(response, gateway.intake.clone(), app_id.clone(), shown),
+        None => response,
+    })
+}
+
+/// A stranger learns nothing; the operator reads in the log what is wrong, and the cure.
+fn refused(app_id: &AppId, error: CallbackError) -> ApiError {
+    let detail = "The callback cannot be verified; the log of the service says why";
+    ApiError::new(ProblemCode::Forbidden, detail).caused_by(format_args!("callback of {app_id}: {error}"))
+}
+
+fn not_now(app: &App, payload: &[u8]) -> Result<Response, ApiError> {
+    tracing::warn!(
+        app_id = %app.application.app_id,
+        "gateway.callback.inactive: an HTTP callback came although the long connection is in use; choose the long \
+         connection in the developer console, or set HTTP_CALLBACK_ENABLED=true"
+    );
+    intake::try_again(payload).map(|answer| Json(answer).into_response()).ok_or_else(push_again)
+}
+
+fn push_again() -> ApiError {
+    ApiError::unavailable("The event was not taken; push it again later")
+}

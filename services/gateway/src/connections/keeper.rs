@@ -1,0 +1,234 @@
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use larkauth_auth::Context;
+use larkauth_config::WebsocketSettings;
+use larkauth_lark::long_connection::{
+    ConnectionState, LongConnection, LongConnectionConfig, LongConnectionObserver,
+};
+use larkauth_models::{AppId, Application, ExposeSecret};
+use larkauth_telemetry::{Health, HealthHandle, Metrics};
+use sha2::{Digest, Sha256};
+use tokio::{
+    sync::watch,
+    task::{Id, JoinSet},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{ConnectionStates, pushes::Pushes};
+use crate::intake::Intake;
+
+/// How often the store is asked which applications there are.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+const STORE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Keeps the long connections: one per enabled application, with its present secret. Their one owner.
+pub(crate) struct Connections {
+    context: Context,
+    config: LongConnectionConfig,
+    health: Health,
+    intake: Arc<Intake>,
+    states: ConnectionStates,
+    open: BTreeMap<AppId, Open>,
+    tasks: JoinSet<()>,
+}
+
+/// A connection that has its task.
+struct Open {
+    task: Id,
+    stop: CancellationToken,
+    /// Changes when the connection must be made anew.
+    made_of: [u8; 32],
+}
+
+impl Connections {
+    pub(crate) fn new(
+        context: Context,
+        settings: &WebsocketSettings,
+        health: Health,
+        intake: Arc<Intake>,
+    ) -> Self {
+        let config = LongConnectionConfig {
+            max_reconnect_retries: settings.max_reconnect_retries,
+            heartbeat_interval: settings.heartbeat_interval,
+            fallback_to_http: settings.fallback_to_http,
+            ..LongConnectionConfig::default()
+        };
+        Self {
+            context,
+            config,
+            health,
+            intake,
+            states: ConnectionStates::default(),
+            open: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    pub(crate) fn states(&self) -> ConnectionStates {
+        self.states.clone()
+    }
+
+    /// Runs until `stopping`, then lets every connection finish what is in hand.
+    pub(crate) async fn keep(mut self, stopping: CancellationToken) -> anyhow::Result<()> {
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Until the applications are known, nobody can say whether their connections are up.
+        let mut unknown = Some(self.health.register("applications"));
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => break,
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    let (task, panicked) = match ended {
+                        Ok((task, ())) => (task, false),
+                        Err(error) => (error.id(), error.is_panic()),
+                    };
+                    self.forget(task);
+                    if panicked {
+                        // Made anew at the next look, not at once: it may happen again.
+                        tracing::error!("gateway.connections: a long connection's task panicked and is started again");
+                    } else {
+                        look.reset_immediately();
+                    }
+                }
+                _ = look.tick() => match timeout(STORE_DEADLINE, self.context.store.applications()).await {
+                    Ok(Ok(applications)) => {
+                        self.reconcile(applications, &stopping);
+                        if let Some(part) = unknown.take() {
+                            part.remove();
+                        }
+                    }
+                    Ok(Err(error)) => tracing::warn!(%error, "gateway.connections: stay as they are"),
+                    Err(_) => tracing::warn!("gateway.connections: the store is slow, they stay as they are"),
+                },
+            }
+        }
+        while self.tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Stops what should not be (any more) and starts what is missing. What must be made anew is stopped here and
+    /// started once its task has ended, so that an application never has two.
+    fn reconcile(&mut self, applications: Vec<Application>, stopping: &CancellationToken) {
+        let wanted: BTreeMap<AppId, Application> =
+            applications.into_iter().filter(|app| app.enabled).map(|app| (app.app_id.clone(), app)).collect();
+        for (app_id, open) in &self.open {
+            if wanted.get(app_id).is_none_or(|app| self.made_of(app) != open.made_of) {
+                open.stop.cancel();
+            }
+        }
+        for (app_id, application) in wanted {
+            if !self.open.contains_key(&app_id) {
+                self.open(&application, stopping.child_token());
+            }
+        }
+    }
+
+    fn open(&mut self, application: &Application, stop: CancellationToken) {
+        let app_id = application.app_id.clone();
+        let lark = self.context.apps.lark();
+        let connection = LongConnection::new(
+            lark.http.clone(),
+            lark.endpoints(application.brand).base_url.clone(),
+            app_id.clone(),
+            application.app_secret.clone(),
+            self.config.clone(),
+            Arc::new(Pushes::new(app_id.clone(), self.intake.clone())),
+        )
+        .with_clock(self.context.clock.clone())
+        .with_entropy(self.context.entropy.clone())
+        .with_observer(Arc::new(Attempts(self.context.metrics.clone())));
+        let state = connection.subscribe();
+        self.states.insert(app_id.clone(), state.clone());
+        let follower = Follower {
+            part: self.health.register(format!("websocket:{app_id}")),
+            metrics: self.context.metrics.clone(),
+            app_id: app_id.clone(),
+            http_is_set_up: application.verification_token.is_some() || application.encrypt_key.is_some(),
+        };
+        let (until, stopping) = (stop.clone(), stop.clone());
+        let task = self.tasks.spawn(async move {
+            // The second ends with the first, which owns the sender of the state.
+            tokio::join!(Box::pin(connection.run(until)), follower.follow(state, &stopping));
+        });
+        self.open.insert(app_id, Open { task: task.id(), stop, made_of: self.made_of(application) });
+    }
+
+    fn forget(&mut self, task: Id) {
+        let found = self.open.iter().find(|(_, open)| open.task == task).map(|(app_id, _)| app_id.clone());
+        if let Some(app_id) = found {
+            self.open.remove(&app_id);
+            self.states.remove(&app_id);
+            self.context.metrics.forget_app(app_id.as_str());
+        }
+    }
+
+    /// Everything of a registration that its connection depends on, as a digest.
+    fn made_of(&self, application: &Application) -> [u8; 32] {
+        let filled = |set: bool| if set { "1" } else { "0" };
+        let parts = [
+            application.app_secret.expose_secret(),
+            self.context.apps.lark().endpoints(application.brand).base_url.as_str(),
+            filled(application.verification_token.is_some() || application.encrypt_key.is_some()),
+        ];
+        let mut digest = Sha256::new();
+        for part in parts {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
+    }
+}
+
+/// Says in readiness and metrics where one connection stands.
+struct Follower {
+    part: HealthHandle,
+    metrics: Metrics,
+    app_id: AppId,
+    /// Whether HTTP callbacks of this application could be verified.
+    http_is_set_up: bool,
+}
+
+impl Follower {
+    async fn follow(self, mut state: watch::Receiver<ConnectionState>, stopping: &CancellationToken) {
+        loop {
+            let now = state.borrow_and_update().clone();
+            self.show(&now);
+            if state.changed().await.is_err() {
+                break;
+            }
+        }
+        // A connection that was asked to stop is not missed; one whose task died is ("stopped").
+        if stopping.is_cancelled() {
+            self.part.remove();
+        }
+    }
+
+    fn show(&self, state: &ConnectionState) {
+        let app_id = self.app_id.as_str();
+        self.metrics.websocket_connected(app_id, !state.is_deaf());
+        self.metrics.websocket_fallback(app_id, state.is_fallen_back());
+        match state {
+            ConnectionState::Connected { .. } => self.part.set_ready(),
+            ConnectionState::FallenBack { .. } if self.http_is_set_up => self.part.set_ready(),
+            ConnectionState::FallenBack { .. } => self.part.set_not_ready(
+                "the long connection is given up for now, and HTTP callbacks cannot take over: set the application's \
+                 verification token or encrypt key",
+            ),
+            ConnectionState::Connecting => self.part.set_not_ready("connecting"),
+            // The number of failures is left out: it would make every attempt a change of readiness.
+            ConnectionState::Reconnecting { .. } => self.part.set_not_ready("no long connection, reconnecting"),
+            ConnectionState::Rejected { reason } => self.part.set_not_ready(reason.clone()),
+            ConnectionState::Stopped => self.part.set_not_ready("stopped"),
+        }
+    }
+}
+
+struct Attempts(Metrics);
+
+impl LongConnectionObserver for Attempts {
+    fn connect_attempted(&self, app_id: &AppId, outcome: &'static str) {
+        self.0.websocket_reconnected(app_id.as_str(), outcome);
+    }
+}

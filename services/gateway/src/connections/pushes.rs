@@ -1,0 +1,68 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use larkauth_lark::long_connection::{Answer, Push, PushHandler, PushKind, PushMeta};
+use larkauth_models::AppId;
+use moka::future::Cache;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::intake::{Intake, Shown};
+
+/// Takes one application's pushes.
+pub(crate) struct Pushes {
+    app_id: AppId,
+    intake: Arc<Intake>,
+    /// What answers show that are not known to have gone out yet.
+    shown: Cache<PushKey, Shown>,
+}
+
+/// Message ids can repeat or be missing; with the time of arrival they are one push's own.
+type PushKey = (String, String, Instant);
+
+fn key(push: &PushMeta) -> PushKey {
+    (push.message_id.clone(), push.trace_id.clone(), push.received_at)
+}
+
+impl Pushes {
+    pub(crate) fn new(app_id: AppId, intake: Arc<Intake>) -> Self {
+        // An answer goes out, or fails to, within seconds.
+        let shown = Cache::builder().max_capacity(4096).time_to_live(Duration::from_secs(60)).build();
+        Self { app_id, intake, shown }
+    }
+}
+
+#[async_trait]
+impl PushHandler for Pushes {
+    async fn handle(&self, push: Push) -> Answer {
+        let kind = match push.kind {
+            PushKind::Event => "event",
+            PushKind::Card => "card",
+        };
+        let span = tracing::info_span!(
+            "gateway.push.handle",
+            app_id = %self.app_id,
+            session_id = tracing::field::Empty,
+            kind,
+            message_id = push.message_id,
+            lark_trace_id = push.trace_id,
+        );
+        async {
+            let answered = self.intake.take(&self.app_id, &push.payload, push.received_at).await;
+            if let Some(shown) = answered.shows {
+                self.shown.insert(key(&push.meta()), shown).await;
+            }
+            answered.answer.map_or(Answer::Failed, |answer| Answer::Ok(Some(answer)))
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn answered(&self, push: &PushMeta, delivered: bool) {
+        if let Some(shown) = self.shown.remove(&key(push)).await
+            && delivered
+        {
+            self.intake.answer_went_out(&self.app_id, shown);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The pages about the API: OpenAPI 3.1, Swagger UI, the problem codes. All of them work offline.
+
+mod problems;
+
+use std::sync::Arc;
+
+use axum::Router;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_swagger_ui::SwaggerUi;
+
+pub(crate) use problems::{CreateProblems, ReadProblems, TokenProblems};
+
+use crate::{edge, gateway::Gateway};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "larkauth",
+        description = "Keeps people's Feishu/Lark user tokens: asks for consent from inside the chat, and hands valid \
+                       tokens to services. Errors are `application/problem+json` (RFC 9457) with a stable `code`; \
+                       `/docs/problems` explains each.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags(
+        (name = "sessions", description = "Asking a person for consent, and following what becomes of it"),
+        (name = "tokens", description = "Taking a person's token"),
+        (name = "lark", description = "What Lark calls"),
+        (name = "browser", description = "What a person's browser opens"),
+    ),
+    components(schemas(larkauth_contracts::problem::Problem)),
+    modifiers(&ApiKey),
+)]
+struct About;
+
+struct ApiKey;
+
+impl Modify for ApiKey {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An API key, made with `larkauth keys create` or given as `API_KEY`"));
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("api_key", SecurityScheme::Http(scheme.build()));
+    }
+}
+
+/// The document without its routes.
+pub(crate) fn about() -> utoipa::openapi::OpenApi {
+    About::openapi()
+}
+
+/// The OpenAPI 3.1 document of the gateway, also served at `/docs/openapi.json`.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    edge::documented_routes().into_openapi()
+}
+
+/// `/docs` and what is below.
+pub(crate) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<Arc<Gateway>> {
+    Router::from(SwaggerUi::new("/docs").url("/docs/openapi.json", openapi)).merge(problems::routes())
+}

@@ -1,0 +1,154 @@
+//! `/docs/problems`: what each code means, and the cure. A document's `type` points here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use askama::Template;
+use axum::{
+    Router,
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use larkauth_contracts::problem::{Problem, ProblemCode};
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{ContentBuilder, Ref, RefOr, Response as ResponseObject, ResponseBuilder},
+};
+
+use crate::{gateway::Gateway, problem::ApiError};
+
+/// What a caller or an operator does about it.
+const fn cure(code: ProblemCode) -> &'static str {
+    match code {
+        ProblemCode::InvalidRequest => {
+            "Read detail: it names the field and what is expected there. Do not repeat the request unchanged."
+        }
+        ProblemCode::Unauthorized => {
+            "Send “Authorization: Bearer” with a living API key. The operator makes one with “larkauth keys create”, or sets API_KEY."
+        }
+        ProblemCode::Forbidden => {
+            "Use a key that has the scope named in detail. For a callback of Lark: the service's log says what could not be verified; compare the verification token and the encrypt key with the developer console."
+        }
+        ProblemCode::NotFound => "Compare the path with the list at /docs.",
+        ProblemCode::AppNotFound => {
+            "Register the application: set APP_ID and APP_SECRET, or run “larkauth apps add”."
+        }
+        ProblemCode::SessionNotFound => {
+            "Compare the id with the one that was answered when the session was created."
+        }
+        ProblemCode::AuthenticationRequired => {
+            "Ask the person: POST /v1/auth/sessions, or on_missing=card. If session_id is there, a card is on its way; follow that session."
+        }
+        ProblemCode::MethodNotAllowed => "Use one of the methods of the Allow header.",
+        ProblemCode::AppDisabled => "Switch the application on again.",
+        ProblemCode::PayloadTooLarge => "Send less: 64 KB at most.",
+        ProblemCode::UnsupportedMediaType => "Send JSON, with “Content-Type: application/json”.",
+        ProblemCode::RateLimited => {
+            "Wait as long as Retry-After says. The operator sets the limit with AUTH_REQUEST_RATE_LIMIT."
+        }
+        ProblemCode::Internal => "Give the request_id to the operator, who finds the cause in the log.",
+        ProblemCode::AuthMethodUnavailable => "Use another auth_method; detail names them.",
+        ProblemCode::AppFrozen => {
+            "The operator mends the application in Lark's developer console (secret, scopes, availability). Nobody is invited meanwhile; stored tokens are still served."
+        }
+        ProblemCode::Unavailable => {
+            "Try again after Retry-After. The operator looks at /readyz, which names the part that is down."
+        }
+        ProblemCode::Timeout => "Try again. If it stays, the operator looks at /readyz and the metrics.",
+    }
+}
+
+struct Row {
+    code: &'static str,
+    status: u16,
+    title: &'static str,
+    cure: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "problems.html")]
+struct Page {
+    rows: Vec<Row>,
+}
+
+pub(super) fn routes() -> Router<Arc<Gateway>> {
+    Router::new().route("/docs/problems", get(|| async { page() }))
+}
+
+fn page() -> Response {
+    let rows = ProblemCode::ALL
+        .iter()
+        .map(|code| Row {
+            code: code.as_str(),
+            status: code.status(),
+            title: code.title(),
+            cure: cure(*code),
+        })
+        .collect();
+    match (Page { rows }).render() {
+        Ok(page) => Html(page).into_response(),
+        Err(error) => ApiError::internal(error).into_response(),
+    }
+}
+
+/// Response objects for codes, one per status.
+fn responses(codes: &[ProblemCode]) -> BTreeMap<String, RefOr<ResponseObject>> {
+    let mut by_status: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    for code in codes {
+        by_status.entry(code.status()).or_default().push(format!("`{}`: {}", code.as_str(), code.title()));
+    }
+    let schema = RefOr::<utoipa::openapi::Schema>::Ref(Ref::from_schema_name(Problem::name()));
+    by_status
+        .into_iter()
+        .map(|(status, lines)| {
+            let content = ContentBuilder::new().schema(Some(schema.clone())).build();
+            let response = ResponseBuilder::new()
+                .description(lines.join("; "))
+                .content("application/problem+json", content);
+            (status.to_string(), RefOr::T(response.build()))
+        })
+        .collect()
+}
+
+macro_rules! problem_set {
+    ($(#[$meta:meta])* $name:ident: $($code:ident),+) => {
+        $(#[$meta])*
+        pub(crate) struct $name;
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
+                responses(&[
+                    $(ProblemCode::$code,)+
+                    ProblemCode::InvalidRequest, ProblemCode::Unauthorized, ProblemCode::Forbidden,
+                    ProblemCode::Internal, ProblemCode::Unavailable, ProblemCode::Timeout,
+                ])
+            }
+        }
+    };
+}
+problem_set!(
+    /// Of looking at sessions.
+    ReadProblems: SessionNotFound
+);
+problem_set!(
+    /// Of asking a person.
+    CreateProblems: AppNotFound, AppDisabled, PayloadTooLarge, UnsupportedMediaType, RateLimited, AuthMethodUnavailable, AppFrozen
+);
+problem_set!(
+    /// Of taking a token.
+    TokenProblems: AppNotFound, AuthenticationRequired, AppDisabled, AppFrozen
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_place_and_its_cure() {
+        let rows: Vec<_> = ProblemCode::ALL.iter().map(|code| (code.as_str(), cure(*code))).collect();
+        let page = axum::body::to_bytes(page().into_body(), usize::MAX);
+        let page = futures::executor::block_on(page).unwrap();
+        let page = String::from_utf8(page.to_vec()).unwrap();
+        for (code, cure) in rows {
+            assert!(page.contains(&format!("id=\"{code}\"")) && cure.len() > 20, "{code}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `GET /oauth/callback`: the browser comes back from the consent page and is shown how it went.
+
+mod page;
+mod words;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{RawQuery, State},
+    http::{HeaderMap, header},
+    response::Response,
+};
+use larkauth_auth::redirect::Consent;
+use larkauth_models::SecretString;
+use tokio::time::timeout;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use self::{page::Page, words::Outcome};
+use crate::gateway::Gateway;
+
+/// Shorter than the deadline of every request, so that a person gets a page and not a document for programs.
+const DEADLINE: Duration = Duration::from_secs(8);
+/// Longest `state` and `code` that are looked at, in bytes.
+const MAX_STATE: usize = 256;
+const MAX_CODE: usize = 4096;
+
+pub(crate) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(landing))
+}
+
+/// Back from the consent page
+///
+/// The redirect URI to register in Lark's developer console. Answers a page for the person, in Chinese or English.
+#[utoipa::path(
+    get, path = "/oauth/callback", tag = "browser",
+    params(
+        ("state" = Option<String>, Query, description = "As it was sent to the consent page"),
+        ("code" = Option<String>, Query, description = "The authorization code"),
+        ("error" = Option<String>, Query, description = "`access_denied` when the person declined"),
+    ),
+    responses(
+        (status = 200, description = "Authorized, or declined", body = String, content_type = "text/html"),
+        (status = 202, description = "Being processed; the page looks again by itself", body = String, content_type = "text/html"),
+        (status = 400, description = "It failed", body = String, content_type = "text/html"),
+        (status = 403, description = "Somebody else consented than was asked", body = String, content_type = "text/html"),
+        (status = 404, description = "Unknown link", body = String, content_type = "text/html"),
+        (status = 409, description = "The link was used already", body = String, content_type = "text/html"),
+        (status = 410, description = "The invitation has expired", body = String, content_type = "text/html"),
+        (status = 503, description = "Not now, please try again", body = String, content_type = "text/html"),
+    ),
+)]
+async fn landing(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let outcome = match read(query.as_deref().unwrap_or_default()) {
+        Some((state, consent)) => take(&gateway, &state, consent).await,
+        None => Outcome::UnknownLink,
+    };
+    let name = match &outcome {
+        Outcome::Authorized { name } => name.clone(),
+        _ => None,
+    };
+    let languages =
+        headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Page::new(&outcome, name, languages, page::tries_so_far(&headers)).respond()
+}
+
+/// `state` and what came with it; `None` when there is no usable `state`.
+fn read(query: &str) -> Option<(SecretString, Consent)> {
+    let value = |name: &str| {
+        url::form_urlencoded::parse(query.as_bytes()).find(|(key, value)| key == name && !value.is_empty())
+    };
+    let (_, state) = value("state").filter(|(_, state)| state.len() <= MAX_STATE)?;
+    let consent = match (value("error"), value("code")) {
+        (Some((_, error)), _) if error == "access_denied" => Consent::Denied,
+        (None, Some((_, code))) if code.len() <= MAX_CODE => {
+            Consent::Code(SecretString::from(code.into_owned()))
+        }
+        _ => Consent::Error,
+    };
+    Some((SecretString::from(state.into_owned()), consent))
+}
+
+async fn take(gateway: &Gateway, state: &SecretString, consent: Consent) -> Outcome {
+    match timeout(DEADLINE, gateway.context.take_redirect(state, consent)).await {
+        Ok(Ok(landing)) => landing.into(),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "gateway.redirect.failed: the person is asked to try again");
+            Outcome::TryAgain
+        }
+        Err(_) => {
+            tracing::error!("gateway.redirect.late: the person is asked to try again");
+            Outcome::TryAgain
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larkauth_models::ExposeSecret;
+
+    use super::*;
+
+    fn kind(query: &str) -> Option<(String, &'static str)> {
+        read(query).map(|(state, consent)| {
+            let kind = match consent {
+                Consent::Code(_) => "code",
+                Consent::Denied => "denied",
+                Consent::Error => "error",
+            };
+            (state.expose_secret().to_owned(), kind)
+        })
+    }
+
+    #[test]
+    fn queries_are_read() {
+        let s = |kind| Some(("s s".to_owned(), kind));
+        assert_eq!(kind("code=c&state=s+s"), s("code"));
+        assert_eq!(kind("error=access_denied&state=s%20s"), s("denied"));
+        // A refusal outweighs a code; neither is an error of the consent page.
+        assert_eq!(kind("error=access_denied&code=c&state=s+s"), s("denied"));
+        assert_eq!(kind("error=server_error&code=c&state=s+s"), s("error"));
+        assert_eq!(kind("state=s+s"), s("error"));
+        assert_eq!(kind(&format!("state=s+s&code={}", "c".repeat(MAX_CODE + 1))), s("error"));
+        assert_eq!([kind(""), kind("code=c"), kind("state=&code=c")], [None, None, None]);
+        assert_eq!(kind(&format!("code=c&state={}", "s".repeat(MAX_STATE + 1))), None);
+    }
+}

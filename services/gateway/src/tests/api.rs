@@ -1,0 +1,319 @@
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::{body::Body, http::StatusCode};
+use larkauth_contracts::{
+    problem::ProblemCode,
+    rest::{SessionPage, SessionView, TokenView},
+};
+use larkauth_models::{AuthMethod, Entropy, OsEntropy, SessionState, SystemClock};
+use larkauth_storage::{ApiKey, SessionEnding, testing::cipher_of};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::world::{APP, FakeBus, PERSON, World, application, now, request};
+
+#[tokio::test]
+async fn a_session_is_created_and_looked_at() {
+    let world = World::new().await;
+    let body = json!({"app_id": APP, "open_id": PERSON, "card": {"custom_message": "Hello"}});
+    let created = world.post("/v1/auth/sessions", &body).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{}", created.text);
+    let session: SessionView = created.json();
+    assert_eq!(session.auth_method, AuthMethod::WebsocketCard);
+    assert_eq!((session.state, session.card_sent), (SessionState::Pending, false));
+    assert_eq!(created.header("cache-control"), "no-store");
+    assert_eq!(created.header("x-content-type-options"), "nosniff");
+    let found = world.get(created.header("location")).await;
+    assert_eq!(found.json::<SessionView>(), session);
+    assert!(found.json::<SessionView>().authorize_url.is_none());
+}
+
+#[tokio::test]
+async fn an_oauth_session_answers_the_consent_page() {
+    let world = World::new().await;
+    let body = json!({"app_id": APP, "user_id": "u1", "auth_method": "oauth"});
+    let session: SessionView = world.post("/v1/auth/sessions", &body).await.json();
+    let url = session.authorize_url.unwrap();
+    assert!(
+        url.starts_with("http://127.0.0.1:1/open-apis/authen/v1/authorize?") && url.contains("state="),
+        "{url}"
+    );
+}
+
+#[tokio::test]
+async fn mistakes_of_callers_are_named() {
+    let world = World::new().await;
+    let too_large = json!({"app_id": APP, "open_id": PERSON, "scopes": ["x".repeat(70_000)]});
+    let send = async |content_type: &'static str, body: &'static str| {
+        let request = request("POST", "/v1/auth/sessions").header("content-type", content_type);
+        world.send(request.body(Body::from(body)).unwrap()).await.summary()
+    };
+    let id = OsEntropy.uuid(&SystemClock);
+    let said = [
+        world.post("/v1/auth/sessions", &json!({"app_id": "cli_bad", "open_id": PERSON})).await.summary(),
+        world.post("/v1/auth/sessions", &json!({"app_id": APP})).await.summary(),
+        world
+            .post("/v1/auth/sessions", &json!({"app_id": APP, "open_id": PERSON, "colour": "red"}))
+            .await
+            .summary(),
+        world
+            .post(
+                "/v1/auth/sessions",
+                &json!({"app_id": APP, "open_id": PERSON, "auth_method": "device_code"}),
+            )
+            .await
+            .summary(),
+        world
+            .post("/v1/auth/sessions", &json!({"app_id": "cli_fedcba9876543210", "open_id": PERSON}))
+            .await
+            .summary(),
+        world.post("/v1/auth/sessions", &too_large).await.summary(),
+        send("application/json", "{\"app_id\": \"s3cret").await,
+        send("text/plain", "{}").await,
+        world.get("/v1/auth/sessions/not-a-uuid").await.summary(),
+        world.get("/v1/auth/sessions/%ff").await.summary(),
+        world.get(&format!("/v1/auth/sessions/{id}")).await.summary().replace(&id.to_string(), "<id>"),
+        world.get(&format!("/v1/auth/sessions/{id}?wait=61")).await.summary(),
+        world.get(&format!("/v1/auth/sessions/{id}?wait=soon")).await.summary(),
+        world.get("/v1/auth/sessions?limit=0").await.summary(),
+        world.get("/v1/auth/sessions?cursor=nonsense").await.summary(),
+        world.get("/v1/auth/sessions?state=done").await.summary(),
+        world.get("/v1/auth/sessions?colour=s3cret").await.summary(),
+        world.get(&format!("/v1/apps/{APP}/users/{PERSON}/token?min_validity=3601")).await.summary(),
+        world.get(&format!("/v1/apps/{APP}/users/bad%20id/token")).await.summary(),
+        world.get("/v1/nothing").await.summary(),
+        world.send(request("DELETE", "/v1/auth/sessions").body(Body::empty()).unwrap()).await.summary(),
+        world.get(&format!("/v1/auth/sessions?cursor={}", "x".repeat(9000))).await.summary(),
+        world
+            .send(
+                request("GET", "/v1/auth/sessions")
+                    .header("x-large", "x".repeat(20_000))
+                    .body(Body::empty())
+                    .unwrap(),
+            )
+            .await
+            .summary(),
+    ];
+    let said = said.join("\n");
+    assert!(!said.contains("s3cret"), "{said}");
+    insta::assert_snapshot!(said);
+    let allow = world.send(request("DELETE", "/v1/auth/sessions").body(Body::empty()).unwrap()).await;
+    assert!(allow.header("allow").contains("POST"), "{:?}", allow.headers);
+}
+
+#[tokio::test]
+async fn request_ids_are_kept_if_harmless() {
+    let world = World::new().await;
+    let id_for = async |given: &str| {
+        let request =
+            request("GET", "/v1/nothing").header("x-request-id", given).body(Body::empty()).unwrap();
+        let answer = world.send(request).await;
+        answer.problem();
+        answer.header("x-request-id").to_owned()
+    };
+    assert_eq!(id_for("abc-1.2_Z").await, "abc-1.2_Z");
+    for bad in ["", "a b", "a\"b", &"x".repeat(65)] {
+        let id = id_for(bad).await;
+        assert!(id != bad && id.len() == 36, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_checked_with_their_scopes() {
+    let world = World::new().await;
+    let send = async |authorization: Option<&str>, path: &str| {
+        let mut request = axum::http::Request::builder().uri(path);
+        if let Some(value) = authorization {
+            request = request.header("authorization", value);
+        }
+        world.send(request.body(Body::empty()).unwrap()).await
+    };
+    let key = ApiKey {
+        id: OsEntropy.uuid(&SystemClock),
+        name: "reader".to_owned(),
+        scopes: vec!["sessions:read".to_owned()],
+        created_at: now(),
+        revoked_at: None,
+    };
+    world.context.store.put_api_key(&key, &Sha256::digest("a-stored-key").into()).await.unwrap();
+
+    let missing = send(None, "/v1/auth/sessions").await;
+    assert_eq!(missing.problem().code, ProblemCode::Unauthorized);
+    assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"larkauth\"");
+    let wrong = send(Some("Bearer wrong-key"), "/v1/auth/sessions").await;
+    assert_eq!(wrong.problem().code, ProblemCode::Unauthorized);
+    assert!(wrong.header("www-authenticate").contains("invalid_token"));
+    assert!(!wrong.text.contains("wrong-key"));
+    assert_eq!(send(Some("Bearer a-stored-key"), "/v1/auth/sessions").await.status, StatusCode::OK);
+    let narrow = send(Some("Bearer a-stored-key"), &format!("/v1/apps/{APP}/users/{PERSON}/token")).await;
+    assert_eq!(narrow.problem().code, ProblemCode::Forbidden);
+    assert!(narrow.header("www-authenticate").contains("scope=\"tokens:read\""));
+}
+
+#[tokio::test]
+async fn pages_follow_each_other() {
+    let world = World::new().await;
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.insert(0, world.session(AuthMethod::WebsocketCard).await.id);
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    for size in [2, 2, 1] {
+        let page: SessionPage =
+            world.get(&format!("/v1/auth/sessions?app_id={APP}&limit=2{cursor}")).await.json();
+        assert_eq!(page.items.len(), size);
+        seen.extend(page.items.iter().map(|session| session.session_id));
+        cursor = page.next_cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+    }
+    assert_eq!((seen, cursor), (made, String::new()));
+    let none: SessionPage = world.get("/v1/auth/sessions?state=completed&open_id=ou_x").await.json();
+    assert!(none.items.is_empty() && none.next_cursor.is_none());
+}
+
+#[tokio::test]
+async fn a_long_poll_ends_with_the_session() {
+    let world = World::new().await;
+    let session = world.session(AuthMethod::WebsocketCard).await;
+    let path = format!("/v1/auth/sessions/{}?wait=30", session.id);
+    let end = async {
+        // The poll has surely looked once when this is through.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        world.context.store.end_session(session.id, SessionEnding::Rejected, now()).await.unwrap();
+    };
+    let started = tokio::time::Instant::now();
+    let (answer, ()) = tokio::join!(world.get(&path), end);
+    assert_eq!(answer.json::<SessionView>().state, SessionState::Rejected);
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_long_poll_ends_with_the_process() {
+    let world = World::new().await;
+    let session = world.session(AuthMethod::WebsocketCard).await;
+    world.stopping.cancel();
+    let started = tokio::time::Instant::now();
+    let answer = world.get(&format!("/v1/auth/sessions/{}?wait=30", session.id)).await;
+    assert_eq!(answer.json::<SessionView>().state, SessionState::Pending);
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_stored_token_is_served() {
+    let world = World::new().await;
+    let session = world.session(AuthMethod::WebsocketCard).await;
+    world.complete(&session, "u-access-token", "Li Lei").await;
+    let path = format!("/v1/apps/{APP}/users/{PERSON}/token");
+    let answer = world.get(&path).await;
+    let token: TokenView = answer.json();
+    assert_eq!((token.access_token.as_str(), token.token_type.as_str()), ("u-access-token", "Bearer"));
+    assert_eq!(answer.header("cache-control"), "no-store");
+    // An hour is left, so an hour cannot be promised.
+    let answer = world.get(&format!("{path}?min_validity=3600")).await;
+    assert_eq!(answer.problem().code, ProblemCode::AuthenticationRequired);
+}
+
+#[tokio::test]
+async fn a_missing_token_may_invite() {
+    let world = World::new().await;
+    let path = format!("/v1/apps/{APP}/users/{PERSON}/token");
+    let answer = world.get(&path).await;
+    assert_eq!(
+        (answer.problem().code, answer.problem().session_id),
+        (ProblemCode::AuthenticationRequired, None)
+    );
+    for _ in 0..2 {
+        let problem = world.get(&format!("{path}?on_missing=card")).await.problem();
+        assert_eq!(problem.code, ProblemCode::AuthenticationRequired);
+        assert_eq!(
+            world.context.existing(problem.session_id.unwrap()).await.unwrap().state,
+            SessionState::Pending
+        );
+    }
+    let limited = world.get(&format!("{path}?on_missing=card")).await.problem();
+    assert_eq!((limited.code, limited.session_id), (ProblemCode::AuthenticationRequired, None));
+    assert!(limited.detail.unwrap().contains("was invited 2 times") && limited.retry_after.is_some());
+}
+
+#[tokio::test]
+async fn too_many_invitations_are_told_when_to_come_back() {
+    let world = World::new().await;
+    let body = json!({"app_id": APP, "open_id": PERSON});
+    for _ in 0..2 {
+        assert_eq!(world.post("/v1/auth/sessions", &body).await.status, StatusCode::CREATED);
+    }
+    let problem = world.post("/v1/auth/sessions", &body).await.problem();
+    assert_eq!(problem.code, ProblemCode::RateLimited);
+    assert!((1..=60).contains(&problem.retry_after.unwrap()), "{problem:?}");
+}
+
+#[tokio::test]
+async fn an_application_that_is_off_or_frozen_invites_nobody() {
+    let world = World::new().await;
+    let (off, frozen) = ("cli_aaaaaaaaaaaaaaaa", "cli_bbbbbbbbbbbbbbbb");
+    let store = &world.context.store;
+    for app in [off, frozen] {
+        store.put_application(&application(app), now()).await.unwrap();
+    }
+    store.set_application_enabled(&off.parse().unwrap(), false, now()).await.unwrap();
+    store.set_application_frozen(&frozen.parse().unwrap(), Some("wrong secret"), now()).await.unwrap();
+    let code = async |app: &str| {
+        world.post("/v1/auth/sessions", &json!({"app_id": app, "open_id": PERSON})).await.problem().code
+    };
+    assert_eq!(code(off).await, ProblemCode::AppDisabled);
+    assert_eq!(code(frozen).await, ProblemCode::AppFrozen);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_down_invites_nobody() {
+    let bus = Arc::new(FakeBus::default());
+    bus.down.store(true, Ordering::Relaxed);
+    let world = World::with_bus(bus).await;
+    let problem = world.post("/v1/auth/sessions", &json!({"app_id": APP, "open_id": PERSON})).await.problem();
+    assert_eq!(problem.code, ProblemCode::Unavailable);
+    assert!(problem.retry_after.is_some() && problem.detail.unwrap().contains("broker"));
+}
+
+#[tokio::test]
+async fn a_database_that_is_down_is_not_a_missing_authorization() {
+    let world = World::new().await;
+    world.context.store.close().await;
+    for path in [format!("/v1/apps/{APP}/users/{PERSON}/token"), "/v1/auth/sessions".to_owned()] {
+        let problem = world.get(&path).await.problem();
+        assert_eq!(problem.code, ProblemCode::Unavailable);
+        assert!(problem.detail.unwrap().contains("database"));
+    }
+}
+
+#[tokio::test]
+async fn a_lost_key_is_not_a_missing_authorization() {
+    let world = World::new().await;
+    let session = world.session(AuthMethod::WebsocketCard).await;
+    world.complete(&session, "u-access-token", "Li Lei").await;
+    let World { database, .. } = world;
+    // The application can be read, the token cannot: it was sealed with a key that is gone.
+    let other =
+        World::on(database, cipher_of(&[("other", 9), ("test", 8)]), Arc::new(FakeBus::default())).await;
+    other.context.store.put_application(&application(APP), now()).await.unwrap();
+    let problem = other.get(&format!("/v1/apps/{APP}/users/{PERSON}/token?on_missing=card")).await.problem();
+    assert_eq!(problem.code, ProblemCode::Internal);
+}
+
+#[tokio::test]
+async fn a_full_house_turns_requests_away() {
+    let world = World::new().await;
+    let session = world.session(AuthMethod::WebsocketCard).await;
+    let path = format!("/v1/auth/sessions/{}?wait=20", session.id);
+    let polls = futures::future::join_all((0..crate::edge::IN_FLIGHT / 2 + 1).map(|_| world.get(&path)));
+    let end = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        world.stopping.cancel();
+    };
+    let (answers, ()) = tokio::join!(polls, end);
+    let turned_away: Vec<_> =
+        answers.iter().filter(|answer| answer.status == StatusCode::SERVICE_UNAVAILABLE).collect();
+    assert!(!turned_away.is_empty());
+    assert_eq!(turned_away[0].problem().code, ProblemCode::Unavailable);
+}

@@ -1,0 +1,185 @@
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
+use larkauth_contracts::{
+    message::{CardActionTriggered, Message, Reply},
+    problem::ProblemCode,
+    topology::Queue,
+};
+use larkauth_lark::{
+    callback::{encrypt, sign},
+    long_connection::ConnectionState,
+};
+use larkauth_messaging::{
+    Consume, Verdict,
+    testing::{TestBus, consume, handler},
+};
+use larkauth_models::{AuthMethod, CardFace, SecretString, SessionId, SessionState};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::world::{APP, Answer, ENCRYPT_KEY, PERSON, World, app_id, application, now};
+
+pub(super) fn click(session_id: SessionId, action: &str) -> Value {
+    json!({
+        "schema": "2.0",
+        "header": {
+            "event_id": format!("ev-{session_id}"), "token": "verification token", "create_time": "1603977298000",
+            "event_type": "card.action.trigger", "tenant_key": "t", "app_id": APP,
+        },
+        "event": {
+            "operator": {"open_id": PERSON, "union_id": "on_1"},
+            "token": "c-1",
+            "action": {"tag": "button", "value": {"larkauth": 1, "session_id": session_id, "action": action}},
+            "context": {"open_message_id": "om_1", "open_chat_id": "oc_1"},
+        },
+    })
+}
+
+fn an_event() -> Value {
+    json!({
+        "schema": "2.0",
+        "header": {"event_id": "ev-1", "token": "verification token", "event_type": "im.message.receive_v1", "app_id": APP},
+        "event": {},
+    })
+}
+
+fn encrypted(plain: &Value) -> String {
+    let key = SecretString::from(ENCRYPT_KEY);
+    json!({"encrypt": encrypt(&key, [5; 16], plain.to_string().as_bytes())}).to_string()
+}
+
+fn signed(path: &str, nonce: &str, plain: &Value) -> Request<Body> {
+    let (body, timestamp) = (encrypted(plain), now().timestamp().to_string());
+    let signature = sign(&SecretString::from(ENCRYPT_KEY), &timestamp, nonce, body.as_bytes());
+    Request::post(path)
+        .header("content-type", "application/json")
+        .header("x-lark-request-timestamp", timestamp)
+        .header("x-lark-request-nonce", nonce)
+        .header("x-lark-signature", signature)
+        .body(Body::from(body))
+        .unwrap()
+}
+
+fn path() -> String {
+    format!("/lark/callback/{APP}")
+}
+
+/// As if the long connection had been given up.
+fn fall_back(world: &World) -> watch::Sender<ConnectionState> {
+    let (sender, state) = watch::channel(ConnectionState::FallenBack { failures: 10 });
+    world.states.insert(app_id(), state);
+    sender
+}
+
+fn toast(answer: &Answer) -> String {
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    answer.json::<Value>()["toast"]["i18n"]["en_us"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_url_check_is_answered_even_while_the_route_is_not_in_use() {
+    let world = World::new().await;
+    let check = json!({"type": "url_verification", "challenge": "ch4llenge", "token": "verification token"});
+    let answer = world.send(Request::post(path()).body(Body::from(encrypted(&check))).unwrap()).await;
+    assert_eq!((answer.status, answer.json::<Value>()), (StatusCode::OK, json!({"challenge": "ch4llenge"})));
+}
+
+#[tokio::test]
+async fn only_lark_is_believed() {
+    let world = World::new().await;
+    let _state = fall_back(&world);
+    let refused = async |request: Request<Body>| {
+        let problem = world.send(request).await.problem();
+        assert_eq!(problem.code, ProblemCode::Forbidden);
+        // Why is for the log.
+        assert!(problem.detail.unwrap().contains("cannot be verified"));
+    };
+    refused(Request::post(path()).body(Body::from(encrypted(&an_event()))).unwrap()).await;
+    refused(Request::post(path()).body(Body::from(an_event().to_string())).unwrap()).await;
+    refused(Request::post(path()).body(Body::from("not json")).unwrap()).await;
+    let mut forged = signed(&path(), "n1", &an_event());
+    *forged.body_mut() = Body::from(encrypted(&json!({})));
+    refused(forged).await;
+
+    let first = world.send(signed(&path(), "n2", &an_event())).await;
+    assert_eq!((first.status, first.text.as_str()), (StatusCode::OK, "{}"));
+    refused(signed(&path(), "n2", &an_event())).await;
+
+    let too_large = Request::post(path()).body(Body::from(vec![b'x'; (1 << 20) + 1])).unwrap();
+    assert_eq!(world.send(too_large).await.problem().code, ProblemCode::PayloadTooLarge);
+    let unknown = signed("/lark/callback/cli_fedcba9876543210", "n3", &an_event());
+    assert_eq!(world.send(unknown).await.problem().code, ProblemCode::AppNotFound);
+}
+
+#[tokio::test]
+async fn while_the_route_is_not_in_use_events_come_again_and_people_are_asked_to_click_again() {
+    let world = World::new().await;
+    let answer = world.send(signed(&path(), "n1", &an_event())).await;
+    assert_eq!(answer.problem().code, ProblemCode::Unavailable);
+    let session = world.session(AuthMethod::HttpCallback).await;
+    let answer = world.send(signed(&path(), "n2", &click(session.id, "authorize"))).await;
+    assert!(toast(&answer).contains("click again"));
+}
+
+#[tokio::test]
+async fn a_click_that_cannot_be_published_is_answered_politely() {
+    let world = World::new().await;
+    let _state = fall_back(&world);
+    let session = world.session(AuthMethod::HttpCallback).await;
+    let answer = world.send(signed(&path(), "n1", &click(session.id, "authorize"))).await;
+    assert!(toast(&answer).contains("click again"));
+}
+
+#[tokio::test]
+async fn the_short_address_serves_the_only_application() {
+    let world = World::new().await;
+    let _state = fall_back(&world);
+    assert_eq!(world.send(signed("/lark/callback", "n1", &an_event())).await.status, StatusCode::OK);
+    world.context.store.put_application(&application("cli_aaaaaaaaaaaaaaaa"), now()).await.unwrap();
+    let answer = world.send(signed("/lark/callback", "n2", &an_event())).await;
+    assert_eq!(answer.problem().code, ProblemCode::NotFound);
+}
+
+/// Answers like a worker: the card is shown as declined.
+pub(super) fn worker() -> Arc<dyn larkauth_messaging::Handler> {
+    handler(|delivery| async move {
+        assert_eq!(delivery.r#type, CardActionTriggered::TYPE);
+        let envelope: Value = serde_json::from_slice(&delivery.body).unwrap();
+        let session_id = envelope["data"]["session_id"].as_str().unwrap().parse().unwrap();
+        let reply = Reply {
+            answer: Some(json!({"toast": {"type": "info", "content": "from the worker"}})),
+            shows: Some((session_id, CardFace::Declined)),
+        };
+        Verdict::Done { reply: Some(serde_json::to_vec(&reply).unwrap().into()) }
+    })
+}
+
+pub(super) fn card_actions() -> Consume {
+    Consume {
+        queue: Queue::CardActions,
+        concurrency: 4,
+        handler_deadline: std::time::Duration::from_secs(10),
+    }
+}
+
+#[tokio::test]
+async fn the_workers_answer_goes_out_and_is_followed_up() {
+    let broker = TestBus::create().await;
+    let bus = broker.bus().await;
+    let consuming = consume(&bus, card_actions(), worker());
+    let mut world = World::with_bus(bus.clone()).await;
+    let _state = fall_back(&world);
+    let session = world.session(AuthMethod::HttpCallback).await;
+    let answer = world.send(signed(&path(), "n1", &click(session.id, "cancel"))).await;
+    assert_eq!(answer.json::<Value>()["toast"]["content"], "from the worker");
+
+    // The body was sent to its end, so the face is remembered.
+    world.follow_up().await;
+    let session = world.context.existing(session.id).await.unwrap();
+    assert_eq!((session.card_face, session.state), (Some(CardFace::Declined), SessionState::Pending));
+    consuming.stop().await;
+}

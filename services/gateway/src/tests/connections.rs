@@ -1,0 +1,65 @@
+use std::time::Duration;
+
+use larkauth_config::WebsocketSettings;
+use larkauth_messaging::testing::eventually;
+use larkauth_telemetry::Health;
+use tokio_util::sync::CancellationToken;
+
+use super::world::{APP, World, app_id, application, now};
+use crate::connections::Connections;
+
+#[tokio::test]
+async fn an_application_is_connected_while_it_is_switched_on() {
+    let world = World::new().await;
+    let (health, stopping) = (Health::new(), CancellationToken::new());
+    // Nobody listens where Lark should be, so the first attempt fails and HTTP callbacks take over.
+    let settings = WebsocketSettings {
+        max_reconnect_retries: 1,
+        heartbeat_interval: Duration::from_secs(30),
+        fallback_to_http: true,
+    };
+    let connections =
+        Connections::new(world.context.clone(), &settings, health.clone(), world.intake.clone());
+    let states = connections.states();
+    let part = |name: String| {
+        let parts = health.report().parts;
+        parts.into_iter().find(|part| part.name == name).map(|part| part.ready)
+    };
+    let websocket = |app: &str| part(format!("websocket:{app}"));
+    assert!(health.report().ready);
+
+    let watch = async {
+        eventually("HTTP callbacks take over", async || states.is_fallen_back(&app_id())).await;
+        eventually("readiness follows", async || websocket(APP) == Some(true)).await;
+        let metrics = world.context.metrics.render();
+        assert!(metrics.contains(&format!("websocket_fallback_active{{app_id=\"{APP}\"}} 1")), "{metrics}");
+        assert!(metrics.contains(&format!("websocket_connection_status{{app_id=\"{APP}\"}} 0")), "{metrics}");
+
+        // Another application comes whose callbacks nobody could verify: deaf.
+        let mute = "cli_aaaaaaaaaaaaaaaa";
+        let registration =
+            larkauth_models::Application { verification_token: None, encrypt_key: None, ..application(mute) };
+        world.context.store.put_application(&registration, now()).await.unwrap();
+        world.context.store.set_application_enabled(&app_id(), false, now()).await.unwrap();
+        eventually("the application that is off is not missed", async || websocket(APP).is_none()).await;
+        eventually("the other one is deaf", async || {
+            health
+                .report()
+                .parts
+                .iter()
+                .any(|part| part.reason.as_ref().is_some_and(|why| why.contains("verification token")))
+        })
+        .await;
+        assert!(!states.is_fallen_back(&app_id()));
+        assert!(
+            !world
+                .context
+                .metrics
+                .render()
+                .contains(&format!("websocket_connection_status{{app_id=\"{APP}\"}}"))
+        );
+        stopping.cancel();
+    };
+    let (kept, ()) = tokio::join!(Box::pin(connections.keep(stopping.clone())), watch);
+    kept.unwrap();
+}

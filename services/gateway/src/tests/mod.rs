@@ -1,0 +1,9 @@
+//! The gateway from outside, on a real database; the broker is real where something must come back from it.
+
+mod api;
+mod callbacks;
+mod connections;
+mod contract;
+mod pushes;
+mod redirect;
+mod world;

@@ -1,0 +1,301 @@
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Request, StatusCode},
+};
+use larkauth_auth::{Context, Directory, LarkSettings, Policy};
+use larkauth_config::HttpSettings;
+use larkauth_contracts::{problem::Problem, topology::Queue};
+use larkauth_lark::{
+    api::Endpoints,
+    http::{HttpTimeouts, http_client},
+};
+use larkauth_messaging::{Bus, BusError, BusHealth, Consume, Handler, Outgoing, PendingReply};
+use larkauth_models::{
+    AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, ConsentSecrets, Entropy, OpenId,
+    OsEntropy, Person, SecretString, SessionId, SystemClock, Timestamp, TokenApi, TokenPair, UserProfile,
+};
+use larkauth_storage::{
+    Cipher, Completion, InvitationLimit, NewSession, Store,
+    testing::{TestDatabase, test_cipher},
+};
+use larkauth_telemetry::Metrics;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::{
+    connections::ConnectionStates,
+    edge,
+    gateway::Gateway,
+    intake::{self, Delivery, Intake},
+};
+
+pub(super) const APP: &str = "cli_0123456789abcdef";
+pub(super) const KEY: &str = "a-bootstrap-api-key";
+pub(super) const ENCRYPT_KEY: &str = "test key";
+pub(super) const PERSON: &str = "ou_person";
+
+/// Confirms everything or nothing; never answers a request.
+#[derive(Default)]
+pub(super) struct FakeBus {
+    pub(super) down: AtomicBool,
+    pub(super) published: Mutex<Vec<Outgoing>>,
+}
+
+impl FakeBus {
+    fn take(&self, message: Outgoing) -> Result<(), BusError> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(BusError::Unavailable { during: "publish", message: "it is down".to_owned() });
+        }
+        self.published.lock().unwrap().push(message);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Bus for FakeBus {
+    async fn publish(&self, message: Outgoing) -> Result<(), BusError> {
+        self.take(message)
+    }
+    async fn request(&self, _: Outgoing) -> Result<PendingReply, BusError> {
+        Err(BusError::Unavailable { during: "request", message: "it is down".to_owned() })
+    }
+    async fn publish_later(&self, message: Outgoing, _: Queue, _: Duration) -> Result<(), BusError> {
+        self.take(message)
+    }
+    async fn consume(
+        &self,
+        _: Consume,
+        _: Arc<dyn Handler>,
+        shutdown: CancellationToken,
+    ) -> Result<(), BusError> {
+        shutdown.cancelled().await;
+        Ok(())
+    }
+    async fn depth(&self, _: Queue) -> Result<u64, BusError> {
+        Ok(0)
+    }
+    async fn dead_letter_depth(&self) -> Result<u64, BusError> {
+        Ok(0)
+    }
+    fn health(&self) -> watch::Receiver<BusHealth> {
+        watch::channel(BusHealth::Up).1
+    }
+    async fn close(&self) {}
+}
+
+/// An answer, read to its end.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
+}
+
+impl Answer {
+    pub(super) fn json<T: DeserializeOwned>(&self) -> T {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+    /// Checks the form of a problem document and gives it.
+    pub(super) fn problem(&self) -> Problem {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.text);
+        let problem: Problem = self.json();
+        assert_eq!(problem.status, self.status.as_u16());
+        assert_eq!(problem.request_id.as_deref(), Some(self.header("x-request-id")));
+        assert_eq!(problem.r#type, format!("/docs/problems#{}", problem.code.as_str()));
+        assert_eq!(
+            problem.retry_after.map(|s| s.to_string()).unwrap_or_default(),
+            self.header("retry-after")
+        );
+        problem
+    }
+    /// Its code and detail, in one line.
+    pub(super) fn summary(&self) -> String {
+        let problem = self.problem();
+        format!("{} {}: {}", problem.status, problem.code.as_str(), problem.detail.unwrap_or_default())
+    }
+}
+
+pub(super) struct World {
+    pub(super) database: TestDatabase,
+    pub(super) context: Context,
+    pub(super) intake: Arc<Intake>,
+    deliveries: Option<mpsc::Receiver<Delivery>>,
+    pub(super) states: ConnectionStates,
+    pub(super) stopping: CancellationToken,
+    pub(super) router: Router,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        Self::with_bus(Arc::new(FakeBus::default())).await
+    }
+
+    pub(super) async fn with_bus(bus: Arc<dyn Bus>) -> Self {
+        let database = TestDatabase::create().await;
+        let world = Self::on(database, test_cipher(), bus).await;
+        world.context.store.put_application(&application(APP), now()).await.unwrap();
+        world
+    }
+
+    pub(super) async fn on(database: TestDatabase, cipher: Cipher, bus: Arc<dyn Bus>) -> Self {
+        let store = larkauth_storage::PgStore::connect(&database.options(), cipher.clone()).await.unwrap();
+        let store: Arc<dyn Store> = Arc::new(store);
+        // A port where nobody listens.
+        let nowhere = Endpoints {
+            base_url: "http://127.0.0.1:1".parse().unwrap(),
+            accounts_url: "http://127.0.0.1:1".parse().unwrap(),
+        };
+        let lark = LarkSettings {
+            http: http_client(&HttpTimeouts::default()).unwrap(),
+            feishu: nowhere.clone(),
+            lark: nowhere,
+        };
+        let (clock, metrics) = (Arc::new(SystemClock), Metrics::new().unwrap());
+        let context = Context {
+            apps: Arc::new(Directory::new(store.clone(), lark, clock.clone(), metrics.clone())),
+            store,
+            bus,
+            cipher,
+            clock,
+            entropy: Arc::new(OsEntropy),
+            metrics,
+            policy: Arc::new(Policy {
+                source: "/larkauth/gateway".to_owned(),
+                session_lifetime: Duration::from_secs(600),
+                invitation_limit: InvitationLimit { max: 2, window: Duration::from_secs(60) },
+                card: CardOptions::default(),
+            }),
+        };
+        let (intake, deliveries) = Intake::new(context.clone());
+        let (states, stopping) = (ConnectionStates::default(), CancellationToken::new());
+        let http = HttpSettings {
+            addr: "127.0.0.1:0".parse().unwrap(),
+            callback_enabled: false,
+            api_key: Some(KEY.into()),
+        };
+        let gateway = Gateway::new(context.clone(), &http, intake.clone(), states.clone(), stopping.clone());
+        let router = edge::routes(gateway);
+        Self { database, context, intake, deliveries: Some(deliveries), states, stopping, router }
+    }
+
+    /// Follows up every answer that went out; afterwards nobody can send one any more.
+    pub(super) async fn follow_up(&mut self) {
+        self.router = Router::new();
+        self.intake = Intake::new(self.context.clone()).0;
+        intake::follow_up(self.context.clone(), self.deliveries.take().unwrap()).await.unwrap();
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, 1 << 24).await.unwrap();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Answer { status: parts.status, headers: parts.headers, text }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.send(request("GET", path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Answer {
+        let request = request("POST", path).header("content-type", "application/json");
+        self.send(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    /// A pending session as if somebody had asked for it.
+    pub(super) async fn session(&self, auth_method: AuthMethod) -> AuthSession {
+        let entropy = OsEntropy;
+        let new = NewSession {
+            id: SessionId(entropy.uuid(&SystemClock)),
+            app_id: app_id(),
+            person: Person { open_id: Some(OpenId::new(PERSON).unwrap()), user_id: None },
+            auth_method,
+            scopes: vec!["offline_access".to_owned()],
+            card: CardOptions::default(),
+            consent: ConsentSecrets { state: entropy.secret_token(), pkce_verifier: entropy.secret_token() },
+            created_at: now(),
+            expires_at: now() + chrono::TimeDelta::seconds(600),
+            takes_card_of: None,
+        };
+        let limit = InvitationLimit { max: 1000, window: Duration::from_secs(60) };
+        self.context.store.create_session(&new, limit).await.unwrap();
+        self.context.existing(new.id).await.unwrap()
+    }
+
+    /// Has the session end well, with this token.
+    pub(super) async fn complete(&self, session: &AuthSession, access_token: &str, name: &str) {
+        let claim = OsEntropy.uuid(&SystemClock);
+        let (now, hour) = (now(), chrono::TimeDelta::hours(1));
+        let store = &self.context.store;
+        store.bind_code(session.id, &[1; 32]).await.unwrap();
+        store.claim_exchange(session.id, claim, now, now + hour).await.unwrap();
+        let completion = Completion {
+            session_id: session.id,
+            claim,
+            pair: TokenPair {
+                access_token: access_token.into(),
+                access_expires_at: now + hour,
+                refresh_token: Some("refresh".into()),
+                refresh_expires_at: Some(now + hour),
+                scopes: vec!["offline_access".to_owned()],
+            },
+            profile: UserProfile {
+                open_id: OpenId::new(PERSON).unwrap(),
+                union_id: None,
+                user_id: None,
+                name: Some(name.to_owned()),
+                en_name: None,
+                avatar_url: None,
+                email: None,
+                mobile: None,
+                tenant_key: None,
+            },
+            now,
+        };
+        assert!(store.complete_session(&completion).await.unwrap());
+    }
+}
+
+pub(super) fn now() -> Timestamp {
+    larkauth_models::Clock::now(&SystemClock)
+}
+
+pub(super) fn app_id() -> AppId {
+    AppId::new(APP).unwrap()
+}
+
+pub(super) fn application(app_id: &str) -> Application {
+    Application {
+        app_id: AppId::new(app_id).unwrap(),
+        app_secret: SecretString::from("app secret"),
+        verification_token: Some("verification token".into()),
+        encrypt_key: Some(ENCRYPT_KEY.into()),
+        brand: Brand::Feishu,
+        token_api: TokenApi::V2,
+        redirect_uri: "http://127.0.0.1:8080/oauth/callback".parse().unwrap(),
+        default_scopes: vec!["offline_access".to_owned()],
+        enabled: true,
+        frozen_since: None,
+        frozen_reason: None,
+    }
+}
+
+/// A request with the bootstrap key.
+pub(super) fn request(method: &str, path: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(path).header("authorization", format!("Bearer {KEY}"))
+}
