@@ -38,6 +38,8 @@ fn cap() -> Targets {
         .with_default(LevelFilter::INFO)
         .with_target("larkauth", LevelFilter::TRACE)
         .with_targets(TALKERS.iter().map(|target| (*target, LevelFilter::WARN)))
+        // Prints each returned message with its body and headers.
+        .with_target("lapin::returned_messages", LevelFilter::OFF)
 }
 
 /// The filter of log lines: `RUST_LOG` and the cap.
