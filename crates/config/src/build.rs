@@ -93,6 +93,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
             schedule: s.need(&t::USER_INFO_SYNC_SCHEDULE, schedule)?,
             timezone: s.need(&t::USER_INFO_SYNC_TIMEZONE, timezone)?,
         },
+        data_dir: s.need(&t::DATA_DIR, |text| Ok(std::path::PathBuf::from(text)))?,
         database: DatabaseSettings {
             url: s.get(&t::DATABASE_URL, database_url)?,
             max_connections: s.need(&t::DATABASE_MAX_CONNECTIONS, parse::number(1, 1000))?,

@@ -64,6 +64,8 @@ pub struct Settings {
     pub tokens: TokenSettings,
     /// Synchronisation of user information.
     pub user_sync: UserSyncSettings,
+    /// Where standalone keeps everything.
+    pub data_dir: PathBuf,
     /// The database.
     pub database: DatabaseSettings,
     /// The broker.

@@ -63,6 +63,7 @@ settings! {
     USER_INFO_SYNC_TIMEZONE = Fixed("UTC"), "Time zone of the schedule, for example `Asia/Shanghai`.";
 
     "Database and broker":
+    DATA_DIR = Fixed("data"), "Folder of `larkauth standalone`: its database, its encryption keys.";
     DATABASE_URL (secret) = Varies("standalone: an SQLite file in the data folder"), "`postgres://user:password@host/database`, or `sqlite:path` for standalone.";
     DATABASE_MAX_CONNECTIONS = Fixed("10"), "Most connections that one process opens.";
     AMQP_URL (secret) = Varies("standalone: the embedded bus"), "`amqp://user:password@host/vhost`, or `amqps://…`.";

@@ -210,7 +210,7 @@ impl Sim {
         self.put_app(app)
     }
 
-    /// Everybody.
+    /// Everybody, in the order in which they came.
     #[must_use]
     pub fn users(&self) -> Vec<SimUser> {
         self.state().users.all().cloned().collect()

@@ -1,7 +1,4 @@
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-};
+use std::{collections::HashMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -156,7 +153,9 @@ pub enum Behaviour {
 /// Everybody, and who is who for which application.
 #[derive(Default)]
 pub(crate) struct Users {
-    people: BTreeMap<String, SimUser>,
+    people: HashMap<String, SimUser>,
+    /// `union_id`s in the order in which they came.
+    order: Vec<String>,
     /// `open_id` → (application, `union_id`).
     by_open_id: HashMap<String, (String, String)>,
     apps: Vec<String>,
@@ -174,7 +173,10 @@ impl Users {
 
     pub(crate) fn add(&mut self, user: SimUser) {
         self.index(&user);
-        self.people.insert(user.union_id.clone(), user);
+        let union_id = user.union_id.clone();
+        if self.people.insert(union_id.clone(), user).is_none() {
+            self.order.push(union_id);
+        }
     }
 
     fn index(&mut self, user: &SimUser) {
@@ -186,6 +188,7 @@ impl Users {
 
     /// Forgets the person; their `open_id` stays known as belonging to nobody.
     pub(crate) fn remove(&mut self, union_id: &str) -> bool {
+        self.order.retain(|known| known != union_id);
         self.people.remove(union_id).is_some()
     }
 
@@ -212,7 +215,7 @@ impl Users {
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &SimUser> {
-        self.people.values()
+        self.order.iter().filter_map(|union_id| self.people.get(union_id))
     }
 
     /// Looks a receiver up by one of the id types of the messages and contacts APIs.
@@ -232,7 +235,7 @@ impl Users {
     }
 
     fn first(&self, matches: impl Fn(&SimUser) -> bool) -> Found<'_> {
-        self.people.values().find(|user| matches(user)).map_or(Found::Nobody, Found::User)
+        self.all().find(|user| matches(user)).map_or(Found::Nobody, Found::User)
     }
 }
 

@@ -77,7 +77,7 @@ fn people(state: &State, zh: bool) -> Vec<Choice> {
 }
 
 fn with_language(query: &[(String, String)], zh: bool) -> String {
-    let mut text = url::form_urlencoded::Serializer::new(String::from("?"));
+    let mut text = url::form_urlencoded::Serializer::for_suffix(String::from("?"), 1);
     text.extend_pairs(query.iter().filter(|(key, _)| key != "lang"));
     text.append_pair("lang", if zh { "zh" } else { "en" });
     text.finish()

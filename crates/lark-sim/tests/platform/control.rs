@@ -15,7 +15,9 @@ async fn another_process_can_drive_it() {
     let state = get("/_sim/state").await;
     assert_eq!(state["apps"][0]["connections"], 1);
     let users = get("/_sim/users").await;
-    assert_eq!(users.as_array().unwrap().len(), 3);
+    let names: Vec<_> =
+        users.as_array().unwrap().iter().map(|user| user["en_name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Demo User 1", "Demo User 2", "Demo User 3"]);
     let text = users.to_string() + &state.to_string();
     for secret in world.sim.issued_secrets() {
         assert!(!text.contains(&secret), "state and users show no secret");
