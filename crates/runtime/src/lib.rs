@@ -10,5 +10,5 @@ mod process;
 
 pub use entry::{service_main, shutdown_signal};
 pub use ops::ops_routes;
-pub use parts::{broker_options, connect_schema, lark_settings, scratch_schema};
+pub use parts::{broker_options, connect, connect_schema, lark_settings, scratch_schema};
 pub use process::{Process, Running};

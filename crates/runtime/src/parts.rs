@@ -16,8 +16,11 @@ const STATEMENT: Duration = Duration::from_secs(5);
 /// The window of `AUTH_REQUEST_RATE_LIMIT`.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
-/// Builds everything that verbs need, and registers the application of `APP_ID`.
-pub(crate) async fn context(settings: &Settings, metrics: Metrics) -> anyhow::Result<Context> {
+/// Connects to everything that verbs need, and changes nothing.
+///
+/// # Errors
+/// One line that says which part failed and the cure.
+pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Context> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let cipher = cipher(settings, entropy.clone())?;
@@ -32,7 +35,7 @@ pub(crate) async fn context(settings: &Settings, metrics: Metrics) -> anyhow::Re
         invitation_limit: InvitationLimit { max: settings.sessions.rate_limit_per_minute, window: A_MINUTE },
         card: settings.card.clone(),
     };
-    let context = Context {
+    Ok(Context {
         store,
         bus,
         apps: Arc::new(apps),
@@ -41,11 +44,7 @@ pub(crate) async fn context(settings: &Settings, metrics: Metrics) -> anyhow::Re
         entropy,
         metrics,
         policy: Arc::new(policy),
-    };
-    if let Some(application) = &settings.application {
-        register(&context, application.clone()).await?;
-    }
-    Ok(context)
+    })
 }
 
 /// Connects to `DATABASE_URL` for work on the schema, which needs no encryption key: sealed values stay sealed.
@@ -127,8 +126,9 @@ pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
     })
 }
 
-/// The settings win over what is registered, except for the switch an operator may have thrown.
-async fn register(context: &Context, application: Application) -> anyhow::Result<()> {
+/// Registers the application of `APP_ID`. The settings win over what is registered, except for the switch an operator may have thrown.
+pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::Result<()> {
+    let Some(application) = settings.application.clone() else { return Ok(()) };
     let known = context.store.application(&application.app_id).await?;
     let enabled = known.is_none_or(|known| known.enabled);
     let application = Application { enabled, ..application };

@@ -47,7 +47,8 @@ impl Process {
     /// One line that says which part failed and the cure.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let metrics = Metrics::new()?;
-        let context = crate::parts::context(settings, metrics).await?;
+        let context = crate::parts::connect(settings, metrics).await?;
+        crate::parts::register(&context, settings).await?;
         let (failed, failures) = mpsc::channel(8);
         let process = Self {
             context,
