@@ -3,6 +3,7 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
+use crate::{ConfigError, table};
 use crate::parse::{Refusal, refuse};
 
 /// A 256-bit key that encrypts stored secrets, and the id that tells which one did.
@@ -27,6 +28,18 @@ impl EncryptionKey {
     #[must_use]
     pub fn bytes(&self) -> &[u8; 32] {
         &self.bytes
+    }
+
+    /// Reads `id:base64-of-32-bytes[,id2:…]` from a file of keys.
+    ///
+    /// # Errors
+    /// When it is not of that form; says where, never what.
+    pub fn read_list(text: &str) -> Result<Vec<Self>, ConfigError> {
+        Self::parse_list(text).map_err(|refusal| ConfigError::Invalid {
+            name: table::ENCRYPTION_KEYS.name.to_owned(),
+            problem: refusal.problem,
+            cure: refusal.cure,
+        })
     }
 
     /// Reads `id:base64-of-32-bytes[,id2:…]`.

@@ -3,11 +3,13 @@
 //! What may live here: wiring that all services need. What may not: a decision about authorization, a route of one
 //! service. A service builds on [`Process`]: `Process::start`, spawn its long-lived tasks, hand back [`Running`].
 
+mod data_dir;
 mod entry;
 mod ops;
 mod parts;
 mod process;
 
+pub use data_dir::{DataDir, DataDirLock};
 pub use entry::{service_main, shutdown_signal};
 pub use ops::ops_routes;
 pub use parts::{broker_options, connect, connect_schema, lark_settings, scratch_schema};

@@ -135,7 +135,7 @@ async fn proxy(target: String, frozen: watch::Receiver<bool>) -> (u16, JoinSet<(
                     _ = frozen.wait_for(|frozen| *frozen) => {}
                     _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             });
         }
     });

@@ -20,12 +20,17 @@ const MEASURE: Duration = Duration::from_secs(15);
 /// One line that says which part failed and the cure.
 pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let process = Process::start(&settings).await?;
+    work(&process, &settings);
+    process.serve(settings.http.addr, Router::new()).await
+}
+
+/// Spawns the service's tasks in a process that may hold others too.
+pub fn work(process: &Process, settings: &Settings) {
     for (what, handler) in handlers::consumers(&process.context, settings.worker.concurrency) {
         let (bus, stopping) = (process.context.bus.clone(), process.stopping.clone());
         process.spawn("a queue's consumer", async move { Ok(bus.consume(what, handler, stopping).await?) });
     }
     process.spawn("the queue gauges", measure(process.context.clone(), process.stopping.clone()));
-    process.serve(settings.http.addr, Router::new()).await
 }
 
 async fn measure(context: Context, stopping: CancellationToken) -> anyhow::Result<()> {

@@ -55,10 +55,15 @@ const JOBS: &[Job] = &[
 /// One line that says which part failed and the cure.
 pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let process = Process::start(&settings).await?;
+    work(&process);
+    process.serve(settings.http.addr, Router::new()).await
+}
+
+/// Spawns the service's tasks in a process that may hold others too.
+pub fn work(process: &Process) {
     for job in JOBS {
         process.spawn(job.name, repeat(job, process.context.clone(), process.stopping.clone()));
     }
-    process.serve(settings.http.addr, Router::new()).await
 }
 
 /// Runs a job again and again; a failed round is logged and the next one tries again.

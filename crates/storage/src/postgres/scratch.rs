@@ -23,8 +23,12 @@ impl ScratchSchema {
     /// When the database does not answer or does not allow it.
     pub async fn create(database: SecretString, name: &str) -> Result<Self> {
         let schema = Self { database, name: name.to_owned() };
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
-            return Err(StorageError::Refused { during: "naming a schema", message: "not a plain name".to_owned() });
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        {
+            return Err(StorageError::Refused {
+                during: "naming a schema",
+                message: "not a plain name".to_owned(),
+            });
         }
         schema.run("creating a schema", format!("create schema {name}")).await?;
         Ok(schema)

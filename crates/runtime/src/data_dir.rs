@@ -1,0 +1,179 @@
+//! The folder that standalone keeps everything in.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail, ensure};
+use larkauth_config::EncryptionKey;
+use larkauth_models::{Entropy, ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+/// Its database.
+const DATABASE: &str = "larkauth.db";
+/// Its encryption keys, in the form of `ENCRYPTION_KEYS`.
+const KEYS: &str = "encryption-keys";
+/// Locked while a process works on the folder.
+const LOCK: &str = "lock";
+
+/// A data folder. Looking at it changes nothing.
+#[derive(Clone, Debug)]
+pub struct DataDir(PathBuf);
+
+/// Keeps other processes from working on the folder. Gone with the process, however that ends.
+#[derive(Debug)]
+#[must_use = "the folder is free again when this is dropped"]
+pub struct DataDirLock(#[expect(dead_code, reason = "held, not used")] File);
+
+impl DataDir {
+    /// This folder, whether it exists or not.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// Where the database is.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.0.join(DATABASE)
+    }
+
+    /// Makes the folder if it is not there, and takes it for this process.
+    ///
+    /// # Errors
+    /// When another process has it, or it cannot be written to.
+    pub fn lock(&self) -> anyhow::Result<DataDirLock> {
+        let folder = self.0.display();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
+            .with_context(|| format!("the data folder {folder} cannot be made; choose another one with DATA_DIR"))?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(self.0.join(LOCK))
+            .with_context(|| format!("the data folder {folder} cannot be written to; mend its owner or mode"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                // Only for the message; the lock itself is what counts.
+                let _ = file.read_to_string(&mut owner);
+                let owner = owner.trim();
+                let by = if owner.is_empty() { String::new() } else { format!(" (process {owner})") };
+                bail!(
+                    "another larkauth{by} is working on the data folder {folder}; stop it, or choose another folder with DATA_DIR"
+                );
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("the data folder {folder} cannot be locked"));
+            }
+        }
+        file.set_len(0)?;
+        write!(file, "{}", std::process::id())?;
+        Ok(DataDirLock(file))
+    }
+
+    /// The folder's keys.
+    ///
+    /// # Errors
+    /// When there are none, or they cannot be used.
+    pub fn keys(&self) -> anyhow::Result<Vec<EncryptionKey>> {
+        let path = self.0.join(KEYS);
+        let shown = path.display();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
+                "there are no encryption keys at {shown}; run `larkauth standalone` there first, or set ENCRYPTION_KEYS"
+            ),
+            Err(error) => return Err(error).with_context(|| format!("{shown} cannot be read")),
+        };
+        let mode = fs::metadata(&path)?.permissions().mode();
+        ensure!(mode & 0o077 == 0, "{shown} can be read by other users; run `chmod 600 {shown}`");
+        EncryptionKey::read_list(text.trim()).with_context(|| shown.to_string())
+    }
+
+    /// The folder's keys, made now if this is a new folder.
+    ///
+    /// # Errors
+    /// As [`DataDir::keys`], and when there is a database without its keys: new ones could not open it.
+    pub fn keys_or_new(&self, entropy: &dyn Entropy) -> anyhow::Result<Vec<EncryptionKey>> {
+        let path = self.0.join(KEYS);
+        if !path.exists() {
+            ensure!(
+                !self.database().exists(),
+                "the database {} is there, but its encryption keys {} are not; put the key file back, nothing else opens the stored tokens",
+                self.database().display(),
+                path.display()
+            );
+            self.make_keys(&path, entropy).with_context(|| format!("{} cannot be written", path.display()))?;
+            tracing::info!(path = %path.display(), "new encryption keys; keep a copy where the database's backups are not");
+        }
+        self.keys()
+    }
+
+    fn make_keys(&self, path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let key = base64_of(&entropy.secret_token());
+        writeln!(file, "{}", Zeroizing::new(format!("main:{}", key.expose_secret())).as_str())?;
+        file.sync_all()?;
+        File::open(&self.0)?.sync_all()
+    }
+}
+
+/// A secret token is base64url of 32 bytes without padding; settings want the ordinary alphabet.
+fn base64_of(token: &SecretString) -> SecretString {
+    SecretString::from(format!("{}=", token.expose_secret().replace('-', "+").replace('_', "/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use larkauth_models::SeededEntropy;
+
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, DataDir) {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = DataDir::new(&temporary.path().join("data"));
+        (temporary, folder)
+    }
+
+    #[test]
+    fn only_one_process_works_on_a_folder() {
+        let (_temporary, folder) = folder();
+        let lock = folder.lock().unwrap();
+        let refused = folder.lock().unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())) && refused.contains("DATA_DIR"), "{refused}");
+        drop(lock);
+        drop(folder.lock().unwrap());
+    }
+
+    #[test]
+    fn keys_are_made_once_and_kept_from_others() {
+        let (_temporary, folder) = folder();
+        let _lock = folder.lock().unwrap();
+        assert!(folder.keys().unwrap_err().to_string().contains("larkauth standalone"));
+        let made = folder.keys_or_new(&SeededEntropy::new(1)).unwrap();
+        let again = folder.keys_or_new(&SeededEntropy::new(2)).unwrap();
+        assert_eq!(made[0].bytes(), again[0].bytes());
+        let path = folder.0.join(KEYS);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(folder.keys().unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn a_database_without_its_keys_gets_no_new_ones() {
+        let (_temporary, folder) = folder();
+        let _lock = folder.lock().unwrap();
+        fs::write(folder.database(), "").unwrap();
+        assert!(folder.keys_or_new(&SeededEntropy::new(1)).unwrap_err().to_string().contains("put the key file back"));
+    }
+}
