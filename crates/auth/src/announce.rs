@@ -16,12 +16,21 @@ pub(crate) const AFTER_THE_ANSWER: Duration = Duration::from_secs(4);
 
 impl Context {
     /// Wraps a message of this process.
-    pub(crate) fn outgoing<T: Message>(&self, id: EventId, app_id: &AppId, data: T) -> Result<Outgoing, AuthError> {
+    pub(crate) fn outgoing<T: Message>(
+        &self,
+        id: EventId,
+        app_id: &AppId,
+        data: T,
+    ) -> Result<Outgoing, AuthError> {
         Ok(Outgoing::new(&Envelope::new(id, &self.policy.source, self.now(), app_id.clone(), data))?)
     }
 
     /// Announces the end of a session. Twice is harmless: the announcement carries the same id.
-    pub(crate) async fn announce_end(&self, session: &AuthSession, answer_pending: bool) -> Result<(), AuthError> {
+    pub(crate) async fn announce_end(
+        &self,
+        session: &AuthSession,
+        answer_pending: bool,
+    ) -> Result<(), AuthError> {
         let data = SessionEnded {
             session_id: session.id,
             state: session.state,
@@ -35,7 +44,12 @@ impl Context {
     }
 
     /// Has a session's card looked at, now or after the callback in hand was answered.
-    pub(crate) async fn request_face(&self, app_id: &AppId, session_id: SessionId, delay: Duration) -> Result<(), AuthError> {
+    pub(crate) async fn request_face(
+        &self,
+        app_id: &AppId,
+        session_id: SessionId,
+        delay: Duration,
+    ) -> Result<(), AuthError> {
         let id = EventId::new(format!("face-{}", self.entropy.uuid(&*self.clock)))
             .map_err(|e| AuthError::Invalid(e.to_string()))?;
         let message = self.outgoing(id, app_id, CardFaceRequested { session_id })?;

@@ -107,13 +107,21 @@ impl Directory {
     /// As [`Directory::enabled`], and [`AuthError::AppFrozen`] while the breaker is open.
     pub async fn inviting(&self, app_id: &AppId) -> Result<Arc<App>, AuthError> {
         let app = self.enabled(app_id).await?;
-        match (&app.application.frozen_since, &app.application.frozen_reason) {
-            (Some(since), reason) if self.clock.now() - *since < FROZEN_FOR => Err(AuthError::AppFrozen {
-                app_id: app_id.clone(),
-                reason: reason.clone().unwrap_or_default(),
-            }),
-            _ => Ok(app),
+        if !self.is_frozen(&app) {
+            return Ok(app);
         }
+        // Somebody may have mended it a moment ago: a refusal is never given from memory.
+        self.recent.invalidate(app_id).await;
+        let app = self.enabled(app_id).await?;
+        if self.is_frozen(&app) {
+            let reason = app.application.frozen_reason.clone().unwrap_or_default();
+            return Err(AuthError::AppFrozen { app_id: app_id.clone(), reason });
+        }
+        Ok(app)
+    }
+
+    fn is_frozen(&self, app: &App) -> bool {
+        app.application.frozen_since.is_some_and(|since| self.clock.now() - since < FROZEN_FOR)
     }
 
     /// Opens the app-level breaker: Lark refuses the application, no person is to blame.

@@ -42,7 +42,9 @@ pub enum AuthError {
     #[error("no valid token is stored for this person")]
     AuthenticationRequired,
     /// This way is not offered.
-    #[error("auth_method `{0}` is not available in this version; use `websocket_card`, `http_callback` or `oauth`")]
+    #[error(
+        "auth_method `{0}` is not available in this version; use `websocket_card`, `http_callback` or `oauth`"
+    )]
     AuthMethodUnavailable(AuthMethod),
     /// The store failed.
     #[error(transparent)]

@@ -41,7 +41,8 @@ impl Context {
         };
         let is_card = event_type == CARD_ACTION || parsed.is_err();
         let ours = action.and_then(|action| {
-            let button = ButtonAction::parse(&Value::Object(action.value.clone())).ok_or("a click on a card that is not larkauth's")?;
+            let button = ButtonAction::parse(&Value::Object(action.value.clone()))
+                .ok_or("a click on a card that is not larkauth's")?;
             Ok((action, button))
         });
         match ours {
@@ -49,7 +50,9 @@ impl Context {
                 let outgoing = self.card_action(app_id, &event_id, action, button);
                 self.publish_action(outgoing, received_at).await
             }
-            Err(reason) => self.publish_unrecognized(app_id, &event_id, event_type, reason, payload, is_card).await,
+            Err(reason) => {
+                self.publish_unrecognized(app_id, &event_id, event_type, reason, payload, is_card).await
+            }
         }
     }
 
@@ -129,17 +132,26 @@ impl Context {
         if let Err(error) = &kept {
             tracing::error!(%error, "auth.callback.publish: an unrecognized callback could not be kept");
         }
-        let polite = if is_card { said(ToastKind::Info, ToastText::UnknownButton) } else { card::answer(None, None) };
+        let polite =
+            if is_card { said(ToastKind::Info, ToastText::UnknownButton) } else { card::answer(None, None) };
         // An event that could not be kept is refused, so that Lark pushes it again.
         let answer = (is_card || kept.is_ok()).then_some(polite);
-        Answered { answer, shows: None, outcome: if kept.is_ok() { "unrecognized" } else { "publish_failed" } }
+        Answered {
+            answer,
+            shows: None,
+            outcome: if kept.is_ok() { "unrecognized" } else { "publish_failed" },
+        }
     }
 
     /// To be called after the answer went out: remembers the face, and mends it if the session ended meanwhile.
     ///
     /// # Errors
     /// The store's or the bus's; [`Context::mend_cards`](crate::housekeeping) finds such cards later.
-    pub async fn answer_delivered(&self, app_id: &AppId, shown: (SessionId, CardFace)) -> Result<(), AuthError> {
+    pub async fn answer_delivered(
+        &self,
+        app_id: &AppId,
+        shown: (SessionId, CardFace),
+    ) -> Result<(), AuthError> {
         let (session_id, face) = shown;
         self.store.record_face(session_id, face).await?;
         let session = self.existing(session_id).await?;
@@ -158,7 +170,9 @@ async fn in_time(mut reply: PendingReply, received_at: Instant) -> Option<Answer
     let left = (received_at + ANSWER_WITHIN).saturating_duration_since(Instant::now());
     let body = reply.wait(left).await?;
     let reply: Reply = serde_json::from_slice(&body)
-        .inspect_err(|error| tracing::error!(%error, "auth.callback.reply: the worker's reply cannot be read"))
+        .inspect_err(
+            |error| tracing::error!(%error, "auth.callback.reply: the worker's reply cannot be read"),
+        )
         .ok()?;
     Some(Answered { answer: reply.answer, shows: reply.shows, outcome: "in_time" })
 }

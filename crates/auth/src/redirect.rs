@@ -58,20 +58,28 @@ impl Context {
         match consent {
             Consent::Error => Ok(Landing::ConsentFailed),
             Consent::Denied => {
-                self.ask_worker(&session, id("denied", &session_id.to_string()), AuthorizationDenied { session_id }).await
+                self.ask_worker(
+                    &session,
+                    id("denied", &session_id.to_string()),
+                    AuthorizationDenied { session_id },
+                )
+                .await
             }
             Consent::Code(code) => {
                 let code_sha256 = seal::sha256(code.expose_secret());
                 match self.store.bind_code(session_id, &code_sha256).await? {
                     CodeBinding::OtherCode => return Ok(Landing::StateUsed),
-                    CodeBinding::NotPending => return Ok(Landing::Session(Box::new(self.existing(session_id).await?))),
+                    CodeBinding::NotPending => {
+                        return Ok(Landing::Session(Box::new(self.existing(session_id).await?)));
+                    }
                     CodeBinding::Bound | CodeBinding::SameCode => {}
                 }
                 let owner = session_id.to_string();
                 let sealed = seal::seal(&self.cipher, seal::CODE, &owner, &code)?;
                 // One code, one event: a reloaded page publishes the same id again.
                 let event_id = id("code", &owner);
-                self.ask_worker(&session, event_id, AuthorizationCodeReceived { session_id, code: sealed }).await
+                self.ask_worker(&session, event_id, AuthorizationCodeReceived { session_id, code: sealed })
+                    .await
             }
         }
     }

@@ -10,11 +10,21 @@ pub(crate) const CODE: &str = "message.authorization_code";
 /// See [`CODE`].
 pub(crate) const CALLBACK: &str = "message.unrecognized_callback";
 
-pub(crate) fn seal(cipher: &Cipher, place: &str, owner: &str, secret: &SecretString) -> Result<SealedText, CipherError> {
+pub(crate) fn seal(
+    cipher: &Cipher,
+    place: &str,
+    owner: &str,
+    secret: &SecretString,
+) -> Result<SealedText, CipherError> {
     Ok(SealedText(cipher.seal(&[place, owner], secret)?.to_text()))
 }
 
-pub(crate) fn open(cipher: &Cipher, place: &str, owner: &str, sealed: &SealedText) -> Result<SecretString, CipherError> {
+pub(crate) fn open(
+    cipher: &Cipher,
+    place: &str,
+    owner: &str,
+    sealed: &SealedText,
+) -> Result<SecretString, CipherError> {
     cipher.open(&[place, owner], &Sealed::from_text(&sealed.0)?.0)
 }
 

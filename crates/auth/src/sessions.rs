@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use larkauth_contracts::message::InvitationRequested;
 use larkauth_models::{
-    AppId, AuthMethod, AuthSession, CardOptions, ConsentSecrets, FailureReason, Person, SessionId, SessionState,
+    AppId, AuthMethod, AuthSession, CardOptions, ConsentSecrets, FailureReason, Person, SessionId,
+    SessionState,
 };
-use larkauth_storage::{Created, NewSession, SessionEnding};
+use larkauth_storage::{Created, NewSession, SessionEnding, SessionFilter};
 use tokio::time::Instant;
 
 use crate::{App, AuthError, Context, handlers::id};
@@ -46,8 +47,11 @@ impl Context {
         let new = self.new_session(session_id, &app, invite, None)?;
         self.create(&new).await?;
         if new.auth_method.has_card() {
-            let message =
-                self.outgoing(id("invite", &session_id.to_string()), &new.app_id, InvitationRequested { session_id })?;
+            let message = self.outgoing(
+                id("invite", &session_id.to_string()),
+                &new.app_id,
+                InvitationRequested { session_id },
+            )?;
             if let Err(error) = self.bus.publish(message).await {
                 // The caller is told; the session must not look as if a card were on its way. If this fails too, it expires.
                 let ending = SessionEnding::Failed(FailureReason::CardUndeliverable);
@@ -58,6 +62,26 @@ impl Context {
             }
         }
         self.existing(session_id).await
+    }
+
+    /// As [`Context::invite`], but somebody who has an open card already is not sent another one: gives that session.
+    ///
+    /// # Errors
+    /// As [`Context::invite`].
+    pub async fn invite_unless_asked(&self, invite: Invite) -> Result<AuthSession, AuthError> {
+        let open = SessionFilter {
+            app_id: Some(invite.app_id.clone()),
+            open_id: invite.person.open_id.clone(),
+            state: Some(SessionState::Pending),
+        };
+        if open.open_id.is_some() {
+            let newest = self.store.list_sessions(&open, None, 1).await?;
+            let asked = newest.into_iter().find(|s| s.auth_method.has_card() && s.expires_at > self.now());
+            if let Some(session) = asked {
+                return Ok(session);
+            }
+        }
+        self.invite(invite).await
     }
 
     /// Checks an invitation and gives it its secrets.
@@ -77,7 +101,10 @@ impl Context {
             auth_method: invite.auth_method,
             scopes: check_scopes(invite.scopes.unwrap_or_else(|| app.application.default_scopes.clone()))?,
             card: invite.card,
-            consent: ConsentSecrets { state: self.entropy.secret_token(), pkce_verifier: self.entropy.secret_token() },
+            consent: ConsentSecrets {
+                state: self.entropy.secret_token(),
+                pkce_verifier: self.entropy.secret_token(),
+            },
             created_at: now,
             expires_at: now + self.policy.session_lifetime,
             takes_card_of,
@@ -132,7 +159,10 @@ fn check_scopes(mut scopes: Vec<String>) -> Result<Vec<String>, AuthError> {
     scopes.sort();
     scopes.dedup();
     if scopes.len() > MAX_SCOPES {
-        return Err(AuthError::Invalid(format!("scopes: {} given, Lark takes at most {MAX_SCOPES}", scopes.len())));
+        return Err(AuthError::Invalid(format!(
+            "scopes: {} given, Lark takes at most {MAX_SCOPES}",
+            scopes.len()
+        )));
     }
     // RFC 6749 section 3.3, less the characters that no Lark scope has.
     let well_formed = |s: &String| {
@@ -158,7 +188,9 @@ fn check_card(card: &CardOptions) -> Result<(), AuthError> {
         (1..=64).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     };
     if card.template_id.as_ref().is_some_and(|t| !template_ok(t)) {
-        return invalid("card.template_id: 1 to 64 letters, digits, `_` or `-`, as the card builder shows it");
+        return invalid(
+            "card.template_id: 1 to 64 letters, digits, `_` or `-`, as the card builder shows it",
+        );
     }
     Ok(())
 }

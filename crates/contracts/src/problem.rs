@@ -34,6 +34,8 @@ problems! {
     Unauthorized = "unauthorized", 401, "A valid API key is needed";
     /// The API key may not do this.
     Forbidden = "forbidden", 403, "This API key may not do that";
+    /// A callback that does not come from Lark, or cannot be shown to.
+    CallbackRejected = "callback_rejected", 403, "This callback could not be verified";
     /// No such path.
     NotFound = "not_found", 404, "There is nothing here";
     /// No such application.

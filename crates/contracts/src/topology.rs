@@ -103,6 +103,14 @@ pub mod header {
     pub const REASON: &str = "x-larkauth-reason";
     /// The queue it was in.
     pub const QUEUE: &str = "x-larkauth-queue";
+    /// The key it was published with first; retries travel under other keys.
+    pub const ROUTING_KEY: &str = "x-larkauth-routing-key";
+    /// Milliseconds still to wait when it comes back: a wait longer than the longest tier goes round again.
+    pub const REMAINING_MS: &str = "x-larkauth-remaining-ms";
+    /// When it was published, in Unix milliseconds; the AMQP timestamp knows seconds only.
+    pub const PUBLISHED_MS: &str = "x-larkauth-published-ms";
+    /// When it died, in Unix milliseconds.
+    pub const DIED_MS: &str = "x-larkauth-died-ms";
 }
 
 #[cfg(test)]

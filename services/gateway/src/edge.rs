@@ -36,21 +36,20 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// All routes, but for those every service has.
 pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
     let (documented, openapi) = documented_routes().split_for_parts();
-    documented
-        .merge(docs::routes(openapi))
+    guarded(documented.merge(docs::routes(openapi)), gateway)
+}
+
+/// What all requests to these routes pass through.
+pub(crate) fn guarded(routes: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
+    let header = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    routes
         .fallback(nothing_here)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(deadline))
         .layer(from_fn_with_state(gateway.clone(), limits))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-store"),
-        ))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ))
+        .layer(header(header::CACHE_CONTROL, "no-store"))
+        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(from_fn_with_state(gateway.clone(), observe))
         .with_state(gateway)
 }

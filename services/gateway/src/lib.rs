@@ -24,6 +24,7 @@ mod redirect;
 #[cfg(test)]
 mod tests;
 
+use axum::Router;
 use larkauth_config::Settings;
 use larkauth_runtime::{Process, Running};
 
@@ -36,16 +37,25 @@ use crate::{connections::Connections, gateway::Gateway};
 /// # Errors
 /// One line that names the setting or the part at fault, and the cure.
 pub async fn start(settings: Settings) -> anyhow::Result<Running> {
-    let Settings { http, websocket, .. } = settings.clone();
     let process = Process::start(&settings).await?;
+    let routes = work(&process, &settings).await?;
+    process.serve(settings.http.addr, routes).await
+}
+
+/// Spawns the gateway's tasks in a process that may hold other services too, and gives the routes to serve.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn work(process: &Process, settings: &Settings) -> anyhow::Result<Router> {
     let context = process.context.clone();
     let (intake, deliveries) = intake::Intake::new(context.clone());
-    let connections = Connections::new(context.clone(), &websocket, process.health.clone(), intake.clone());
+    let connections =
+        Connections::new(context.clone(), &settings.websocket, process.health.clone(), intake.clone());
     let gateway =
-        Gateway::new(context.clone(), &http, intake, connections.states(), process.stopping.clone());
+        Gateway::new(context.clone(), &settings.http, intake, connections.states(), process.stopping.clone());
     gateway.keys.warn_if_none().await?;
 
     process.spawn("the follow-up of answers", intake::follow_up(context, deliveries));
     process.spawn("the long connections", connections.keep(process.stopping.clone()));
-    process.serve(http.addr, edge::routes(gateway)).await
+    Ok(edge::routes(gateway))
 }

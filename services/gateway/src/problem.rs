@@ -162,15 +162,18 @@ impl Reporter {
         };
         self.log(&inner);
         inner.problem.request_id = Some(request_id.to_owned());
-        ApiError(inner).into_response()
+        let (mut parts, _) = response.into_parts();
+        parts.headers.remove(header::CONTENT_LENGTH);
+        Response::from_parts(parts, Json(&inner.problem).into_response().into_body())
     }
 
     fn log(&self, inner: &Inner) {
-        let (problem, cause) = (&inner.problem, inner.cause.as_deref().unwrap_or_default());
+        let (problem, cause) = (&inner.problem, inner.cause.as_deref());
         let (code, status) = (problem.code.as_str(), problem.status);
         let is_ours = status >= 500;
         let budget = if is_ours { &self.ours } else { &self.theirs };
         let Some(suppressed) = budget.take() else { return };
+        let suppressed = (suppressed > 0).then_some(suppressed);
         if is_ours {
             tracing::error!(code, status, cause, suppressed, "gateway.http.problem");
         } else {
@@ -212,11 +215,11 @@ impl Budget {
 
 /// What a parser says was expected, without what it got: that may be a secret in the wrong place.
 pub(crate) fn without_content(message: &str) -> String {
+    let message = message.rsplit_once(" at line ").map_or(message, |(text, _)| text);
     // The last occurrence: everything before may be the caller's words.
     if let Some(at) = message.rfind("is not a valid ") {
         return message[at + "is ".len()..].to_owned();
     }
-    let message = message.rsplit_once(" at line ").map_or(message, |(text, _)| text);
     if let Some(name) = message.strip_prefix("missing field ") {
         return format!("field {name} is missing");
     }

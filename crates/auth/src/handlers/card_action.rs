@@ -1,4 +1,3 @@
-
 use async_trait::async_trait;
 use larkauth_contracts::message::{CardActionKind, CardActionTriggered, Envelope, Reply};
 use larkauth_lark::card::{self, ToastKind, ToastText};
@@ -35,7 +34,9 @@ impl CardActionHandler {
             return Ok(Some(toast_only((ToastKind::Warning, ToastText::NotForYou))));
         }
         let app = context.apps.any(&session.app_id).await?;
-        if context.store.is_processed(CONSUMER, &envelope.id).await? {
+        // A retry is told apart by its session: answered with the ended one, the card would go back to it.
+        if click.action != CardActionKind::Retry && context.store.is_processed(CONSUMER, &envelope.id).await?
+        {
             return Ok(Some(self.current(&app, &session)));
         }
         if session.person.open_id.is_none() {
@@ -82,7 +83,12 @@ impl CardActionHandler {
                 Ok(self.current(app, &session))
             }
             // The button opened the consent page; the card keeps it, so that a closed page can be opened again.
-            (_, None) => Ok(self.reply(app, &session, CardFace::Processing, (ToastKind::Info, ToastText::ConfirmOnPage))),
+            (_, None) => Ok(self.reply(
+                app,
+                &session,
+                CardFace::Processing,
+                (ToastKind::Info, ToastText::ConfirmOnPage),
+            )),
         }
     }
 
@@ -113,8 +119,12 @@ impl CardActionHandler {
         };
         match created.await {
             Ok(()) => {}
-            Err(AuthError::RateLimited { .. }) => return Ok(toast_only((ToastKind::Warning, ToastText::TooOften))),
-            Err(AuthError::AppFrozen { .. } | AuthError::AppDisabled(_)) => return Ok(toast_only((ToastKind::Warning, ToastText::TryAgain))),
+            Err(AuthError::RateLimited { .. }) => {
+                return Ok(toast_only((ToastKind::Warning, ToastText::TooOften)));
+            }
+            Err(AuthError::AppFrozen { .. } | AuthError::AppDisabled(_)) => {
+                return Ok(toast_only((ToastKind::Warning, ToastText::TryAgain)));
+            }
             Err(error) => return Err(error.into()),
         }
         // In case this answer comes too late to be shown.
@@ -142,7 +152,13 @@ impl CardActionHandler {
         self.reply(app, session, face, toast)
     }
 
-    fn reply(&self, app: &App, session: &AuthSession, face: CardFace, (kind, text): (ToastKind, ToastText)) -> Reply {
+    fn reply(
+        &self,
+        app: &App,
+        session: &AuthSession,
+        face: CardFace,
+        (kind, text): (ToastKind, ToastText),
+    ) -> Reply {
         let card = cards::render(app, session, face, self.0.now());
         Reply {
             answer: Some(card::answer(Some(card::toast(kind, text)), Some(&card))),
@@ -162,4 +178,3 @@ fn is_for(session: &AuthSession, click: &CardActionTriggered) -> bool {
         (None, asked) => asked.is_some() && *asked == click.operator_user_id,
     }
 }
-

@@ -60,7 +60,9 @@ impl CardFaceHandler {
         let card = cards::render(&app, &session, face, context.now());
         if let Err(error) = app.client.update_card(message_id, &card).await {
             match error.fault {
-                Fault::Message(_) => tracing::warn!(%error, "auth.card.update: the card can no longer be changed"),
+                Fault::Message(_) => {
+                    tracing::warn!(%error, "auth.card.update: the card can no longer be changed");
+                }
                 _ => return Err(error.into()),
             }
         }

@@ -72,10 +72,11 @@ pub(super) async fn run(
     }
     let app = context.apps.any(&session.app_id).await.map_err(Trouble::from);
     let app = release_on_error(context, &session, claim, app).await?;
-    let pair = match app.client.exchange_code(app.application.token_api, &grant(&app, &session, &attempt)).await {
-        Ok(pair) => pair,
-        Err(error) => return refused(context, &session, &attempt, claim, error).await,
-    };
+    let pair =
+        match app.client.exchange_code(app.application.token_api, &grant(&app, &session, &attempt)).await {
+            Ok(pair) => pair,
+            Err(error) => return refused(context, &session, &attempt, claim, error).await,
+        };
     if let Err(error) = context.apps.thaw(&app, context.now()).await {
         // The pair in hand matters more; the next success tries again.
         tracing::warn!(%error, "auth.app.thaw");
@@ -107,7 +108,11 @@ pub(super) async fn end(
     }
 }
 
-async fn ended(context: &Context, session: &AuthSession, answer_pending: bool) -> Result<AuthSession, Trouble> {
+async fn ended(
+    context: &Context,
+    session: &AuthSession,
+    answer_pending: bool,
+) -> Result<AuthSession, Trouble> {
     let session = context.existing(session.id).await?;
     context.count_end(&session);
     context.announce_end(&session, answer_pending).await?;
@@ -143,7 +148,8 @@ async fn refused(
             FailureReason::UpstreamUnavailable
         }
         Fault::Transient | Fault::RateLimited | Fault::Unknown => FailureReason::ExchangeOutcomeUnknown,
-        Fault::User => FailureReason::UserUnavailable,
+        // Lark spells "no permission to use the application" as OAuth's `access_denied`, too.
+        Fault::User | Fault::Denied => FailureReason::UserUnavailable,
         Fault::App => {
             context.apps.freeze(&session.app_id, &error.to_string(), context.now()).await?;
             FailureReason::AppMisconfigured
@@ -172,7 +178,12 @@ async fn release_on_error<T>(
 
 /// The pair exists only here: asking who it belongs to is repeated for a while before it is given up.
 async fn who_consented(context: &Context, app: &App, pair: &TokenPair) -> Result<UserProfile, FailureReason> {
-    let asking = patiently(context, PROFILE_PATIENCE, || app.client.user_info(&pair.access_token), LarkError::is_retryable);
+    let asking = patiently(
+        context,
+        PROFILE_PATIENCE,
+        || app.client.user_info(&pair.access_token),
+        LarkError::is_retryable,
+    );
     asking.await.map_err(|error| {
         tracing::warn!(%error, "auth.exchange.user_info");
         match error.fault {
@@ -209,7 +220,10 @@ async fn commit(
     // Somebody ended the session under a live claim: only possible for a lost answer to this very commit.
     match context.existing(session.id).await?.state {
         SessionState::Completed => Ok(()),
-        state => Err(Trouble::later(Duration::from_secs(1), &format!("the session became {state} during the exchange"))),
+        state => Err(Trouble::later(
+            Duration::from_secs(1),
+            &format!("the session became {state} during the exchange"),
+        )),
     }
 }
 

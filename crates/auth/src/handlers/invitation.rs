@@ -34,7 +34,9 @@ impl InvitationHandler {
         }
         let app = match context.apps.inviting(&session.app_id).await {
             Ok(app) => app,
-            Err(AuthError::AppFrozen { .. }) => return self.fail(session, FailureReason::AppMisconfigured).await,
+            Err(AuthError::AppFrozen { .. }) => {
+                return self.fail(session, FailureReason::AppMisconfigured).await;
+            }
             Err(error) => return Err(error.into()),
         };
         let card = cards::render(&app, &session, CardFace::Invitation, context.now());

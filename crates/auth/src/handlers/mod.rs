@@ -9,9 +9,12 @@ mod card_face;
 mod exchange;
 mod invitation;
 mod oauth_redirect;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use larkauth_contracts::{
     message::{DecodeError, Envelope, Message, Reply},
     topology::Queue,
@@ -20,6 +23,7 @@ use larkauth_lark::error::{Fault, LarkError};
 use larkauth_messaging::{BusError, Consume, Delivery, Handler, Verdict};
 use larkauth_models::EventId;
 use larkauth_storage::{CipherError, StorageError};
+use tracing::{Instrument, field::Empty};
 
 use crate::{AuthError, Context};
 
@@ -41,8 +45,31 @@ pub fn consumers(context: &Context, concurrency: u16) -> Vec<(Consume, Arc<dyn H
     };
     Queue::ALL
         .iter()
-        .map(|queue| (Consume { queue: *queue, concurrency, handler_deadline: HANDLER_DEADLINE }, handler(*queue)))
+        .map(|queue| {
+            let what = Consume { queue: *queue, concurrency, handler_deadline: HANDLER_DEADLINE };
+            let handler: Arc<dyn Handler> = Arc::new(Spanned { queue: *queue, handler: handler(*queue) });
+            (what, handler)
+        })
         .collect()
+}
+
+/// Handles each delivery in a span of its own, which [`decode`] gives the identifiers that every log line carries.
+struct Spanned {
+    queue: Queue,
+    handler: Arc<dyn Handler>,
+}
+
+#[async_trait]
+impl Handler for Spanned {
+    async fn handle(&self, delivery: Delivery) -> Verdict {
+        let span = tracing::info_span!(
+            "auth.handle",
+            otel.name = %format_args!("auth.{}.handle", self.queue),
+            app_id = Empty,
+            session_id = Empty,
+        );
+        self.handler.handle(delivery).instrument(span).await
+    }
 }
 
 /// An event id made of a kind and what it is about; other characters than ids may have become `-`.
@@ -87,7 +114,9 @@ impl From<BusError> for Trouble {
 impl From<CipherError> for Trouble {
     fn from(error: CipherError) -> Self {
         match error {
-            CipherError::UnknownKey(_) | CipherError::NoKey => Self::Retry { after: None, reason: error.to_string() },
+            CipherError::UnknownKey(_) | CipherError::NoKey => {
+                Self::Retry { after: None, reason: error.to_string() }
+            }
             CipherError::Malformed | CipherError::Rejected(_) | CipherError::BadKeyId(_) => {
                 Self::Dead(format!("a sealed secret in it: {error}"))
             }
@@ -138,7 +167,7 @@ fn verdict(handled: Handled) -> Verdict {
     }
 }
 
-/// Decodes, and puts the identifiers on the span that the bus opened for this delivery.
+/// Decodes, and puts the identifiers on the span of this delivery.
 fn decode<T: Message>(delivery: &Delivery) -> Result<Envelope<T>, Trouble> {
     let envelope = Envelope::<T>::decode(&delivery.body)?;
     let span = tracing::Span::current();

@@ -47,6 +47,10 @@ pub(crate) fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiErr
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // A derived struct would take an array of the right length as well.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::invalid("the body must be a JSON object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let place = |error: &serde_json::Error| format!("line {}, column {}", error.line(), error.column());
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -136,7 +140,8 @@ mod tests {
             ),
             (r#"{"app_id":"cli_0123456789abcdef"} s3cret"#, "something follows"),
             ("{}", "field `app_id` is missing"),
-            ("[]", "app_id"),
+            ("[]", "must be a JSON object"),
+            ("", "must be a JSON object"),
         ] {
             let refusal = refusal(body);
             assert!(refusal.contains(expected), "{refusal}");

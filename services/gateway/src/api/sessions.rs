@@ -35,7 +35,7 @@ const MAX_PAGE: u32 = 200;
 /// Creates a session and has a card sent to the person (for `auth_method` `oauth`: answers the consent page's address
 /// instead). Needs the scope `sessions:write`.
 #[utoipa::path(
-    post, path = "/v1/auth/sessions", tag = "sessions", security(("api_key" = [])),
+    post, path = "/v1/auth/sessions", operation_id = "create_session", tag = "sessions", security(("api_key" = [])),
     request_body = CreateSession,
     responses(
         (status = 201, description = "The session; its card is on the way", body = SessionView,
@@ -72,7 +72,7 @@ pub(super) async fn create(
 /// With `wait`, answers as soon as the session has ended, or after so many seconds with the session as it is then.
 /// Needs the scope `sessions:read`.
 #[utoipa::path(
-    get, path = "/v1/auth/sessions/{session_id}", tag = "sessions", security(("api_key" = [])),
+    get, path = "/v1/auth/sessions/{session_id}", operation_id = "get_session", tag = "sessions", security(("api_key" = [])),
     params(("session_id" = uuid::Uuid, Path, description = "The session"), WaitQuery),
     responses((status = 200, description = "The session", body = SessionView), ReadProblems),
 )]
@@ -112,7 +112,7 @@ async fn follow(gateway: &Gateway, id: SessionId, at_most: Duration) -> Result<A
 ///
 /// Newest first. Needs the scope `sessions:read`.
 #[utoipa::path(
-    get, path = "/v1/auth/sessions", tag = "sessions", security(("api_key" = [])),
+    get, path = "/v1/auth/sessions", operation_id = "list_sessions", tag = "sessions", security(("api_key" = [])),
     params(ListSessions),
     responses((status = 200, description = "One page", body = SessionPage), ReadProblems),
 )]

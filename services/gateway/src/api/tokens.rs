@@ -24,7 +24,7 @@ const MAX_VALIDITY: u32 = 3600;
 /// A stored token that is valid for at least `min_validity` more seconds. Keep it no longer than `expires_at`. Needs the
 /// scope `tokens:read`.
 #[utoipa::path(
-    get, path = "/v1/apps/{app_id}/users/{open_id}/token", tag = "tokens", security(("api_key" = [])),
+    get, path = "/v1/apps/{app_id}/users/{open_id}/token", operation_id = "get_token", tag = "tokens", security(("api_key" = [])),
     params(
         ("app_id" = String, Path, description = "The application"),
         ("open_id" = String, Path, description = "The person, as this application sees them"),
@@ -69,10 +69,10 @@ async fn invite(gateway: &Gateway, app_id: AppId, open_id: OpenId) -> ApiError {
         scopes: None,
         card: gateway.context.policy.card.clone(),
     };
-    match gateway.context.invite(invite).await {
+    match gateway.context.invite_unless_asked(invite).await {
         Ok(session) => {
             tracing::Span::current().record("session_id", tracing::field::display(session.id));
-            missing("A card is on its way to this person; the session shows how it goes")
+            missing("This person has an open card, or one is on its way; the session shows how it goes")
                 .with_session(session.id)
         }
         Err(error @ AuthError::RateLimited { retry_after, .. }) => {

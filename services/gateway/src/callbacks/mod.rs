@@ -48,7 +48,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Gateway>> {
 ///
 /// The request address to enter in Lark's developer console.
 #[utoipa::path(
-    post, path = "/lark/callback/{app_id}", tag = "lark",
+    post, path = "/lark/callback/{app_id}", operation_id = "lark_callback", tag = "lark",
     params(("app_id" = String, Path, description = "The application")),
     request_body(content = serde_json::Value, description = "As Lark sends it, encrypted or plain"),
     responses(
@@ -73,7 +73,7 @@ async fn callback(
 ///
 /// As `/lark/callback/{app_id}`, while exactly one application is switched on.
 #[utoipa::path(
-    post, path = "/lark/callback", tag = "lark",
+    post, path = "/lark/callback", operation_id = "lark_callback_of_the_only_application", tag = "lark",
     request_body(content = serde_json::Value, description = "As Lark sends it, encrypted or plain"),
     responses(
         (status = 200, description = "The answer for Lark: a challenge, a toast, a card", body = serde_json::Value),
@@ -129,7 +129,7 @@ async fn take(
 /// A stranger learns nothing; the operator reads in the log what is wrong, and the cure.
 fn refused(app_id: &AppId, error: CallbackError) -> ApiError {
     let detail = "The callback cannot be verified; the log of the service says why";
-    ApiError::new(ProblemCode::Forbidden, detail).caused_by(format_args!("callback of {app_id}: {error}"))
+    ApiError::new(ProblemCode::CallbackRejected, detail).caused_by(format_args!("callback of {app_id}: {error}"))
 }
 
 fn not_now(app: &App, payload: &[u8]) -> Result<Response, ApiError> {

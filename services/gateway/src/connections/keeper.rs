@@ -29,6 +29,8 @@ pub(crate) struct Connections {
     health: Health,
     intake: Arc<Intake>,
     states: ConnectionStates,
+    /// Until the applications are known, nobody can say whether their connections are up.
+    unknown: Option<HealthHandle>,
     open: BTreeMap<AppId, Open>,
     tasks: JoinSet<()>,
 }
@@ -57,6 +59,7 @@ impl Connections {
         Self {
             context,
             config,
+            unknown: Some(health.register("applications")),
             health,
             intake,
             states: ConnectionStates::default(),
@@ -73,8 +76,6 @@ impl Connections {
     pub(crate) async fn keep(mut self, stopping: CancellationToken) -> anyhow::Result<()> {
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Until the applications are known, nobody can say whether their connections are up.
-        let mut unknown = Some(self.health.register("applications"));
         loop {
             tokio::select! {
                 biased;
@@ -95,7 +96,7 @@ impl Connections {
                 _ = look.tick() => match timeout(STORE_DEADLINE, self.context.store.applications()).await {
                     Ok(Ok(applications)) => {
                         self.reconcile(applications, &stopping);
-                        if let Some(part) = unknown.take() {
+                        if let Some(part) = self.unknown.take() {
                             part.remove();
                         }
                     }
@@ -220,7 +221,8 @@ impl Follower {
             // The number of failures is left out: it would make every attempt a change of readiness.
             ConnectionState::Reconnecting { .. } => self.part.set_not_ready("no long connection, reconnecting"),
             ConnectionState::Rejected { reason } => self.part.set_not_ready(reason.clone()),
-            ConnectionState::Stopped => self.part.set_not_ready("stopped"),
+            // The part goes with its owner.
+            ConnectionState::Stopped => {}
         }
     }
 }

@@ -30,7 +30,8 @@ use crate::{edge, gateway::Gateway};
         (name = "lark", description = "What Lark calls"),
         (name = "browser", description = "What a person's browser opens"),
     ),
-    components(schemas(larkauth_contracts::problem::Problem)),
+    // What only a query or a problem set names is not found by itself.
+    components(schemas(larkauth_contracts::problem::Problem, larkauth_contracts::rest::OnMissing)),
     modifiers(&ApiKey),
 )]
 struct About;

@@ -26,7 +26,10 @@ const fn cure(code: ProblemCode) -> &'static str {
             "Send “Authorization: Bearer” with a living API key. The operator makes one with “larkauth keys create”, or sets API_KEY."
         }
         ProblemCode::Forbidden => {
-            "Use a key that has the scope named in detail. For a callback of Lark: the service's log says what could not be verified; compare the verification token and the encrypt key with the developer console."
+            "Use a key that has the scope named in detail."
+        }
+        ProblemCode::CallbackRejected => {
+            "The service's log says what could not be verified. Compare the verification token and the encrypt key with the developer console, and the clock with the world's."
         }
         ProblemCode::NotFound => "Compare the path with the list at /docs.",
         ProblemCode::AppNotFound => {
@@ -141,11 +144,10 @@ problem_set!(
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_code_has_its_place_and_its_cure() {
+    #[tokio::test]
+    async fn every_code_has_its_place_and_its_cure() {
         let rows: Vec<_> = ProblemCode::ALL.iter().map(|code| (code.as_str(), cure(*code))).collect();
-        let page = axum::body::to_bytes(page().into_body(), usize::MAX);
-        let page = futures::executor::block_on(page).unwrap();
+        let page = axum::body::to_bytes(page().into_body(), usize::MAX).await.unwrap();
         let page = String::from_utf8(page.to_vec()).unwrap();
         for (code, cure) in rows {
             assert!(page.contains(&format!("id=\"{code}\"")) && cure.len() > 20, "{code}");

@@ -32,7 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Gateway>> {
 ///
 /// The redirect URI to register in Lark's developer console. Answers a page for the person, in Chinese or English.
 #[utoipa::path(
-    get, path = "/oauth/callback", tag = "browser",
+    get, path = "/oauth/callback", operation_id = "oauth_callback", tag = "browser",
     params(
         ("state" = Option<String>, Query, description = "As it was sent to the consent page"),
         ("code" = Option<String>, Query, description = "The authorization code"),

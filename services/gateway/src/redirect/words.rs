@@ -189,13 +189,14 @@ impl Outcome {
                     "您当前登录的账号不是被邀请的人，未保存任何信息。请切换到正确的账号，再重新获取邀请。",
                 ),
                 Some(FailureReason::CodeInvalid) => {
-                    words("授权已失效", "飞书不再接受此次授权。请在聊天中的卡片上点击“重试”。")
+                    words("授权已失效", "飞书不再接受此次授权。请在聊天中的卡片上点击“再试一次”。")
                 }
-                Some(FailureReason::ExchangeInterrupted | FailureReason::ExchangeOutcomeUnknown) => {
-                    words("授权被中断", "此次授权未能完成，未保存任何信息。请在聊天中的卡片上点击“重试”。")
-                }
+                Some(FailureReason::ExchangeInterrupted | FailureReason::ExchangeOutcomeUnknown) => words(
+                    "授权被中断",
+                    "此次授权未能完成，未保存任何信息。请在聊天中的卡片上点击“再试一次”。",
+                ),
                 Some(FailureReason::UpstreamUnavailable) => {
-                    words("无法连接飞书", "授权未能及时完成。请稍后在聊天中的卡片上点击“重试”。")
+                    words("无法连接飞书", "授权未能及时完成。请稍后在聊天中的卡片上点击“再试一次”。")
                 }
                 Some(FailureReason::UserUnavailable) => words(
                     "您无法使用此应用",
@@ -207,7 +208,7 @@ impl Outcome {
                 Some(FailureReason::CardUndeliverable) => {
                     words("邀请未能送达", "请在聊天中重新获取邀请；未共享任何信息。")
                 }
-                None => words("授权失败", "未保存任何信息。请在聊天中的卡片上点击“重试”。"),
+                None => words("授权失败", "未保存任何信息。请在聊天中的卡片上点击“再试一次”。"),
             },
             Self::Processing => words("请稍候…", "正在完成授权，本页面会自动刷新。"),
             Self::UnknownLink => words("链接无效", "此链接不属于任何邀请。请在聊天中的卡片上点击授权按钮。"),

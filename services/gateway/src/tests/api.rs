@@ -3,17 +3,19 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, http::StatusCode};
+use axum::{Router, body::Body, http::StatusCode, routing::get};
 use larkauth_contracts::{
     problem::ProblemCode,
     rest::{SessionPage, SessionView, TokenView},
 };
+use larkauth_messaging::testing::eventually;
 use larkauth_models::{AuthMethod, Entropy, OsEntropy, SessionState, SystemClock};
 use larkauth_storage::{ApiKey, SessionEnding, testing::cipher_of};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::world::{APP, FakeBus, PERSON, World, application, now, request};
+use crate::edge::IN_FLIGHT;
 
 #[tokio::test]
 async fn a_session_is_created_and_looked_at() {
@@ -179,8 +181,7 @@ async fn a_long_poll_ends_with_the_session() {
     let session = world.session(AuthMethod::WebsocketCard).await;
     let path = format!("/v1/auth/sessions/{}?wait=30", session.id);
     let end = async {
-        // The poll has surely looked once when this is through.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        eventually("the poll waits", async || world.free_waiters() < IN_FLIGHT / 2).await;
         world.context.store.end_session(session.id, SessionEnding::Rejected, now()).await.unwrap();
     };
     let started = tokio::time::Instant::now();
@@ -224,14 +225,17 @@ async fn a_missing_token_may_invite() {
         (answer.problem().code, answer.problem().session_id),
         (ProblemCode::AuthenticationRequired, None)
     );
+    let mut asked = Vec::new();
     for _ in 0..2 {
         let problem = world.get(&format!("{path}?on_missing=card")).await.problem();
         assert_eq!(problem.code, ProblemCode::AuthenticationRequired);
-        assert_eq!(
-            world.context.existing(problem.session_id.unwrap()).await.unwrap().state,
-            SessionState::Pending
-        );
+        let session = problem.session_id.unwrap();
+        let again = world.get(&format!("{path}?on_missing=card")).await.problem();
+        assert_eq!(again.session_id, Some(session), "an open card is not sent twice");
+        world.context.store.end_session(session, SessionEnding::Rejected, world.context.now()).await.unwrap();
+        asked.push(session);
     }
+    assert_ne!(asked[0], asked[1]);
     let limited = world.get(&format!("{path}?on_missing=card")).await.problem();
     assert_eq!((limited.code, limited.session_id), (ProblemCode::AuthenticationRequired, None));
     assert!(limited.detail.unwrap().contains("was invited 2 times") && limited.retry_after.is_some());
@@ -306,9 +310,9 @@ async fn a_full_house_turns_requests_away() {
     let world = World::new().await;
     let session = world.session(AuthMethod::WebsocketCard).await;
     let path = format!("/v1/auth/sessions/{}?wait=20", session.id);
-    let polls = futures::future::join_all((0..crate::edge::IN_FLIGHT / 2 + 1).map(|_| world.get(&path)));
+    let polls = futures::future::join_all((0..IN_FLIGHT / 2 + 1).map(|_| world.get(&path)));
     let end = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        eventually("every place is taken", async || world.free_waiters() == 0).await;
         world.stopping.cancel();
     };
     let (answers, ()) = tokio::join!(polls, end);
@@ -316,4 +320,23 @@ async fn a_full_house_turns_requests_away() {
         answers.iter().filter(|answer| answer.status == StatusCode::SERVICE_UNAVAILABLE).collect();
     assert!(!turned_away.is_empty());
     assert_eq!(turned_away[0].problem().code, ProblemCode::Unavailable);
+}
+
+async fn panics() -> &'static str {
+    panic!("as told")
+}
+
+#[tokio::test]
+async fn panics_and_slow_handlers_are_problems_too() {
+    let mut world = World::new().await;
+    let routes = Router::new().route("/panic", get(panics)).route("/slow", get(std::future::pending::<()>));
+    world.router = crate::edge::guarded(routes, world.gateway.take().unwrap());
+    let problem = world.get("/panic").await.problem();
+    assert_eq!((problem.code, problem.status), (ProblemCode::Internal, 500));
+    tokio::time::pause();
+    assert_eq!(world.get("/slow").await.problem().code, ProblemCode::Timeout);
+    let metrics = world.context.metrics.render();
+    for series in [r#"route="/panic",status="500""#, r#"route="/slow",status="504""#] {
+        assert!(metrics.contains(series), "{metrics}");
+    }
 }

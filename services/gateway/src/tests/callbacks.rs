@@ -94,7 +94,7 @@ async fn only_lark_is_believed() {
     let _state = fall_back(&world);
     let refused = async |request: Request<Body>| {
         let problem = world.send(request).await.problem();
-        assert_eq!(problem.code, ProblemCode::Forbidden);
+        assert_eq!(problem.code, ProblemCode::CallbackRejected);
         // Why is for the log.
         assert!(problem.detail.unwrap().contains("cannot be verified"));
     };

@@ -26,7 +26,7 @@ async fn an_application_is_connected_while_it_is_switched_on() {
         parts.into_iter().find(|part| part.name == name).map(|part| part.ready)
     };
     let websocket = |app: &str| part(format!("websocket:{app}"));
-    assert!(health.report().ready);
+    assert!(!health.report().ready);
 
     let watch = async {
         eventually("HTTP callbacks take over", async || states.is_fallen_back(&app_id())).await;

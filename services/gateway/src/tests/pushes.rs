@@ -39,8 +39,8 @@ async fn what_an_answer_shows_is_noted_once_it_was_delivered() {
 
     drop(pushes);
     world.follow_up().await;
-    for (session, face) in [(delivered, Some(CardFace::Declined)), (lost, None)] {
-        assert_eq!(world.context.existing(session.id).await.unwrap().card_face, face);
+    for (session, face) in [(delivered, CardFace::Declined), (lost, CardFace::Invitation)] {
+        assert_eq!(world.context.existing(session.id).await.unwrap().card_face, Some(face));
     }
     consuming.stop().await;
 }

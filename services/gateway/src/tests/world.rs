@@ -15,14 +15,12 @@ use axum::{
 use larkauth_auth::{Context, Directory, LarkSettings, Policy};
 use larkauth_config::HttpSettings;
 use larkauth_contracts::{problem::Problem, topology::Queue};
-use larkauth_lark::{
-    api::Endpoints,
-    http::{HttpTimeouts, http_client},
-};
+use larkauth_lark::{HttpTimeouts, api::Endpoints, http_client};
 use larkauth_messaging::{Bus, BusError, BusHealth, Consume, Handler, Outgoing, PendingReply};
 use larkauth_models::{
-    AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, ConsentSecrets, Entropy, OpenId,
-    OsEntropy, Person, SecretString, SessionId, SystemClock, Timestamp, TokenApi, TokenPair, UserProfile,
+    AppId, Application, AuthMethod, AuthSession, Brand, CardFace, CardOptions, ConsentSecrets, Entropy,
+    MessageId, OpenId, OsEntropy, Person, SecretString, SessionId, SystemClock, Timestamp, TokenApi,
+    TokenPair, UserProfile,
 };
 use larkauth_storage::{
     Cipher, Completion, InvitationLimit, NewSession, Store,
@@ -113,6 +111,10 @@ impl Answer {
     /// Checks the form of a problem document and gives it.
     pub(super) fn problem(&self) -> Problem {
         assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.text);
+        assert_eq!(
+            (self.header("cache-control"), self.header("x-content-type-options")),
+            ("no-store", "nosniff")
+        );
         let problem: Problem = self.json();
         assert_eq!(problem.status, self.status.as_u16());
         assert_eq!(problem.request_id.as_deref(), Some(self.header("x-request-id")));
@@ -138,6 +140,8 @@ pub(super) struct World {
     pub(super) states: ConnectionStates,
     pub(super) stopping: CancellationToken,
     pub(super) router: Router,
+    /// What `router` stands on.
+    pub(super) gateway: Option<Arc<Gateway>>,
 }
 
 impl World {
@@ -189,13 +193,27 @@ impl World {
             api_key: Some(KEY.into()),
         };
         let gateway = Gateway::new(context.clone(), &http, intake.clone(), states.clone(), stopping.clone());
-        let router = edge::routes(gateway);
-        Self { database, context, intake, deliveries: Some(deliveries), states, stopping, router }
+        let router = edge::routes(gateway.clone());
+        Self {
+            database,
+            context,
+            intake,
+            deliveries: Some(deliveries),
+            states,
+            stopping,
+            router,
+            gateway: Some(gateway),
+        }
+    }
+
+    /// How many more long polls may wait.
+    pub(super) fn free_waiters(&self) -> usize {
+        self.gateway.as_ref().unwrap().waiters.available_permits()
     }
 
     /// Follows up every answer that went out; afterwards nobody can send one any more.
     pub(super) async fn follow_up(&mut self) {
-        self.router = Router::new();
+        (self.router, self.gateway) = (Router::new(), None);
         self.intake = Intake::new(self.context.clone()).0;
         intake::follow_up(self.context.clone(), self.deliveries.take().unwrap()).await.unwrap();
     }
@@ -234,6 +252,10 @@ impl World {
         };
         let limit = InvitationLimit { max: 1000, window: Duration::from_secs(60) };
         self.context.store.create_session(&new, limit).await.unwrap();
+        if auth_method.has_card() {
+            let message_id = MessageId::new(format!("om_{}", new.id)).unwrap();
+            self.context.store.record_card(new.id, &message_id, CardFace::Invitation).await.unwrap();
+        }
         self.context.existing(new.id).await.unwrap()
     }
 
