@@ -60,8 +60,9 @@ create table user_auth_sessions (
     constraint user_auth_sessions_message unique (message_id)
 ) strict;
 
--- A person's sessions: the invitation limit, and lists by open id with or without an application.
-create index user_auth_sessions_by_open_id on user_auth_sessions (open_id, app_id, created_at)
+-- A person's sessions: the invitation limit, and lists by open id with or without an application. Ends in the id so that
+-- it has the whole order of a list; otherwise the planner takes the index by application for it.
+create index user_auth_sessions_by_open_id on user_auth_sessions (open_id, app_id, created_at, session_id)
     where open_id is not null;
 create index user_auth_sessions_by_user_id on user_auth_sessions (user_id, app_id, created_at)
     where user_id is not null;

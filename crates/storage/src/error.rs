@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use crate::CipherError;
 
 /// Why the store could not do what it was asked.
@@ -38,6 +40,14 @@ pub enum StorageError {
     /// The database's schema is not the one this build needs; says what to do.
     #[error("the database schema does not fit this build: {0}")]
     Schema(String),
+    /// The file of an embedded database cannot be used as it is; says what to do.
+    #[error("the database file {} cannot be used: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// The database refused the statement: our mistake.
     #[error("the database refused ({during}): {message}")]
     Refused {

@@ -1,4 +1,4 @@
-//! What is kept, and how: repository traits, their PostgreSQL implementation, encryption at rest.
+//! What is kept, and how: repository traits, their PostgreSQL and SQLite implementations, encryption at rest.
 //!
 //! What may live here: SQL, transactions, the cipher. What may not: a decision about authorization, a call to Lark,
 //! a message. The code above knows [`Store`] only and cannot tell which database is behind it.
@@ -6,14 +6,21 @@
 //! To add a query: write it on the trait it belongs to, with `now` as an argument (no database clock decides anything),
 //! make every change of state one conditional statement whose affected rows are looked at, implement it in every
 //! database module, add a case to `conformance`, which every implementation must pass, and run `scripts/generate-sqlx`.
+//! To add a table or a column: a migration for each database, under the same names (they are part of what sealed values
+//! are bound to), and its line in `portable`, so that it moves along from one database to the other.
 
 mod cipher;
 #[cfg(feature = "conformance")]
 #[expect(clippy::unwrap_used, reason = "a case that cannot go on has failed")]
 pub mod conformance;
+mod driver;
 mod error;
+mod migrations;
+mod portable;
 mod postgres;
 mod rows;
+mod sealed;
+mod sqlite;
 mod store;
 #[cfg(feature = "conformance")]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test without its database cannot go on")]
@@ -21,7 +28,10 @@ pub mod testing;
 
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
-pub use postgres::{MigrationReport, PgOptions, PgStore, ScratchSchema};
+pub use migrations::MigrationReport;
+pub use portable::{Portable, PortableRow, Table, TableProgress, TransferredTable, transfer};
+pub use postgres::{PgOptions, PgStore, ScratchSchema};
+pub use sqlite::{SqliteOptions, SqliteStore};
 pub use store::{
     ActiveCounts, ApiKey, ApiKeys, Applications, CodeBinding, Completion, Created, ExchangeClaim,
     InvitationLimit, NewSession, ProcessedEvents, Profiles, SessionCursor, SessionEnding, SessionFilter,

@@ -6,7 +6,7 @@ use larkauth_models::{
 };
 use uuid::Uuid;
 
-use crate::{Cipher, Result, StorageError};
+use crate::{ActiveCounts, Cipher, Result, StorageError};
 
 pub(crate) const APPLICATIONS: &str = "applications";
 pub(crate) const SESSIONS: &str = "user_auth_sessions";
@@ -238,4 +238,17 @@ impl ProfileRow {
             tenant_key: self.tenant_key,
         })
     }
+}
+
+/// Application, pending sessions, active tokens.
+pub(crate) fn active_counts(rows: impl IntoIterator<Item = (String, i64, i64)>) -> Result<Vec<ActiveCounts>> {
+    let counts = rows.into_iter().map(|(app_id, pending_sessions, active_tokens)| {
+        let app_id = AppId::new(app_id.as_str()).map_err(|error| StorageError::Corrupt {
+            table: APPLICATIONS,
+            row: app_id,
+            message: error.to_string(),
+        })?;
+        Ok(ActiveCounts { app_id, pending_sessions, active_tokens })
+    });
+    counts.collect()
 }

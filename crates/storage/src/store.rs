@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use larkauth_models::{
     AppId, Application, AuthMethod, AuthSession, CardFace, CardOptions, ConsentSecrets, EventId,
     FailureReason, MessageId, OpenId, Person, SessionId, SessionState, StoredToken, Timestamp, TokenKind,
@@ -73,6 +74,14 @@ pub struct InvitationLimit {
     pub max: u32,
     /// … in so long.
     pub window: Duration,
+}
+
+impl InvitationLimit {
+    /// Where the window begins that ends now: later invitations count.
+    pub(crate) fn window_start(self, now: Timestamp) -> Timestamp {
+        let window = TimeDelta::from_std(self.window).unwrap_or(TimeDelta::MAX);
+        now.checked_sub_signed(window).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
 }
 
 /// The outcome of [`Sessions::create_session`].

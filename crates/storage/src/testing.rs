@@ -1,6 +1,9 @@
 //! Databases to throw away, for the tests of this crate and of those above it.
 
+mod authorization;
+
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -9,10 +12,15 @@ use std::{
 };
 
 use larkauth_models::{Clock, ExposeSecret, OsEntropy, SecretString, SystemClock};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions,
+};
+use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use crate::{Cipher, EncryptionKey, PgOptions, PgStore};
+use crate::{Cipher, EncryptionKey, PgOptions, PgStore, SqliteOptions, SqliteStore, Store};
+
+pub use self::authorization::{NEEDLES, TestAuthorization};
 
 /// Without TLS, whose handshake takes longer than most tests when it is compiled for debugging.
 const DEFAULT_SERVER: &str = "postgres://root@127.0.0.1:5432/postgres?sslmode=disable";
@@ -132,6 +140,69 @@ impl Drop for TestDatabase {
         if dropping.join().is_err() {
             tracing::warn!(name = self.name, "a test database could not be dropped");
         }
+    }
+}
+
+/// A SQLite file of its own in a temporary folder, migrated, removed with this value.
+#[derive(Debug)]
+pub struct TestSqlite {
+    folder: TempDir,
+}
+
+impl TestSqlite {
+    /// Makes one with the current schema.
+    ///
+    /// # Panics
+    /// When there is no room for it.
+    pub async fn create() -> Self {
+        let database = Self::create_empty();
+        let store = database.store().await;
+        store.migrate().await.unwrap();
+        store.close().await;
+        database
+    }
+
+    /// Makes a folder for one, without the file.
+    ///
+    /// # Panics
+    /// When the system has no folder for temporary files.
+    #[must_use]
+    pub fn create_empty() -> Self {
+        Self { folder: TempDir::new().unwrap() }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("larkauth.db")
+    }
+
+    /// Options that open it: 4 readers, a deadline of 10 s, made if missing.
+    #[must_use]
+    pub fn options(&self) -> SqliteOptions {
+        SqliteOptions {
+            path: self.path(),
+            create: true,
+            max_readers: 4,
+            statement_deadline: Duration::from_secs(10),
+        }
+    }
+
+    /// A store on it, with [`test_cipher`]; each call gives one with connections of its own, as another process would
+    /// have.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    pub async fn store(&self) -> SqliteStore {
+        SqliteStore::open(&self.options(), test_cipher()).await.unwrap()
+    }
+
+    /// A bare connection, for looking behind the store's back.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    pub async fn connection(&self) -> SqliteConnection {
+        SqliteConnectOptions::new().filename(self.path()).connect().await.unwrap()
     }
 }
 

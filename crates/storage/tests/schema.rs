@@ -1,20 +1,13 @@
 //! Migrations, and what is really in the tables.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::time::Duration;
-
-use larkauth_models::{
-    AppId, Application, AuthMethod, Brand, CardOptions, ConsentSecrets, ExposeSecret, OpenId, Person,
-    SecretString, SessionId, Timestamp, TokenApi, TokenKind, TokenPair, UserProfile,
-};
+use larkauth_models::{ExposeSecret, StoredToken, TokenKind};
 use larkauth_storage::{
-    Applications, Completion, ExchangeClaim, InvitationLimit, NewSession, PgOptions, PgStore, ScratchSchema,
-    Sessions, StorageError, Store, Tokens,
-    testing::{TestDatabase, test_cipher},
+    PgOptions, PgStore, ScratchSchema, Sessions, StorageError, Store, Tokens,
+    testing::{NEEDLES, TestAuthorization, TestDatabase, test_cipher},
 };
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 async fn run(db: &mut PgConnection, statement: &'static str) {
     sqlx::raw_sql(statement).execute(db).await.unwrap();
@@ -103,103 +96,30 @@ async fn a_scratch_schema_is_a_world_of_its_own_and_leaves_nothing() {
     assert!(ScratchSchema::create(database.url(), "x; drop table y").await.is_err());
 }
 
-fn secret(text: &str) -> SecretString {
-    SecretString::from(text.to_owned())
-}
-
-/// One authorization whose secrets are easy to recognise.
+/// One authorization, and a look behind the store's back.
 struct Loop {
     database: TestDatabase,
-    app_id: AppId,
-    session_id: SessionId,
+    authorization: TestAuthorization,
     store: PgStore,
 }
-
-const SECRETS: [&str; 9] = [
-    "needle-app-secret",
-    "needle-verification",
-    "needle-encrypt-key",
-    "needle-state",
-    "needle-verifier",
-    "needle-access",
-    "needle-refresh",
-    "needle@example.com",
-    "+8613800138000",
-];
 
 impl Loop {
     async fn new() -> Self {
         let database = TestDatabase::create().await;
         let store = database.store().await;
-        let now = Timestamp::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let app_id = AppId::new("cli_00000000000000a1").unwrap();
-        let application = Application {
-            app_id: app_id.clone(),
-            app_secret: secret(SECRETS[0]),
-            verification_token: Some(secret(SECRETS[1])),
-            encrypt_key: Some(secret(SECRETS[2])),
-            brand: Brand::Feishu,
-            token_api: TokenApi::V2,
-            redirect_uri: "http://127.0.0.1/cb".parse().unwrap(),
-            default_scopes: vec![],
-            enabled: true,
-            frozen_since: None,
-            frozen_reason: None,
-        };
-        store.put_application(&application, now).await.unwrap();
-        let session_id = SessionId(Uuid::from_u128(1));
-        let this = Self { database, app_id, session_id, store };
-        this.create(now).await;
-        this
-    }
-
-    async fn create(&self, now: Timestamp) {
-        let session = NewSession {
-            id: self.session_id,
-            app_id: self.app_id.clone(),
-            person: Person { open_id: Some(OpenId::new("ou_1").unwrap()), user_id: None },
-            auth_method: AuthMethod::Oauth,
-            scopes: vec![],
-            card: CardOptions::default(),
-            consent: ConsentSecrets { state: secret(SECRETS[3]), pkce_verifier: secret(SECRETS[4]) },
-            created_at: now,
-            expires_at: now + Duration::from_secs(600),
-            takes_card_of: None,
-        };
-        let limit = InvitationLimit { max: 5, window: Duration::from_secs(60) };
-        self.store.create_session(&session, limit).await.unwrap();
+        let authorization = TestAuthorization::new(1);
+        authorization.register(&store).await;
+        authorization.invite(&store).await;
+        Self { database, authorization, store }
     }
 
     async fn complete(&self) {
-        let now = Timestamp::UNIX_EPOCH + Duration::from_secs(1_700_000_001);
-        let claim = Uuid::from_u128(2);
-        let claimed =
-            self.store.claim_exchange(self.session_id, claim, now, now + Duration::from_secs(60)).await;
-        assert_eq!(claimed.unwrap(), ExchangeClaim::Claimed);
-        let completion = Completion {
-            session_id: self.session_id,
-            claim,
-            pair: TokenPair {
-                access_token: secret(SECRETS[5]),
-                access_expires_at: now,
-                refresh_token: Some(secret(SECRETS[6])),
-                refresh_expires_at: Some(now),
-                scopes: vec![],
-            },
-            profile: UserProfile {
-                open_id: OpenId::new("ou_1").unwrap(),
-                union_id: None,
-                user_id: None,
-                name: Some("Ming".to_owned()),
-                en_name: None,
-                avatar_url: None,
-                email: Some(secret(SECRETS[7])),
-                mobile: Some(secret(SECRETS[8])),
-                tenant_key: None,
-            },
-            now,
-        };
-        assert!(self.store.complete_session(&completion).await.unwrap());
+        self.authorization.complete(&self.store).await;
+    }
+
+    async fn token(&self) -> larkauth_storage::Result<Option<StoredToken>> {
+        let TestAuthorization { app_id, open_id, .. } = &self.authorization;
+        self.store.token(app_id, open_id, TokenKind::User).await
     }
 
     /// Everything in every table, as text.
@@ -212,7 +132,7 @@ impl Loop {
 }
 
 fn assert_no_secrets(dump: &str) {
-    for secret in SECRETS {
+    for secret in NEEDLES {
         // Bytes are dumped in hexadecimal.
         for form in [secret.to_owned(), hex::encode(secret)] {
             assert!(!dump.contains(&form), "{secret} is in the database");
@@ -242,13 +162,9 @@ async fn rows_hold_no_secret_in_the_clear() {
 async fn nothing_is_left_of_what_is_no_longer_needed() {
     let auth = Loop::new().await;
     auth.complete().await;
-    let now = Timestamp::UNIX_EPOCH + Duration::from_secs(1_700_000_002);
-    assert!(
-        auth.store
-            .revoke_token(&auth.app_id, &OpenId::new("ou_1").unwrap(), TokenKind::User, now)
-            .await
-            .unwrap()
-    );
+    let TestAuthorization { app_id, open_id, .. } = &auth.authorization;
+    let now = auth.authorization.started_at();
+    assert!(auth.store.revoke_token(app_id, open_id, TokenKind::User, now).await.unwrap());
     let mut db = auth.database.connection().await;
     let left: i64 = sqlx::query_scalar(
         "select (select count(*) from user_auth_sessions
@@ -267,8 +183,7 @@ async fn a_value_moved_to_another_place_does_not_open() {
     auth.complete().await;
     let mut db = auth.database.connection().await;
     run(&mut db, "update access_tokens set access_token_sealed = refresh_token_sealed").await;
-    let error =
-        auth.store.token(&auth.app_id, &OpenId::new("ou_1").unwrap(), TokenKind::User).await.unwrap_err();
+    let error = auth.token().await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "access_tokens.access_token_sealed of row cli_00000000000000a1/ou_1/user cannot be decrypted: \
@@ -281,9 +196,9 @@ async fn a_broken_row_is_reported_by_table_and_key() {
     let auth = Loop::new().await;
     let mut db = auth.database.connection().await;
     run(&mut db, "update user_auth_sessions set card = '{\"include_description\": 1}'").await;
-    let error = auth.store.session(auth.session_id).await.unwrap_err();
+    let error = auth.store.session(auth.authorization.session_id).await.unwrap_err();
     let StorageError::Corrupt { table, row, .. } = error else { unreachable!("{error}") };
-    assert_eq!((table, row), ("user_auth_sessions", auth.session_id.to_string()));
+    assert_eq!((table, row), ("user_auth_sessions", auth.authorization.session_id.to_string()));
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     Cipher, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Store,
-    testing::{TestDatabase, test_cipher},
+    testing::{TestDatabase, TestSqlite, test_cipher},
 };
 
 /// A database to run a case on; removed when dropped.
@@ -37,6 +37,13 @@ pub trait Backend: Send + Sync + 'static {
 impl Backend for TestDatabase {
     async fn open(&self, cipher: Cipher) -> Arc<dyn Store> {
         Arc::new(crate::PgStore::connect(&self.options(), cipher).await.unwrap())
+    }
+}
+
+#[async_trait]
+impl Backend for TestSqlite {
+    async fn open(&self, cipher: Cipher) -> Arc<dyn Store> {
+        Arc::new(crate::SqliteStore::open(&self.options(), cipher).await.unwrap())
     }
 }
 

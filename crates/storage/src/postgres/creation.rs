@@ -2,31 +2,16 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
-use larkauth_models::{ExposeSecret, OpenId, SessionId, Timestamp, UserId};
-use sha2::{Digest, Sha256};
+use larkauth_models::{OpenId, SessionId, UserId};
 use sqlx::{Connection, PgConnection, query, query_scalar};
 use uuid::Uuid;
 
 use super::PgStore;
-use crate::{
-    Created, InvitationLimit, NewSession, Result, StorageError,
-    rows::{RowSeal, SESSIONS},
-};
+use crate::{Created, InvitationLimit, NewSession, Result, sealed::SealedSession};
 
 impl PgStore {
     pub(super) async fn create(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created> {
-        let row = RowSeal::session(&self.cipher, new.id);
-        let sealed = SealedParts {
-            state_sha256: Sha256::digest(new.consent.state.expose_secret()).into(),
-            state: row.seal("oauth_state_sealed", &new.consent.state)?,
-            pkce_verifier: row.seal("pkce_verifier_sealed", &new.consent.pkce_verifier)?,
-            card: serde_json::to_value(&new.card).map_err(|error| StorageError::Corrupt {
-                table: SESSIONS,
-                row: new.id.to_string(),
-                message: error.to_string(),
-            })?,
-        };
+        let sealed = SealedSession::new(&self.cipher, new)?;
         self.call("creating a session", async |db| {
             let mut tx = db.begin().await?;
             if let Some(retry_after) = over_limit(&mut tx, new, limit).await? {
@@ -39,14 +24,6 @@ impl PgStore {
         })
         .await
     }
-}
-
-/// What of a new session is not stored as it is given.
-struct SealedParts {
-    state_sha256: [u8; 32],
-    state: Vec<u8>,
-    pkce_verifier: Vec<u8>,
-    card: serde_json::Value,
 }
 
 /// How long the person has to wait, if they were invited too often.
@@ -66,8 +43,7 @@ async fn over_limit(
             query!("select pg_advisory_xact_lock(hashtextextended($1, 0))", person).execute(&mut *db).await?;
         }
     }
-    let window = TimeDelta::from_std(limit.window).unwrap_or(TimeDelta::MAX);
-    let since = new.created_at.checked_sub_signed(window).unwrap_or(Timestamp::UNIX_EPOCH);
+    let since = limit.window_start(new.created_at);
     // The invitation that has to leave the window before there is room for another.
     let in_the_way = query_scalar!(
         "select created_at from user_auth_sessions
@@ -84,7 +60,7 @@ async fn over_limit(
     Ok(in_the_way.map(|created_at| (created_at - since).to_std().unwrap_or_default()))
 }
 
-async fn insert(db: &mut PgConnection, new: &NewSession, sealed: &SealedParts) -> sqlx::Result<()> {
+async fn insert(db: &mut PgConnection, new: &NewSession, sealed: &SealedSession) -> sqlx::Result<()> {
     let (message_id, card_face) = match new.takes_card_of {
         Some(SessionId(previous)) => take_card(db, new, previous).await?,
         None => (None, None),

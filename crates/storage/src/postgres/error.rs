@@ -1,46 +1,15 @@
-use std::time::Duration;
-
 use sqlx::Error;
 
-use crate::StorageError;
+use crate::{StorageError, driver};
 
-pub(super) fn too_late(during: &'static str, deadline: Duration) -> StorageError {
-    StorageError::Unavailable { during, message: format!("no answer within {deadline:?}") }
-}
-
-/// Driver errors speak of codes, constraints and columns, not of values or the connection string; where the driver
-/// could quote what it was given, its words are replaced.
 pub(super) fn translate(during: &'static str, error: &Error) -> StorageError {
-    let message = match error {
-        Error::Database(database) => {
-            let code = database.code().unwrap_or_default();
-            let message = format!("{} ({code})", database.message());
-            return if is_transient(&code) {
-                StorageError::Unavailable { during, message }
-            } else {
-                StorageError::Refused { during, message }
-            };
-        }
-        Error::Configuration(_) => {
-            let message =
-                "DATABASE_URL is not of the form postgres://user:password@host:port/database".to_owned();
-            return StorageError::Refused { during, message };
-        }
-        Error::PoolTimedOut => "no connection became free or could be made in time".to_owned(),
-        Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::PoolClosed | Error::WorkerCrashed => {
-            error.to_string()
-        }
-        Error::ColumnDecode { index, .. } => {
-            let message = format!("column {index} is not of the expected type");
-            return StorageError::Refused { during, message };
-        }
-        Error::Decode(_) | Error::Encode(_) | Error::InvalidArgument(_) => {
-            let message = "a value is not of the expected type".to_owned();
-            return StorageError::Refused { during, message };
-        }
-        _ => return StorageError::Refused { during, message: error.to_string() },
-    };
-    StorageError::Unavailable { during, message }
+    if let Error::Configuration(_) = error {
+        // The driver would quote the URL, password and all.
+        let message =
+            "DATABASE_URL is not of the form postgres://user:password@host:port/database".to_owned();
+        return StorageError::Refused { during, message };
+    }
+    driver::translate(during, error, is_transient)
 }
 
 /// Whether a SQLSTATE tells of the server's condition rather than of our statement.

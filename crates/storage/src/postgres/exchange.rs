@@ -1,13 +1,13 @@
 //! From the authorization code to the stored token.
 
-use larkauth_models::{SessionId, Timestamp, TokenKind, UnionId, UserId};
+use larkauth_models::{SessionId, Timestamp, UnionId, UserId};
 use sqlx::{Connection, PgConnection, query, query_scalar};
 use uuid::Uuid;
 
 use super::PgStore;
 use crate::{
-    Cipher, CodeBinding, Completion, ExchangeClaim, Result, StorageError,
-    rows::{PROFILES, RowSeal, TOKENS},
+    CodeBinding, Completion, ExchangeClaim, Result,
+    sealed::{Outcome, SealedCompletion},
 };
 
 impl PgStore {
@@ -120,50 +120,7 @@ impl PgStore {
                 Ok(outcome)
             })
             .await?;
-        match outcome {
-            Outcome::Written => Ok(true),
-            Outcome::NotClaimed => Ok(false),
-            // Callers compare first; that nobody's token is ever kept for somebody else does not depend on it.
-            Outcome::OtherPerson => Err(StorageError::Refused {
-                during: DURING,
-                message: format!("session {} belongs to somebody else", completion.session_id),
-            }),
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Outcome {
-    Written,
-    NotClaimed,
-    OtherPerson,
-}
-
-/// A [`Completion`]'s secrets, each sealed for the place where it goes.
-struct SealedCompletion {
-    access_token: Vec<u8>,
-    refresh_token: Option<Vec<u8>>,
-    profile_email: Option<Vec<u8>>,
-    profile_mobile: Option<Vec<u8>>,
-    session_email: Option<Vec<u8>>,
-    session_mobile: Option<Vec<u8>>,
-}
-
-impl SealedCompletion {
-    fn new(cipher: &Cipher, app_id: &str, completion: &Completion) -> Result<Self> {
-        let Completion { session_id, pair, profile, .. } = completion;
-        let open_id = profile.open_id.as_str();
-        let token_row = RowSeal::composite(cipher, TOKENS, &[app_id, open_id, TokenKind::User.as_str()]);
-        let profile_row = RowSeal::composite(cipher, PROFILES, &[app_id, open_id]);
-        let session_row = RowSeal::session(cipher, *session_id);
-        Ok(Self {
-            access_token: token_row.seal("access_token_sealed", &pair.access_token)?,
-            refresh_token: token_row.seal_option("refresh_token_sealed", pair.refresh_token.as_ref())?,
-            profile_email: profile_row.seal_option("email_sealed", profile.email.as_ref())?,
-            profile_mobile: profile_row.seal_option("mobile_sealed", profile.mobile.as_ref())?,
-            session_email: session_row.seal_option("email_sealed", profile.email.as_ref())?,
-            session_mobile: session_row.seal_option("mobile_sealed", profile.mobile.as_ref())?,
-        })
+        outcome.into_result(DURING, completion)
     }
 }
 

@@ -7,6 +7,7 @@ mod error;
 mod events;
 mod exchange;
 mod people;
+mod portable;
 mod schema;
 mod scratch;
 mod sessions;
@@ -16,16 +17,18 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use larkauth_models::{ExposeSecret, SecretString};
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, Postgres,
-    pool::PoolConnection,
+    ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
-use self::error::{too_late, translate};
-use crate::{Cipher, Result, Store};
+use self::error::translate;
+use crate::{
+    Cipher, Result, Store,
+    driver::{self, too_late},
+};
 
-pub use self::{schema::MigrationReport, scratch::ScratchSchema};
+pub use self::scratch::ScratchSchema;
 
 /// How to reach PostgreSQL.
 #[derive(Clone, Debug)]
@@ -90,39 +93,13 @@ impl PgStore {
         during: &'static str,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T> {
-        let until = Instant::now() + self.deadline;
-        let connection = timeout_at(until, self.pool.acquire())
-            .await
-            .map_err(|_| too_late(during, self.deadline))?
-            .map_err(|error| translate(during, &error))?;
-        let mut lent = Lent { connection, done: false };
-        let result = timeout_at(until, work(&mut lent.connection))
-            .await
-            .map_err(|_| too_late(during, self.deadline))?
-            .map_err(|error| translate(during, &error))?;
-        lent.done = true;
-        Ok(result)
+        driver::call(&self.pool, self.deadline, during, translate, work).await
     }
 }
 
 impl fmt::Debug for PgStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PgStore").finish_non_exhaustive()
-    }
-}
-
-/// A connection out of the pool. It goes back only after a call that ended well: one that failed, came too late or was
-/// dropped half way may have a statement under way or a dead peer, and the pool would wait for it.
-struct Lent {
-    connection: PoolConnection<Postgres>,
-    done: bool,
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if !self.done {
-            self.connection.close_on_drop();
-        }
     }
 }
 
@@ -133,9 +110,6 @@ impl Store for PgStore {
     }
 
     async fn close(&self) {
-        // Every call has a deadline, so waiting for all of them has one too.
-        if timeout(2 * self.deadline, self.pool.close()).await.is_err() {
-            tracing::warn!("database connections were still in use at shutdown and were cut");
-        }
+        driver::close(&self.pool, self.deadline).await;
     }
 }

@@ -4,8 +4,8 @@ use larkauth_models::{ExposeSecret, SecretString};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tokio::time::timeout;
 
-use super::error::{too_late, translate};
-use crate::{Result, StorageError};
+use super::error::translate;
+use crate::{Result, StorageError, driver::too_late};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 

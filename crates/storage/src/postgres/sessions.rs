@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use larkauth_models::{
-    AuthSession, CardFace, FailureReason, IdError, MessageId, OpenId, SessionId, SessionState, Timestamp,
+    AuthSession, CardFace, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp,
 };
 use sqlx::{Connection, query, query_as, query_scalar};
 use uuid::Uuid;
@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::PgStore;
 use crate::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
-    SessionCursor, SessionEnding, SessionFilter, Sessions, StorageError,
-    rows::{APPLICATIONS, SessionRow},
+    SessionCursor, SessionEnding, SessionFilter, Sessions,
+    rows::{SessionRow, active_counts},
 };
 
 /// Whole sessions; the arguments are what follows the columns, and its parameters.
@@ -237,14 +237,6 @@ impl Sessions for PgStore {
                 .await
             })
             .await?;
-        let counts = rows.into_iter().map(|row| {
-            let app_id = row.app_id.parse().map_err(|error: IdError| StorageError::Corrupt {
-                table: APPLICATIONS,
-                row: row.app_id.clone(),
-                message: error.to_string(),
-            })?;
-            Ok(ActiveCounts { app_id, pending_sessions: row.sessions, active_tokens: row.tokens })
-        });
-        counts.collect()
+        active_counts(rows.into_iter().map(|row| (row.app_id, row.sessions, row.tokens)))
     }
 }

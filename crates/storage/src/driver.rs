@@ -1,0 +1,87 @@
+//! What both databases' drivers need around them: connections lent out under a deadline, and their errors in our words.
+
+use std::time::Duration;
+
+use sqlx::{Database, Error, Pool, pool::PoolConnection};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::{Result, StorageError};
+
+/// Lends a connection to `work`; waiting for a free one included, the call ends at the deadline.
+pub(crate) async fn call<DB: Database, T>(
+    pool: &Pool<DB>,
+    deadline: Duration,
+    during: &'static str,
+    translate: fn(&'static str, &Error) -> StorageError,
+    work: impl AsyncFnOnce(&mut DB::Connection) -> sqlx::Result<T>,
+) -> Result<T> {
+    let until = Instant::now() + deadline;
+    let connection = timeout_at(until, pool.acquire())
+        .await
+        .map_err(|_| too_late(during, deadline))?
+        .map_err(|error| translate(during, &error))?;
+    let mut lent = Lent { connection, done: false };
+    let result = timeout_at(until, work(&mut lent.connection))
+        .await
+        .map_err(|_| too_late(during, deadline))?
+        .map_err(|error| translate(during, &error))?;
+    lent.done = true;
+    Ok(result)
+}
+
+/// Lets calls finish, then closes the pool. Every call has a deadline, so waiting for all of them has one too.
+pub(crate) async fn close<DB: Database>(pool: &Pool<DB>, deadline: Duration) {
+    if timeout(2 * deadline, pool.close()).await.is_err() {
+        tracing::warn!("database connections were still in use at shutdown and were cut");
+    }
+}
+
+/// A connection out of the pool. It goes back only after a call that ended well: one that failed, came too late or was
+/// dropped half way may have a statement under way or a dead peer, and the pool would wait for it.
+struct Lent<DB: Database> {
+    connection: PoolConnection<DB>,
+    done: bool,
+}
+
+impl<DB: Database> Drop for Lent<DB> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+pub(crate) fn too_late(during: &'static str, deadline: Duration) -> StorageError {
+    StorageError::Unavailable { during, message: format!("no answer within {deadline:?}") }
+}
+
+/// Driver errors speak of codes, constraints and columns, not of values or the connection string; where the driver
+/// could quote what it was given, its words are replaced. `is_transient` says it of a database's own codes: whether
+/// they tell of its condition rather than of our statement.
+pub(crate) fn translate(during: &'static str, error: &Error, is_transient: fn(&str) -> bool) -> StorageError {
+    let message = match error {
+        Error::Database(database) => {
+            let code = database.code().unwrap_or_default();
+            let message = format!("{} ({code})", database.message());
+            return if is_transient(&code) {
+                StorageError::Unavailable { during, message }
+            } else {
+                StorageError::Refused { during, message }
+            };
+        }
+        Error::PoolTimedOut => "no connection became free or could be made in time".to_owned(),
+        Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::PoolClosed | Error::WorkerCrashed => {
+            error.to_string()
+        }
+        Error::ColumnDecode { index, .. } => {
+            let message = format!("column {index} is not of the expected type");
+            return StorageError::Refused { during, message };
+        }
+        Error::Decode(_) | Error::Encode(_) | Error::InvalidArgument(_) => {
+            let message = "a value is not of the expected type".to_owned();
+            return StorageError::Refused { during, message };
+        }
+        _ => return StorageError::Refused { during, message: error.to_string() },
+    };
+    StorageError::Unavailable { during, message }
+}

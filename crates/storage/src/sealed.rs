@@ -1,0 +1,83 @@
+//! Secrets on their way into the database, each sealed for the place where it goes.
+
+use larkauth_models::{ExposeSecret, TokenKind};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Cipher, Completion, NewSession, Result, StorageError,
+    rows::{PROFILES, RowSeal, SESSIONS, TOKENS},
+};
+
+/// What of a [`NewSession`] is not stored as it is given.
+pub(crate) struct SealedSession {
+    pub(crate) state_sha256: [u8; 32],
+    pub(crate) state: Vec<u8>,
+    pub(crate) pkce_verifier: Vec<u8>,
+    pub(crate) card: serde_json::Value,
+}
+
+impl SealedSession {
+    pub(crate) fn new(cipher: &Cipher, new: &NewSession) -> Result<Self> {
+        let row = RowSeal::session(cipher, new.id);
+        Ok(Self {
+            state_sha256: Sha256::digest(new.consent.state.expose_secret()).into(),
+            state: row.seal("oauth_state_sealed", &new.consent.state)?,
+            pkce_verifier: row.seal("pkce_verifier_sealed", &new.consent.pkce_verifier)?,
+            card: serde_json::to_value(&new.card).map_err(|error| StorageError::Corrupt {
+                table: SESSIONS,
+                row: new.id.to_string(),
+                message: error.to_string(),
+            })?,
+        })
+    }
+}
+
+/// A [`Completion`]'s secrets.
+pub(crate) struct SealedCompletion {
+    pub(crate) access_token: Vec<u8>,
+    pub(crate) refresh_token: Option<Vec<u8>>,
+    pub(crate) profile_email: Option<Vec<u8>>,
+    pub(crate) profile_mobile: Option<Vec<u8>>,
+    pub(crate) session_email: Option<Vec<u8>>,
+    pub(crate) session_mobile: Option<Vec<u8>>,
+}
+
+impl SealedCompletion {
+    pub(crate) fn new(cipher: &Cipher, app_id: &str, completion: &Completion) -> Result<Self> {
+        let Completion { session_id, pair, profile, .. } = completion;
+        let open_id = profile.open_id.as_str();
+        let token_row = RowSeal::composite(cipher, TOKENS, &[app_id, open_id, TokenKind::User.as_str()]);
+        let profile_row = RowSeal::composite(cipher, PROFILES, &[app_id, open_id]);
+        let session_row = RowSeal::session(cipher, *session_id);
+        Ok(Self {
+            access_token: token_row.seal("access_token_sealed", &pair.access_token)?,
+            refresh_token: token_row.seal_option("refresh_token_sealed", pair.refresh_token.as_ref())?,
+            profile_email: profile_row.seal_option("email_sealed", profile.email.as_ref())?,
+            profile_mobile: profile_row.seal_option("mobile_sealed", profile.mobile.as_ref())?,
+            session_email: session_row.seal_option("email_sealed", profile.email.as_ref())?,
+            session_mobile: session_row.seal_option("mobile_sealed", profile.mobile.as_ref())?,
+        })
+    }
+}
+
+/// How writing a [`Completion`] ended.
+#[derive(Clone, Copy)]
+pub(crate) enum Outcome {
+    Written,
+    NotClaimed,
+    OtherPerson,
+}
+
+impl Outcome {
+    /// Callers compare the person first; that nobody's token is ever kept for somebody else does not depend on it.
+    pub(crate) fn into_result(self, during: &'static str, completion: &Completion) -> Result<bool> {
+        match self {
+            Self::Written => Ok(true),
+            Self::NotClaimed => Ok(false),
+            Self::OtherPerson => Err(StorageError::Refused {
+                during,
+                message: format!("session {} belongs to somebody else", completion.session_id),
+            }),
+        }
+    }
+}

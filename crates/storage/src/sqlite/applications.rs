@@ -1,0 +1,122 @@
+use async_trait::async_trait;
+use larkauth_models::{AppId, Application, Timestamp};
+use sqlx::{query, query_as, types::Json};
+
+use super::SqliteStore;
+use crate::{
+    Applications, Result,
+    rows::{APPLICATIONS, ApplicationRow, RowSeal},
+};
+
+/// Whole applications; the argument is what follows the columns.
+macro_rules! select_applications {
+    ($rest:literal) => {
+        query_as::<_, ApplicationRow>(concat!(
+            "select app_id, app_secret_sealed, verification_token_sealed, encrypt_key_sealed, brand, token_api,
+                    redirect_uri, default_scopes, enabled, frozen_since, frozen_reason
+             from applications ",
+            $rest
+        ))
+    };
+}
+
+#[async_trait]
+impl Applications for SqliteStore {
+    async fn application(&self, app_id: &AppId) -> Result<Option<Application>> {
+        let row = self
+            .read("reading an application", async |db| {
+                select_applications!("where app_id = ?1").bind(app_id.as_str()).fetch_optional(db).await
+            })
+            .await?;
+        row.map(|row| row.into_model(&self.cipher)).transpose()
+    }
+
+    async fn applications(&self) -> Result<Vec<Application>> {
+        let rows = self
+            .read("listing applications", async |db| {
+                select_applications!("order by app_id").fetch_all(db).await
+            })
+            .await?;
+        rows.into_iter().map(|row| row.into_model(&self.cipher)).collect()
+    }
+
+    async fn put_application(&self, application: &Application, now: Timestamp) -> Result<()> {
+        let row = RowSeal::new(&self.cipher, APPLICATIONS, application.app_id.to_string());
+        let secret = row.seal("app_secret_sealed", &application.app_secret)?;
+        let verification_token =
+            row.seal_option("verification_token_sealed", application.verification_token.as_ref())?;
+        let encrypt_key = row.seal_option("encrypt_key_sealed", application.encrypt_key.as_ref())?;
+        self.write("writing an application", async |db| {
+            query(
+                "insert into applications (app_id, app_secret_sealed, verification_token_sealed, encrypt_key_sealed,
+                                           brand, token_api, redirect_uri, default_scopes, enabled, created_at, updated_at)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)
+                 on conflict (app_id) do update set
+                     app_secret_sealed = excluded.app_secret_sealed,
+                     verification_token_sealed = excluded.verification_token_sealed,
+                     encrypt_key_sealed = excluded.encrypt_key_sealed,
+                     brand = excluded.brand,
+                     token_api = excluded.token_api,
+                     redirect_uri = excluded.redirect_uri,
+                     default_scopes = excluded.default_scopes,
+                     enabled = excluded.enabled,
+                     frozen_since = null,
+                     frozen_reason = null,
+                     updated_at = excluded.updated_at",
+            )
+            .bind(application.app_id.as_str())
+            .bind(secret)
+            .bind(verification_token)
+            .bind(encrypt_key)
+            .bind(application.brand.as_str())
+            .bind(application.token_api.as_str())
+            .bind(application.redirect_uri.as_str())
+            .bind(Json(&application.default_scopes))
+            .bind(application.enabled)
+            .bind(now.timestamp_micros())
+            .execute(db)
+            .await
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn set_application_enabled(&self, app_id: &AppId, enabled: bool, now: Timestamp) -> Result<bool> {
+        let done = self
+            .write("switching an application", async |db| {
+                query("update applications set enabled = ?2, updated_at = ?3 where app_id = ?1")
+                    .bind(app_id.as_str())
+                    .bind(enabled)
+                    .bind(now.timestamp_micros())
+                    .execute(db)
+                    .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn set_application_frozen(
+        &self,
+        app_id: &AppId,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let done = self
+            .write("freezing an application", async |db| {
+                query(
+                    "update applications set
+                         frozen_since = case when ?2 is null then null else ?3 end,
+                         frozen_reason = ?2,
+                         updated_at = ?3
+                     where app_id = ?1 and (frozen_since is null) = (?2 is not null)",
+                )
+                .bind(app_id.as_str())
+                .bind(reason)
+                .bind(now.timestamp_micros())
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}

@@ -1,0 +1,161 @@
+use std::time::Duration;
+
+use larkauth_models::{
+    AppId, Application, AuthMethod, Brand, CardOptions, ConsentSecrets, OpenId, Person, SecretString,
+    SessionId, Timestamp, TokenApi, TokenPair, UserProfile,
+};
+use uuid::Uuid;
+
+use crate::{Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Store};
+
+/// Parts of every secret of every [`TestAuthorization`]; easy to look for.
+pub const NEEDLES: [&str; 9] = [
+    "needle-app-secret",
+    "needle-verification",
+    "needle-encrypt-key",
+    "needle-state",
+    "needle-verifier",
+    "needle-access",
+    "needle-refresh",
+    "needle@example.com",
+    "+8613800138000",
+];
+
+/// One authorization, from the application to the token, whose secrets are easy to recognise. Each number is another
+/// person with another session; all of them belong to one application.
+#[derive(Clone, Debug)]
+pub struct TestAuthorization {
+    /// The application.
+    pub app_id: AppId,
+    /// The person.
+    pub open_id: OpenId,
+    /// The session.
+    pub session_id: SessionId,
+    number: u32,
+}
+
+fn secret(text: impl Into<String>) -> SecretString {
+    SecretString::from(text.into())
+}
+
+impl TestAuthorization {
+    /// The authorization of that number. Nothing is stored yet.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn new(number: u32) -> Self {
+        Self {
+            app_id: AppId::new("cli_00000000000000a1").unwrap(),
+            open_id: OpenId::new(format!("ou_{number}")).unwrap(),
+            session_id: SessionId(Uuid::from_u128(u128::from(number))),
+            number,
+        }
+    }
+
+    /// When it starts; later numbers start later, by a microsecond each.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn started_at(&self) -> Timestamp {
+        Timestamp::from_timestamp_micros(1_700_000_000_000_000 + i64::from(self.number)).unwrap()
+    }
+
+    /// Its access token.
+    #[must_use]
+    pub fn access_token(&self) -> String {
+        format!("{}-{}", NEEDLES[5], self.number)
+    }
+
+    /// Registers the application.
+    ///
+    /// # Panics
+    /// When the store fails.
+    pub async fn register(&self, store: &dyn Store) {
+        let application = Application {
+            app_id: self.app_id.clone(),
+            app_secret: secret(NEEDLES[0]),
+            verification_token: Some(secret(NEEDLES[1])),
+            encrypt_key: Some(secret(NEEDLES[2])),
+            brand: Brand::Feishu,
+            token_api: TokenApi::V2,
+            redirect_uri: "http://127.0.0.1/cb".parse().unwrap(),
+            default_scopes: vec!["offline_access".to_owned()],
+            enabled: true,
+            frozen_since: None,
+            frozen_reason: None,
+        };
+        store.put_application(&application, self.started_at()).await.unwrap();
+    }
+
+    /// Creates the session.
+    ///
+    /// # Panics
+    /// When the store fails.
+    pub async fn invite(&self, store: &dyn Store) {
+        let session = NewSession {
+            id: self.session_id,
+            app_id: self.app_id.clone(),
+            person: Person { open_id: Some(self.open_id.clone()), user_id: None },
+            auth_method: AuthMethod::Oauth,
+            scopes: vec!["offline_access".to_owned()],
+            card: CardOptions::default(),
+            consent: ConsentSecrets {
+                state: secret(format!("{}-{}", NEEDLES[3], self.number)),
+                pkce_verifier: secret(NEEDLES[4]),
+            },
+            created_at: self.started_at(),
+            expires_at: self.started_at() + Duration::from_secs(600),
+            takes_card_of: None,
+        };
+        let limit = InvitationLimit { max: 5, window: Duration::from_secs(60) };
+        assert_eq!(store.create_session(&session, limit).await.unwrap(), Created::Created);
+    }
+
+    /// Exchanges and completes.
+    ///
+    /// # Panics
+    /// When the store fails.
+    pub async fn complete(&self, store: &dyn Store) {
+        let now = self.started_at() + Duration::from_secs(1);
+        let claim = Uuid::from_u128(2);
+        let until = now + Duration::from_secs(60);
+        let claimed = store.claim_exchange(self.session_id, claim, now, until).await;
+        assert_eq!(claimed.unwrap(), ExchangeClaim::Claimed);
+        let completion = Completion {
+            session_id: self.session_id,
+            claim,
+            pair: TokenPair {
+                access_token: secret(self.access_token()),
+                access_expires_at: now,
+                refresh_token: Some(secret(NEEDLES[6])),
+                refresh_expires_at: Some(now),
+                scopes: vec!["offline_access".to_owned()],
+            },
+            profile: UserProfile {
+                open_id: self.open_id.clone(),
+                union_id: None,
+                user_id: None,
+                name: Some("Ming".to_owned()),
+                en_name: None,
+                avatar_url: None,
+                email: Some(secret(NEEDLES[7])),
+                mobile: Some(secret(NEEDLES[8])),
+                tenant_key: None,
+            },
+            now,
+        };
+        assert!(store.complete_session(&completion).await.unwrap());
+    }
+
+    /// All of it.
+    ///
+    /// # Panics
+    /// When the store fails.
+    pub async fn run(&self, store: &dyn Store) {
+        self.register(store).await;
+        self.invite(store).await;
+        self.complete(store).await;
+    }
+}

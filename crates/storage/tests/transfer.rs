@@ -1,0 +1,210 @@
+//! Moving everything from one database to the other.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use larkauth_models::{CardFace, EventId, ExposeSecret, MessageId, TokenKind};
+use larkauth_storage::{
+    ApiKey, Portable, PortableRow, Result, SessionEnding, StorageError, Store, Table, TableProgress,
+    testing::{TestAuthorization, TestDatabase, TestSqlite},
+    transfer,
+};
+use uuid::Uuid;
+
+const PEOPLE: u32 = 230;
+
+/// Completed, ended, pending and claimed sessions, a revoked token, API keys, events: every column is filled somewhere.
+async fn fill(store: &dyn Store) {
+    let first = TestAuthorization::new(1);
+    first.register(store).await;
+    let now = first.started_at();
+    for number in 1..=PEOPLE {
+        let authorization = TestAuthorization::new(number);
+        let id = authorization.session_id;
+        authorization.invite(store).await;
+        match number % 4 {
+            0 => {
+                let message = MessageId::new(format!("om_{number}")).unwrap();
+                assert!(store.record_card(id, &message, CardFace::Invitation).await.unwrap());
+                assert!(store.end_session(id, SessionEnding::Rejected, now).await.unwrap());
+            }
+            1 => {
+                store.bind_code(id, &[7; 32]).await.unwrap();
+                store.claim_exchange(id, Uuid::from_u128(9), now, now).await.unwrap();
+            }
+            _ => authorization.complete(store).await,
+        }
+    }
+    let revoked = TestAuthorization::new(2);
+    assert!(store.revoke_token(&revoked.app_id, &revoked.open_id, TokenKind::User, now).await.unwrap());
+    assert!(store.set_application_frozen(&first.app_id, Some("20002"), now).await.unwrap());
+    for number in 1..=3u8 {
+        let key = ApiKey {
+            id: Uuid::from_u128(number.into()),
+            name: "a \"key\"".to_owned(),
+            scopes: vec!["token:read".to_owned()],
+            created_at: now,
+            revoked_at: (number == 2).then_some(now),
+        };
+        store.put_api_key(&key, &[number; 32]).await.unwrap();
+        store.mark_processed("cards", &EventId::new(format!("e-{number}")).unwrap(), now).await.unwrap();
+    }
+}
+
+/// Everything, in an order that does not depend on how a database sorts texts.
+async fn everything(database: &dyn Portable) -> Vec<String> {
+    let mut all = Vec::new();
+    for table in Table::ALL {
+        for row in database.export(table, None, 100_000).await.unwrap() {
+            let row: serde_json::Value = serde_json::to_value(&row).unwrap();
+            all.push(format!("{table} {row}"));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// Says the first difference, not hundreds of rows.
+fn assert_same(left: &[String], right: &[String]) {
+    assert_eq!(left.len(), right.len());
+    for (left, right) in left.iter().zip(right) {
+        assert_eq!(left, right);
+    }
+}
+
+async fn assert_readable(store: &dyn Store) {
+    for number in (3..=PEOPLE).filter(|number| number % 4 > 1) {
+        let authorization = TestAuthorization::new(number);
+        let TestAuthorization { app_id, open_id, session_id, .. } = &authorization;
+        let token = store.token(app_id, open_id, TokenKind::User).await.unwrap().unwrap();
+        assert_eq!(token.pair.access_token.expose_secret(), authorization.access_token());
+        let profile = store.profile(app_id, open_id).await.unwrap().unwrap();
+        assert_eq!(profile.email.unwrap().expose_secret(), "needle@example.com");
+        assert!(store.session(*session_id).await.unwrap().unwrap().email.is_some());
+    }
+    let pending = TestAuthorization::new(1);
+    assert!(store.session(pending.session_id).await.unwrap().unwrap().consent.is_some());
+    let application = store.application(&pending.app_id).await.unwrap().unwrap();
+    assert_eq!(application.app_secret.expose_secret(), "needle-app-secret");
+    assert!(store.api_key(&[1; 32]).await.unwrap().is_some());
+    assert!(store.api_key(&[2; 32]).await.unwrap().is_none());
+}
+
+/// A target that goes away after some pages.
+struct Interrupted<'a> {
+    target: &'a dyn Portable,
+    pages: AtomicU32,
+}
+
+#[async_trait]
+impl Portable for Interrupted<'_> {
+    async fn export(
+        &self,
+        table: Table,
+        after: Option<&PortableRow>,
+        limit: u32,
+    ) -> Result<Vec<PortableRow>> {
+        self.target.export(table, after, limit).await
+    }
+    async fn import(&self, table: Table, rows: &[PortableRow]) -> Result<u64> {
+        if self.pages.fetch_sub(1, Ordering::Relaxed) == 0 {
+            return Err(StorageError::Unavailable { during: "importing rows", message: "gone".to_owned() });
+        }
+        self.target.import(table, rows).await
+    }
+    async fn count(&self, table: Table) -> Result<u64> {
+        self.target.count(table).await
+    }
+}
+
+/// There, stopped half way, there again, and back into an empty one: all three hold the same.
+async fn moves<S: Store + Portable, T: Store + Portable>(source: S, target: T, back: S) {
+    fill(&source).await;
+    let original = everything(&source).await;
+    assert_eq!(original.len(), 1 + 115 + 115 + 230 + 3 + 3);
+
+    let interrupted = Interrupted { target: &target, pages: AtomicU32::new(3) };
+    let error = transfer(&source, &interrupted, |_| {}).await.unwrap_err();
+    assert!(matches!(error, StorageError::Unavailable { .. }), "{error}");
+    let arrived = everything(&target).await.len();
+    assert!(arrived > 1 && arrived < original.len());
+
+    let mut steps: Vec<TableProgress> = Vec::new();
+    let tables = transfer(&source, &target, |step| steps.push(step)).await.unwrap();
+    assert!(tables.iter().map(|table| table.table).eq(Table::ALL));
+    assert!(tables.iter().all(|table| table.is_complete() && table.source == table.target));
+    let inserted: u64 = tables.iter().map(|table| table.inserted).sum();
+    assert_eq!(inserted + arrived as u64, original.len() as u64, "what was there is not written again");
+    let last = steps.iter().rfind(|step| step.table == Table::Sessions).unwrap();
+    assert_eq!((last.read, last.source), (u64::from(PEOPLE), u64::from(PEOPLE)));
+    assert_same(&everything(&target).await, &original);
+    assert_readable(&target).await;
+
+    // Nothing is left to do, and what the target has changed since stays.
+    let revoked = TestAuthorization::new(3);
+    let now = revoked.started_at();
+    assert!(target.revoke_token(&revoked.app_id, &revoked.open_id, TokenKind::User, now).await.unwrap());
+    let again = transfer(&source, &target, |_| {}).await.unwrap();
+    assert!(again.iter().all(|table| table.inserted == 0));
+    assert!(target.token(&revoked.app_id, &revoked.open_id, TokenKind::User).await.unwrap().is_none());
+
+    // New rows find their place next to moved ones.
+    let newcomer = TestAuthorization::new(PEOPLE + 1);
+    newcomer.invite(&target).await;
+    newcomer.complete(&target).await;
+
+    transfer(&target, &back, |_| {}).await.unwrap();
+    assert_same(&everything(&back).await, &everything(&target).await);
+}
+
+#[tokio::test]
+async fn from_sqlite_to_postgres_and_back() {
+    let (file, server, other_file) =
+        (TestSqlite::create().await, TestDatabase::create().await, TestSqlite::create().await);
+    moves(file.store().await, server.store().await, other_file.store().await).await;
+}
+
+#[tokio::test]
+async fn from_postgres_to_sqlite_and_back() {
+    let (server, file, other_server) =
+        (TestDatabase::create().await, TestSqlite::create().await, TestDatabase::create().await);
+    moves(server.store().await, file.store().await, other_server.store().await).await;
+}
+
+/// A column that a migration adds has to be named in the crate, or it would be lost on the way.
+#[tokio::test]
+async fn every_column_travels() {
+    let (file, server) = (TestSqlite::create().await, TestDatabase::create().await);
+    let (store, mut sqlite, mut postgres) =
+        (file.store().await, file.connection().await, server.connection().await);
+    fill(&store).await;
+    for table in Table::ALL {
+        let row = store.export(table, None, 1).await.unwrap().remove(0);
+        let row: serde_json::Value = serde_json::to_value(row).unwrap();
+        let mut travelling: Vec<_> = row.as_object().unwrap().keys().cloned().collect();
+        // The number of a token in one database, and what is worked out from other columns.
+        travelling.extend(match table {
+            Table::Tokens => vec!["token_id".to_owned()],
+            Table::Sessions => vec!["token_id".to_owned(), "card_is_stale".to_owned()],
+            _ => vec![],
+        });
+        travelling.sort();
+        let in_sqlite: Vec<String> =
+            sqlx::query_scalar("select name from pragma_table_xinfo(?1) order by name")
+                .bind(table.name())
+                .fetch_all(&mut sqlite)
+                .await
+                .unwrap();
+        let in_postgres: Vec<String> = sqlx::query_scalar(
+            "select column_name::text from information_schema.columns
+             where table_schema = 'public' and table_name = $1 order by column_name::text collate \"C\"",
+        )
+        .bind(table.name())
+        .fetch_all(&mut postgres)
+        .await
+        .unwrap();
+        assert_eq!(in_sqlite, travelling);
+        assert_eq!(in_postgres, travelling);
+    }
+}
