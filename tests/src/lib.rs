@@ -4,11 +4,15 @@
 //! What may live here: starting, driving and watching. What may not: an assertion about the product; those are in `tests/`.
 
 mod api;
+mod otlp;
 mod service;
+mod taps;
 mod world;
 
 pub use api::{Api, Answer};
+pub use otlp::{Collector, Span};
 pub use service::{Kind, Service};
+pub use taps::{BusTap, Call, LarkTap, RawMessage};
 pub use world::{Asked, Options, World, eventually};
 
 /// How long a test waits for anything before it fails.

@@ -96,10 +96,7 @@ impl Service {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{:?} ended with {status}:\n{}", self.kind, self.output());
             }
-            Ok(self.output().lines().find_map(|line| {
-                let line: serde_json::Value = serde_json::from_str(line).ok()?;
-                (line["message"] == "listening").then(|| line["addr"].as_str().map(str::to_owned)).flatten()
-            }))
+            Ok(self.output().lines().find_map(listening))
         });
         found.await.with_context(|| "the process does not say where it listens".to_owned())
     }
@@ -148,6 +145,15 @@ impl Service {
 
     async fn finish_output(&mut self) {
         while self.readers.join_next().await.is_some() {}
+    }
+}
+
+/// The address in the log line that says so, in either format.
+fn listening(line: &str) -> Option<String> {
+    match serde_json::from_str::<serde_json::Value>(line) {
+        Ok(line) if line["message"] == "listening" => line["addr"].as_str().map(str::to_owned),
+        Ok(_) => None,
+        Err(_) => line.split_once("listening addr=")?.1.split_whitespace().next().map(str::to_owned),
     }
 }
 

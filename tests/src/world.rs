@@ -1,6 +1,8 @@
 use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 
 use anyhow::{Context, ensure};
+use lapin::{options::QueueDeclareOptions, types::FieldTable};
+use larkauth_contracts::topology::{DELAY_TIERS, Queue};
 use larkauth_lark_sim::{Message, Sim, SimApp, SimConfig, SimHandle};
 use larkauth_messaging::testing::{TcpProxy, TestBus};
 use larkauth_models::{ExposeSecret, SecretString, SessionId};
@@ -188,6 +190,21 @@ impl World {
         Ok(self.sim.consent(&url, &asked.person).await?)
     }
 
+    /// Waits until this card's head has this colour: green is done, red failed, grey declined or expired, blue open.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub async fn shows(&self, asked: &Asked, colour: &str) -> anyhow::Result<Message> {
+        eventually(PATIENCE, async || {
+            let message = self.sim.message(&asked.message_id).context("the card is gone")?;
+            Ok((message.card()["header"]["template"] == colour).then_some(message))
+        })
+        .await
+        .with_context(|| {
+            format!("the card does not turn {colour}: {:?}\n{}", self.sim.card(&asked.message_id), self.outputs())
+        })
+    }
+
     /// Takes a running service out of the world.
     ///
     /// # Errors
@@ -214,11 +231,38 @@ impl World {
         self.services.iter().map(|s| format!("== {:?}\n{}", s.kind, s.output())).collect()
     }
 
-    /// Stops all services in order and checks that they end well and that nothing happened that must never happen.
+    /// Waits until no message waits in any queue, delayed ones included, and none comes back for half a second (the
+    /// broker does not tell how many are in hand). Dead letters may wait.
+    ///
+    /// # Errors
+    /// When some are left.
+    pub async fn quiet(&self) -> anyhow::Result<()> {
+        let work = Queue::ALL.iter().map(|queue| queue.name().to_owned());
+        let queues: Vec<_> = work.chain(DELAY_TIERS.iter().map(|tier| format!("delay.{tier}"))).collect();
+        let channel = self.bus.channel().await;
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let mut empty = 0;
+        eventually(PATIENCE, async || {
+            let mut waiting = 0;
+            for queue in &queues {
+                let name = format!("{}.{queue}", self.bus.prefix());
+                let queue = channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await?;
+                waiting += queue.message_count();
+            }
+            empty = if waiting == 0 { empty + 1 } else { 0 };
+            Ok((empty == 20).then_some(()))
+        })
+        .await
+        .with_context(|| format!("messages are left in the queues\n{}", self.outputs()))
+    }
+
+    /// Waits until nothing is left to do, stops all services in order, and checks that they end well and that nothing
+    /// happened that must never happen.
     ///
     /// # Errors
     /// When it did.
     pub async fn finish(mut self) -> anyhow::Result<()> {
+        self.quiet().await?;
         for service in self.services.drain(..) {
             let kind = service.kind;
             let (status, output) = service.terminate().await?;

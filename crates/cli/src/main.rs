@@ -10,6 +10,7 @@ mod demo;
 mod migrate;
 mod report;
 mod sim;
+mod standalone;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -33,8 +34,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run a simulated Lark platform on this machine
     Sim(sim::Arguments),
-    /// Bring the database's schema up to date
-    Migrate,
+    Standalone(standalone::Arguments),
+    Migrate(migrate::Arguments),
     /// Print a generated document: the contracts and the list of settings
     #[command(hide = true)]
     Contract {
@@ -57,9 +58,10 @@ fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Demo(arguments) => demo::run(arguments, cli.config).await,
+        Command::Demo(arguments) => demo::run(arguments).await,
         Command::Sim(arguments) => sim::run(arguments).await,
-        Command::Migrate => migrate::run(&load(cli.config, Service::Command)?).await,
+        Command::Standalone(arguments) => standalone::run(arguments, cli.config).await,
+        Command::Migrate(arguments) => migrate::run(arguments, &load(cli.config, Service::Command)?).await,
         Command::Contract { document } => contract::run(document),
     }
 }

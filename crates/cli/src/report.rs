@@ -1,8 +1,8 @@
 //! What the command line says. Colours on a terminal only, and never with `NO_COLOR`.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
-use anstream::{eprintln, println};
+use anstream::{eprint, eprintln, println};
 use larkauth_config::ConfigError;
 
 const GREEN: &str = "\x1b[32m";
@@ -30,6 +30,32 @@ pub(crate) fn warn(text: &str) {
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("{RED}✗{PLAIN} {error:#}");
     ExitCode::from(if error.downcast_ref::<ConfigError>().is_some() { 2 } else { 1 })
+}
+
+/// How far long work has come: one line that renews itself on a terminal, nothing elsewhere.
+pub(crate) struct Progress {
+    on_terminal: bool,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self { on_terminal: std::io::stderr().is_terminal() }
+    }
+
+    /// Shows the present state.
+    pub(crate) fn show(&mut self, what: &str, done: u64, all: u64) {
+        if self.on_terminal {
+            let percent = if all == 0 { 100 } else { done * 100 / all };
+            eprint!("\r\x1b[K{DIM}{what}: {done} of {all} ({percent} %){PLAIN}");
+        }
+    }
+
+    /// Clears the line.
+    pub(crate) fn finish(&mut self) {
+        if self.on_terminal {
+            eprint!("\r\x1b[K");
+        }
+    }
 }
 
 /// Enough of a secret to recognise it by.

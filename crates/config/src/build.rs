@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, net::SocketAddr};
 
-use larkauth_models::{AppId, Application, Brand, CardOptions, TokenApi};
+use larkauth_models::{AppId, Application, Brand, CardOptions, ExposeSecret, SecretString, TokenApi};
 use larkauth_telemetry::{LogFormat, TelemetryConfig};
 
 use crate::{
@@ -205,6 +205,20 @@ fn address(text: &str) -> Result<SocketAddr, Refusal> {
             "give IP address and port, like `127.0.0.1:8080` or `0.0.0.0:8080`",
         )
     })
+}
+
+impl DatabaseUrl {
+    /// Reads an address given some other way than as `DATABASE_URL`.
+    ///
+    /// # Errors
+    /// When it is neither `postgres://…` nor `sqlite:…`; the address is not repeated.
+    pub fn parse(url: &SecretString) -> Result<Self, ConfigError> {
+        database_url(url.expose_secret()).map_err(|refusal| ConfigError::Invalid {
+            name: "the database address".to_owned(),
+            problem: refusal.problem,
+            cure: refusal.cure,
+        })
+    }
 }
 
 fn database_url(text: &str) -> Result<DatabaseUrl, Refusal> {

@@ -6,35 +6,31 @@ use larkauth_contracts::{
     message::{Envelope, Message},
     topology::Queue,
 };
-use larkauth_models::EventId;
+use larkauth_models::{EventId, Timestamp};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Why the bus could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
-    /// Not connected, or the broker did not answer in time. Nothing is known to be accepted. Worth a retry.
-    #[error(
-        "the message broker is unavailable ({during}): {message}; check that it runs and that AMQP_URL points to it"
-    )]
+    /// Not connected, or there was no answer in time. Nothing is known to be accepted. Worth a retry.
+    #[error("the message bus is unavailable ({during}): {message}")]
     Unavailable {
         /// What was being done.
         during: &'static str,
-        /// The driver's words, without the connection string.
+        /// The driver's words, without the connection string, and the cure.
         message: String,
     },
-    /// The broker answered, and did not take the message (nack, or no queue is bound to the routing key).
-    #[error("the message broker refused `{routing_key}`: {message}")]
+    /// The bus answered, and did not take the message: no queue is bound to the routing key, or one is full.
+    #[error("the message bus refused `{routing_key}`: {message}")]
     Refused {
         /// Where it should have gone.
         routing_key: String,
         /// Why.
         message: String,
     },
-    /// Exchanges or queues exist with other properties than this build needs.
-    #[error(
-        "the broker's topology does not fit this build: {0}; remove that queue or exchange once it is empty, or use another AMQP_PREFIX"
-    )]
+    /// Exchanges, queues or tables are not as this build needs them. Says the cure.
+    #[error("the message bus does not fit this build: {0}")]
     Topology(String),
     /// The message cannot be written down: our mistake.
     #[error("the message cannot be encoded: {0}")]
@@ -116,7 +112,7 @@ pub enum Verdict {
     /// Not now: infrastructure is down, a limit is reached. Comes again after `after`, or after the attempt's backoff.
     /// After [`larkauth_contracts::topology::MAX_ATTEMPTS`] it is dead.
     Retry {
-        /// How long to wait; rounded up to a delay tier.
+        /// How long to wait; rounded up to the shortest delay tier, and on RabbitMQ to the next one.
         after: Option<Duration>,
         /// For logs, metrics and, in the end, the dead letter. Never holds a secret.
         reason: String,
@@ -174,16 +170,41 @@ impl PendingReply {
     }
 }
 
+/// A message in the dead letters, where it waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// See [`Outgoing::id`]. Not unique: a message may have died in several queues, or twice. One that came without a
+    /// valid id has one made from its content.
+    pub id: EventId,
+    /// CloudEvents type, if the publisher said it.
+    pub r#type: String,
+    /// The key it was published with first.
+    pub routing_key: String,
+    /// Name of the queue it died in; none when it was published to the dead letters.
+    pub queue: Option<String>,
+    /// Why; `delivery_limit` when it killed its consumers; none when it was published to the dead letters.
+    pub reason: Option<String>,
+    /// Attempts it had, from 1.
+    pub attempt: u32,
+    /// When it came to the dead letters, if that is known.
+    pub died_at: Option<Timestamp>,
+    /// The body.
+    pub body: Bytes,
+    /// Headers, without ours of [`larkauth_contracts::topology::header`].
+    pub headers: BTreeMap<String, String>,
+}
+
 /// A broker. Every method has a deadline; connections heal themselves.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Returns once the broker has taken responsibility: written to disk by a majority, in at least one queue.
+    /// Returns once the bus has taken responsibility: written to disk (of a majority, in a cluster), in every queue that
+    /// the key is bound to, and that is at least one.
     async fn publish(&self, message: Outgoing) -> Result<(), BusError>;
 
     /// As [`Bus::publish`], and lets one consumer answer. The number of pending replies is bounded.
     async fn request(&self, message: Outgoing) -> Result<PendingReply, BusError>;
 
-    /// Publishes so that the message arrives in `queue` only, after at least `delay` (rounded up to a tier).
+    /// Publishes so that the message arrives in `queue` only, after at least `delay`.
     async fn publish_later(&self, message: Outgoing, queue: Queue, delay: Duration) -> Result<(), BusError>;
 
     /// Hands deliveries to the handler until `shutdown`, then finishes those in hand and returns. Survives reconnects.
@@ -201,6 +222,23 @@ pub trait Bus: Send + Sync + 'static {
     async fn depth(&self, queue: Queue) -> Result<u64, BusError>;
     /// Messages waiting in the dead letters, for the gauge.
     async fn dead_letter_depth(&self) -> Result<u64, BusError>;
+
+    /// Looks at the oldest dead letters, at most `limit` of them, and leaves them where they are.
+    ///
+    /// On RabbitMQ they are in hand meanwhile, so that another look at the same time sees none, and 10,000 are seen at
+    /// most.
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, BusError>;
+
+    /// Puts a dead letter back into the queue it died in, or where its routing key leads when it died in none, as if it
+    /// was published now: attempts are counted anew. `false` when there is none with this id (on RabbitMQ: among
+    /// 10,000). When several have it, the oldest is meant.
+    ///
+    /// # Errors
+    /// [`BusError::Refused`] when no queue takes its routing key, or the queue is full; it stays where it is.
+    async fn requeue_dead_letter(&self, id: &EventId) -> Result<bool, BusError>;
+
+    /// Forgets a dead letter. `false` when there is none with this id; see [`Bus::requeue_dead_letter`] for which is meant.
+    async fn drop_dead_letter(&self, id: &EventId) -> Result<bool, BusError>;
 
     /// Follows the connection.
     fn health(&self) -> watch::Receiver<BusHealth>;

@@ -1,4 +1,4 @@
-//! The way messages take: the bus trait and its RabbitMQ implementation.
+//! The way messages take: the bus trait, its RabbitMQ implementation, and one inside an SQLite file.
 //!
 //! What may live here: publishing with confirms, consuming with bounded concurrency, retry by delay, dead letters,
 //! reconnecting. What may not: what a message means. The code above knows [`Bus`] only and cannot tell which broker is
@@ -9,13 +9,20 @@
 mod bus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod dispatch;
+mod embedded;
 mod policy;
 mod rabbitmq;
+mod replies;
+mod routing;
 #[cfg(feature = "conformance")]
 pub mod testing;
 
 pub use bus::{
-    Bus, BusError, BusHealth, Consume, Delivery, Handler, Outgoing, PendingReply, ReplyAddress, Verdict,
+    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Handler, Outgoing, PendingReply, ReplyAddress,
+    Verdict,
 };
+pub use embedded::{EmbeddedBus, EmbeddedOptions};
+use policy::MAX_LENGTH;
 pub use policy::RetryPolicy;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions};

@@ -2,6 +2,9 @@ use std::time::Duration;
 
 use larkauth_contracts::topology::{DELAY_TIERS, DELIVERY_LIMIT, MAX_ATTEMPTS};
 
+/// A queue holds at most so many messages; then publishing is refused. A safety net for the disk.
+pub(crate) const MAX_LENGTH: u32 = 1_000_000;
+
 /// How long messages wait between attempts, and when they are given up. All processes on one broker must agree: the
 /// tiers are queues.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,13 @@
-//! The suite of `larkauth_messaging::conformance` against a real RabbitMQ.
+//! The suite of `larkauth_messaging::conformance` against each bus.
 
-use larkauth_messaging::testing::TestBus;
+mod rabbitmq {
+    use larkauth_messaging::testing::TestBus;
 
-larkauth_messaging::bus_conformance!(TestBus::fast());
+    larkauth_messaging::bus_conformance!(TestBus::fast());
+}
+
+mod embedded {
+    use larkauth_messaging::testing::TestFile;
+
+    larkauth_messaging::bus_conformance!(TestFile::fast());
+}

@@ -34,17 +34,7 @@ where
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
-        let result = async {
-            let running = start(settings).await?;
-            let stop = running.stop_token();
-            tokio::select! {
-                () = shutdown_signal() => tracing::info!("stopping: taking no new work, finishing what is in hand"),
-                () = stop.cancelled() => {}
-            }
-            running.stop();
-            running.wait().await
-        }
-        .await;
+        let result = async { until_stopped(start(settings).await?).await }.await;
         let code = match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(service, &format!("{error:#}"), 1),
@@ -52,6 +42,20 @@ where
         guard.shutdown().await;
         code
     })
+}
+
+/// Waits for a signal, or for a part that fails, then for everything in hand to be finished.
+///
+/// # Errors
+/// As [`Running::wait`].
+pub async fn until_stopped(running: Running) -> anyhow::Result<()> {
+    let stop = running.stop_token();
+    tokio::select! {
+        () = shutdown_signal() => tracing::info!("stopping: taking no new work, finishing what is in hand"),
+        () = stop.cancelled() => {}
+    }
+    running.stop();
+    running.wait().await
 }
 
 /// Resolves on SIGTERM or SIGINT.

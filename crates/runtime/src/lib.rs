@@ -8,9 +8,11 @@ mod entry;
 mod ops;
 mod parts;
 mod process;
+mod stores;
 
 pub use data_dir::{DataDir, DataDirLock};
-pub use entry::{service_main, shutdown_signal};
+pub use entry::{service_main, shutdown_signal, until_stopped};
 pub use ops::ops_routes;
-pub use parts::{broker_options, connect, connect_schema, lark_settings, scratch_schema};
+pub use parts::{connect, lark_settings};
 pub use process::{Process, Running};
+pub use stores::{AnyStore, Database, no_cipher};

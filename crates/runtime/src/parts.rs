@@ -2,32 +2,39 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use larkauth_auth::{Context, Directory, LarkSettings, Policy};
-use larkauth_config::{DatabaseSettings, DatabaseUrl, Settings};
+use larkauth_config::{Service, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
-use larkauth_messaging::{Bus, RabbitMq, RabbitMqOptions};
-use larkauth_models::{Application, Brand, Clock, Entropy, OsEntropy, SystemClock};
-use larkauth_storage::{Cipher, EncryptionKey, InvitationLimit, PgOptions, PgStore, ScratchSchema, Store};
+use larkauth_messaging::{Bus, EmbeddedBus, EmbeddedOptions, RabbitMq, RabbitMqOptions};
+use larkauth_models::{Application, Brand, Clock, OsEntropy, SystemClock};
+use larkauth_storage::InvitationLimit;
 use larkauth_telemetry::Metrics;
 
-/// How long a start waits for the database and the broker.
+use crate::{
+    DataDir,
+    stores::{Database, cipher},
+};
+
+/// How long a start waits for the broker.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long one statement may take.
-const STATEMENT: Duration = Duration::from_secs(5);
 /// The window of `AUTH_REQUEST_RATE_LIMIT`.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
-/// Connects to everything that verbs need, and changes nothing.
+/// Connects to everything that verbs need. Only standalone makes and migrates its own files; nothing else is changed.
 ///
 /// # Errors
 /// One line that says which part failed and the cure.
 pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Context> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
-    let cipher = cipher(settings, entropy.clone())?;
-    let store = open_store(settings, cipher.clone()).await?;
-    store.check_schema().await?;
-    let store: Arc<dyn Store> = Arc::new(store);
-    let bus: Arc<dyn Bus> = Arc::new(RabbitMq::connect(broker_options(settings, metrics.clone())?).await?);
+    let standalone = settings.service == Service::Standalone;
+    let database = Database::of(settings)?;
+    let cipher = cipher(settings)?;
+    let store = database.open(settings, standalone, cipher.clone()).await?;
+    match &database {
+        Database::Sqlite(_) if standalone => drop(store.migrate().await?),
+        _ => store.check_schema().await?,
+    }
+    let store = store.shared();
+    let bus = connect_bus(settings, &database, metrics.clone()).await?;
     let apps = Directory::new(store.clone(), lark_settings(settings)?, clock.clone(), metrics.clone());
     let policy = Policy {
         source: format!("/larkauth/{}", settings.service.name().trim_start_matches("larkauth-")),
@@ -41,73 +48,32 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
         apps: Arc::new(apps),
         cipher,
         clock,
-        entropy,
+        entropy: Arc::new(OsEntropy),
         metrics,
         policy: Arc::new(policy),
     })
 }
 
-/// Connects to `DATABASE_URL` for work on the schema, which needs no encryption key: sealed values stay sealed.
-///
-/// # Errors
-/// When a setting is missing or the database does not answer.
-pub async fn connect_schema(settings: &Settings) -> anyhow::Result<PgStore> {
-    let mut key = zeroize::Zeroizing::new([0; 32]);
-    OsEntropy.fill(&mut *key);
-    let nobodys = Cipher::new(vec![EncryptionKey { id: "none".to_owned(), key }], Arc::new(OsEntropy))?;
-    open_store(settings, nobodys).await
-}
-
-/// Makes an empty schema of its own in the database of `DATABASE_URL`, migrated.
-///
-/// # Errors
-/// When a setting is missing or the database does not answer.
-pub async fn scratch_schema(settings: &Settings, name: &str) -> anyhow::Result<ScratchSchema> {
-    let DatabaseUrl::Postgres(url) = settings.database.required_url()? else {
-        anyhow::bail!("DATABASE_URL must be a postgres:// address for this command");
+/// The broker of `AMQP_URL`; without it, and without other services, the embedded bus.
+async fn connect_bus(
+    settings: &Settings,
+    database: &Database,
+    metrics: Metrics,
+) -> anyhow::Result<Arc<dyn Bus>> {
+    let path = match (settings.service, &settings.broker.url, database) {
+        (Service::Standalone | Service::Command, None, Database::Sqlite(path)) => path.clone(),
+        (Service::Standalone, None, Database::Postgres(_)) => DataDir::new(&settings.data_dir).database(),
+        _ => {
+            let url = settings.broker.required_url()?.clone();
+            let options = RabbitMqOptions {
+                prefix: settings.broker.prefix.clone(),
+                connect_deadline: CONNECT,
+                ..RabbitMqOptions::new(url, settings.service.name(), metrics)
+            };
+            return Ok(Arc::new(RabbitMq::connect(options).await?));
+        }
     };
-    let schema = ScratchSchema::create(url.clone(), name).await?;
-    let inside = DatabaseSettings { url: Some(DatabaseUrl::Postgres(schema.url())), ..settings.database.clone() };
-    let store = connect_schema(&Settings { database: inside, ..settings.clone() }).await?;
-    store.migrate().await?;
-    store.close().await;
-    Ok(schema)
-}
-
-async fn open_store(settings: &Settings, cipher: Cipher) -> anyhow::Result<PgStore> {
-    let DatabaseUrl::Postgres(url) = settings.database.required_url()? else {
-        anyhow::bail!("DATABASE_URL must be a postgres:// address for this command");
-    };
-    let options = PgOptions {
-        url: url.clone(),
-        max_connections: settings.database.max_connections,
-        connect_deadline: CONNECT,
-        statement_deadline: STATEMENT,
-        application_name: settings.service.name().to_owned(),
-    };
-    Ok(PgStore::connect(&options, cipher).await?)
-}
-
-/// How the broker is reached.
-///
-/// # Errors
-/// When `AMQP_URL` is missing.
-pub fn broker_options(settings: &Settings, metrics: Metrics) -> anyhow::Result<RabbitMqOptions> {
-    let url = settings.broker.required_url()?.clone();
-    Ok(RabbitMqOptions {
-        prefix: settings.broker.prefix.clone(),
-        connect_deadline: CONNECT,
-        ..RabbitMqOptions::new(url, settings.service.name(), metrics)
-    })
-}
-
-/// The cipher of `ENCRYPTION_KEYS`.
-fn cipher(settings: &Settings, entropy: Arc<dyn Entropy>) -> anyhow::Result<Cipher> {
-    let keys = settings.encryption.required_keys()?.iter().map(|key| EncryptionKey {
-        id: key.id().to_owned(),
-        key: zeroize::Zeroizing::new(*key.bytes()),
-    });
-    Cipher::new(keys.collect(), entropy).context("ENCRYPTION_KEYS")
+    Ok(Arc::new(EmbeddedBus::open(EmbeddedOptions::new(path, metrics)).await?))
 }
 
 /// How Lark is reached.
@@ -126,7 +92,8 @@ pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
     })
 }
 
-/// Registers the application of `APP_ID`. The settings win over what is registered, except for the switch an operator may have thrown.
+/// Registers the application of `APP_ID`. The settings win over what is registered, except for the switch that an
+/// operator may have thrown.
 pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::Result<()> {
     let Some(application) = settings.application.clone() else { return Ok(()) };
     let known = context.store.application(&application.app_id).await?;

@@ -9,7 +9,7 @@ use tracing::Subscriber;
 use tracing_subscriber::{
     Layer, Registry,
     fmt::{MakeWriter, format::JsonFields},
-    layer::SubscriberExt,
+    layer::{Identity, SubscriberExt},
     util::SubscriberInitExt,
 };
 use url::Url;
@@ -106,7 +106,19 @@ impl Drop for TelemetryGuard {
 /// # Errors
 /// When the directives or the collector's address cannot be used, or when called twice.
 pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
-    let (subscriber, provider) = build(config, io::stderr)?;
+    init_with(config, Identity::new())
+}
+
+/// As [`init`], with a layer of the caller's own, which sees what exported traces show: spans and events of `info` and
+/// above, under the same hard cap.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with<L>(config: &TelemetryConfig, watcher: L) -> Result<TelemetryGuard, TelemetryError>
+where
+    L: Layer<Registry> + Send + Sync,
+{
+    let (subscriber, provider) = build(config, io::stderr, watcher)?;
     let guard = TelemetryGuard { provider: Some(provider) };
     subscriber.try_init().map_err(|_| TelemetryError::AlreadySet)?;
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
@@ -115,12 +127,14 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
 }
 
 /// The whole subscriber, not yet installed.
-pub(crate) fn build<W>(
+pub(crate) fn build<W, L>(
     config: &TelemetryConfig,
     writer: W,
-) -> Result<(impl Subscriber + Send + Sync + use<W>, SdkTracerProvider), TelemetryError>
+    watcher: L,
+) -> Result<(impl Subscriber + Send + Sync + use<W, L>, SdkTracerProvider), TelemetryError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    L: Layer<Registry> + Send + Sync,
 {
     let filter = filter::logs(config.filter.as_deref())?;
     let provider = tracer_provider(config)?;
@@ -138,7 +152,8 @@ where
         ),
         LogFormat::Pretty => filter::filtered(lines.with_ansi(config.ansi).compact(), filter),
     };
-    Ok((Registry::default().with(logs).with(traces), provider))
+    let watcher = watcher.with_filter(filter::traces());
+    Ok((Registry::default().with(watcher).with(logs).with(traces), provider))
 }
 
 fn tracer_provider(config: &TelemetryConfig) -> Result<SdkTracerProvider, TelemetryError> {
@@ -202,7 +217,7 @@ mod tests {
                 ansi: false,
             };
             let buffer = self.clone();
-            build(&config, move || buffer.clone()).unwrap()
+            build(&config, move || buffer.clone(), Identity::new()).unwrap()
         }
         fn with(&self, log_format: LogFormat, filter: Option<&str>, run: impl FnOnce()) {
             let (subscriber, _provider) = self.subscriber(log_format, filter);
@@ -289,7 +304,7 @@ mod tests {
             otlp_endpoint: None,
             ansi: false,
         };
-        let error = build(&config, io::sink).map(|_| ()).unwrap_err();
+        let error = build(&config, io::sink, Identity::new()).map(|_| ()).unwrap_err();
         assert!(error.to_string().starts_with("RUST_LOG"), "{error}");
     }
 

@@ -17,5 +17,5 @@ mod panic;
 pub mod propagation;
 
 pub use health::{Health, HealthHandle, HealthPart, HealthReport};
-pub use init::{LogFormat, TelemetryConfig, TelemetryError, TelemetryGuard, init};
+pub use init::{LogFormat, TelemetryConfig, TelemetryError, TelemetryGuard, init, init_with};
 pub use metrics::Metrics;

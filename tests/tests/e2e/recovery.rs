@@ -1,1 +1,448 @@
-//! recovery
+//! Parts that fail, and what people see meanwhile and afterwards.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use futures::future::{join_all, try_join_all};
+use larkauth_lark_sim::{ClickOutcome, Effect, Endpoint, Fault, SimConfig, SimUser};
+use larkauth_models::{FailureReason, SessionState};
+use larkauth_tests::{Asked, Kind, Options, PATIENCE, World, eventually};
+use serde_json::json;
+use tokio::time::Instant;
+
+/// Lark's own patience with a callback.
+const LARK_WAITS: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_that_lark_refuses_ends_visibly_and_can_be_tried_again() -> anyhow::Result<()> {
+    let world = World::start(Options { sim: SimConfig::default().with_users(7), ..Options::default() }).await?;
+    for (n, (status, code, reason)) in [
+        (400, 20003, FailureReason::CodeInvalid),
+        (400, 20004, FailureReason::CodeInvalid),
+        (400, 20065, FailureReason::CodeInvalid),
+        (400, 20024, FailureReason::CodeInvalid),
+        (400, 20008, FailureReason::UserUnavailable),
+        (400, 20010, FailureReason::UserUnavailable),
+        (400, 20049, FailureReason::AppMisconfigured),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let asked = world.ask(n).await?;
+        fails_with(&world, &asked, &[Effect::Answer { status, code }], reason).await.with_context(|| code.to_string())?;
+        try_again(&world, &asked).await.with_context(|| code.to_string())?;
+    }
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_without_an_answer_ends_visibly_and_can_be_tried_again() -> anyhow::Result<()> {
+    let world = World::start(Options::default()).await?;
+    for effect in [
+        Effect::Cut,
+        Effect::LostAnswer,
+        Effect::MalformedBody,
+        Effect::Answer { status: 502, code: 0 },
+        Effect::Hang,
+    ] {
+        let asked = world.ask(0).await?;
+        let codes = world.sim.stats().calls(Endpoint::TokenCode);
+        let named = format!("{effect:?}");
+        fails_with(&world, &asked, &[effect], FailureReason::ExchangeOutcomeUnknown).await.context(named.clone())?;
+        assert_eq!(world.sim.stats().calls(Endpoint::TokenCode) - codes, 1, "{named}: a code that may be used up is not repeated");
+        try_again(&world, &asked).await.context(named)?;
+    }
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_that_lark_is_too_busy_for_completes_later() -> anyhow::Result<()> {
+    let world = World::start(Options::default()).await?;
+    for effects in [
+        [Effect::Answer { status: 500, code: 20050 }, Effect::Answer { status: 503, code: 20072 }],
+        [Effect::TooManyRequests(1), Effect::TooManyRequests(2)],
+    ] {
+        let asked = world.ask(1).await?;
+        for effect in effects {
+            world.sim.faults().push(Fault::at(Endpoint::TokenCode, effect));
+        }
+        completes(&world, &asked).await?;
+    }
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_consented_is_asked_patiently_and_needs_few_fields() -> anyhow::Result<()> {
+    let users = vec![SimUser::numbered(1), SimUser::numbered(2).without_contact_data()];
+    let world = World::start(Options { sim: SimConfig { users, ..SimConfig::default() }, ..Options::default() }).await?;
+    for effects in [
+        vec![Effect::Cut, Effect::LostAnswer, Effect::MalformedBody],
+        vec![Effect::TooManyRequests(1), Effect::Answer { status: 500, code: 0 }, Effect::Answer { status: 200, code: 77 }],
+    ] {
+        let asked = world.ask(0).await?;
+        for effect in effects {
+            world.sim.faults().push(Fault::at(Endpoint::UserInfo, effect));
+        }
+        completes(&world, &asked).await?;
+    }
+    for (status, code, reason) in [
+        (200, 20021, FailureReason::UserUnavailable),
+        (200, 20008, FailureReason::UserUnavailable),
+        (200, 20005, FailureReason::UpstreamUnavailable),
+    ] {
+        let asked = world.ask(0).await?;
+        world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::Answer { status, code }));
+        fails_with(&world, &asked, &[], reason).await?;
+        try_again(&world, &asked).await?;
+    }
+    // Neither mail nor mobile nor user id.
+    let asked = world.ask(1).await?;
+    completes(&world, &asked).await?;
+    assert_eq!(world.api.session(asked.session_id, 0).await?.user_id, None);
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_application_freezes_and_nobody_is_asked_until_it_is_mended() -> anyhow::Result<()> {
+    let world = World::start(Options::default()).await?;
+    let asked = world.ask(0).await?;
+    fails_with(&world, &asked, &[Effect::Answer { status: 400, code: 20002 }], FailureReason::AppMisconfigured).await?;
+
+    // The gateway believes what it knows of an application for some seconds; not even then does anybody get a card.
+    let cards = world.sim.messages().len();
+    let body = json!({"app_id": world.app_id(), "open_id": world.person(1)});
+    let refused = eventually(PATIENCE, async || {
+        let answer = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
+        Ok((answer.status != 201).then_some(answer))
+    })
+    .await?;
+    assert_eq!((refused.status, &refused.json["code"]), (503, &"app_frozen".into()), "{refused:?}");
+    assert!(refused.retry_after.is_some());
+    world.quiet().await?;
+    assert_eq!(world.sim.messages().len(), cards, "nobody got a card");
+    let open = world.api.send(reqwest::Method::GET, "/v1/auth/sessions?state=pending", None).await?;
+    assert_eq!(open.json["items"], json!([]), "nothing looks as if a card were on its way");
+    let click = world.sim.click(&asked.message_id, "retry", &asked.person).await?;
+    assert!(is_try_again(&click), "{click:?}");
+
+    // An operator mends the application and registers it again, as a restart does.
+    let mut world = world;
+    world.start_service(Kind::AuthWorker, &[]).await?;
+    eventually(PATIENCE, async || {
+        let answer = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
+        Ok((answer.status == 201).then_some(()))
+    })
+    .await?;
+    world.card(&world.person(1), "authorize").await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_goes_away_and_comes_back() -> anyhow::Result<()> {
+    let world = World::start(Options { sim: SimConfig::default().with_users(5), ..Options::default() }).await?;
+    let (clicked, followed, exchanged) = (world.ask(0).await?, world.ask(1).await?, world.ask(2).await?);
+    let redirect = world.consent(&followed).await?;
+    let body = json!({"app_id": world.app_id(), "open_id": world.person(3)});
+
+    // Gone in the middle of an exchange: the pair in hand is kept until it can be stored.
+    world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::LateAnswer(1500)));
+    let exchange_redirect = world.consent(&exchanged).await?;
+    let mut exchange = Box::pin(world.sim.follow(&exchange_redirect));
+    let users_asked = async {
+        eventually(PATIENCE, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(()))).await
+    };
+    tokio::select! {
+        page = &mut exchange => anyhow::bail!("answered before the exchange was done: {page:?}"),
+        asked = users_asked => asked?,
+    }
+    world.database_proxy.down();
+
+    let started = Instant::now();
+    let refused = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
+    assert_eq!((refused.status, &refused.json["code"]), (503, &"service_unavailable".into()), "{refused:?}");
+    assert!(refused.retry_after.is_some() && started.elapsed() < Duration::from_secs(10));
+    // A click needs no database to be taken; the person is told that it is worked on.
+    let click = world.sim.click(&clicked.message_id, "cancel", &clicked.person).await?;
+    assert!(click.answered && click.elapsed < LARK_WAITS && !is_try_again(&click), "{click:?}");
+    let page = world.sim.follow(&redirect).await?;
+    assert_eq!(page.status, 503, "{page:?}");
+    exchange.await?;
+    world.database_proxy.resume();
+
+    assert_eq!(world.api.session(clicked.session_id, 30).await?.state, SessionState::Rejected);
+    world.shows(&clicked, "grey").await?;
+    assert_eq!(world.api.session(exchanged.session_id, 30).await?.state, SessionState::Completed);
+    assert_eq!(world.api.token(world.app_id(), &exchanged.person).await?.status, 200);
+    // The person reloads the page.
+    assert_eq!(world.sim.follow(&redirect).await?.status, 200);
+    assert_eq!(world.api.session(followed.session_id, 30).await?.state, SessionState::Completed);
+
+    // Half open: nothing moves, and still every caller gets an answer.
+    world.database_proxy.pause();
+    let started = Instant::now();
+    let refused = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body)).await?;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(started.elapsed() < Duration::from_secs(11));
+    world.database_proxy.resume();
+    assert_eq!(world.sim.messages_for(&world.person(3)).len(), 0, "who was told no is not asked");
+    eventually(PATIENCE, async || {
+        Ok((world.api.token(world.app_id(), &exchanged.person).await?.status == 200).then_some(()))
+    })
+    .await?;
+    completes(&world, &world.ask(4).await?).await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
+    let world = World::start(Options::default()).await?;
+    let body = json!({"app_id": world.app_id(), "open_id": world.person(2)});
+    for outage in ["cut", "down", "half open"] {
+        let (clicked, followed) = (world.ask(0).await?, world.ask(1).await?);
+        let redirect = world.consent(&followed).await?;
+        match outage {
+            "cut" => world.broker_proxy.cut(),
+            "down" => world.broker_proxy.down(),
+            _ => world.broker_proxy.pause(),
+        }
+        let click = world.sim.click(&clicked.message_id, "authorize", &clicked.person).await?;
+        assert!(click.answered && click.elapsed < LARK_WAITS, "{outage}: {click:?}");
+        if outage != "cut" {
+            assert!(is_try_again(&click), "{outage}: {click:?}");
+            let refused = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
+            assert_eq!((refused.status, &refused.json["code"]), (503, &"service_unavailable".into()), "{refused:?}");
+            assert_eq!(world.sim.follow(&redirect).await?.status, 503, "{outage}");
+            let ready = world.api.raw(|http, base| http.get(format!("{base}/readyz"))).await?;
+            assert_eq!(ready.status, 503, "{outage}: {ready:?}");
+        }
+        world.broker_proxy.resume();
+        // People do what they were told: click again, reload the page.
+        click_until_taken(&world, &clicked, "cancel").await.context(outage)?;
+        assert_eq!(world.api.session(clicked.session_id, 30).await?.state, SessionState::Rejected, "{outage}");
+        world.shows(&clicked, "grey").await?;
+        eventually(PATIENCE, async || Ok((world.sim.follow(&redirect).await?.status == 200).then_some(()))).await?;
+        assert_eq!(world.api.session(followed.session_id, 30).await?.state, SessionState::Completed, "{outage}");
+    }
+    assert_eq!(world.sim.messages_for(&world.person(2)).len(), 0, "who could not be asked was not asked");
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_gateway_loses_no_click_that_it_acknowledged() -> anyhow::Result<()> {
+    const PEOPLE: usize = 60;
+    let mut world = World::start(Options { sim: SimConfig::default().with_users(60), ..Options::default() }).await?;
+    let asked = try_join_all((0..PEOPLE).map(async |n| world.ask(n).await)).await?;
+    let gateway = world.take(Kind::Gateway)?;
+    // Each a little later than the one before, so that the end finds publishes in every stage.
+    let clicks = join_all(asked.iter().enumerate().map(async |(n, asked)| {
+        tokio::time::sleep(Duration::from_millis(4 * u64::try_from(n)?)).await;
+        Ok::<_, anyhow::Error>(world.sim.click(&asked.message_id, "cancel", &asked.person).await?)
+    }));
+    let killed = async {
+        eventually(PATIENCE, async || Ok((world.sim.stats().answers >= 15).then_some(()))).await?;
+        gateway.kill().await
+    };
+    let (clicks, killed) = tokio::join!(clicks, killed);
+    killed?;
+    let clicks = clicks.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let taken: Vec<_> = clicks.iter().map(|click| click.answered && !is_try_again(click)).collect();
+    let number = taken.iter().filter(|taken| **taken).count();
+    assert!((15..PEOPLE).contains(&number), "{number} of {PEOPLE} were answered before the end");
+
+    world.start_service(Kind::Gateway, &[]).await?;
+    for (asked, taken) in asked.iter().zip(taken) {
+        if !taken {
+            // They saw an error and click again.
+            click_until_taken(&world, asked, "cancel").await?;
+        }
+        assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Rejected);
+        world.shows(asked, "grey").await?;
+    }
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_between_exchange_and_commit_ends_the_session_visibly() -> anyhow::Result<()> {
+    let mut world = World::start(Options::default()).await?;
+    let asked = world.ask(0).await?;
+    world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::Hang));
+    let redirect = world.consent(&asked).await?;
+    let page = world.sim.follow(&redirect).await?;
+    assert_eq!(page.status, 202, "it says that it is worked on: {page:?}");
+    assert_eq!(world.sim.stats().calls(Endpoint::UserInfo), 1, "the worker is in the middle of it");
+    world.take(Kind::AuthWorker)?.kill().await?;
+    world.start_service(Kind::AuthWorker, &[]).await?;
+
+    let session = world.api.session(asked.session_id, 60).await?;
+    assert_eq!(
+        (session.state, session.failure_reason),
+        (SessionState::Failed, Some(FailureReason::ExchangeInterrupted))
+    );
+    assert_eq!(world.sim.stats().calls(Endpoint::TokenCode), 1, "the code was not used again");
+    assert_eq!(world.api.token(world.app_id(), &asked.person).await?.status, 404);
+    world.shows(&asked, "red").await?;
+    try_again(&world, &asked).await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_no_worker_runs_is_done_by_the_next() -> anyhow::Result<()> {
+    const PEOPLE: usize = 12;
+    let mut world = World::start(Options { sim: SimConfig::default().with_users(25), ..Options::default() }).await?;
+    let asked = try_join_all((0..PEOPLE).map(async |n| world.ask(n).await)).await?;
+    world.take(Kind::AuthWorker)?.kill().await?;
+
+    let pages = try_join_all(asked.iter().map(async |asked| {
+        let redirect = world.consent(asked).await?;
+        anyhow::Ok(world.sim.follow(&redirect).await?)
+    }))
+    .await?;
+    assert!(pages.iter().all(|page| page.status == 202), "{pages:?}");
+    let later = try_join_all((PEOPLE..20).map(async |n| world.api.invite(world.app_id(), &world.person(n)).await)).await?;
+    world.start_service(Kind::AuthWorker, &[]).await?;
+
+    for asked in &asked {
+        assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Completed);
+        world.shows(asked, "green").await?;
+    }
+    for (n, session) in (PEOPLE..20).zip(&later) {
+        world.card(&world.person(n), &session.session_id.to_string()).await?;
+    }
+    assert_eq!(world.sim.messages().len(), 20, "one card each");
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_told_to_stop_finishes_what_is_in_hand() -> anyhow::Result<()> {
+    let mut world = World::start(Options::default()).await?;
+    let asked = world.ask(0).await?;
+    let redirect = world.consent(&asked).await?;
+    world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::LateAnswer(2000)));
+    let worker = world.take(Kind::AuthWorker)?;
+    let stopped = async {
+        eventually(PATIENCE, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(()))).await?;
+        worker.terminate().await
+    };
+    let (page, stopped) = tokio::join!(world.sim.follow(&redirect), stopped);
+    let (status, output) = stopped?;
+    assert!(status.success(), "{status}:\n{output}");
+    assert!(matches!(page?.status, 200 | 202));
+    assert_eq!(world.api.session(asked.session_id, 0).await?.state, SessionState::Completed, "\n{output}");
+    assert_eq!(world.api.token(world.app_id(), &asked.person).await?.status, 200);
+    world.start_service(Kind::AuthWorker, &[]).await?;
+    world.shows(&asked, "green").await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_that_cannot_be_updated_gets_its_face_later_or_is_let_go() -> anyhow::Result<()> {
+    let world = World::start(Options::default()).await?;
+    // Refused for a while: three rounds, each repeated twice by the client.
+    let asked = world.ask(0).await?;
+    world.sim.faults().push(Fault::at(Endpoint::MessageUpdate, Effect::Answer { status: 503, code: 0 }).times(6));
+    world.sim.faults().push(Fault::at(Endpoint::MessageUpdate, Effect::LostAnswer).times(3));
+    world.sim.follow(&world.consent(&asked).await?).await?;
+    assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Completed);
+    world.shows(&asked, "green").await?;
+    eventually(PATIENCE, async || Ok(world.sim.faults().list().is_empty().then_some(()))).await?;
+    world.quiet().await?;
+
+    // Recalled, deleted: there is nothing to bring up to date, and nobody tries for ever.
+    let (recalled, deleted) = (world.ask(1).await?, world.ask(2).await?);
+    let before = world.sim.stats().calls(Endpoint::MessageUpdate);
+    let redirects = [world.consent(&recalled).await?, world.consent(&deleted).await?];
+    world.sim.recall(&recalled.message_id)?;
+    world.sim.delete_message(&deleted.message_id)?;
+    for redirect in redirects {
+        world.sim.follow(&redirect).await?;
+    }
+    for asked in [&recalled, &deleted] {
+        assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Completed);
+    }
+    world.quiet().await?;
+    assert_eq!(world.sim.stats().calls(Endpoint::MessageUpdate) - before, 2);
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_too_slow_for_the_answer_brings_the_card_up_to_date_afterwards() -> anyhow::Result<()> {
+    let world = World::start(Options::default()).await?;
+    let (cancelled, authorized) = (world.ask(0).await?, world.ask(1).await?);
+    let worker = world.services.iter().find(|service| service.kind == Kind::AuthWorker).context("a worker")?;
+    worker.signal("STOP")?;
+    let (cancel, authorize) = tokio::join!(
+        world.sim.click(&cancelled.message_id, "cancel", &cancelled.person),
+        world.sim.click(&authorized.message_id, "authorize", &authorized.person),
+    );
+    worker.signal("CONT")?;
+    for click in [cancel?, authorize?] {
+        assert!(click.answered && click.elapsed < LARK_WAITS && !click.card_changed, "{click:?}");
+        assert_eq!(click.toast.as_ref().context("a toast")?["type"], "info", "{click:?}");
+    }
+    assert_eq!(world.api.session(cancelled.session_id, 30).await?.state, SessionState::Rejected);
+    let card = world.shows(&cancelled, "grey").await?;
+    assert_eq!(card.faces.len(), 2, "its face changed once: {:?}", card.faces);
+    completes(&world, &authorized).await?;
+    world.finish().await
+}
+
+/// Consents while these faults wait at the token endpoint; the session must fail so, be stored nowhere, and its card must
+/// offer to try again.
+async fn fails_with(world: &World, asked: &Asked, faults: &[Effect], reason: FailureReason) -> anyhow::Result<()> {
+    let before = world.api.token(world.app_id(), &asked.person).await?;
+    for effect in faults {
+        world.sim.faults().push(Fault::at(Endpoint::TokenCode, effect.clone()));
+    }
+    let page = world.sim.follow(&world.consent(asked).await?).await?;
+    ensure!(matches!(page.status, 202 | 400), "{page:?}");
+    let session = world.api.session(asked.session_id, 30).await?;
+    ensure!((session.state, session.failure_reason) == (SessionState::Failed, Some(reason)), "{session:?}");
+    let after = world.api.token(world.app_id(), &asked.person).await?;
+    ensure!((before.status, &before.json["generation"]) == (after.status, &after.json["generation"]), "{after:?}");
+    world.shows(asked, "red").await?;
+    let buttons = world.sim.message(&asked.message_id).context("the card")?.buttons();
+    ensure!(buttons.iter().any(|button| button.is_called("retry")), "{buttons:?}");
+    Ok(())
+}
+
+/// The person clicks "try again": a new invitation on the same card, which completes.
+async fn try_again(world: &World, asked: &Asked) -> anyhow::Result<()> {
+    let click = world.sim.click(&asked.message_id, "retry", &asked.person).await?;
+    ensure!(click.answered && click.card_changed, "{click:?}");
+    let path = format!("/v1/auth/sessions?open_id={}&state=pending", asked.person);
+    let open = world.api.send(reqwest::Method::GET, &path, None).await?;
+    let id = open.json["items"][0]["session_id"].as_str().context("a new session")?;
+    let again = Asked { session_id: id.parse()?, ..asked.clone() };
+    ensure!(again.session_id != asked.session_id);
+    completes(world, &again).await
+}
+
+/// Consents; the session must complete, the card turn green, and the token be there.
+async fn completes(world: &World, asked: &Asked) -> anyhow::Result<()> {
+    let page = world.sim.follow(&world.consent(asked).await?).await?;
+    ensure!(matches!(page.status, 200 | 202), "{page:?}");
+    let session = world.api.session(asked.session_id, 45).await?;
+    ensure!(session.state == SessionState::Completed, "{session:?}\n{}", world.outputs());
+    world.shows(asked, "green").await?;
+    let token = world.api.token(world.app_id(), &asked.person).await?;
+    ensure!(token.status == 200, "{token:?}");
+    Ok(())
+}
+
+/// Whether the person was asked to click again.
+fn is_try_again(click: &ClickOutcome) -> bool {
+    click.toast.as_ref().is_some_and(|toast| toast["type"] == "warning" && toast.to_string().contains("again"))
+}
+
+/// Clicks as somebody does who is told to try again.
+async fn click_until_taken(world: &World, asked: &Asked, button: &str) -> anyhow::Result<()> {
+    eventually(PATIENCE, async || {
+        match world.sim.click(&asked.message_id, button, &asked.person).await {
+            Ok(click) => Ok((click.answered && !is_try_again(&click)).then_some(())),
+            // An earlier click had its effect after all, and the button is gone.
+            Err(larkauth_lark_sim::SimError::NoButton) => Ok(Some(())),
+            Err(error) => Err(error.into()),
+        }
+    })
+    .await
+}

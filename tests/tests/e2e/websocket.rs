@@ -1,1 +1,221 @@
-//! websocket
+//! The long connection: lost, deaf, refused, given up and got back.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use larkauth_lark_sim::{ClickOutcome, Effect, Endpoint, Fault, SimConfig, Socket};
+use larkauth_models::{SecretString, SessionState};
+use larkauth_tests::{Answer, Asked, Kind, Options, PATIENCE, World, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_or_deaf_connection_is_replaced_by_exactly_one() -> anyhow::Result<()> {
+    // Pings every second, so that silence is noticed within two of them and the grace.
+    let socket = Socket { ping_interval: Duration::from_secs(1), ..Socket::default() };
+    let sim = SimConfig { socket, ..SimConfig::default() }.with_users(3);
+    let env = vec![("WEBSOCKET_HEARTBEAT_INTERVAL", "1".to_owned())];
+    let mut world = World::start(Options { sim, env, ..Options::default() }).await?;
+    let (first, second) = (world.ask(0).await?, world.ask(1).await?);
+
+    for round in 0..4 {
+        let opened = world.sim.stats().connections_opened;
+        assert_eq!(world.sim.drop_connections(None), 1, "one connection in round {round}");
+        connected_again(&world, opened).await?;
+    }
+    assert!(taken(&world.sim.click(&first.message_id, "cancel", &first.person).await?));
+
+    // Half open: neither side hears that it is over.
+    let opened = world.sim.stats().connections_opened;
+    assert_eq!(world.sim.half_open_connections(None), 1);
+    let deaf = eventually(PATIENCE, async || {
+        let ready = ready(&world).await?;
+        Ok((ready.status == 503).then_some(ready))
+    });
+    assert!(deaf.await?.text.contains("websocket"), "readiness says what is wrong");
+    connected_again(&world, opened).await?;
+    assert!(taken(&world.sim.click(&second.message_id, "cancel", &second.person).await?));
+
+    for asked in [&first, &second] {
+        assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Rejected);
+    }
+    assert_eq!(world.sim.connections(world.app_id()), 1);
+    let opened = world.metric(Kind::Gateway, "websocket_reconnect_total", "outcome=\"connected\"").await?;
+    assert!((opened - 6.0).abs() < 0.1, "one at the start, four cut, one deaf: {opened}");
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_silent_or_refusing_lark_is_asked_again() -> anyhow::Result<()> {
+    let mut world = World::start(Options::default()).await?;
+    let asked = world.ask(0).await?;
+    for fault in [
+        Fault::at(Endpoint::Discovery, Effect::Answer { status: 200, code: 1 }),
+        Fault::at(Endpoint::Handshake, Effect::Refuse { status: 514, auth_error: Some(1) }),
+        Fault::at(Endpoint::Discovery, Effect::Hang),
+    ] {
+        world.sim.faults().push(fault);
+    }
+    let opened = world.sim.stats().connections_opened;
+    assert_eq!(world.sim.drop_connections(None), 1);
+    connected_again(&world, opened).await?;
+    assert!(world.sim.faults().list().is_empty(), "{:?}", world.sim.faults().list());
+    assert!(taken(&world.sim.click(&asked.message_id, "cancel", &asked.person).await?));
+    assert_eq!(world.sim.connections(world.app_id()), 1);
+    for outcome in ["busy", "refused", "network"] {
+        let label = format!("outcome=\"{outcome}\"");
+        let count = world.metric(Kind::Gateway, "websocket_reconnect_total", &label).await?;
+        assert!((count - 1.0).abs() < 0.1, "{outcome}: {count}");
+    }
+    world.finish().await
+}
+
+/// Takes two minutes: that is how long the gateway waits between attempts once it has fallen back.
+#[tokio::test(flavor = "multi_thread")]
+async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> anyhow::Result<()> {
+    let env = vec![("WEBSOCKET_MAX_RECONNECT_RETRIES", "2".to_owned())];
+    let mut world = World::start(Options { env, ..Options::default() }).await?;
+    let (before, during, after) = (world.ask(0).await?, world.ask(1).await?, world.ask(2).await?);
+    consents(&world, &before).await?;
+    world.sim.verify_callback_url(world.app_id()).await?;
+
+    world.sim.faults().push(Fault::at(Endpoint::Discovery, Effect::Answer { status: 200, code: 1 }).until_cleared());
+    assert_eq!(world.sim.drop_connections(None), 1);
+    eventually(PATIENCE, async || {
+        let fallen_back = world.metric(Kind::Gateway, "websocket_fallback_active", "").await?;
+        Ok((fallen_back > 0.5).then_some(()))
+    })
+    .await?;
+    let deaf = world.metric(Kind::Gateway, "websocket_connection_status", "").await?;
+    assert!(deaf < 0.5, "it does not pretend to be connected");
+    let click = world.sim.click(&during.message_id, "authorize", &during.person).await?;
+    assert!(taken(&click) && click.card_changed, "{click:?}");
+    consents(&world, &during).await?;
+    assert_eq!(world.api.token(world.app_id(), &before.person).await?.status, 200, "what is stored is served");
+    let answer = ready(&world).await?;
+    assert_eq!(answer.status, 200, "it can do its work: {answer:?}");
+
+    // Lark is well again: the next attempt, at the slowest pace, goes back to the long connection.
+    world.sim.faults().clear();
+    eventually(Duration::from_secs(170), async || {
+        Ok((world.sim.connections(world.app_id()) == 1).then_some(()))
+    })
+    .await
+    .context("the long connection does not come back")?;
+    eventually(PATIENCE, async || {
+        let fallen_back = world.metric(Kind::Gateway, "websocket_fallback_active", "").await?;
+        Ok((fallen_back < 0.5).then_some(()))
+    })
+    .await?;
+    let click = world.sim.click(&after.message_id, "cancel", &after.person).await?;
+    assert!(taken(&click), "{click:?}");
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_fallback_reconnecting_goes_on_and_http_callbacks_are_refused() -> anyhow::Result<()> {
+    let env = vec![
+        ("WEBSOCKET_MAX_RECONNECT_RETRIES", "1".to_owned()),
+        ("WEBSOCKET_FALLBACK_TO_HTTP", "false".to_owned()),
+    ];
+    let world = World::start(Options { env, ..Options::default() }).await?;
+    let (before, asked) = (world.ask(0).await?, world.ask(1).await?);
+    consents(&world, &before).await?;
+    let attempts = world.sim.stats().calls(Endpoint::Discovery);
+    world.sim.faults().push(Fault::at(Endpoint::Discovery, Effect::Answer { status: 200, code: 1 }).until_cleared());
+    assert_eq!(world.sim.drop_connections(None), 1);
+    eventually(PATIENCE, async || {
+        Ok((world.sim.stats().calls(Endpoint::Discovery) - attempts >= 3).then_some(()))
+    })
+    .await?;
+
+    let click = world.sim.click(&asked.message_id, "cancel", &asked.person).await?;
+    assert!(click.answered && !taken(&click), "asked to try again: {click:?}");
+    assert_eq!(world.api.session(asked.session_id, 0).await?.state, SessionState::Pending);
+    assert_eq!(ready(&world).await?.status, 503);
+    assert_eq!(world.api.token(world.app_id(), &before.person).await?.status, 200, "what is stored is served");
+
+    let opened = world.sim.stats().connections_opened;
+    world.sim.faults().clear();
+    connected_again(&world, opened).await?;
+    assert!(taken(&world.sim.click(&asked.message_id, "cancel", &asked.person).await?));
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_credentials_leave_the_process_alive_unready_and_serving() -> anyhow::Result<()> {
+    let world = World::start(Options::default()).await?;
+    let asked = world.ask(0).await?;
+    consents(&world, &asked).await?;
+    world.sim.change_app(world.app_id(), |app| app.secret = SecretString::from("changed-in-the-console"))?;
+    assert_eq!(world.sim.drop_connections(None), 1);
+    let refused = eventually(PATIENCE, async || {
+        let ready = ready(&world).await?;
+        Ok((ready.text.contains("1000040344")).then_some(ready))
+    })
+    .await?;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let alive = world.api.raw(|http, base| http.get(format!("{base}/healthz"))).await?;
+    assert_eq!(alive.status, 200, "{alive:?}");
+    assert_eq!(world.api.token(world.app_id(), &asked.person).await?.status, 200, "what is stored is served");
+    let calls = world.sim.stats().calls(Endpoint::Discovery);
+    assert_eq!(calls, 2, "refused for good: not tried again and again");
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_share_the_pushes() -> anyhow::Result<()> {
+    const PEOPLE: usize = 24;
+    let mut world = World::start(Options { sim: SimConfig::default().with_users(24), ..Options::default() }).await?;
+    world.start_service(Kind::Gateway, &[("HTTP_ADDR", "127.0.0.1:0")]).await?;
+    assert_eq!(world.sim.connections(world.app_id()), 2);
+    for n in 0..PEOPLE {
+        let asked = world.ask(n).await?;
+        let button = if n % 2 == 0 { "cancel" } else { "authorize" };
+        let click = world.sim.click(&asked.message_id, button, &asked.person).await?;
+        assert!(taken(&click) && click.card_changed, "{click:?}");
+    }
+    // The chance that one of two gets none of 24 is one in eight million.
+    let both = world.metric(Kind::Gateway, "callback_answer_seconds_count", "").await?;
+    assert!((both - 24.0).abs() < 0.1, "{both}");
+    let one = world.take(Kind::Gateway)?;
+    let share = world.metric(Kind::Gateway, "callback_answer_seconds_count", "").await?;
+    assert!((1.0..24.0).contains(&share), "{share} of 24");
+
+    // One of them goes in order: nothing is pushed to a connection that is no longer there.
+    let (status, output) = one.terminate().await?;
+    assert!(status.success(), "{status}\n{output}");
+    eventually(PATIENCE, async || Ok((world.sim.connections(world.app_id()) == 1).then_some(()))).await?;
+    let person = world.person(1);
+    let pending = world.sim.messages_for(&person).pop().context("a card")?;
+    let click = world.sim.click(&pending.message_id, "authorize", &person).await?;
+    assert!(taken(&click), "{click:?}");
+    world.services.retain(|service| service.kind != Kind::Gateway);
+    world.finish().await
+}
+
+/// Waits until one connection more was opened than before, it is the only one, and the gateway says that it hears Lark.
+async fn connected_again(world: &World, opened_before: u64) -> anyhow::Result<()> {
+    eventually(PATIENCE, async || {
+        let opened = world.sim.stats().connections_opened - opened_before;
+        anyhow::ensure!(opened <= 1, "{opened} connections were opened instead of one");
+        let one = opened == 1 && world.sim.connections(world.app_id()) == 1;
+        Ok((one && ready(world).await?.status == 200).then_some(()))
+    })
+    .await
+    .with_context(|| format!("{} connections\n{}", world.sim.connections(world.app_id()), world.outputs()))
+}
+
+async fn ready(world: &World) -> anyhow::Result<Answer> {
+    world.api.raw(|http, base| http.get(format!("{base}/readyz"))).await
+}
+
+/// Answered, and not with "please try again".
+fn taken(click: &ClickOutcome) -> bool {
+    click.answered && click.error.is_none() && click.toast.as_ref().is_some_and(|toast| toast["type"] != "warning")
+}
+
+async fn consents(world: &World, asked: &Asked) -> anyhow::Result<()> {
+    world.sim.follow(&world.consent(asked).await?).await?;
+    assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Completed);
+    world.shows(asked, "green").await?;
+    Ok(())
+}

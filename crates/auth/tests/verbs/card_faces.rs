@@ -15,7 +15,9 @@ impl Stage {
     /// A session that ended on its own, not announced.
     async fn ended_as(&self, ending: SessionEnding) -> Invited {
         let invited = self.invited(0).await;
-        assert!(self.context.store.end_session(invited.session_id, ending, self.context.now()).await.unwrap());
+        assert!(
+            self.context.store.end_session(invited.session_id, ending, self.context.now()).await.unwrap()
+        );
         invited
     }
 
@@ -98,12 +100,18 @@ async fn a_card_that_can_no_longer_be_changed_is_left_alone() {
 async fn trouble_is_tried_again_and_then_left_to_mending() {
     let stage = Stage::new().await;
     let invited = stage.ended_as(SessionEnding::Rejected).await;
-    stage.sim.faults().push(Fault::at(Endpoint::MessageUpdate, Effect::Answer { status: 400, code: 99_999_999 }).until_cleared());
+    stage.sim.faults().push(
+        Fault::at(Endpoint::MessageUpdate, Effect::Answer { status: 400, code: 99_999_999 }).until_cleared(),
+    );
     let mut message = delivery(&stage.message(CardFaceRequested { session_id: invited.session_id }));
     assert!(matches!(stage.handle(message.clone()).await, Verdict::Retry { .. }));
     message.attempt = 6;
     assert_eq!(stage.handle(message).await, Verdict::DONE);
-    assert_eq!(stage.session(invited.session_id).await.card_face, Some(CardFace::Invitation), "so mending finds it");
+    assert_eq!(
+        stage.session(invited.session_id).await.card_face,
+        Some(CardFace::Invitation),
+        "so mending finds it"
+    );
 
     stage.sim.faults().clear();
     assert_eq!(stage.look(&invited).await, Verdict::DONE);
@@ -113,7 +121,8 @@ async fn trouble_is_tried_again_and_then_left_to_mending() {
 #[tokio::test]
 async fn sessions_without_a_card_have_nothing_to_bring_up_to_date() {
     let stage = Stage::new().await;
-    let mut invite = stage.invitation(larkauth_models::Person { open_id: Some(stage.person(0)), user_id: None });
+    let mut invite =
+        stage.invitation(larkauth_models::Person { open_id: Some(stage.person(0)), user_id: None });
     invite.auth_method = larkauth_models::AuthMethod::Oauth;
     let session = stage.context.invite(invite).await.unwrap();
     let request = CardFaceRequested { session_id: session.id };

@@ -67,7 +67,10 @@ async fn somebody_else_changes_nothing() {
         click.data.operator_open_id = stage.person(1);
         let reply = reply(stage.deliver(click).await);
         assert_eq!((reply.shows, seen(&reply).1), (None, None), "a toast and nothing else");
-        assert!(seen(&reply).0.contains("somebody else") || seen(&reply).0.contains("someone else"), "{reply:?}");
+        assert!(
+            seen(&reply).0.contains("somebody else") || seen(&reply).0.contains("someone else"),
+            "{reply:?}"
+        );
     }
     assert_eq!(stage.session(invited.session_id).await.state, SessionState::Pending);
     assert_eq!(stage.bus.left(), [""; 0]);

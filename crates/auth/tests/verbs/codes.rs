@@ -7,7 +7,8 @@ use larkauth_contracts::message::{AuthorizationDenied, SessionEnded};
 use larkauth_lark_sim::{Effect, Endpoint, Fault, SimConfig, SimUser};
 use larkauth_messaging::Verdict;
 use larkauth_models::{
-    ExposeSecret, FailureReason, OpenId, Person, SecretString, SessionState, StoredToken, TokenApi, TokenKind, UserId,
+    ExposeSecret, FailureReason, OpenId, Person, SecretString, SessionState, StoredToken, TokenApi,
+    TokenKind, UserId,
 };
 
 use crate::stage::{Invited, Setup, Stage, delivery, reply};
@@ -76,7 +77,10 @@ async fn the_historical_endpoint_is_used_where_chosen() {
     let stage = Stage::with(Setup { token_api: TokenApi::V1, ..Setup::default() }).await;
     let invited = stage.invited(0).await;
     assert_eq!(stage.end_of(&invited).await, COMPLETED);
-    assert_eq!((stage.sim.stats().calls(Endpoint::OidcCode), stage.sim.stats().calls(Endpoint::TokenCode)), (1, 0));
+    assert_eq!(
+        (stage.sim.stats().calls(Endpoint::OidcCode), stage.sim.stats().calls(Endpoint::TokenCode)),
+        (1, 0)
+    );
 }
 
 #[tokio::test]
@@ -189,7 +193,10 @@ async fn trying_again_ends_with_the_life_of_the_code() {
     let invited = stage.invited(0).await;
     let code = stage.consent(&invited, 0).await;
     let message = stage.code_message(&invited, &code);
-    stage.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::Answer { status: 503, code: 20072 }).until_cleared());
+    stage
+        .sim
+        .faults()
+        .push(Fault::at(Endpoint::TokenCode, Effect::Answer { status: 503, code: 20072 }).until_cleared());
     assert!(matches!(stage.deliver(message.clone()).await, Verdict::Retry { .. }));
     stage.clock.advance(Duration::from_secs(280));
     reply(stage.deliver(message).await);
@@ -203,7 +210,9 @@ async fn who_the_person_is_is_asked_again_and_then_given_up() {
     stage.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::Answer { status: 503, code: 1 }).times(4));
     assert_eq!(stage.end_of(&invited).await, COMPLETED, "a short trouble is waited out");
 
-    for (code, reason) in [(20022, FailureReason::UserUnavailable), (20005, FailureReason::UpstreamUnavailable)] {
+    for (code, reason) in
+        [(20022, FailureReason::UserUnavailable), (20005, FailureReason::UpstreamUnavailable)]
+    {
         let invited = stage.invited(0).await;
         stage.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::Answer { status: 200, code }).times(1));
         assert_eq!(stage.end_of(&invited).await, failed(reason), "{code}");

@@ -27,14 +27,18 @@ async fn what_nobody_answered_expires_once_and_is_announced() {
     assert_eq!(stage.deliver(ended).await, Verdict::DONE);
     assert_eq!(stage.colour(&unanswered), "grey");
     let metrics = stage.context.metrics.render();
-    assert!(metrics.contains("lark_service_auth_session_expired_total{app_id=\"cli_0123456789abcdef\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("lark_service_auth_session_expired_total{app_id=\"cli_0123456789abcdef\"} 1"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
 async fn more_than_one_batch_expires_in_one_round() {
     let stage = Stage::new().await;
     for n in 0..205 {
-        let person = larkauth_models::Person { open_id: Some(format!("ou_{n}").parse().unwrap()), user_id: None };
+        let person =
+            larkauth_models::Person { open_id: Some(format!("ou_{n}").parse().unwrap()), user_id: None };
         stage.context.invite(stage.invitation(person)).await.unwrap();
     }
     stage.clock.advance(Duration::from_secs(600));
@@ -46,7 +50,12 @@ async fn a_card_that_a_crash_left_behind_is_mended() {
     let stage = Stage::new().await;
     let invited = stage.invited(0).await;
     // Ended, and the process died before it could say so.
-    stage.context.store.end_session(invited.session_id, SessionEnding::Rejected, stage.context.now()).await.unwrap();
+    stage
+        .context
+        .store
+        .end_session(invited.session_id, SessionEnding::Rejected, stage.context.now())
+        .await
+        .unwrap();
     assert_eq!(stage.context.mend_cards().await.unwrap(), 0, "there is still time");
     stage.clock.advance(Duration::from_secs(61));
     assert_eq!(stage.context.mend_cards().await.unwrap(), 1);
@@ -84,5 +93,8 @@ async fn gauges_count_what_is_open() {
     stage.invited(0).await;
     stage.context.update_gauges().await.unwrap();
     let metrics = stage.context.metrics.render();
-    assert!(metrics.contains("lark_service_auth_session_active{app_id=\"cli_0123456789abcdef\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("lark_service_auth_session_active{app_id=\"cli_0123456789abcdef\"} 1"),
+        "{metrics}"
+    );
 }

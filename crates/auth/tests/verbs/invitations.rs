@@ -30,7 +30,10 @@ async fn a_session_is_created_with_its_end_and_its_card() {
     let session = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
     assert_eq!(session.id.0.get_version_num(), 7);
     assert_eq!(session.expires_at - session.created_at, chrono::TimeDelta::seconds(600));
-    assert_eq!((session.state, session.scopes.as_slice()), (SessionState::Pending, &["offline_access".to_owned()][..]));
+    assert_eq!(
+        (session.state, session.scopes.as_slice()),
+        (SessionState::Pending, &["offline_access".to_owned()][..])
+    );
 
     let message = stage.bus.take::<InvitationRequested>();
     let first = delivery(&message);
@@ -74,13 +77,17 @@ async fn a_person_who_cannot_be_reached_is_told_apart_from_an_application_at_fau
         let (session, verdict) = stage.asked(0).await;
         assert_eq!(verdict, Verdict::DONE);
         assert_eq!(session.state, SessionState::Failed, "{status:?}");
-        assert!([reason, FailureReason::CardUndeliverable].contains(&session.failure_reason.unwrap()), "{status:?}: {session:?}");
+        assert!(
+            [reason, FailureReason::CardUndeliverable].contains(&session.failure_reason.unwrap()),
+            "{status:?}: {session:?}"
+        );
         assert_eq!(stage.bus.take::<SessionEnded>().data.state, SessionState::Failed);
     }
     stage.context.invite(stage.invitation(stage.somebody(1))).await.expect("others can be asked");
     stage.bus.take::<InvitationRequested>();
 
-    stage.sim.change_app(crate::stage::APP, |app| app.enabled = false).unwrap();
+    let stage = Stage::new().await;
+    stage.sim.change_app(crate::stage::APP, |app| app.secret = "another".to_owned().into()).unwrap();
     let (session, verdict) = stage.asked(2).await;
     assert_eq!(verdict, Verdict::DONE);
     assert_eq!(session.failure_reason, Some(FailureReason::AppMisconfigured));
@@ -96,7 +103,10 @@ async fn trouble_at_lark_is_waited_out_and_the_card_is_sent_once() {
     // Longer than the client waits by itself.
     stage.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::TooManyRequests(20)));
     let verdict = stage.deliver(message.clone()).await;
-    assert!(matches!(verdict, Verdict::Retry { after: Some(wait), .. } if wait.as_secs() == 20), "{verdict:?}");
+    assert!(
+        matches!(verdict, Verdict::Retry { after: Some(wait), .. } if wait.as_secs() == 20),
+        "{verdict:?}"
+    );
     // Handled, but the answer was lost.
     stage.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::LostAnswer).times(5));
     assert!(matches!(stage.deliver(message.clone()).await, Verdict::Retry { .. }));
@@ -113,8 +123,19 @@ async fn an_end_while_the_card_was_on_its_way_is_shown_on_it() {
     let message = stage.bus.take::<InvitationRequested>();
     stage.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::Latency(300)));
     let ending = async {
-        stage.sim.wait_until(Duration::from_secs(10), |sim| (sim.stats().calls(Endpoint::MessageSend) > 0).then_some(())).await.ok();
-        stage.context.store.end_session(session.id, SessionEnding::Rejected, stage.context.now()).await.unwrap()
+        stage
+            .sim
+            .wait_until(Duration::from_secs(10), |sim| {
+                (sim.stats().calls(Endpoint::MessageSend) > 0).then_some(())
+            })
+            .await
+            .ok();
+        stage
+            .context
+            .store
+            .end_session(session.id, SessionEnding::Rejected, stage.context.now())
+            .await
+            .unwrap()
     };
     let (verdict, ended) = tokio::join!(stage.deliver(message), ending);
     assert_eq!((verdict, ended), (Verdict::DONE, true));
@@ -131,7 +152,10 @@ async fn a_bus_that_is_down_leaves_nobody_waiting() {
     let refused = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap_err();
     assert!(matches!(refused, AuthError::Bus(_)), "{refused}");
     let all = stage.context.store.list_sessions(&Default::default(), None, 10).await.unwrap();
-    assert_eq!((all[0].state, all[0].failure_reason), (SessionState::Failed, Some(FailureReason::CardUndeliverable)));
+    assert_eq!(
+        (all[0].state, all[0].failure_reason),
+        (SessionState::Failed, Some(FailureReason::CardUndeliverable))
+    );
 }
 
 #[tokio::test]
@@ -141,7 +165,10 @@ async fn a_person_is_not_asked_too_often() {
         stage.invited(0).await;
     }
     let refused = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap_err();
-    assert!(matches!(refused, AuthError::RateLimited { max: 2, retry_after, .. } if retry_after.as_secs() <= 60), "{refused}");
+    assert!(
+        matches!(refused, AuthError::RateLimited { max: 2, retry_after, .. } if retry_after.as_secs() <= 60),
+        "{refused}"
+    );
     stage.invited(1).await;
     stage.clock.advance(Duration::from_secs(61));
     stage.invited(0).await;

@@ -72,7 +72,10 @@ async fn a_click_is_answered_by_the_worker() {
     let invited = live.stage.invited(0).await;
     let payload = live.stage.callback(&invited, "authorize", false).await;
     let answered = live.take(&payload).await;
-    assert_eq!((answered.outcome, answered.shows), ("in_time", Some((invited.session_id, CardFace::Processing))));
+    assert_eq!(
+        (answered.outcome, answered.shows),
+        ("in_time", Some((invited.session_id, CardFace::Processing)))
+    );
     assert!(answered.answer.unwrap()["card"].is_object());
     live.context.answer_delivered(&live.stage.app_id(), answered.shows.unwrap()).await.unwrap();
     assert_eq!(live.stage.session(invited.session_id).await.card_face, Some(CardFace::Processing));
@@ -137,7 +140,8 @@ async fn without_a_bus_the_person_is_asked_to_click_again() {
     assert_eq!(answered.outcome, "publish_failed");
     assert!(answered.answer.unwrap()["toast"]["content"].as_str().unwrap().contains("click again"));
     // An event is refused instead: Lark pushes it again.
-    let event = br#"{"schema":"2.0","header":{"event_id":"e-1","event_type":"im.message.receive_v1"},"event":{}}"#;
+    let event =
+        br#"{"schema":"2.0","header":{"event_id":"e-1","event_type":"im.message.receive_v1"},"event":{}}"#;
     let answered = stage.context.take_callback(&stage.app_id(), event, Instant::now()).await;
     assert_eq!((answered.outcome, answered.answer), ("publish_failed", None));
 }

@@ -11,19 +11,24 @@ use async_trait::async_trait;
 use larkauth_auth::{Context, Directory, LarkSettings, Policy, cards, handlers, sessions::Invite};
 use larkauth_contracts::{
     message::{
-        AuthorizationCodeReceived, CardActionKind, CardActionTriggered, Envelope, InvitationRequested, Message, Reply,
-        SealedText,
+        AuthorizationCodeReceived, CardActionKind, CardActionTriggered, Envelope, InvitationRequested,
+        Message, Reply, SealedText,
     },
     topology::Queue,
 };
 use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
 use larkauth_lark_sim::{Sim, SimApp, SimConfig, SimHandle};
-use larkauth_messaging::{Bus, BusError, BusHealth, Consume, Delivery, Handler, Outgoing, PendingReply, Verdict};
-use larkauth_models::{
-    AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, Clock, EventId, ManualClock, MessageId, OpenId,
-    OsEntropy, Person, SecretString, SessionId, Timestamp, TokenApi,
+use larkauth_messaging::{
+    Bus, BusError, BusHealth, Consume, Delivery, Handler, Outgoing, PendingReply, Verdict,
 };
-use larkauth_storage::{InvitationLimit, Store, testing::{TestDatabase, test_cipher}};
+use larkauth_models::{
+    AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, Clock, EventId, ManualClock, MessageId,
+    OpenId, OsEntropy, Person, SecretString, SessionId, Timestamp, TokenApi,
+};
+use larkauth_storage::{
+    InvitationLimit, Store,
+    testing::{TestDatabase, test_cipher},
+};
 use larkauth_telemetry::Metrics;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -75,7 +80,10 @@ impl Stage {
         let start = Timestamp::from_timestamp_micros(1_790_000_000_123_456).unwrap();
         let clock = Arc::new(ManualClock::at(start));
         let callbacks = MockServer::start().await;
-        Mock::given(any()).respond_with(ResponseTemplate::new(200).set_body_string("{}")).mount(&callbacks).await;
+        Mock::given(any())
+            .respond_with(ResponseTemplate::new(200).set_body_string("{}"))
+            .mount(&callbacks)
+            .await;
         let app = SimApp::new(APP, SECRET).with_redirect_uri(REDIRECT).with_callback_url(callbacks.uri());
         let sim = Sim::start(setup.sim.with_app(app).with_clock(clock.clone())).await.unwrap();
 
@@ -210,7 +218,11 @@ impl Stage {
         SealedText(self.context.cipher.seal(&context, code).unwrap().to_text())
     }
 
-    pub(crate) fn code_message(&self, to: &Invited, code: &SecretString) -> Envelope<AuthorizationCodeReceived> {
+    pub(crate) fn code_message(
+        &self,
+        to: &Invited,
+        code: &SecretString,
+    ) -> Envelope<AuthorizationCodeReceived> {
         let code = self.sealed(to.session_id, code);
         self.message(AuthorizationCodeReceived { session_id: to.session_id, code })
     }
@@ -229,7 +241,8 @@ impl Stage {
 
     /// The code inside a card callback.
     pub(crate) async fn card_code(&self, on: &Invited) -> SecretString {
-        let body: serde_json::Value = serde_json::from_slice(&self.callback(on, "authorize", true).await).unwrap();
+        let body: serde_json::Value =
+            serde_json::from_slice(&self.callback(on, "authorize", true).await).unwrap();
         SecretString::from(body["event"]["action"]["value"]["authorization_code"].as_str().unwrap())
     }
 
@@ -293,7 +306,11 @@ pub(crate) struct Published {
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { published: Mutex::default(), down: AtomicBool::new(false), health: watch::Sender::new(BusHealth::Up) }
+        Self {
+            published: Mutex::default(),
+            down: AtomicBool::new(false),
+            health: watch::Sender::new(BusHealth::Up),
+        }
     }
 }
 
@@ -342,7 +359,12 @@ impl Bus for Recorder {
     async fn publish_later(&self, message: Outgoing, queue: Queue, delay: Duration) -> Result<(), BusError> {
         self.note(message, Some((queue, delay)))
     }
-    async fn consume(&self, _: Consume, _: Arc<dyn Handler>, shutdown: CancellationToken) -> Result<(), BusError> {
+    async fn consume(
+        &self,
+        _: Consume,
+        _: Arc<dyn Handler>,
+        shutdown: CancellationToken,
+    ) -> Result<(), BusError> {
         shutdown.cancelled().await;
         Ok(())
     }

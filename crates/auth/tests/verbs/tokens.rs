@@ -25,7 +25,11 @@ impl Stage {
 
     async fn set_status(&self, status: &str) {
         let mut connection = self.database.connection().await;
-        sqlx::query("update access_tokens set status = $1").bind(status).execute(&mut connection).await.unwrap();
+        sqlx::query("update access_tokens set status = $1")
+            .bind(status)
+            .execute(&mut connection)
+            .await
+            .unwrap();
     }
 }
 
@@ -75,9 +79,12 @@ async fn tokens_are_apart_by_person_and_application() {
 async fn what_status_allows_is_served() {
     let stage = Stage::new().await;
     let person = stage.authorized(0).await;
-    for (status, served) in
-        [("outcome_unknown", true), ("reauthorization_required", true), ("suspended", false), ("active", true)]
-    {
+    for (status, served) in [
+        ("outcome_unknown", true),
+        ("reauthorization_required", true),
+        ("suspended", false),
+        ("active", true),
+    ] {
         stage.set_status(status).await;
         let result = stage.served(&person, 60).await;
         assert_eq!(result.is_ok(), served, "{status}");
@@ -94,7 +101,9 @@ async fn a_token_that_cannot_be_read_is_not_a_missing_one() {
     let person = stage.authorized(0).await;
     // Another process with another key, as after a botched key change.
     let mut context = stage.context.clone();
-    let store = larkauth_storage::PgStore::connect(&stage.database.options(), cipher_of(&[("other", 9)])).await.unwrap();
+    let store = larkauth_storage::PgStore::connect(&stage.database.options(), cipher_of(&[("other", 9)]))
+        .await
+        .unwrap();
     context.store = Arc::new(store);
     // The application's own secret is read first; keep the one that was read before.
     let result = context.valid_token(&stage.app_id(), &person, TimeDelta::zero()).await;

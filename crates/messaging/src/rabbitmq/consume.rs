@@ -1,8 +1,8 @@
 //! Consuming a queue: bounded concurrency, across reconnects, until told to stop.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use lapin::{
     Channel, Consumer,
     message::Delivery as Raw,
@@ -12,19 +12,18 @@ use lapin::{
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use super::{
     error::describe,
     link::Link,
     session::Session,
     settle::{Settler, give_back},
-    wire::{self, Incoming},
+    wire,
 };
-use crate::{BusError, Consume, Delivery, Handler, Verdict};
+use crate::{BusError, Consume, Handler, dispatch::Dispatcher};
 
 /// For opening and cancelling a consumer.
 const SETUP_DEADLINE: Duration = Duration::from_secs(10);
@@ -33,13 +32,19 @@ const SETUP_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) async fn run(
     link: &Arc<Link>,
     what: Consume,
-    handler: &Arc<dyn Handler>,
+    handler: Arc<dyn Handler>,
     shutdown: &CancellationToken,
 ) -> Result<(), BusError> {
     let mut consuming = Consuming {
         link,
         what,
-        handler,
+        dispatcher: Arc::new(Dispatcher {
+            what,
+            handler,
+            retry: link.options.retry.clone(),
+            metrics: link.options.metrics.clone(),
+            clock: Arc::clone(&link.options.clock),
+        }),
         shutdown,
         permits: Arc::new(Semaphore::new(what.concurrency.max(1).into())),
         in_hand: JoinSet::new(),
@@ -65,7 +70,7 @@ pub(super) async fn run(
 struct Consuming<'a> {
     link: &'a Arc<Link>,
     what: Consume,
-    handler: &'a Arc<dyn Handler>,
+    dispatcher: Arc<Dispatcher>,
     shutdown: &'a CancellationToken,
     permits: Arc<Semaphore>,
     /// Dropped with the future of [`run`]: a hard stop aborts the handlers.
@@ -135,9 +140,14 @@ impl Consuming<'_> {
     fn take(&mut self, channel: &Channel, raw: Raw, permit: OwnedSemaphorePermit) {
         let settler =
             Settler { link: Arc::clone(self.link), channel: channel.clone(), queue: self.what.queue, raw };
-        let (handler, deadline) = (Arc::clone(self.handler), self.what.handler_deadline);
+        let dispatcher = Arc::clone(&self.dispatcher);
         self.in_hand.spawn(async move {
-            handle(&settler, handler.as_ref(), deadline).await;
+            let remaining = wire::remaining(&settler.raw);
+            if remaining.is_zero() {
+                dispatcher.run(wire::attempt(&settler.raw), wire::read(&settler.raw), &settler).await;
+            } else {
+                Box::pin(settler.wait_on(remaining)).await;
+            }
             drop(permit);
         });
     }
@@ -156,58 +166,5 @@ async fn stop(channel: &Channel, mut consumer: Consumer) {
     };
     if timeout(SETUP_DEADLINE, Box::pin(stopping)).await.is_err() {
         tracing::debug!("a consumer could not be cancelled in time");
-    }
-}
-
-async fn handle(settler: &Settler, handler: &dyn Handler, deadline: Duration) {
-    let queue = settler.queue;
-    let span = tracing::info_span!(
-        "bus.handle",
-        otel.name = %format_args!("bus.{queue}.handle"),
-        otel.kind = "consumer",
-        %queue,
-        message_id = tracing::field::Empty,
-        attempt = wire::attempt(&settler.raw),
-    );
-    let incoming = match wire::read(&settler.raw) {
-        Ok(incoming) => incoming,
-        Err(reason) => {
-            Box::pin(settler.dead(&reason, "malformed").instrument(span)).await;
-            return;
-        }
-    };
-    larkauth_telemetry::propagation::set_parent(&span, &incoming.delivery.headers);
-    span.record("message_id", incoming.delivery.id.as_str());
-    Box::pin(handle_read(settler, handler, deadline, incoming).instrument(span)).await;
-}
-
-async fn handle_read(settler: &Settler, handler: &dyn Handler, deadline: Duration, incoming: Incoming) {
-    let Incoming { delivery, remaining, published_at_ms } = incoming;
-    if !remaining.is_zero() {
-        settler.wait_on(remaining).await;
-        return;
-    }
-    let (metrics, queue) = (&settler.link.options.metrics, settler.queue.name());
-    if let Some(published) = published_at_ms {
-        let lag = settler.link.options.clock.now().timestamp_millis().saturating_sub(published);
-        metrics.bus_lag(queue, Duration::from_millis(u64::try_from(lag).unwrap_or(0)));
-    }
-    let started = Instant::now();
-    let reply_to = delivery.reply_to.clone();
-    let verdict = decide(handler, delivery, deadline).await;
-    let took = started.elapsed();
-    let outcome = settler.settle(verdict, reply_to.as_ref()).await;
-    metrics.bus_consumed(queue, outcome, took);
-}
-
-async fn decide(handler: &dyn Handler, delivery: Delivery, deadline: Duration) -> Verdict {
-    // A handler holds no state across deliveries that a panic could leave half changed: it must be idempotent anyway.
-    match timeout(deadline, AssertUnwindSafe(handler.handle(delivery)).catch_unwind()).await {
-        Ok(Ok(verdict)) => verdict,
-        // What a panic says may hold a value; the panic hook has logged where it was.
-        Ok(Err(_)) => Verdict::Retry { after: None, reason: "the handler panicked".to_owned() },
-        Err(_) => {
-            Verdict::Retry { after: None, reason: format!("the handler took longer than {deadline:?}") }
-        }
     }
 }

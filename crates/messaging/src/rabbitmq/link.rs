@@ -182,7 +182,7 @@ impl Link {
             if session.replies.expect(&correlation_id, waiter) {
                 message.properties = message
                     .properties
-                    .with_reply_to(session.replies.queue.as_str().into())
+                    .with_reply_to(session.replies.address.as_str().into())
                     .with_correlation_id(correlation_id.as_str().into());
             } else {
                 // The message matters more than its answer.

@@ -4,9 +4,9 @@
 //! with the mandatory flag, retries through delay queues, at-least-once dead letters; no plugin is needed.
 
 mod consume;
+mod dead_letters;
 mod error;
 mod link;
-mod replies;
 mod session;
 mod settle;
 mod socket;
@@ -20,18 +20,15 @@ use std::{
 
 use async_trait::async_trait;
 use larkauth_contracts::topology::Queue;
-use larkauth_models::{Clock, Entropy, OsEntropy, SecretString, SystemClock};
+use larkauth_models::{Clock, Entropy, EventId, OsEntropy, SecretString, SystemClock};
 use larkauth_telemetry::Metrics;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::{link::Link, session::Publication, topology::delay_key};
 #[cfg(feature = "conformance")]
-pub(crate) use self::{
-    topology::{Names, remove as remove_topology},
-    wire::ROUTING_KEY,
-};
-use crate::{Bus, BusError, BusHealth, Consume, Handler, Outgoing, PendingReply, RetryPolicy};
+pub(crate) use self::topology::{Names, remove as remove_topology};
+use self::{link::Link, session::Publication, topology::delay_key};
+use crate::{Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Outgoing, PendingReply, RetryPolicy};
 
 /// How to use a RabbitMQ broker. Start with [`RabbitMqOptions::new`].
 #[derive(Clone, Debug)]
@@ -156,7 +153,7 @@ impl Bus for RabbitMq {
         handler: Arc<dyn Handler>,
         shutdown: CancellationToken,
     ) -> Result<(), BusError> {
-        consume::run(&self.link, what, &handler, &shutdown).await
+        consume::run(&self.link, what, handler, &shutdown).await
     }
 
     async fn depth(&self, queue: Queue) -> Result<u64, BusError> {
@@ -165,6 +162,18 @@ impl Bus for RabbitMq {
 
     async fn dead_letter_depth(&self) -> Result<u64, BusError> {
         self.link.depth(self.link.names.dead_letters()).await
+    }
+
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, BusError> {
+        dead_letters::browse(&self.link, limit).await
+    }
+
+    async fn requeue_dead_letter(&self, id: &EventId) -> Result<bool, BusError> {
+        dead_letters::requeue(&self.link, id).await
+    }
+
+    async fn drop_dead_letter(&self, id: &EventId) -> Result<bool, BusError> {
+        dead_letters::remove(&self.link, id).await
     }
 
     fn health(&self) -> watch::Receiver<BusHealth> {

@@ -19,11 +19,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     RabbitMqOptions,
     error::{describe, late, unavailable},
-    replies::Replies,
     socket::{self, SocketOwner},
     topology::{self, Names},
 };
-use crate::BusError;
+use crate::{BusError, replies::Replies};
 
 /// Answers held for this process at most; older ones are dropped first, nobody waits that long.
 const REPLY_QUEUE_LENGTH: i64 = 10_000;
@@ -265,8 +264,7 @@ pub(super) async fn remove_topology(options: &RabbitMqOptions) -> Result<(), Bus
 fn parse(url: &str) -> Result<AMQPUri, BusError> {
     let wrong = || BusError::Unavailable {
         during: "connect",
-        message: "the address is not of the form amqp://user:password@host:port/vhost (or amqps://)"
-            .to_owned(),
+        message: "AMQP_URL is not of the form amqp://user:password@host:port/vhost (or amqps://)".to_owned(),
     };
     let mut uri: AMQPUri = url.parse().map_err(|_| wrong())?;
     let parsed = url::Url::parse(url).map_err(|_| wrong())?;

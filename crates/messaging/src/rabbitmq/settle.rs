@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use lapin::{
     Channel,
     message::Delivery as Raw,
@@ -17,10 +18,11 @@ use super::{
     topology::delay_key,
     wire::{self, Changes},
 };
-use crate::{ReplyAddress, Verdict};
+use crate::{
+    ReplyAddress,
+    dispatch::{Again, Settle},
+};
 
-/// Somebody who waits for an answer does not wait longer than this.
-const ANSWERABLE: Duration = Duration::from_secs(2);
 /// Before a delivery that cannot be passed on is given back, so that it does not spin.
 const PAUSE: Duration = Duration::from_secs(1);
 /// For an answer or an acknowledgement to be written to the socket.
@@ -35,48 +37,38 @@ pub(super) struct Settler {
     pub(super) raw: Raw,
 }
 
-impl Settler {
-    /// Does what the handler decided. Returns the outcome's name for metrics.
-    pub(super) async fn settle(&self, verdict: Verdict, reply_to: Option<&ReplyAddress>) -> &'static str {
-        match verdict {
-            Verdict::Done { reply } => {
-                if let (Some(body), Some(address)) = (reply, reply_to) {
-                    self.answer(address, &body).await;
-                }
-                self.ack().await;
-                "done"
-            }
-            Verdict::Retry { after, reason } => self.retry(after, &reason).await,
-            Verdict::Dead { reason } => {
-                self.dead(&reason, "refused").await;
-                "dead"
-            }
+impl Settle for Settler {
+    async fn done(&self, answer: Option<(&ReplyAddress, Bytes)>) {
+        if let Some((address, body)) = answer {
+            self.answer(address, &body).await;
         }
+        ack(&self.raw).await;
     }
 
-    async fn retry(&self, after: Option<Duration>, reason: &str) -> &'static str {
-        let policy = &self.link.options.retry;
-        let attempt = wire::attempt(&self.raw);
-        if attempt >= policy.max_attempts {
-            self.dead(&format!("gave up after {attempt} attempts: {reason}"), "attempts_exhausted").await;
-            return "dead";
-        }
-        let wait = after.unwrap_or_else(|| policy.backoff(attempt));
-        let reason = wire::bounded(reason);
-        tracing::warn!(%reason, wait_ms = millis(wait), "a message will be tried again");
+    async fn retry(&self, again: Again<'_>) -> bool {
         let changes = Changes {
-            attempt: attempt + 1,
-            reason: Some(&reason),
+            attempt: again.attempt,
+            reason: Some(again.reason),
             queue: Some(self.queue),
-            keep_reply_to: wait < ANSWERABLE,
+            keep_reply_to: again.answerable,
             ..Changes::default()
         };
-        if self.delay(wait, changes).await {
-            self.link.options.metrics.bus_retried(self.queue.name());
-        }
-        "retry"
+        self.delay(again.wait, changes).await
     }
 
+    async fn dead(&self, attempt: u32, reason: &str) -> bool {
+        let changes = Changes {
+            attempt,
+            reason: Some(reason),
+            queue: Some(self.queue),
+            died_at: Some(self.link.options.clock.now()),
+            ..Changes::default()
+        };
+        self.pass_on(self.link.names.dead(), self.queue.name().to_owned(), &changes).await
+    }
+}
+
+impl Settler {
     /// It came back from a tier and has not waited long enough.
     pub(super) async fn wait_on(&self, remaining: Duration) {
         self.delay(remaining, Changes { attempt: wire::attempt(&self.raw), ..Changes::default() }).await;
@@ -86,21 +78,6 @@ impl Settler {
         let tier = self.link.options.retry.tier_for(wait);
         let changes = Changes { remaining: wait.saturating_sub(tier), ..changes };
         self.pass_on(self.link.names.retry(), delay_key(tier, self.queue), &changes).await
-    }
-
-    /// Moves it to the dead letters. `kind` is the reason's name for metrics.
-    pub(super) async fn dead(&self, reason: &str, kind: &'static str) {
-        let reason = wire::bounded(reason);
-        tracing::error!(%reason, "a message goes to the dead letters");
-        let changes = Changes {
-            attempt: wire::attempt(&self.raw),
-            reason: Some(&reason),
-            queue: Some(self.queue),
-            ..Changes::default()
-        };
-        if self.pass_on(self.link.names.dead(), self.queue.name().to_owned(), &changes).await {
-            self.link.options.metrics.bus_dead_lettered(self.queue.name(), kind);
-        }
     }
 
     /// Publishes a copy, and acknowledges only once the broker has it. In between a crash makes two of one, never none.
@@ -118,7 +95,7 @@ impl Settler {
         };
         match self.link.publish(copy).await {
             Ok(()) => {
-                self.ack().await;
+                ack(&self.raw).await;
                 true
             }
             Err(error) => {
@@ -145,13 +122,16 @@ impl Settler {
             Err(_) => tracing::debug!("an answer could not be sent in time"),
         }
     }
+}
 
-    async fn ack(&self) {
-        let acked = timeout(WRITE_DEADLINE, self.raw.acker.ack(BasicAckOptions::default())).await;
-        if !matches!(acked, Ok(Ok(true))) {
-            tracing::debug!("a message could not be acknowledged; it comes again");
-        }
+/// Off the queue.
+pub(super) async fn ack(raw: &Raw) -> bool {
+    let acked =
+        matches!(timeout(WRITE_DEADLINE, raw.acker.ack(BasicAckOptions::default())).await, Ok(Ok(true)));
+    if !acked {
+        tracing::debug!("a message could not be acknowledged; it comes again");
     }
+    acked
 }
 
 /// Back into the queue, for any consumer. When this fails the connection is lost, and the broker does it by itself.
@@ -160,8 +140,4 @@ pub(super) async fn give_back(raw: &Raw) {
     if !matches!(timeout(WRITE_DEADLINE, raw.acker.nack(options)).await, Ok(Ok(true))) {
         tracing::debug!("a message could not be given back; it comes again");
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -20,10 +20,10 @@ use larkauth_contracts::topology::{
 };
 
 use super::error::unavailable;
-use crate::{BusError, RetryPolicy};
+use crate::{BusError, MAX_LENGTH, RetryPolicy};
 
-/// A queue holds at most so many messages; then publishing is refused. A safety net for the broker's disk.
-const MAX_LENGTH: i64 = 1_000_000;
+/// Nobody looks at a dead letter so often.
+const LOOKS: i64 = 1_000_000_000;
 
 /// The names on the broker.
 #[derive(Clone, Debug)]
@@ -37,6 +37,10 @@ impl Names {
     }
     fn prefixed(&self, name: &str) -> String {
         format!("{}.{name}", self.prefix)
+    }
+    /// A name without the prefix.
+    pub(crate) fn strip<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_prefix(&self.prefix)?.strip_prefix('.')
     }
     pub(crate) fn events(&self) -> String {
         self.prefixed(EVENTS_EXCHANGE)
@@ -85,7 +89,11 @@ pub(crate) async fn declare(channel: &Channel, names: &Names, policy: &RetryPoli
     }
 
     let dead_letters = names.dead_letters();
-    broker.queue(&dead_letters, &[("x-message-ttl", millis(DEAD_LETTER_TTL))]).await?;
+    // Looking at dead letters hands them out and takes them back, which must not count as dying once more: without a
+    // limit of its own a newer broker would give a letter up after twenty looks.
+    let arguments =
+        [("x-message-ttl", millis(DEAD_LETTER_TTL)), ("x-delivery-limit", AMQPValue::LongLongInt(LOOKS))];
+    broker.queue(&dead_letters, &arguments).await?;
     broker.bind(&dead_letters, &names.dead(), "#").await?;
     for key in DEAD_LETTER_BINDING_KEYS {
         broker.bind(&dead_letters, &names.events(), key).await?;
@@ -160,7 +168,7 @@ impl Declaring<'_> {
     async fn queue(&self, name: &str, arguments: &[(&str, AMQPValue)]) -> Result<(), BusError> {
         let mut table = FieldTable::default();
         table.insert("x-queue-type".into(), text("quorum"));
-        table.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_LENGTH));
+        table.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_LENGTH.into()));
         table.insert("x-overflow".into(), text("reject-publish"));
         for (key, value) in arguments {
             table.insert((*key).into(), value.clone());
@@ -191,7 +199,10 @@ fn explain(kind: &str, name: &str, error: &lapin::Error) -> BusError {
         ErrorKind::ProtocolError(refusal)
             if *refusal.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) =>
         {
-            BusError::Topology(format!("{kind} `{name}` has other properties ({})", refusal.get_message()))
+            BusError::Topology(format!(
+                "{kind} `{name}` has other properties ({}); remove it once it is empty, or use another AMQP_PREFIX",
+                refusal.get_message()
+            ))
         }
         _ => unavailable("declaring queues", error),
     }

@@ -12,34 +12,16 @@ use larkauth_contracts::{
 };
 use larkauth_models::{EventId, Timestamp};
 
-use crate::{Delivery, Outgoing, ReplyAddress};
+use crate::{Delivery, Outgoing, ReplyAddress, dispatch::Incoming};
 
-/// The key a message was published with first; retries travel under other keys.
-pub(crate) const ROUTING_KEY: &str = "x-larkauth-routing-key";
-/// Milliseconds still to wait when it comes back: a wait longer than the longest tier goes round again.
-const REMAINING: &str = "x-larkauth-remaining-ms";
-/// When it was published, in Unix milliseconds; the AMQP timestamp knows seconds only.
-const PUBLISHED: &str = "x-larkauth-published-ms";
 /// Headers of ours.
 const OURS: &str = "x-larkauth-";
 /// Headers that the broker adds.
 const BROKERS: &[&str] =
     &["x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-opt-"];
-/// A reason is a sentence, not a document.
-const MAX_REASON: usize = 500;
 
 const PERSISTENT: u8 = 2;
 const TRANSIENT: u8 = 1;
-
-/// A delivery as read from the wire.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    pub(super) delivery: Delivery,
-    /// What is left of a long wait.
-    pub(super) remaining: Duration,
-    /// When it was published, unless it has waited on purpose since.
-    pub(super) published_at_ms: Option<i64>,
-}
 
 /// Properties of a message that is published for the first time.
 pub(super) fn first(message: &Outgoing, app_id: &str, now: Option<Timestamp>) -> BasicProperties {
@@ -50,7 +32,7 @@ pub(super) fn first(message: &Outgoing, app_id: &str, now: Option<Timestamp>) ->
             headers.insert(name, text(value));
         }
     }
-    headers.insert(ROUTING_KEY.into(), text(message.routing_key));
+    headers.insert(header::ROUTING_KEY.into(), text(message.routing_key));
     let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_content_type(CONTENT_TYPE.into())
@@ -58,7 +40,7 @@ pub(super) fn first(message: &Outgoing, app_id: &str, now: Option<Timestamp>) ->
         .with_type(message.r#type.into())
         .with_app_id(app_id.into());
     if let Some(now) = now {
-        headers.insert(PUBLISHED.into(), AMQPValue::LongLongInt(now.timestamp_millis()));
+        headers.insert(header::PUBLISHED_MS.into(), AMQPValue::LongLongInt(now.timestamp_millis()));
         properties = properties.with_timestamp(u64::try_from(now.timestamp()).unwrap_or(0));
     }
     properties.with_headers(headers)
@@ -77,10 +59,13 @@ pub(super) fn answer(address: &ReplyAddress, app_id: &str) -> BasicProperties {
 #[derive(Debug, Default)]
 pub(super) struct Changes<'a> {
     pub(super) attempt: u32,
+    /// Why, in one bounded line.
     pub(super) reason: Option<&'a str>,
     pub(super) queue: Option<Queue>,
     /// To be waited after the next wait.
     pub(super) remaining: Duration,
+    /// When it died, on the way to the dead letters.
+    pub(super) died_at: Option<Timestamp>,
     /// Whether somebody may still be waiting for an answer then.
     pub(super) keep_reply_to: bool,
 }
@@ -90,20 +75,23 @@ pub(super) fn copy(original: &lapin::message::Delivery, changes: &Changes<'_>) -
     let from = &original.properties;
     let mut headers = FieldTable::default();
     for (name, value) in from.headers().as_ref().into_iter().flat_map(FieldTable::inner) {
-        if !BROKERS.iter().any(|prefix| name.as_str().starts_with(prefix)) && name.as_str() != PUBLISHED {
+        if !is_brokers(name.as_str()) && name.as_str() != header::PUBLISHED_MS {
             headers.insert(name.clone(), value.clone());
         }
     }
-    if !headers.contains_key(ROUTING_KEY) {
-        headers.insert(ROUTING_KEY.into(), text(original.routing_key.as_str()));
+    if !headers.contains_key(header::ROUTING_KEY) {
+        headers.insert(header::ROUTING_KEY.into(), text(original.routing_key.as_str()));
     }
     headers.insert(header::ATTEMPT.into(), AMQPValue::LongLongInt(changes.attempt.into()));
-    headers.insert(REMAINING.into(), millis(changes.remaining));
-    if let Some(reason) = changes.reason {
-        headers.insert(header::REASON.into(), text(&bounded(reason)));
+    headers.insert(header::REMAINING_MS.into(), millis(changes.remaining));
+    let queue = changes.queue.map(Queue::name);
+    for (name, value) in [(header::REASON, changes.reason), (header::QUEUE, queue)] {
+        if let Some(value) = value {
+            headers.insert(name.into(), text(value));
+        }
     }
-    if let Some(queue) = changes.queue {
-        headers.insert(header::QUEUE.into(), text(queue.name()));
+    if let Some(died_at) = changes.died_at {
+        headers.insert(header::DIED_MS.into(), AMQPValue::LongLongInt(died_at.timestamp_millis()));
     }
 
     // Written out: the driver's type cannot unset a property, and `expiration` or `user_id` must not be passed on.
@@ -121,10 +109,22 @@ pub(super) fn copy(original: &lapin::message::Delivery, changes: &Changes<'_>) -
     to
 }
 
+/// Properties of a copy that begins anew: nothing is said of what happened to the original.
+pub(super) fn revived(original: &lapin::message::Delivery) -> BasicProperties {
+    let properties = copy(original, &Changes { attempt: 1, ..Changes::default() });
+    let mut headers = FieldTable::default();
+    for (name, value) in properties.headers().as_ref().into_iter().flat_map(FieldTable::inner) {
+        if ![header::REASON, header::QUEUE, header::DIED_MS].contains(&name.as_str()) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    properties.with_headers(headers)
+}
+
 /// Adds what is left of a wait after its first tier.
 pub(super) fn with_remaining(properties: BasicProperties, remaining: Duration) -> BasicProperties {
     let mut headers = properties.headers().clone().unwrap_or_default();
-    headers.insert(REMAINING.into(), millis(remaining));
+    headers.insert(header::REMAINING_MS.into(), millis(remaining));
     properties.with_headers(headers)
 }
 
@@ -137,46 +137,66 @@ pub(super) fn read(raw: &lapin::message::Delivery) -> Result<Incoming, String> {
     let id = properties.message_id().as_ref().ok_or("it has no message_id")?;
     let id = EventId::new(id.as_str()).map_err(|error| format!("its message_id is not valid: {error}"))?;
 
-    let empty = FieldTable::default();
-    let table = properties.headers().as_ref().unwrap_or(&empty).inner();
-    let number = |name: &str| table.get(name).and_then(integer);
-    let headers: BTreeMap<_, _> = table
-        .iter()
-        .filter(|(name, _)| {
-            !name.as_str().starts_with(OURS)
-                && !BROKERS.iter().any(|prefix| name.as_str().starts_with(prefix))
-        })
-        .filter_map(|(name, value)| Some((name.to_string(), string(value)?)))
-        .collect();
     let reply_to = properties
         .reply_to()
         .as_ref()
         .zip(properties.correlation_id().as_ref())
         .map(|(to, id)| ReplyAddress { reply_to: to.to_string(), correlation_id: id.to_string() });
-    Ok(Incoming {
-        delivery: Delivery {
-            id,
-            routing_key: routing_key(raw),
-            r#type: properties.kind().as_ref().map(ToString::to_string).unwrap_or_default(),
-            body: raw.data.clone().into(),
-            headers,
-            attempt: attempt(raw),
-            redelivered: raw.redelivered,
-            reply_to,
-        },
-        remaining: Duration::from_millis(number(REMAINING).and_then(|n| u64::try_from(n).ok()).unwrap_or(0)),
-        published_at_ms: number(PUBLISHED),
-    })
+    let delivery = Delivery {
+        id,
+        routing_key: routing_key(raw),
+        r#type: kind(raw),
+        body: raw.data.clone().into(),
+        headers: headers(raw),
+        attempt: attempt(raw),
+        redelivered: raw.redelivered,
+        reply_to,
+    };
+    Ok(Incoming { delivery, published_at: time(raw, header::PUBLISHED_MS) })
+}
+
+/// What is left of a wait longer than the longest tier.
+pub(super) fn remaining(raw: &lapin::message::Delivery) -> Duration {
+    let millis = header_of(raw, header::REMAINING_MS).and_then(integer).and_then(|n| u64::try_from(n).ok());
+    Duration::from_millis(millis.unwrap_or(0))
+}
+
+/// Headers that are neither the broker's nor ours.
+pub(super) fn headers(raw: &lapin::message::Delivery) -> BTreeMap<String, String> {
+    let table = raw.properties.headers().as_ref().into_iter().flat_map(FieldTable::inner);
+    table
+        .filter(|(name, _)| !name.as_str().starts_with(OURS) && !is_brokers(name.as_str()))
+        .filter_map(|(name, value)| Some((name.to_string(), string(value)?)))
+        .collect()
+}
+
+/// CloudEvents type, if the publisher said it.
+pub(super) fn kind(raw: &lapin::message::Delivery) -> String {
+    raw.properties.kind().as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 /// The key it was published with first.
 pub(super) fn routing_key(raw: &lapin::message::Delivery) -> String {
-    header_of(raw, ROUTING_KEY).and_then(string).unwrap_or_else(|| raw.routing_key.to_string())
+    text_of(raw, header::ROUTING_KEY).unwrap_or_else(|| raw.routing_key.to_string())
 }
 
 /// Which attempt this is, from 1.
 pub(super) fn attempt(raw: &lapin::message::Delivery) -> u32 {
     header_of(raw, header::ATTEMPT).and_then(integer).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1)
+}
+
+/// A text among the headers.
+pub(super) fn text_of(raw: &lapin::message::Delivery, name: &str) -> Option<String> {
+    header_of(raw, name).and_then(string)
+}
+
+/// A time among the headers.
+pub(super) fn time(raw: &lapin::message::Delivery, name: &str) -> Option<Timestamp> {
+    header_of(raw, name).and_then(integer).and_then(Timestamp::from_timestamp_millis)
+}
+
+fn is_brokers(name: &str) -> bool {
+    BROKERS.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn header_of<'a>(raw: &'a lapin::message::Delivery, name: &str) -> Option<&'a AMQPValue> {
@@ -191,7 +211,7 @@ fn millis(duration: Duration) -> AMQPValue {
     AMQPValue::LongLongInt(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn string(value: &AMQPValue) -> Option<String> {
+pub(super) fn string(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
         AMQPValue::ShortString(text) => Some(text.to_string()),
@@ -211,11 +231,6 @@ fn integer(value: &AMQPValue) -> Option<i64> {
         AMQPValue::LongLongInt(n) => Some(n),
         _ => None,
     }
-}
-
-/// One line of bounded length.
-pub(super) fn bounded(reason: &str) -> String {
-    reason.chars().take(MAX_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -245,7 +260,7 @@ mod tests {
             .with_reply_to("r".into())
             .with_correlation_id("c".into());
         let came = read(&raw(properties.clone())).unwrap();
-        assert_eq!(came.published_at_ms, Some(0));
+        assert_eq!(came.published_at, Some(Timestamp::UNIX_EPOCH));
         let came = came.delivery;
         assert_eq!(
             (came.routing_key.as_str(), came.attempt, came.redelivered),
@@ -255,12 +270,12 @@ mod tests {
         assert!(came.reply_to.is_some());
 
         let wait = Duration::from_millis(1500);
-        let changes =
-            Changes { attempt: 3, reason: Some("down\nline"), remaining: wait, ..Default::default() };
+        let changes = Changes { attempt: 3, reason: Some("down"), remaining: wait, ..Default::default() };
         let copied = copy(&raw(properties), &changes);
-        assert_eq!(header_of(&raw(copied.clone()), header::REASON).and_then(string).unwrap(), "down line");
-        let again = read(&raw(copied)).unwrap();
-        assert_eq!((again.remaining, again.published_at_ms), (wait, None));
+        let copied = raw(copied);
+        assert_eq!(text_of(&copied, header::REASON).unwrap(), "down");
+        let again = read(&copied).unwrap();
+        assert_eq!((remaining(&copied), again.published_at), (wait, None));
         let again = again.delivery;
         assert_eq!((again.attempt, again.reply_to, again.id), (3, None, came.id));
         assert_eq!(

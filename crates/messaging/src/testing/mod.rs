@@ -1,10 +1,12 @@
 //! Helpers for tests against a real broker, for this crate's tests and others'. Everything here panics when it fails.
 //!
+//! - [`TestFile`]: an SQLite file for embedded buses.
 //! - [`TestBus`]: a corner of a RabbitMQ of its own, found by [`URL_VARIABLE`].
 //! - [`TcpProxy`]: a network that can be cut.
 //! - [`handler`], [`consume`], [`eventually`]: less to write in a test.
 #![expect(clippy::expect_used, clippy::panic, reason = "for tests: a failure is a failed test")]
 
+mod embedded;
 mod proxy;
 mod rabbitmq;
 
@@ -15,10 +17,11 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    embedded::TestFile,
     proxy::TcpProxy,
     rabbitmq::{TestBus, URL_VARIABLE},
 };
-use crate::{Bus, BusError, Consume, Delivery, Handler, Verdict};
+use crate::{Bus, BusError, Consume, DeadLetter, Delivery, Handler, RetryPolicy, Verdict};
 
 /// After so long a condition will not come true any more.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,6 +34,27 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: imp
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Delays of 50 to 200 ms, 4 attempts and a delivery limit of 2.
+fn fast_policy() -> RetryPolicy {
+    RetryPolicy::new([50, 100, 200].map(Duration::from_millis), 4, 2)
+}
+
+/// Takes the oldest dead letter.
+///
+/// # Panics
+/// When none comes within [`PATIENCE`].
+pub async fn take_dead_letter(bus: &dyn Bus) -> DeadLetter {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(letter) = bus.dead_letters(1).await.expect("a look at the dead letters").pop() {
+            assert!(bus.drop_dead_letter(&letter.id).await.expect("a dead letter is dropped"));
+            return letter;
+        }
+        assert!(Instant::now() < deadline, "no dead letter within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

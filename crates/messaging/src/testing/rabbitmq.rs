@@ -1,22 +1,17 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use lapin::{
-    Channel, Connection, ConnectionProperties,
-    message::BasicGetMessage,
-    options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable},
-};
-use larkauth_contracts::topology::{Queue, header};
+use lapin::{Channel, Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
+use larkauth_contracts::topology::Queue;
 use larkauth_models::{Entropy, OsEntropy};
 use larkauth_telemetry::Metrics;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, fast_policy, take_dead_letter};
 use crate::{
-    Bus, RabbitMq, RabbitMqOptions, RetryPolicy,
-    conformance::{DeadLetter, TestBed},
-    rabbitmq::{Names, ROUTING_KEY, remove_topology},
+    Bus, DeadLetter, RabbitMq, RabbitMqOptions, RetryPolicy,
+    conformance::TestBed,
+    rabbitmq::{Names, remove_topology},
 };
 
 /// Says where the broker for tests is; a local one by default.
@@ -48,7 +43,7 @@ impl TestBus {
     /// # Panics
     /// When the broker cannot be reached.
     pub async fn fast() -> Self {
-        Self::with_policy(RetryPolicy::new([50, 100, 200].map(Duration::from_millis), 4, 2)).await
+        Self::with_policy(fast_policy()).await
     }
 
     async fn with_policy(policy: RetryPolicy) -> Self {
@@ -144,42 +139,15 @@ impl TestBus {
         }
     }
 
-    /// Takes the next dead letter.
+    /// Takes the oldest dead letter.
     ///
     /// # Panics
     /// When none comes within [`PATIENCE`].
     pub async fn dead_letter(&self) -> DeadLetter {
-        let (channel, queue) = (self.channel().await, self.names().dead_letters());
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let got =
-                channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.expect("a get");
-            if let Some(message) = got {
-                message.acker.ack(BasicAckOptions::default()).await.expect("an ack");
-                return self.read(&message);
-            }
-            assert!(Instant::now() < deadline, "no dead letter within {PATIENCE:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    fn read(&self, message: &BasicGetMessage) -> DeadLetter {
-        let header = |name: &str| match message.properties.headers().as_ref()?.inner().get(name)? {
-            AMQPValue::LongString(text) => Some(text.to_string()),
-            AMQPValue::LongLongInt(number) => Some(number.to_string()),
-            _ => None,
-        };
-        // The broker's own marks, when it was the broker that gave up.
-        let died_in = header("x-first-death-queue")
-            .and_then(|queue| queue.strip_prefix(&format!("{}.", self.prefix)).map(str::to_owned));
-        DeadLetter {
-            id: message.properties.message_id().as_ref().map(ToString::to_string),
-            body: message.data.clone().into(),
-            queue: header(header::QUEUE).or(died_in),
-            reason: header(header::REASON).or_else(|| header("x-first-death-reason")),
-            attempt: header(header::ATTEMPT).and_then(|attempt| attempt.parse().ok()),
-            routing_key: header(ROUTING_KEY),
-        }
+        let bus = self.bus().await;
+        let letter = take_dead_letter(bus.as_ref()).await;
+        bus.close().await;
+        letter
     }
 
     /// Removes everything.
@@ -231,9 +199,6 @@ impl TestBed for TestBus {
     }
     fn policy(&self) -> &RetryPolicy {
         &self.policy
-    }
-    async fn dead_letter(&self) -> DeadLetter {
-        Self::dead_letter(self).await
     }
     async fn teardown(self) {
         Self::teardown(self).await;

@@ -6,22 +6,22 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-/// Who waits for which answer on one connection. Bounded; an answer that nobody waits for any more is dropped.
+/// Who waits for which answer. Bounded; an answer that nobody waits for any more is dropped.
 #[derive(Debug)]
-pub(super) struct Replies {
-    /// The queue that answers come to.
-    pub(super) queue: String,
+pub(crate) struct Replies {
+    /// Where answers come to: a queue's name, or whatever else its bus calls it.
+    pub(crate) address: String,
     waiting: Mutex<HashMap<String, oneshot::Sender<Bytes>>>,
     limit: usize,
 }
 
 impl Replies {
-    pub(super) fn new(queue: String, limit: usize) -> Self {
-        Self { queue, waiting: Mutex::default(), limit }
+    pub(crate) fn new(address: String, limit: usize) -> Self {
+        Self { address, waiting: Mutex::default(), limit }
     }
 
     /// Expects an answer. `false` when too many are expected already.
-    pub(super) fn expect(&self, correlation_id: &str, waiter: oneshot::Sender<Bytes>) -> bool {
+    pub(crate) fn expect(&self, correlation_id: &str, waiter: oneshot::Sender<Bytes>) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() >= self.limit {
             // Only now: sweeping once in `limit` requests costs nothing.
@@ -35,12 +35,17 @@ impl Replies {
     }
 
     /// The request was not sent after all.
-    pub(super) fn forget(&self, correlation_id: &str) {
+    pub(crate) fn forget(&self, correlation_id: &str) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(correlation_id);
     }
 
+    /// No answer will come any more; nobody waits for one.
+    pub(crate) fn forget_all(&self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Hands an answer to whoever waits for it.
-    pub(super) fn deliver(&self, correlation_id: Option<&str>, body: Bytes) {
+    pub(crate) fn deliver(&self, correlation_id: Option<&str>, body: Bytes) {
         let waiter = correlation_id
             .and_then(|id| self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(id));
         if waiter.is_none_or(|waiter| waiter.send(body).is_err()) {
@@ -70,5 +75,8 @@ mod tests {
         assert_eq!(first.try_recv().unwrap(), "one");
         replies.forget("3");
         assert!(matches!(third.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        let mut fourth = expect("4").unwrap();
+        replies.forget_all();
+        assert!(matches!(fourth.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
     }
 }

@@ -1,0 +1,319 @@
+import { drawCard, el } from "./card.js";
+import { Timeline } from "./timeline.js";
+import { words } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+const BREAKAGES = ["cut_connection", "half_open", "lost_answer", "lark_down", "slow_lark", "rate_limited", "unknown_event"];
+const LASTING = new Set(["lost_answer", "lark_down", "slow_lark", "rate_limited"]);
+
+const stored = (name) => {
+  try { return localStorage.getItem(name); } catch { return null; }
+};
+const store = (name, value) => {
+  try { localStorage.setItem(name, value); } catch { /* private mode: forgotten with the page */ }
+};
+
+let language = stored("language") || (navigator.language.startsWith("zh") ? "zh" : "en");
+let state = null;
+let token = null;
+let toastTimer = 0;
+
+const t = (name) => (words[name] || [name, name])[language === "zh" ? 0 : 1];
+const timeline = new Timeline($("timeline"), $("lanes"), t);
+
+async function post(path, body) {
+  const answer = await fetch(path, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body || {}),
+  });
+  const json = answer.status === 204 ? null : await answer.json();
+  if (!answer.ok) throw new Error(json.error);
+  return json;
+}
+
+// Does what a button says; while it lasts the button cannot be pressed again.
+async function doing(button, work) {
+  button.disabled = true;
+  try {
+    await work();
+  } catch (error) {
+    toast("error", error.message || t("no_answer"));
+  } finally {
+    button.disabled = false;
+  }
+}
+
+// ---- language and theme
+
+function speak(chosen) {
+  language = chosen;
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  document.cookie = `larkauth_demo_language=${language}; path=/; samesite=strict`;
+  for (const node of document.querySelectorAll("[data-t]")) node.textContent = t(node.dataset.t);
+  for (const node of document.querySelectorAll("[data-label]")) {
+    node.setAttribute("aria-label", t(node.dataset.label));
+    node.title = t(node.dataset.label);
+  }
+  $("language").textContent = t("other_language");
+  $("message").placeholder = t("message_example");
+  $("breakages").replaceChildren(...BREAKAGES.map(breakageButton));
+  timeline.speak(language);
+  if (state) show(true);
+  else pill("waiting", t("connecting"));
+  showToken();
+}
+
+function dress(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+}
+
+// ---- the chat
+
+const name = (person) => (language === "zh" ? person.name : person.en_name);
+const owner = () => state.people.find((person) => person.open_id === $("who").value) || state.people[0];
+
+function show(redraw) {
+  const who = $("who");
+  if (redraw || who.options.length !== state.people.length) {
+    const chosen = who.value;
+    who.replaceChildren(...state.people.map((person) => new Option(name(person), person.open_id)));
+    if (chosen) who.value = chosen;
+  }
+  $("bot-name").textContent = state.app.name;
+  $("owner").textContent = `${name(owner())}${t("phone_of")}`;
+  document.querySelector(".avatar.bot").textContent = state.app.name.slice(0, 1);
+  showChat(redraw);
+  showStatus();
+}
+
+function showChat(redraw) {
+  const chat = $("chat");
+  const cards = state.chats[owner().open_id] || [];
+  if (redraw || chat.dataset.owner !== owner().open_id) chat.replaceChildren();
+  chat.dataset.owner = owner().open_id;
+  if (cards.length === 0) {
+    chat.replaceChildren(el("p", "empty", t("empty")));
+    return;
+  }
+  chat.querySelector(".empty")?.remove();
+  for (const old of chat.querySelectorAll(".message")) {
+    if (!cards.some((card) => card.message_id === old.dataset.id)) old.remove();
+  }
+  for (const card of cards) {
+    const known = chat.querySelector(`[data-id="${CSS.escape(card.message_id)}"]`);
+    if (known && known.dataset.faces === String(card.faces)) continue;
+    const drawn = message(card);
+    if (known) known.replaceWith(drawn);
+    else chat.append(drawn);
+    if (!redraw) chat.scrollTo({ top: chat.scrollHeight, behavior: "smooth" });
+  }
+}
+
+function message(card) {
+  const time = new Date(card.sent_at).toLocaleTimeString(language === "zh" ? "zh-CN" : "en-GB", { hour: "2-digit", minute: "2-digit" });
+  const node = el(
+    "div",
+    "message",
+    el("span", "avatar bot", state.app.name.slice(0, 1)),
+    el("div", "bubble",
+      el("small", "", `${state.app.name} · ${t("bot")} · ${time}`),
+      drawCard(card.card, language, (button) => press(card.message_id, button))),
+  );
+  node.dataset.id = card.message_id;
+  node.dataset.faces = card.faces;
+  return node;
+}
+
+function press(messageId, button) {
+  // As in the real client: the page opens while the click is on its way.
+  if (button.calls) call(messageId, button);
+  if (button.url) openPage(button.url);
+}
+
+function call(messageId, button) {
+  return doing(button.node, async () => {
+    const outcome = await post("/api/click", { open_id: owner().open_id, message_id: messageId, button: button.index });
+    if (outcome.error !== null) toast("error", `${t("click_failed")} (${outcome.error})`);
+    else if (outcome.toast) toast(outcome.toast.type, localized(outcome.toast));
+  });
+}
+
+const localized = (text) => (text.i18n && text.i18n[language === "zh" ? "zh_cn" : "en_us"]) || text.content;
+
+function toast(type, text) {
+  const node = $("toast");
+  node.className = `toast ${type || "info"}`;
+  node.textContent = text;
+  node.hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { node.hidden = true; }, 3500);
+}
+
+// ---- the phone's browser
+
+function openPage(url) {
+  const page = new URL(url);
+  const frame = $("frame");
+  frame.src = "about:blank";
+  page.searchParams.set("lang", language);
+  frame.src = page.pathname + page.search;
+  $("address").textContent = page.host + page.pathname;
+  $("sheet").hidden = false;
+}
+
+function pageLoaded() {
+  const frame = $("frame");
+  const place = frame.contentWindow?.location;
+  if (!place || place.href === "about:blank") return;
+  const host = place.pathname === "/oauth/callback" ? new URL(state.app.gateway).host : $("address").textContent.split("/")[0];
+  $("address").textContent = host + place.pathname;
+  // Whoever holds the phone is logged in; on the simulated page they can be somebody else.
+  const user = frame.contentDocument.querySelector("select[name=user]");
+  if (user) user.value = owner().union_id;
+}
+
+// ---- the service
+
+async function ask(event) {
+  event.preventDefault();
+  const style = $("style").value;
+  const card = { include_description: style !== "concise" };
+  if (style === "message") card.custom_message = $("message").value || t("message_example");
+  await doing(event.submitter || $("ask").querySelector("[type=submit]"), async () => {
+    const answer = await post("/api/invite", { open_id: owner().open_id, card });
+    if (answer.status !== 201) toast("error", `${answer.status}: ${answer.body.detail || answer.body.title}`);
+  });
+}
+
+async function readToken() {
+  await doing($("read-token"), async () => {
+    token = await post("/api/token", { open_id: owner().open_id });
+    showToken();
+  });
+}
+
+function showToken() {
+  const panel = $("token");
+  panel.hidden = !token;
+  if (!token) return;
+  const close = el("button", "quiet", "✕");
+  close.type = "button";
+  close.setAttribute("aria-label", t("close"));
+  close.addEventListener("click", () => { token = null; showToken(); });
+  const good = token.status === 200;
+  const shown = good ? token.body : { code: token.body.code, title: token.body.title, detail: token.body.detail };
+  const left = el("span", "left");
+  left.id = "expires";
+  panel.replaceChildren(
+    el("div", "head", el("b", good ? "ok" : "bad", `HTTP ${token.status}`), left, close),
+    el("pre", "", compact(shown)),
+    el("div", "by-hand", t("by_hand"), " ", el("code", "", token.curl)),
+  );
+  countDown();
+}
+
+// One line for each field.
+const compact = (json) => JSON.stringify(json, null, 1).replace(/\[\s+([^\]]*?)\s+\]/g, "[$1]");
+
+function countDown() {
+  const node = $("expires");
+  if (!node || !token || !token.body.expires_at) return;
+  const left = Math.max(0, Math.round((new Date(token.body.expires_at) - Date.now()) / 1000));
+  const two = (n) => String(n).padStart(2, "0");
+  const clock = `${Math.floor(left / 3600)}:${two(Math.floor(left / 60) % 60)}:${two(left % 60)}`;
+  node.textContent = left ? `${t("expires_in")} ${clock}` : t("expired");
+}
+
+// ---- health, and breaking things
+
+function pill(kind, text) {
+  $("ready").className = `pill ${kind}`;
+  $("ready").textContent = text;
+}
+
+function part(kind, label, value, hint) {
+  const node = el("span", `part ${kind}`, el("i", ""), label, value === undefined ? null : el("b", "", String(value)));
+  if (hint) node.title = hint;
+  return node;
+}
+
+function showStatus() {
+  const status = state.status;
+  pill(status.ready ? "good" : "bad", t(status.ready ? "ready" : "not_ready"));
+  const parts = status.parts.map((one) => {
+    const kind = one.name.split(":")[0];
+    return part(one.ready ? "good" : "bad", words[`part_${kind}`] ? t(`part_${kind}`) : kind, undefined, one.reason);
+  });
+  const dead = status.dead_letters;
+  parts.push(part(status.connections ? "good" : "bad", t("connections"), status.connections));
+  parts.push(part(dead ? "warn" : "good", t("dead_letters"), dead ?? "?"));
+  $("parts").replaceChildren(...parts);
+  for (const button of $("breakages").children) {
+    if (LASTING.has(button.dataset.what)) button.setAttribute("aria-pressed", String(status.broken.includes(button.dataset.what)));
+  }
+  $("repair").classList.toggle("primary", status.broken.length > 0);
+}
+
+function breakageButton(what) {
+  const button = el("button", "breakage", t(what), el("small", "", t(`hint_${what}`)));
+  button.type = "button";
+  button.dataset.what = what;
+  button.title = t(`hint_${what}`);
+  if (LASTING.has(what)) button.setAttribute("aria-pressed", "false");
+  button.addEventListener("click", () => doing(button, () => post("/api/break", { what })));
+  return button;
+}
+
+// ---- live
+
+function listen() {
+  const events = new EventSource("/events");
+  // After a reconnect everything kept is sent again.
+  events.addEventListener("open", () => timeline.clear());
+  events.addEventListener("feed", (event) => timeline.show(JSON.parse(event.data)));
+  events.addEventListener("state", (event) => {
+    const fresh = JSON.parse(event.data);
+    if (!fresh.app) return;
+    state = fresh;
+    show(false);
+  });
+  events.addEventListener("error", () => pill("bad", t("gone")));
+}
+
+function tab(name) {
+  document.body.dataset.tab = name;
+  for (const button of document.querySelectorAll(".tabs button")) {
+    button.setAttribute("aria-selected", String(button.dataset.tab === name));
+  }
+  timeline.end();
+}
+
+$("language").addEventListener("click", () => {
+  const chosen = language === "zh" ? "en" : "zh";
+  store("language", chosen);
+  speak(chosen);
+});
+$("theme").addEventListener("click", () => {
+  const dark = document.documentElement.dataset.theme
+    ? document.documentElement.dataset.theme === "dark"
+    : matchMedia("(prefers-color-scheme: dark)").matches;
+  const theme = dark ? "light" : "dark";
+  store("theme", theme);
+  dress(theme);
+});
+$("ask").addEventListener("submit", ask);
+$("style").addEventListener("change", () => { $("message-row").hidden = $("style").value !== "message"; });
+$("who").addEventListener("change", () => { token = null; showToken(); $("sheet").hidden = true; show(true); });
+$("read-token").addEventListener("click", readToken);
+$("close-sheet").addEventListener("click", () => { $("sheet").hidden = true; $("frame").src = "about:blank"; });
+$("frame").addEventListener("load", pageLoaded);
+$("repair").addEventListener("click", () => doing($("repair"), () => post("/api/repair")));
+$("clear").addEventListener("click", () => timeline.clear());
+for (const button of document.querySelectorAll(".tabs button")) button.addEventListener("click", () => tab(button.dataset.tab));
+setInterval(countDown, 1000);
+
+dress(stored("theme"));
+tab("chat");
+speak(language);
+listen();

@@ -1,0 +1,112 @@
+//! What the page's buttons do.
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use larkauth_contracts::rest::CardRequest;
+use larkauth_lark_sim::{ClickOutcome, SimError};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{breakage::Breakage, server::Demo};
+use crate::report;
+
+/// Why a button did not work, for the person on the page.
+pub(crate) struct Refused(StatusCode, String);
+
+impl From<SimError> for Refused {
+    fn from(error: SimError) -> Self {
+        let status = match error {
+            SimError::NoUser | SimError::NoMessage | SimError::NoButton | SimError::NoApp => StatusCode::NOT_FOUND,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Refused {
+    fn from(error: anyhow::Error) -> Self {
+        Self(StatusCode::BAD_GATEWAY, format!("{error:#}"))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Invite {
+    open_id: String,
+    #[serde(default)]
+    card: CardRequest,
+}
+
+/// A service asks a person for consent.
+pub(crate) async fn invite(State(demo): State<Demo>, Json(asked): Json<Invite>) -> Result<Json<Value>, Refused> {
+    demo.feed.action("invite", [("who", demo.sim.person(&asked.open_id)?.en_name)]);
+    let (status, body) = demo.caller.invite(&demo.app_id, &asked.open_id, Some(asked.card)).await?;
+    Ok(Json(json!({ "status": status.as_u16(), "body": body })))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Click {
+    open_id: String,
+    message_id: String,
+    /// Which button of the card, in reading order.
+    button: usize,
+}
+
+/// The person clicks a button of a card; the callback goes over the long connection.
+pub(crate) async fn click(State(demo): State<Demo>, Json(click): Json<Click>) -> Result<Json<ClickOutcome>, Refused> {
+    let message = demo.sim.message(&click.message_id).ok_or(SimError::NoMessage)?;
+    let text = message.buttons().into_iter().nth(click.button).ok_or(SimError::NoButton)?.text;
+    demo.feed.action("click", [("button", text)]);
+    let outcome = demo.sim.click(&click.message_id, click.button, &click.open_id).await?;
+    let took = ("answered_in_ms", outcome.elapsed.as_millis().to_string());
+    match outcome.error {
+        None => demo.feed.lark("lark.click.answered", [took]),
+        Some(code) => demo.feed.lark("lark.click.failed", [took, ("code", code.to_string())]),
+    }
+    Ok(Json(outcome))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct WhoseToken {
+    open_id: String,
+}
+
+/// A service reads a person's token. The page gets the answer with the token masked, and how to ask by hand.
+pub(crate) async fn token(State(demo): State<Demo>, Json(whose): Json<WhoseToken>) -> Result<Json<Value>, Refused> {
+    demo.feed.action("token", [("who", demo.sim.person(&whose.open_id)?.en_name)]);
+    let (status, mut body) = demo.caller.token(&demo.app_id, &whose.open_id).await?;
+    if let Some(token) = body.get_mut("access_token") {
+        *token = report::masked(token.as_str().unwrap_or_default()).into();
+    }
+    let url = demo.caller.token_url(&demo.app_id, &whose.open_id);
+    let curl = format!("curl -H \"Authorization: Bearer $API_KEY\" {url}");
+    Ok(Json(json!({ "status": status.as_u16(), "body": body, "curl": curl })))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Break {
+    what: Breakage,
+}
+
+/// Breaks something.
+pub(crate) async fn break_it(State(demo): State<Demo>, Json(broken): Json<Break>) -> Result<StatusCode, Refused> {
+    demo.feed.action("break", [("what", broken.what.as_str().to_owned())]);
+    broken.what.happen(&demo.sim, &demo.app_id)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Repairs everything; what was cut or went silent comes back by itself.
+pub(crate) async fn repair(State(demo): State<Demo>) -> StatusCode {
+    demo.feed.action("repair", []);
+    demo.sim.faults().clear();
+    StatusCode::NO_CONTENT
+}

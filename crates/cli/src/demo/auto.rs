@@ -1,0 +1,145 @@
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use larkauth_contracts::rest::{SessionView, TokenView};
+use larkauth_lark_sim::{ClickOutcome, Message, Sim, SimUser};
+use larkauth_models::{FailureReason, SessionState};
+
+use super::{PATIENCE, caller::{self, Caller}};
+use crate::report;
+
+/// The story in the terminal: one person agrees, one declines, a third is impersonated, and a lost connection heals.
+pub(crate) async fn play(sim: &Sim, caller: &Caller) -> anyhow::Result<()> {
+    let app_id = super::app_id(sim)?;
+    let users: [SimUser; 3] = sim.users().try_into().ok().context("the simulator has three people")?;
+    let story = Story { sim, caller, app_id: &app_id };
+    let [first, second, third] = &users;
+    story.agrees(first).await?;
+    story.declines(second).await?;
+    let failed = story.somebody_else(third, first).await?;
+    story.heals(third, &failed).await
+}
+
+struct Story<'a> {
+    sim: &'a Sim,
+    caller: &'a Caller,
+    app_id: &'a str,
+}
+
+impl Story<'_> {
+    async fn agrees(&self, user: &SimUser) -> anyhow::Result<()> {
+        report::say("\nSomebody agrees");
+        let person = self.sim.open_id(self.app_id, user);
+        let (session, card) = self.ask(&person).await?;
+        report::done("a service asked for consent", &format!("session {}", session.session_id));
+        report::done("the card arrived in the chat", &format!("for {} / {}", user.name, user.en_name));
+        let click = self.click(&card, "authorize", &person).await?;
+        report::done("they clicked Authorize", &format!("answered in {} ms", click.elapsed.as_millis()));
+        self.agree(&click, &person, 200).await?;
+        report::done("they agreed on the consent page", "the browser came back with a code");
+        self.ends(&session, SessionState::Completed, None).await?;
+        report::done("the code was exchanged, the token stored encrypted", "");
+        self.turns(&card, "green").await?;
+        report::done("the card turned green", "");
+        self.token(&person).await
+    }
+
+    async fn declines(&self, user: &SimUser) -> anyhow::Result<()> {
+        report::say("\nSomebody declines");
+        let person = self.sim.open_id(self.app_id, user);
+        let (session, card) = self.ask(&person).await?;
+        self.click(&card, "cancel", &person).await?;
+        self.ends(&session, SessionState::Rejected, None).await?;
+        self.turns(&card, "grey").await?;
+        report::done("they clicked Decline, and the card turned grey", "nothing is stored");
+        let (status, problem) = self.caller.token(self.app_id, &person).await?;
+        ensure!(status == 404, "the token is answered with {status}");
+        report::done("a service asks for the token", &format!("{status}: {}", problem["code"].as_str().unwrap_or_default()));
+        Ok(())
+    }
+
+    /// Gives the red card that is left.
+    async fn somebody_else(&self, asked: &SimUser, other: &SimUser) -> anyhow::Result<Message> {
+        report::say("\nSomebody else consents");
+        let person = self.sim.open_id(self.app_id, asked);
+        let (session, card) = self.ask(&person).await?;
+        let click = self.click(&card, "authorize", &person).await?;
+        self.agree(&click, &self.sim.open_id(self.app_id, other), 403).await?;
+        self.ends(&session, SessionState::Failed, Some(FailureReason::IdentityMismatch)).await?;
+        self.turns(&card, "red").await?;
+        report::done("the consent page was left to somebody else, and the card turned red", "nothing is stored");
+        Ok(card)
+    }
+
+    async fn heals(&self, user: &SimUser, card: &Message) -> anyhow::Result<()> {
+        report::say("\nThe long connection is cut");
+        let person = self.sim.open_id(self.app_id, user);
+        let before = self.sim.stats().connections_opened;
+        ensure!(self.sim.drop_connections(None) > 0, "there was no long connection to cut");
+        self.sim
+            .wait_until(PATIENCE, |sim| {
+                (sim.stats().connections_opened > before && sim.connections(self.app_id) > 0).then_some(())
+            })
+            .await
+            .context("the long connection does not come back")?;
+        report::done("it came back by itself", "");
+        self.click(card, "retry", &person).await?;
+        self.turns(card, "blue").await?;
+        report::done("they clicked Try again on the red card", "it invites anew");
+        let click = self.click(card, "authorize", &person).await?;
+        self.agree(&click, &person, 200).await?;
+        self.turns(card, "green").await?;
+        report::done("they agreed, and the card turned green", "");
+        self.token(&person).await
+    }
+
+    async fn ask(&self, person: &str) -> anyhow::Result<(SessionView, Message)> {
+        let session: SessionView = caller::read(self.caller.invite(self.app_id, person, None).await?)?;
+        let id = session.session_id.to_string();
+        let card = self.sim.wait_for_card(person, PATIENCE, |card| card.to_string().contains(&id)).await?;
+        Ok((session, card))
+    }
+
+    async fn click(&self, card: &Message, button: &str, person: &str) -> anyhow::Result<ClickOutcome> {
+        let click = self.sim.click(&card.message_id, button, person).await?;
+        ensure!(click.answered, "the click was not answered within 3 s");
+        Ok(click)
+    }
+
+    async fn agree(&self, click: &ClickOutcome, person: &str, status: u16) -> anyhow::Result<()> {
+        let redirect = self.sim.consent(click.url.as_deref().context("the button opens no page")?, person).await?;
+        let mut page = self.sim.follow(&redirect).await?;
+        // As the page itself does while the worker is at it.
+        for _ in 0..20 {
+            if page.status != 202 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            page = self.sim.follow(&redirect).await?;
+        }
+        ensure!(page.status == status, "the result page answered {}", page.status);
+        Ok(())
+    }
+
+    async fn ends(&self, session: &SessionView, state: SessionState, reason: Option<FailureReason>) -> anyhow::Result<()> {
+        let session = self.caller.ended(session.session_id).await?;
+        ensure!(
+            session.state == state && session.failure_reason == reason,
+            "the session became {} ({:?})",
+            session.state,
+            session.failure_reason
+        );
+        Ok(())
+    }
+
+    async fn turns(&self, card: &Message, colour: &str) -> anyhow::Result<()> {
+        let shows = |sim: &Sim| (sim.card(&card.message_id)?["header"]["template"] == colour).then_some(());
+        self.sim.wait_until(PATIENCE, shows).await.with_context(|| format!("the card does not turn {colour}"))
+    }
+
+    async fn token(&self, person: &str) -> anyhow::Result<()> {
+        let token: TokenView = caller::read(self.caller.token(self.app_id, person).await?)?;
+        report::done("a service reads the token", &caller::masked(&token));
+        Ok(())
+    }
+}

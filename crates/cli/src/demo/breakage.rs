@@ -1,0 +1,87 @@
+use larkauth_lark_sim::{Effect, Endpoint, Fault, Sim, SimError};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// A way to break things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Breakage {
+    /// Every call to Lark is answered 503, and the long connection is cut, until repaired.
+    LarkDown,
+    /// Lark takes 2.5 s for every call, until repaired.
+    SlowLark,
+    /// The next ten calls are told to come back in a second.
+    RateLimited,
+    /// The next exchange of a code is done, but its answer is lost.
+    LostAnswer,
+    /// The long connection is cut.
+    CutConnection,
+    /// The long connection goes silent, yet its socket stays open.
+    HalfOpen,
+    /// An event that no handler knows.
+    UnknownEvent,
+}
+
+impl Breakage {
+    /// Those that stay for a while.
+    const LASTING: [Self; 4] = [Self::LarkDown, Self::SlowLark, Self::RateLimited, Self::LostAnswer];
+
+    /// Its name, as the page writes it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::LarkDown => "lark_down",
+            Self::SlowLark => "slow_lark",
+            Self::RateLimited => "rate_limited",
+            Self::LostAnswer => "lost_answer",
+            Self::CutConnection => "cut_connection",
+            Self::HalfOpen => "half_open",
+            Self::UnknownEvent => "unknown_event",
+        }
+    }
+
+    /// Breaks it.
+    pub(crate) fn happen(self, sim: &Sim, app_id: &str) -> Result<(), SimError> {
+        if let Some(fault) = self.fault()
+            && !self.is_planned(sim)
+        {
+            sim.faults().push(fault);
+        }
+        match self {
+            Self::LarkDown | Self::CutConnection => {
+                sim.drop_connections(None);
+            }
+            Self::HalfOpen => {
+                sim.half_open_connections(None);
+            }
+            Self::UnknownEvent => {
+                let event = json!({"chat_id": "oc_demo", "message": "hello"});
+                sim.push_event(app_id, "im.message.receive_v1", &event)?;
+            }
+            Self::SlowLark | Self::RateLimited | Self::LostAnswer => {}
+        }
+        Ok(())
+    }
+
+    /// What is broken at present.
+    pub(crate) fn present(sim: &Sim) -> Vec<Self> {
+        Self::LASTING.into_iter().filter(|breakage| breakage.is_planned(sim)).collect()
+    }
+
+    const fn fault(self) -> Option<Fault> {
+        match self {
+            Self::LarkDown => Some(Fault::anywhere(Effect::Answer { status: 503, code: 20050 }).until_cleared()),
+            Self::SlowLark => Some(Fault::anywhere(Effect::Latency(2500)).until_cleared()),
+            Self::RateLimited => Some(Fault::anywhere(Effect::TooManyRequests(1)).times(10)),
+            Self::LostAnswer => Some(Fault::at(Endpoint::TokenCode, Effect::LostAnswer)),
+            Self::CutConnection | Self::HalfOpen | Self::UnknownEvent => None,
+        }
+    }
+
+    /// Whether the simulator has it among its plans; how often is not compared, since that counts down.
+    fn is_planned(self, sim: &Sim) -> bool {
+        self.fault().is_some_and(|fault| {
+            let same = |planned: &Fault| planned.endpoint == fault.endpoint && planned.effect == fault.effect;
+            sim.faults().list().iter().any(same)
+        })
+    }
+}

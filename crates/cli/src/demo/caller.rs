@@ -1,0 +1,83 @@
+use anyhow::{Context, ensure};
+use larkauth_contracts::rest::{CardRequest, CreateSession, SessionView, TokenView};
+use larkauth_models::{AppId, ExposeSecret, OpenId, SecretString, SessionId};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// Some service of the company that calls the gateway's REST API.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    http: Client,
+    base: String,
+    key: SecretString,
+}
+
+impl Caller {
+    /// Calls the gateway at `base` with this API key.
+    pub(crate) fn new(base: &str, key: SecretString) -> anyhow::Result<Self> {
+        let http = Client::builder().timeout(PATIENCE).no_proxy().build()?;
+        Ok(Self { http, base: base.to_owned(), key })
+    }
+
+    /// Where the gateway is.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Where a person's token is read.
+    pub(crate) fn token_url(&self, app_id: &str, open_id: &str) -> String {
+        format!("{}/v1/apps/{app_id}/users/{open_id}/token", self.base)
+    }
+
+    /// Asks this person for consent; gives status and body whatever they are.
+    pub(crate) async fn invite(
+        &self,
+        app_id: &str,
+        open_id: &str,
+        card: Option<CardRequest>,
+    ) -> anyhow::Result<(StatusCode, Value)> {
+        let body = CreateSession {
+            app_id: AppId::new(app_id)?,
+            open_id: Some(OpenId::new(open_id)?),
+            user_id: None,
+            auth_method: None,
+            scopes: None,
+            card,
+        };
+        self.send(self.http.post(format!("{}/v1/auth/sessions", self.base)).json(&body)).await
+    }
+
+    /// Waits until the session has ended.
+    pub(crate) async fn ended(&self, session_id: SessionId) -> anyhow::Result<SessionView> {
+        let url = format!("{}/v1/auth/sessions/{session_id}?wait=15", self.base);
+        read(self.send(self.http.get(url)).await?)
+    }
+
+    /// Reads this person's token; gives status and body whatever they are.
+    pub(crate) async fn token(&self, app_id: &str, open_id: &str) -> anyhow::Result<(StatusCode, Value)> {
+        self.send(self.http.get(self.token_url(app_id, open_id))).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<(StatusCode, Value)> {
+        let sent = request.bearer_auth(self.key.expose_secret()).send().await;
+        let answer = sent.map_err(reqwest::Error::without_url).context("the gateway does not answer")?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(reqwest::Error::without_url)?;
+        Ok((status, serde_json::from_slice(&body).context("the gateway's answer is not JSON")?))
+    }
+}
+
+/// What a successful answer says.
+pub(crate) fn read<T: DeserializeOwned>((status, body): (StatusCode, Value)) -> anyhow::Result<T> {
+    // A problem document says what happened and holds no secret.
+    ensure!(status.is_success(), "the gateway answered {status}: {body}");
+    Ok(serde_json::from_value(body)?)
+}
+
+/// The start of the token, and how long it is.
+pub(crate) fn masked(token: &TokenView) -> String {
+    crate::report::masked(&token.access_token)
+}

@@ -1,0 +1,294 @@
+//! What happens inside, for the page: made of the spans and events that the product traces, which hold no secret.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::Serialize;
+use tokio::{sync::broadcast, time::Instant};
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+};
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
+
+/// Entries kept for a page that is opened later, and waiting for one that reads slowly.
+const KEPT: usize = 400;
+/// Most characters of a field's value.
+const MAX_VALUE: usize = 300;
+/// Spans that last as long as a connection, or only repeat the one inside.
+const NOT_SHOWN: [&str; 2] = ["lark.long_connection", "lark.push.handle"];
+
+/// What an entry tells about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// Somebody did something on the page; times count from here.
+    Action,
+    /// Something happened at the simulated Lark.
+    Lark,
+    /// A span of the product.
+    Span,
+    /// A log line of the product.
+    Event,
+}
+
+/// One line of the feed; an entry with the id of an earlier one replaces it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Entry {
+    id: u64,
+    kind: Kind,
+    name: String,
+    /// The crate it comes from; empty for what the page and the simulator tell.
+    target: &'static str,
+    level: &'static str,
+    /// Since the last action.
+    ms: f64,
+    /// How long it took; absent while it lasts, and for what takes no time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    took_ms: Option<f64>,
+    /// A span that has not ended.
+    open: bool,
+    fields: BTreeMap<&'static str, String>,
+}
+
+/// The newest entries, and who follows them.
+pub(crate) struct Feed {
+    kept: Mutex<Kept>,
+    followers: broadcast::Sender<Arc<Entry>>,
+}
+
+struct Kept {
+    entries: VecDeque<Arc<Entry>>,
+    next_id: u64,
+    zero: Instant,
+}
+
+impl Feed {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        let kept = Kept { entries: VecDeque::new(), next_id: 1, zero: Instant::now() };
+        Self { kept: Mutex::new(kept), followers: broadcast::Sender::new(KEPT) }
+    }
+
+    /// Somebody did something: times count from here.
+    pub(crate) fn action(&self, name: &str, fields: impl IntoIterator<Item = (&'static str, String)>) {
+        let mut kept = self.lock();
+        kept.zero = Instant::now();
+        self.add(&mut kept, Kind::Action, name, None, fields.into_iter().collect());
+    }
+
+    /// Something happened at the simulated Lark.
+    pub(crate) fn lark(&self, name: &str, fields: impl IntoIterator<Item = (&'static str, String)>) {
+        self.add(&mut self.lock(), Kind::Lark, name, None, fields.into_iter().collect());
+    }
+
+    /// Forgets what was before.
+    pub(crate) fn forget(&self) {
+        self.lock().entries.clear();
+    }
+
+    /// What is kept, and everything that comes after it.
+    pub(crate) fn follow(&self) -> (Vec<Arc<Entry>>, broadcast::Receiver<Arc<Entry>>) {
+        // Under the lock, under which everything is sent: nothing is missed, nothing comes twice.
+        let kept = self.lock();
+        (kept.entries.iter().cloned().collect(), self.followers.subscribe())
+    }
+
+    fn add(
+        &self,
+        kept: &mut Kept,
+        kind: Kind,
+        name: &str,
+        from: Option<&'static Metadata<'static>>,
+        fields: BTreeMap<&'static str, String>,
+    ) -> Entry {
+        let ms = millis(kept.zero);
+        let entry = Entry {
+            id: kept.next_id,
+            kind,
+            name: name.to_owned(),
+            target: from.map_or("", |from| from.target().split("::").next().unwrap_or_default()),
+            level: from.map_or("INFO", |from| from.level().as_str()),
+            ms,
+            took_ms: None,
+            open: kind == Kind::Span,
+            fields,
+        };
+        kept.next_id += 1;
+        self.send(kept, entry.clone());
+        entry
+    }
+
+    fn send(&self, kept: &mut Kept, entry: Entry) {
+        let entry = Arc::new(entry);
+        match kept.entries.iter_mut().rev().find(|known| known.id == entry.id) {
+            Some(known) => *known = entry.clone(),
+            None => kept.entries.push_back(entry.clone()),
+        }
+        if kept.entries.len() > KEPT {
+            kept.entries.pop_front();
+        }
+        // Nobody may be following.
+        let _ = self.followers.send(entry);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn millis(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// Fills the feed from tracing.
+pub(crate) struct Watcher(Arc<Feed>);
+
+impl Watcher {
+    /// Fills this feed.
+    pub(crate) const fn new(feed: Arc<Feed>) -> Self {
+        Self(feed)
+    }
+}
+
+/// What is remembered with a span until it ends.
+struct Lasting {
+    entry: Entry,
+    since: Instant,
+}
+
+impl<S> Layer<S> for Watcher
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let metadata = attributes.metadata();
+        if !is_ours(metadata.target()) || NOT_SHOWN.contains(&metadata.name()) {
+            return;
+        }
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let name = fields.name.unwrap_or_else(|| metadata.name().to_owned());
+        let entry =
+            self.0.add(&mut self.0.lock(), Kind::Span, &name, Some(metadata), fields.values);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(Lasting { entry, since: Instant::now() });
+        }
+    }
+
+    fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        if let Some(lasting) = span.extensions_mut().get_mut::<Lasting>() {
+            let mut fields = Fields::default();
+            record.record(&mut fields);
+            lasting.entry.fields.extend(fields.values);
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        let Some(lasting) = context.span(&id).and_then(|span| span.extensions_mut().remove::<Lasting>()) else {
+            return;
+        };
+        let entry = Entry { took_ms: Some(millis(lasting.since)), open: false, ..lasting.entry };
+        self.0.send(&mut self.0.lock(), entry);
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if !is_ours(event.metadata().target()) {
+            return;
+        }
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let metadata = event.metadata();
+        let name = fields.values.remove("message").unwrap_or_else(|| metadata.name().to_owned());
+        self.0.add(&mut self.0.lock(), Kind::Event, &name, Some(metadata), fields.values);
+    }
+}
+
+fn is_ours(target: &str) -> bool {
+    target.starts_with("larkauth") && !target.starts_with("larkauth_lark_sim")
+}
+
+/// Fields as short texts; OpenTelemetry's own are left out, but for the name.
+#[derive(Default)]
+struct Fields {
+    name: Option<String>,
+    values: BTreeMap<&'static str, String>,
+}
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: &str) {
+        let value: String = value.chars().take(MAX_VALUE).collect();
+        match field.name() {
+            "otel.name" => self.name = Some(value),
+            name if name.starts_with("otel.") => {}
+            name => {
+                self.values.insert(name, value);
+            }
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, &format!("{value:?}"));
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{info, info_span};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    fn watched(run: impl FnOnce()) -> Vec<Arc<Entry>> {
+        let feed = Arc::new(Feed::new());
+        let subscriber = tracing_subscriber::registry().with(Watcher::new(feed.clone()));
+        tracing::subscriber::with_default(subscriber, run);
+        feed.follow().0
+    }
+
+    #[test]
+    fn a_span_is_one_entry_with_what_was_recorded_later() {
+        let entries = watched(|| {
+            let span = info_span!(target: "larkauth_lark", "lark.api", otel.name = "lark.api.send", outcome = tracing::field::Empty);
+            span.record("outcome", "ok");
+        });
+        let [entry] = entries.as_slice() else { panic!("{entries:?}") };
+        assert_eq!((entry.name.as_str(), entry.open), ("lark.api.send", false));
+        assert_eq!(entry.fields, BTreeMap::from([("outcome", "ok".to_owned())]));
+        assert!(entry.took_ms.is_some());
+    }
+
+    #[test]
+    fn others_and_long_connections_are_not_shown_and_values_are_short() {
+        let entries = watched(|| {
+            info!(target: "hyper", "not ours");
+            let _span = info_span!(target: "larkauth_lark", "lark.long_connection").entered();
+            info!(target: "larkauth_auth", reason = "x".repeat(5000), "auth.session.ended");
+        });
+        let [entry] = entries.as_slice() else { panic!("{entries:?}") };
+        assert_eq!((entry.name.as_str(), entry.kind), ("auth.session.ended", Kind::Event));
+        assert_eq!(entry.fields["reason"].len(), MAX_VALUE);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_a_follower_gets_what_comes_later() {
+        let feed = Feed::new();
+        for n in 0..KEPT + 10 {
+            feed.lark(&n.to_string(), []);
+        }
+        let (kept, mut later) = feed.follow();
+        assert_eq!((kept.len(), kept[0].name.as_str()), (KEPT, "10"));
+        feed.action("click", []);
+        assert_eq!(later.try_recv().unwrap().kind, Kind::Action);
+    }
+}

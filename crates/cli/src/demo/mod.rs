@@ -1,0 +1,106 @@
+//! `larkauth demo`: the product at work against a simulated Lark, on a page in the browser or told in the terminal.
+//!
+//! `stage` puts the services up, `caller` asks them like any other service would, `auto` is the story in the terminal.
+//! The page: `server` serves it, `api` does what its buttons say, `browser` stands in for the browser of the phone on it,
+//! `state` is what it shows, `feed` what happens inside, `breakage` the ways to break things.
+
+mod api;
+mod auto;
+mod breakage;
+mod browser;
+mod caller;
+mod feed;
+mod guard;
+mod server;
+mod stage;
+mod state;
+
+use std::{
+    io::IsTerminal,
+    net::{Ipv4Addr, TcpListener},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use larkauth_lark_sim::{Sim, SimConfig, SimHandle};
+use larkauth_telemetry::{LogFormat, TelemetryConfig};
+
+use self::{
+    feed::{Feed, Watcher},
+    stage::Stage,
+};
+use crate::report;
+
+/// Try it out against a simulated Lark: a chat to click in, and a look inside
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Play it without anybody clicking, print each step, and end
+    #[arg(long, conflicts_with_all = ["port", "no_open"])]
+    auto: bool,
+    /// The page's port; the next free one when it is taken, any free one for 0
+    #[arg(long, value_name = "PORT", default_value_t = 8090)]
+    port: u16,
+    /// Do not open the page in the browser
+    #[arg(long)]
+    no_open: bool,
+}
+
+/// How long any step may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Short, so that a silent connection is noticed while somebody watches.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let feed = Arc::new(Feed::new());
+    let logs = TelemetryConfig {
+        service_name: "larkauth-demo".to_owned(),
+        log_format: LogFormat::Pretty,
+        filter: Some(std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned())),
+        otlp_endpoint: None,
+        ansi: std::io::stderr().is_terminal(),
+    };
+    let telemetry = larkauth_telemetry::init_with(&logs, Watcher::new(feed.clone()))?;
+    let port = free_port()?;
+    let base = format!("http://127.0.0.1:{port}");
+    let sim = simulated_lark(&base).await?;
+    report::done("a simulated Lark is running", sim.base_url());
+    let stage = Box::pin(Stage::build(&sim, &base)).await?;
+    let played = async {
+        if arguments.auto {
+            return auto::play(&sim, &stage.caller()).await;
+        }
+        server::run(&sim, &stage, feed, arguments.port, !arguments.no_open).await
+    };
+    let played = Box::pin(played).await;
+    stage.tear_down().await?;
+    played?;
+    if arguments.auto {
+        let violations = sim.violations();
+        ensure!(violations.is_empty(), "the simulated Lark saw what must never happen: {violations:?}");
+        report::say("\nEverything but Lark was real. Now click yourself: larkauth demo");
+    }
+    sim.shutdown().await;
+    telemetry.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn simulated_lark(base: &str) -> anyhow::Result<SimHandle> {
+    let mut config = SimConfig::demo();
+    config.socket.ping_interval = PING_INTERVAL;
+    for app in &mut config.apps {
+        app.redirect_uris = vec![format!("{base}/oauth/callback")];
+    }
+    Ok(Sim::start(config).await?)
+}
+
+/// The id of the simulator's one application.
+fn app_id(sim: &Sim) -> anyhow::Result<String> {
+    Ok(sim.apps().into_iter().next().context("the simulator has no application")?.app_id)
+}
+
+/// A port that is free now, for the gateway: the consent page must know it before the gateway listens.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

@@ -1,0 +1,217 @@
+use std::{
+    convert::Infallible,
+    io::{self, ErrorKind},
+    net::Ipv4Addr,
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State},
+    http::header,
+    middleware::from_fn_with_state,
+    response::{
+        IntoResponse,
+        sse::{Event, KeepAlive, Sse},
+    },
+    routing::{get, post},
+};
+use futures::{Stream, StreamExt, stream};
+use larkauth_lark_sim::Sim;
+use tokio::{
+    net::TcpListener,
+    process::Command,
+    sync::{broadcast::error::RecvError, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    api, browser,
+    caller::Caller,
+    feed::Feed,
+    guard::{Hosts, guard},
+    stage::Stage,
+    state::{Document, Looker},
+};
+use crate::report;
+
+/// How many ports after the wanted one are tried.
+const MORE_PORTS: u16 = 20;
+/// Longest body of a request, in bytes.
+const MAX_BODY: usize = 16 << 10;
+/// How long the page's own browser waits for a page.
+const PAGE: Duration = Duration::from_secs(15);
+
+/// The page's parts: path, type, content.
+const ASSETS: [(&str, &str, &str); 7] = [
+    ("/", "text/html; charset=utf-8", include_str!("../../assets/demo/index.html")),
+    ("/demo.css", "text/css; charset=utf-8", include_str!("../../assets/demo/demo.css")),
+    ("/main.js", SCRIPT, include_str!("../../assets/demo/main.js")),
+    ("/card.js", SCRIPT, include_str!("../../assets/demo/card.js")),
+    ("/timeline.js", SCRIPT, include_str!("../../assets/demo/timeline.js")),
+    ("/words.js", SCRIPT, include_str!("../../assets/demo/words.js")),
+    ("/icon.svg", "image/svg+xml", include_str!("../../assets/demo/icon.svg")),
+];
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// What every request may need.
+#[derive(Clone)]
+pub(crate) struct Demo {
+    /// The simulated Lark.
+    pub(crate) sim: Sim,
+    /// Its application.
+    pub(crate) app_id: String,
+    /// Somebody with an API key, which never leaves this process.
+    pub(crate) caller: Caller,
+    /// What happens inside.
+    pub(crate) feed: Arc<Feed>,
+    /// Fetches the pages that the page frames; follows no redirect.
+    pub(crate) browser: reqwest::Client,
+    state: watch::Receiver<Document>,
+    stopping: CancellationToken,
+}
+
+/// Serves the page until somebody stops the command.
+pub(crate) async fn run(sim: &Sim, stage: &Stage, feed: Arc<Feed>, port: u16, open: bool) -> anyhow::Result<()> {
+    let listener = listen(port).await.context("no port is free for the page; choose one with --port")?;
+    let port = listener.local_addr()?.port();
+    let url = format!("http://127.0.0.1:{port}/");
+    let (publish, state) = watch::channel(Document::from("{}"));
+    let app_id = super::app_id(sim)?;
+    let caller = stage.caller();
+    let looker = Looker {
+        sim: sim.clone(),
+        app_id: app_id.clone(),
+        gateway: caller.base().to_owned(),
+        vitals: stage.vitals(),
+        feed: feed.clone(),
+    };
+    let browser = reqwest::Client::builder()
+        .timeout(PAGE)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()?;
+    let stopping = CancellationToken::new();
+    let demo = Demo { sim: sim.clone(), app_id, caller, feed, browser, state, stopping: stopping.clone() };
+    // How the services started is of no interest to somebody who comes to click.
+    demo.feed.forget();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(looker.run(publish));
+    report::done("the demo is open", &url);
+    report::say("\nStop it with Ctrl-C.");
+    // Kept until the end, not waited for: it may be the browser itself.
+    let _opener = open.then(|| open_page(&url)).flatten();
+    let stop = async {
+        larkauth_runtime::shutdown_signal().await;
+        stopping.cancel();
+    };
+    let serving = async { axum::serve(listener, routes(demo, port)).with_graceful_shutdown(stopping.clone().cancelled_owned()).await };
+    let (served, ()) = tokio::join!(serving, stop);
+    Ok(served?)
+}
+
+fn routes(demo: Demo, port: u16) -> Router {
+    let mut routes = Router::new();
+    for (path, kind, content) in ASSETS {
+        routes = routes.route(path, get(move || async move { ([(header::CONTENT_TYPE, kind)], content) }));
+    }
+    routes
+        .route("/events", get(events))
+        .route("/api/invite", post(api::invite))
+        .route("/api/click", post(api::click))
+        .route("/api/token", post(api::token))
+        .route("/api/break", post(api::break_it))
+        .route("/api/repair", post(api::repair))
+        .route(browser::CONSENT, get(browser::consent).post(browser::consent))
+        .route(browser::RESULT, get(browser::result))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(Hosts::of(port), guard))
+        .with_state(demo)
+}
+
+/// `state`: the whole document, whenever it changed. `feed`: one entry. Ends when the command does.
+async fn events(State(demo): State<Demo>) -> impl IntoResponse {
+    let (kept, live) = demo.feed.follow();
+    let kept = stream::iter(kept);
+    let live = stream::unfold(live, |mut live| async move {
+        loop {
+            match live.recv().await {
+                Ok(entry) => return Some((entry, live)),
+                // A page that reads too slowly misses entries; the next ones still fit.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    });
+    let feed = kept.chain(live).map(|entry| Event::default().event("feed").json_data(&*entry));
+    let stopped = demo.stopping.cancelled_owned();
+    let all = stream::select(states(demo.state), feed.filter_map(|event| async { event.ok().map(Ok) }));
+    Sse::new(all.take_until(stopped)).keep_alive(KeepAlive::default())
+}
+
+fn states(state: watch::Receiver<Document>) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((state, true), |(mut state, first)| async move {
+        if !first {
+            state.changed().await.ok()?;
+        }
+        let document = state.borrow_and_update().clone();
+        Some((Ok(Event::default().event("state").data(&*document)), (state, false)))
+    })
+}
+
+/// The wanted port, or the next free one.
+async fn listen(wanted: u16) -> io::Result<TcpListener> {
+    let mut port = wanted;
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && port < wanted.saturating_add(MORE_PORTS) => {
+                report::warn(&format!("port {port} is in use; trying {}", port + 1));
+                port += 1;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Opens the page where there is a desktop; that it cannot be opened is no failure, since its address was printed.
+fn open_page(url: &str) -> Option<tokio::process::Child> {
+    let has_desktop = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let opener = if cfg!(target_os = "macos") {
+        "open"
+    } else if has_desktop("DISPLAY") || has_desktop("WAYLAND_DISPLAY") {
+        "xdg-open"
+    } else {
+        return None;
+    };
+    let mut command = Command::new(opener);
+    command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_passed_over() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let free = listen(port).await.unwrap().local_addr().unwrap().port();
+        assert!(free > port && free <= port + MORE_PORTS);
+    }
+
+    #[test]
+    fn the_page_loads_nothing_from_elsewhere() {
+        for (path, _, content) in ASSETS {
+            for (at, _) in content.match_indices("://") {
+                let start = content[..at].rfind(|c: char| !c.is_ascii_alphabetic()).map_or(0, |i| i + 1);
+                let address = content[start..].split(['"', '\'', '`', ' ', ')']).next().unwrap_or_default();
+                assert!(address.starts_with("http://www.w3.org/2000/svg"), "{path} names {address}");
+            }
+        }
+    }
+}

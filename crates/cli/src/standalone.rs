@@ -1,0 +1,71 @@
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use larkauth_config::{LoadOptions, Service, Settings};
+use larkauth_runtime::{DataDir, DataDirLock, Process, Running, until_stopped};
+
+use crate::report;
+
+/// Run gateway, auth-worker and token-refresher in one process, with nothing else installed
+///
+/// Everything is kept in one folder: an SQLite database, which is also the message bus, and the encryption keys, which are
+/// made on the first start. Moving up is only DATABASE_URL and AMQP_URL; see `larkauth migrate`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  larkauth standalone --data-dir /var/lib/larkauth --http-addr 127.0.0.1:8080")]
+pub(crate) struct Arguments {
+    /// Where to keep everything; instead of DATA_DIR
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Where to listen; instead of HTTP_ADDR
+    #[arg(long, value_name = "ADDRESS")]
+    http_addr: Option<SocketAddr>,
+}
+
+pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let flags = [
+        ("DATA_DIR", arguments.data_dir.map(|path| path.display().to_string())),
+        ("HTTP_ADDR", arguments.http_addr.map(|addr| addr.to_string())),
+    ];
+    let mut environment: Vec<(String, String)> = std::env::vars().collect();
+    for (name, value) in flags {
+        if let Some(value) = value {
+            environment.retain(|(known, _)| known != name);
+            environment.push((name.to_owned(), value));
+        }
+    }
+    let options = LoadOptions { config_file, service: Service::Standalone };
+    let mut settings = Settings::from_pairs(&options, environment)?;
+    settings.telemetry.ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let guard = larkauth_telemetry::init(&settings.telemetry)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let result = async {
+        let standalone = start(&settings).await?;
+        report::done("larkauth is running", &format!("http://{}", standalone.running.addr));
+        if standalone.running.context.store.applications().await?.is_empty() {
+            report::say("  No application yet: set APP_ID and APP_SECRET, or run `larkauth apps add`.");
+        }
+        until_stopped(standalone.running).await
+    }
+    .await;
+    guard.shutdown().await;
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// The three services at work in this process.
+pub(crate) struct Standalone {
+    /// To be stopped and waited for.
+    pub(crate) running: Running,
+    _folder: DataDirLock,
+}
+
+/// Starts everything on the data folder of the settings, which no other process may be using.
+pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Standalone> {
+    let folder = DataDir::new(&settings.data_dir).lock()?;
+    let process = Process::start(settings).await?;
+    larkauth_auth_worker::work(&process, settings);
+    larkauth_token_refresher::work(&process);
+    let routes = larkauth_gateway::work(&process, settings).await?;
+    let running = process.serve(settings.http.addr, routes).await?;
+    Ok(Standalone { running, _folder: folder })
+}

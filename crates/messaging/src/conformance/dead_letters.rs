@@ -1,0 +1,192 @@
+//! How messages die, and what an operator does with them then.
+
+use larkauth_models::{Clock, SystemClock};
+
+use super::*;
+
+/// And the letter says where and why.
+pub async fn the_dead_are_dead_at_once_and_unchanged(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    let (handler, mut told) = telling(|_| Verdict::Dead { reason: "of no known type".to_owned() });
+    let consuming = started(&bus, handler);
+    bus.publish(message(1)).await.unwrap();
+    next(&mut told).await;
+    let letter = take_dead_letter(bus.as_ref()).await;
+    let died_at = letter.died_at.unwrap();
+    let age = SystemClock.now().signed_duration_since(died_at).num_seconds();
+    assert!((0..60).contains(&age), "it died at {died_at}");
+    let Outgoing { id, routing_key, r#type, body, headers } = message(1);
+    assert_eq!(
+        letter,
+        DeadLetter {
+            id,
+            r#type: r#type.to_owned(),
+            routing_key: routing_key.to_owned(),
+            queue: Some(QUEUE.name().to_owned()),
+            reason: Some("of no known type".to_owned()),
+            attempt: 1,
+            died_at: Some(died_at),
+            body,
+            headers,
+        }
+    );
+    consuming.stop().await;
+    bus.close().await;
+}
+
+/// After as many attempts as the policy has.
+pub async fn whoever_fails_too_often_is_dead(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    let (handler, mut told) = telling(|_| retry(Some(Duration::ZERO)));
+    let consuming = started(&bus, handler);
+    bus.publish(message(1)).await.unwrap();
+    let letter = take_dead_letter(bus.as_ref()).await;
+    assert_eq!((letter.body, letter.attempt), (message(1).body, bed.policy().max_attempts));
+    assert!(letter.reason.unwrap().contains("not now"));
+    let mut attempts = Vec::new();
+    while let Ok((delivery, _)) = told.try_recv() {
+        attempts.push(delivery.attempt);
+    }
+    assert_eq!(attempts, (1..=bed.policy().max_attempts).collect::<Vec<_>>());
+    consuming.stop().await;
+    bus.close().await;
+}
+
+/// A crash gives nothing back by itself; the broker counts.
+pub async fn whoever_kills_its_consumers_is_dead(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    bus.publish(message(1)).await.unwrap();
+    // What was the matter before is not why it died.
+    let (once_more, mut told) = telling(|_| retry(None));
+    let consuming = started(&bus, once_more);
+    next(&mut told).await;
+    consuming.stop().await;
+    for _ in 0..=bed.policy().delivery_limit {
+        let doomed = bed.bus().await;
+        let (sender, mut told) = mpsc::unbounded_channel();
+        let stuck = handler(move |delivery: Delivery| {
+            sender.send(delivery).unwrap();
+            std::future::pending()
+        });
+        let consuming = started(&doomed, stuck);
+        assert_eq!(next(&mut told).await.id, message(1).id);
+        drop(consuming);
+        drop(doomed);
+    }
+    let letter = take_dead_letter(bus.as_ref()).await;
+    assert_eq!((letter.body, letter.reason.as_deref()), (message(1).body, Some("delivery_limit")));
+    assert_eq!((letter.queue.as_deref(), letter.attempt), (Some(QUEUE.name()), 2));
+    assert!(letter.died_at.is_some());
+    bus.close().await;
+}
+
+/// Kills every message it gets.
+fn killing() -> Arc<dyn Handler> {
+    handler(|_| async { Verdict::Dead { reason: "of no known type".to_owned() } })
+}
+
+async fn letters(bus: &Arc<dyn Bus>, count: usize) -> Vec<DeadLetter> {
+    eventually("the dead letters are there", || async {
+        bus.dead_letter_depth().await == Ok(u64::try_from(count).unwrap())
+    })
+    .await;
+    let letters = bus.dead_letters(u32::MAX).await.unwrap();
+    assert_eq!(letters.len(), count);
+    letters
+}
+
+/// However often, in the order in which they died.
+pub async fn looking_at_dead_letters_leaves_them_there(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    assert_eq!(bus.dead_letters(10).await, Ok(vec![]));
+    let consuming = started(&bus, killing());
+    for n in 0..3 {
+        bus.publish(message(n)).await.unwrap();
+    }
+    let first = letters(&bus, 3).await;
+    for (n, letter) in first.iter().enumerate() {
+        assert_eq!((&letter.id, &letter.body), (&message(n).id, &message(n).body));
+    }
+    // A newer broker gives up after twenty looks, if it may.
+    for _ in 0..25 {
+        assert_eq!(bus.dead_letters(2).await.unwrap(), first[..2]);
+    }
+    assert_eq!(bus.dead_letters(0).await, Ok(vec![]));
+    assert_eq!(letters(&bus, 3).await, first);
+    for n in [1, 0, 2] {
+        assert_eq!(bus.drop_dead_letter(&message(n).id).await, Ok(true));
+        assert_eq!(bus.drop_dead_letter(&message(n).id).await, Ok(false));
+    }
+    letters(&bus, 0).await;
+    consuming.stop().await;
+    bus.close().await;
+}
+
+/// As if it was published now, and not to others that its key is bound to.
+pub async fn a_dead_letter_goes_back_to_its_queue(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    let (failing, mut failed) = telling(|_| retry(None));
+    let consuming = started(&bus, failing);
+    // It came into this queue by another way than its key.
+    let other = Outgoing { routing_key: "session.completed", ..message(1) };
+    bus.publish_later(other.clone(), QUEUE, Duration::ZERO).await.unwrap();
+    let died = letters(&bus, 1).await.remove(0);
+    assert_eq!((died.attempt, died.queue.as_deref()), (bed.policy().max_attempts, Some(QUEUE.name())));
+    consuming.stop().await;
+    let (first, _) = next(&mut failed).await;
+
+    assert_eq!(bus.requeue_dead_letter(&message(2).id).await, Ok(false));
+    let (handler, mut told) = telling(|attempt| if attempt == 1 { retry(None) } else { Verdict::DONE });
+    let consuming = started(&bus, handler);
+    assert_eq!(bus.requeue_dead_letter(&other.id).await, Ok(true));
+    let (again, _) = next(&mut told).await;
+    assert_eq!((&again.id, &again.body, &again.headers), (&first.id, &first.body, &first.headers));
+    assert_eq!((&again.routing_key, &again.r#type), (&first.routing_key, &first.r#type));
+    assert_eq!((again.attempt, again.redelivered, &again.reply_to), (1, false, &None));
+    assert_eq!(next(&mut told).await.0.attempt, 2);
+    consuming.stop().await;
+    letters(&bus, 0).await;
+    assert_eq!(bus.requeue_dead_letter(&other.id).await, Ok(false));
+    assert_eq!(bus.depth(Queue::CardFaces).await, Ok(0));
+    bus.close().await;
+}
+
+/// It was published to the dead letters, and would only come there again.
+pub async fn a_dead_letter_that_leads_nowhere_stays(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    let unknown = keyed(DEAD_LETTER_BINDING_KEYS[0]);
+    bus.publish(unknown.clone()).await.unwrap();
+    let found = letters(&bus, 1).await;
+    assert!(found[0].died_at.is_some());
+    let refused = bus.requeue_dead_letter(&unknown.id).await;
+    assert!(
+        matches!(&refused, Err(BusError::Refused { routing_key, .. }) if routing_key == unknown.routing_key),
+        "{refused:?}"
+    );
+    assert_eq!(letters(&bus, 1).await, found);
+    assert_eq!(bus.drop_dead_letter(&unknown.id).await, Ok(true));
+    letters(&bus, 0).await;
+    bus.close().await;
+}
+
+/// The oldest; the others stay.
+pub async fn of_dead_letters_of_one_id_one_is_meant(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    let consuming = started(&bus, killing());
+    for n in 1..=3 {
+        let twin = Outgoing { body: Bytes::from(format!("twin {n}")), ..message("twin") };
+        bus.publish(twin).await.unwrap();
+        letters(&bus, n).await;
+    }
+    consuming.stop().await;
+    let id = message("twin").id;
+    assert_eq!(bus.drop_dead_letter(&id).await, Ok(true));
+    assert_eq!(bus.requeue_dead_letter(&id).await, Ok(true));
+    assert_eq!(letters(&bus, 1).await[0].body, "twin 3");
+    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let consuming = started(&bus, handler);
+    assert_eq!(next(&mut told).await.0.body, "twin 2");
+    consuming.stop().await;
+    assert_eq!(take_dead_letter(bus.as_ref()).await.body, "twin 3");
+    bus.close().await;
+}

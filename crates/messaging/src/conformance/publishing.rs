@@ -1,0 +1,174 @@
+//! What a publisher may rely on.
+
+use super::*;
+
+/// Everything about a message arrives.
+pub async fn a_published_message_arrives_as_it_was(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    assert_eq!(*bus.health().borrow(), BusHealth::Up);
+    bus.publish(message(1)).await.unwrap();
+    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let consuming = started(&bus, handler);
+    let (delivery, _) = next(&mut told).await;
+    let sent = message(1);
+    assert_eq!((delivery.id, delivery.body, delivery.headers), (sent.id, sent.body, sent.headers));
+    assert_eq!((delivery.routing_key.as_str(), delivery.r#type.as_str()), (KEY, "test.v1"));
+    assert_eq!((delivery.attempt, delivery.redelivered, delivery.reply_to), (1, false, None));
+    consuming.stop().await;
+    bus.close().await;
+}
+
+/// Every key of the catalogue has one queue.
+pub async fn every_routing_key_reaches_its_queue(bed: &impl TestBed) {
+    let expected = BTreeSet::from([
+        (Queue::Invitations, "invitation.requested"),
+        (Queue::CardActions, "card.action.triggered"),
+        (Queue::OauthRedirects, "oauth.code.received"),
+        (Queue::OauthRedirects, "oauth.denied"),
+        (Queue::CardFaces, "card.face.requested"),
+        (Queue::CardFaces, "session.completed"),
+        (Queue::CardFaces, "session.rejected"),
+        (Queue::CardFaces, "session.expired"),
+        (Queue::CardFaces, "session.failed"),
+    ]);
+    let known: BTreeSet<_> =
+        catalogue().iter().flat_map(|entry| entry.routing_keys.iter().copied()).collect();
+    let tested = expected.iter().map(|(_, key)| *key).chain(DEAD_LETTER_BINDING_KEYS.iter().copied());
+    assert_eq!(known, tested.collect());
+
+    let bus = bed.bus().await;
+    for key in known {
+        bus.publish(keyed(key)).await.unwrap();
+    }
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let consumers: Vec<_> = Queue::ALL
+        .iter()
+        .map(|queue| {
+            let (queue, sender) = (*queue, sender.clone());
+            let tell = handler(move |delivery: Delivery| {
+                sender.send((queue, delivery.routing_key)).unwrap();
+                async { Verdict::DONE }
+            });
+            consume(&bus, Consume { queue, ..what(4) }, tell)
+        })
+        .collect();
+    let mut got = BTreeSet::new();
+    while got.len() < expected.len() {
+        got.insert(next(&mut told).await);
+    }
+    assert_eq!(got, expected.iter().map(|(queue, key)| (*queue, (*key).to_owned())).collect());
+    for key in DEAD_LETTER_BINDING_KEYS {
+        let letter = take_dead_letter(bus.as_ref()).await;
+        assert_eq!((letter.routing_key.as_str(), letter.queue, letter.reason), (*key, None, None));
+    }
+    for consuming in consumers {
+        consuming.stop().await;
+    }
+    bus.close().await;
+    assert!(told.try_recv().is_err(), "something came twice");
+}
+
+/// The publisher hears of it, and only the one it concerns.
+pub async fn an_unroutable_message_is_refused(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    let mut publishes = JoinSet::new();
+    for n in 0..100 {
+        let bus = Arc::clone(&bus);
+        publishes.spawn(async move {
+            let key = if n % 10 == 0 { "nobody.listens" } else { KEY };
+            (key, bus.publish(Outgoing { routing_key: key, ..message(n) }).await)
+        });
+    }
+    while let Some(result) = publishes.join_next().await {
+        match result.unwrap() {
+            (KEY, Ok(())) => {}
+            ("nobody.listens", Err(BusError::Refused { routing_key, .. })) => {
+                assert_eq!(routing_key, "nobody.listens");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let consuming = consume(&bus, what(10), handler);
+    for _ in 0..90 {
+        next(&mut told).await;
+    }
+    consuming.stop().await;
+    bus.close().await;
+}
+
+/// A confirm is a promise.
+pub async fn what_was_confirmed_outlives_its_publisher(bed: &impl TestBed) {
+    let first = bed.bus().await;
+    first.publish(message(1)).await.unwrap();
+    first.close().await;
+    drop(first);
+    let second = bed.bus().await;
+    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let consuming = started(&second, handler);
+    assert_eq!(next(&mut told).await.0.id, message(1).id);
+    consuming.stop().await;
+    second.close().await;
+}
+
+/// Twice would be allowed.
+pub async fn none_of_a_thousand_is_lost(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let seeing = Arc::clone(&seen);
+    let handler = handler(move |delivery: Delivery| {
+        let seen = Arc::clone(&seeing);
+        async move {
+            // Some fail at first.
+            if delivery.attempt == 1 && delivery.body.len().is_multiple_of(3) {
+                return retry(None);
+            }
+            seen.lock().unwrap().insert(delivery.id.to_string());
+            Verdict::DONE
+        }
+    });
+    let consuming = consume(&bus, what(32), handler);
+    let mut publishes = JoinSet::new();
+    for n in 0..1000 {
+        let bus = Arc::clone(&bus);
+        publishes.spawn(async move { bus.publish(message(n)).await });
+    }
+    while let Some(result) = publishes.join_next().await {
+        result.unwrap().unwrap();
+    }
+    eventually("all have come", || async { seen.lock().unwrap().len() == 1000 }).await;
+    consuming.stop().await;
+    bus.close().await;
+}
+
+/// For the gauges.
+pub async fn depths_are_counted(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    assert_eq!((bus.depth(QUEUE).await, bus.dead_letter_depth().await), (Ok(0), Ok(0)));
+    for n in 0..3 {
+        bus.publish(message(n)).await.unwrap();
+    }
+    bus.publish(keyed(DEAD_LETTER_BINDING_KEYS[0])).await.unwrap();
+    eventually("three wait", || async { bus.depth(QUEUE).await == Ok(3) }).await;
+    eventually("one is dead", || async { bus.dead_letter_depth().await == Ok(1) }).await;
+    take_dead_letter(bus.as_ref()).await;
+    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let consuming = started(&bus, handler);
+    for _ in 0..3 {
+        next(&mut told).await;
+    }
+    consuming.stop().await;
+    bus.close().await;
+}
+
+/// Consumers end, publishers hear of it, and closing twice is once.
+pub async fn a_closed_bus_says_so(bed: &impl TestBed) {
+    let bus = bed.bus().await;
+    let (handler, _told) = telling(|_| Verdict::DONE);
+    let consuming = started(&bus, handler);
+    bus.close().await;
+    bus.close().await;
+    assert_eq!(consuming.ended().await, Ok(()));
+    assert!(matches!(bus.publish(message(1)).await, Err(BusError::Unavailable { .. })));
+    assert!(matches!(&*bus.health().borrow(), BusHealth::Down { .. }));
+}

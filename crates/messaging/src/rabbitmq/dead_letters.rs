@@ -1,0 +1,198 @@
+//! What an operator does with dead letters. Looking is taking them in hand and giving all of them back.
+
+use std::time::Duration;
+
+use lapin::{
+    Channel,
+    message::Delivery as Raw,
+    options::{BasicGetOptions, BasicNackOptions},
+    types::{AMQPValue, FieldTable},
+};
+use larkauth_contracts::topology::header;
+use larkauth_models::{EventId, Timestamp};
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    error::{describe, late, unavailable},
+    link::Link,
+    session::Publication,
+    settle::ack,
+    topology::Names,
+    wire,
+};
+use crate::{BusError, DeadLetter, routing};
+
+/// As many are in hand at most.
+const MOST: usize = 10_000;
+/// For looking at that many.
+const DEADLINE: Duration = Duration::from_secs(30);
+const DURING: &str = "reading the dead letters";
+
+/// The oldest dead letters.
+pub(super) async fn browse(link: &Link, limit: u32) -> Result<Vec<DeadLetter>, BusError> {
+    within(async {
+        let look = Look::begin(link).await?;
+        let letters = look.take_all(&link.names).await?.into_iter().map(|(_, letter)| letter);
+        let oldest = letters.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
+        look.end().await;
+        Ok(oldest)
+    })
+    .await
+}
+
+/// Publishes one of them where it came from, and takes it off once the broker has it there.
+pub(super) async fn requeue(link: &Link, id: &EventId) -> Result<bool, BusError> {
+    act(link, id, async |raw, letter| {
+        let died_in = letter.queue.as_deref().and_then(routing::queue_named);
+        let (exchange, routing_key) = match died_in {
+            // The default exchange leads to the queue of that name, and to no other.
+            Some(queue) => (String::new(), link.names.queue(queue)),
+            None if routing::queues(&letter.routing_key).next().is_some() => {
+                (link.names.events(), letter.routing_key)
+            }
+            None => return Err(routing::leads_nowhere(letter.routing_key)),
+        };
+        let properties = wire::revived(raw);
+        link.publish(Publication { exchange, routing_key, properties, body: letter.body }).await
+    })
+    .await
+}
+
+/// Takes one of them off.
+pub(super) async fn remove(link: &Link, id: &EventId) -> Result<bool, BusError> {
+    act(link, id, async |_, _| Ok(())).await
+}
+
+/// Finds one, does something with it, then takes it off.
+async fn act(
+    link: &Link,
+    id: &EventId,
+    what: impl AsyncFnOnce(&Raw, DeadLetter) -> Result<(), BusError>,
+) -> Result<bool, BusError> {
+    within(async {
+        let look = Look::begin(link).await?;
+        let letters = look.take_all(&link.names).await?;
+        let found = letters.into_iter().find(|(_, letter)| letter.id == *id);
+        let result = match found {
+            None => Ok(false),
+            Some((raw, letter)) => match what(&raw, letter).await {
+                Ok(()) if ack(&raw).await => Ok(true),
+                Ok(()) => Err(late(DURING)),
+                Err(error) => Err(error),
+            },
+        };
+        look.end().await;
+        result
+    })
+    .await
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, BusError>>) -> Result<T, BusError> {
+    // Boxed: the driver's futures are large, and every caller would carry them.
+    timeout_at(Instant::now() + DEADLINE, Box::pin(work)).await.unwrap_or_else(|_| Err(late(DURING)))
+}
+
+/// A look at the dead letters, on a channel of its own: when that is dropped, the broker takes all of them back.
+struct Look {
+    channel: Channel,
+    queue: String,
+}
+
+impl Look {
+    async fn begin(link: &Link) -> Result<Self, BusError> {
+        let deadline = Instant::now() + link.options.publish_deadline;
+        let session = link.session_soon(DURING, deadline).await?;
+        let channel = session.channel().await.map_err(|error| unavailable(DURING, &error))?;
+        Ok(Self { channel, queue: link.names.dead_letters() })
+    }
+
+    /// Takes all of them in hand, the oldest first. What was looked at before comes behind what was not, so none of them
+    /// may be left out.
+    async fn take_all(&self, names: &Names) -> Result<Vec<(Raw, DeadLetter)>, BusError> {
+        let mut letters = Vec::new();
+        while letters.len() < MOST
+            && let Some(got) = self
+                .channel
+                .basic_get(self.queue.as_str().into(), BasicGetOptions::default())
+                .await
+                .map_err(|error| unavailable(DURING, &error))?
+        {
+            let raw = got.delivery;
+            letters.extend(read(&raw, names).map(|letter| (raw, letter)));
+        }
+        letters.sort_by(|(_, one), (_, other)| (one.died_at, &one.id).cmp(&(other.died_at, &other.id)));
+        Ok(letters)
+    }
+
+    /// Gives back what was not taken off, and waits for it: the next look is to see them.
+    async fn end(self) {
+        let ending = async {
+            // Zero is all of them, or none: any other tag has to be of one that is still in hand.
+            self.channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: true }).await?;
+            self.channel.close(200, "OK".into()).await
+        };
+        if let Err(error) = ending.await {
+            tracing::debug!(error = %describe(&error), "the broker takes the dead letters back by itself");
+        }
+    }
+}
+
+/// Its id, or one made from its content, so that every letter can be named.
+fn id_of(raw: &Raw) -> Option<EventId> {
+    let given = raw.properties.message_id().as_ref().and_then(|id| EventId::new(id.as_str()).ok());
+    given.or_else(|| EventId::new(format!("unnamed-{}", hex::encode(Sha256::digest(&raw.data)))).ok())
+}
+
+fn read(raw: &Raw, names: &Names) -> Option<DeadLetter> {
+    let killer = Killer::of(raw, names);
+    let died_at = wire::time(raw, header::DIED_MS).or_else(|| wire::time(raw, header::PUBLISHED_MS));
+    let (queue, reason, died_at) = match killer {
+        Some(killer) => (killer.queue, Some("delivery_limit".to_owned()), killer.died_at),
+        None => (wire::text_of(raw, header::QUEUE), wire::text_of(raw, header::REASON), died_at),
+    };
+    Some(DeadLetter {
+        id: id_of(raw)?,
+        r#type: wire::kind(raw),
+        routing_key: wire::routing_key(raw),
+        queue,
+        reason,
+        attempt: wire::attempt(raw),
+        died_at,
+        body: raw.data.clone().into(),
+        headers: wire::headers(raw),
+    })
+}
+
+/// What the broker says about a message that it gave up itself.
+struct Killer {
+    queue: Option<String>,
+    died_at: Option<Timestamp>,
+}
+
+impl Killer {
+    fn of(raw: &Raw, names: &Names) -> Option<Self> {
+        let Some(AMQPValue::FieldArray(deaths)) = raw.properties.headers().as_ref()?.inner().get("x-death")
+        else {
+            return None;
+        };
+        let death = deaths.as_slice().iter().find_map(|death| match death {
+            AMQPValue::FieldTable(death) if text(death, "reason").as_deref() == Some("delivery_limit") => {
+                Some(death)
+            }
+            _ => None,
+        })?;
+        let died_at = match death.inner().get("time") {
+            Some(AMQPValue::Timestamp(seconds)) => {
+                i64::try_from(*seconds).ok().and_then(|seconds| Timestamp::from_timestamp(seconds, 0))
+            }
+            _ => None,
+        };
+        let queue = text(death, "queue").and_then(|name| names.strip(&name).map(ToOwned::to_owned));
+        Some(Self { queue, died_at })
+    }
+}
+
+fn text(table: &FieldTable, name: &str) -> Option<String> {
+    table.inner().get(name).and_then(wire::string)
+}

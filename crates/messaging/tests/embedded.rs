@@ -1,0 +1,261 @@
+//! What only a bus inside a file can do: be missing, old, full, locked, shared.
+#![expect(clippy::unwrap_used, reason = "for tests: a failure is a failed test")]
+
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+
+use larkauth_contracts::topology::Queue;
+use larkauth_messaging::{
+    Bus, BusError, BusHealth, Consume, Delivery, EmbeddedBus, EmbeddedOptions, Outgoing, Verdict,
+    testing::{PATIENCE, TestFile, consume, eventually, handler, take_dead_letter},
+};
+use larkauth_models::EventId;
+use sqlx::{ConnectOptions, Connection, SqliteConnection, query, query_scalar, sqlite::SqliteConnectOptions};
+use tokio::{sync::Semaphore, sync::mpsc, task::JoinSet};
+
+const QUEUE: Queue = Queue::CardActions;
+const ONE: Consume = Consume { queue: QUEUE, concurrency: 1, handler_deadline: PATIENCE };
+
+fn message(id: impl std::fmt::Display) -> Outgoing {
+    Outgoing {
+        id: EventId::new(format!("event-{id}")).unwrap(),
+        routing_key: "card.action.triggered",
+        r#type: "test.v1",
+        body: "{}".into(),
+        headers: BTreeMap::new(),
+    }
+}
+
+async fn open(file: &TestFile, change: impl FnOnce(&mut EmbeddedOptions)) -> Arc<dyn Bus> {
+    let mut options = file.options();
+    change(&mut options);
+    Arc::new(EmbeddedBus::open(options).await.unwrap())
+}
+
+/// The file as another program sees it.
+async fn raw(file: &TestFile) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(file.path()).busy_timeout(PATIENCE).connect().await.unwrap()
+}
+
+async fn refusal(options: EmbeddedOptions) -> BusError {
+    let error = EmbeddedBus::open(options).await.unwrap_err();
+    assert!(!error.to_string().contains('\n'), "{error}");
+    error
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_fit_is_one_clear_line() {
+    let file = TestFile::fast().await;
+    assert_eq!(std::fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    // Again and at once: it is the same.
+    let mut again = JoinSet::new();
+    for _ in 0..4 {
+        let path = file.path();
+        again.spawn(async move { EmbeddedBus::migrate(&path).await });
+    }
+    assert!(again.join_all().await.into_iter().all(|result| result == Ok(())));
+
+    let with = |path: &str| EmbeddedOptions { path: file.path().with_file_name(path), ..file.options() };
+    let missing = refusal(with("missing.db")).await;
+    assert!(missing.to_string().contains("missing.db does not exist"), "{missing}");
+    assert!(!file.path().with_file_name("missing.db").exists(), "looking at it made it");
+
+    std::fs::write(file.path().with_file_name("other.db"), "not a database, but a text of some length")
+        .unwrap();
+    let other = refusal(with("other.db")).await;
+    assert!(
+        matches!(&other, BusError::Unavailable { message, .. } if message.contains("not a database")),
+        "{other}"
+    );
+
+    std::fs::write(file.path().with_file_name("empty.db"), "").unwrap();
+    let empty = refusal(with("empty.db")).await;
+    assert!(matches!(&empty, BusError::Topology(text) if text.contains("larkauth migrate")), "{empty}");
+
+    let mut db = raw(&file).await;
+    query("update _sqlx_migrations set checksum = x'00' where version = 100").execute(&mut db).await.unwrap();
+    let edited = refusal(file.options()).await;
+    assert!(matches!(&edited, BusError::Topology(text) if text.contains("migration 100")), "{edited}");
+    assert!(matches!(EmbeddedBus::migrate(&file.path()).await, Err(BusError::Topology(_))));
+
+    query("insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (999999, '', true, x'', 0)")
+        .execute(&mut db)
+        .await
+        .unwrap();
+    query("delete from _sqlx_migrations where version = 100").execute(&mut db).await.unwrap();
+    let newer = refusal(file.options()).await;
+    assert!(matches!(&newer, BusError::Topology(text) if text.contains("999999")), "{newer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_full_takes_no_more() {
+    let file = TestFile::fast().await;
+    let bus = open(&file, |options| options.max_length = 2).await;
+    // Those that wait for later count, too.
+    bus.publish_later(message(1), QUEUE, Duration::from_millis(1)).await.unwrap();
+    bus.publish(message(2)).await.unwrap();
+    let refused = bus.publish(message(3)).await;
+    assert!(
+        matches!(&refused, Err(BusError::Refused { message, .. }) if message.contains("full")),
+        "{refused:?}"
+    );
+
+    let killing = handler(|_| async { Verdict::Dead { reason: "on purpose".to_owned() } });
+    let consuming = consume(&bus, ONE, killing);
+    eventually("both died", || async { bus.dead_letter_depth().await == Ok(2) }).await;
+    bus.publish(message(4)).await.unwrap();
+    let unknown = Outgoing { routing_key: "callback.unrecognized", ..message(5) };
+    assert!(matches!(bus.publish(unknown).await, Err(BusError::Refused { .. })));
+    // No room to die: it waits.
+    let mut db = raw(&file).await;
+    eventually("it was tried", || {
+        let waiting = query_scalar::<_, bool>(
+            "select exists(select 1 from bus_messages where event_id = 'event-4' and attempt = 1 and deliveries = 0
+                           and lease is null and visible_at > published_at + 5000000)",
+        );
+        let found = futures::executor::block_on(waiting.fetch_one(&mut db)).unwrap();
+        async move { found }
+    })
+    .await;
+    consuming.stop().await;
+    bus.publish(message(6)).await.unwrap();
+    let full = bus.requeue_dead_letter(&message(1).id).await;
+    assert!(matches!(full, Err(BusError::Refused { .. })), "{full:?}");
+    assert_eq!(bus.dead_letter_depth().await, Ok(2));
+    bus.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_lasts_as_long_as_its_handler() {
+    let file = TestFile::fast().await;
+    let bus = open(&file, |options| options.lease = Duration::from_millis(200)).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let opened = Arc::clone(&gate);
+    let slow = handler(move |delivery: Delivery| {
+        sender.send(delivery.redelivered).unwrap();
+        let gate = Arc::clone(&opened);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Verdict::DONE
+        }
+    });
+    let consumers = [consume(&bus, ONE, Arc::clone(&slow)), consume(&bus, ONE, slow)];
+    bus.publish(message(1)).await.unwrap();
+    let mut db = raw(&file).await;
+    let mut ends = std::collections::BTreeSet::new();
+    while ends.len() < 12 {
+        let end: i64 = query_scalar("select visible_at from bus_messages").fetch_one(&mut db).await.unwrap();
+        ends.insert(end);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    gate.add_permits(1);
+    eventually("it is done", || async { bus.depth(QUEUE).await == Ok(0) }).await;
+    for consuming in consumers {
+        consuming.stop().await;
+    }
+    assert_eq!((told.recv().await, told.recv().await), (Some(false), None), "somebody else got it meanwhile");
+    bus.close().await;
+    file.teardown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_file_is_told_and_waited_for() {
+    let file = TestFile::fast().await;
+    let bus = open(&file, |options| options.publish_deadline = Duration::from_millis(500)).await;
+    let mut health = bus.health();
+    let mut other = raw(&file).await;
+    let locked = other.begin_with("begin immediate").await.unwrap();
+    assert!(matches!(bus.publish(message(1)).await, Err(BusError::Unavailable { .. })));
+    let down = tokio::time::timeout(PATIENCE, health.wait_for(|health| *health != BusHealth::Up)).await;
+    assert!(matches!(&*down.unwrap().unwrap(), BusHealth::Down { reason } if reason.contains("locked")));
+    // Reading goes on.
+    assert_eq!(bus.depth(QUEUE).await, Ok(0));
+    locked.rollback().await.unwrap();
+    // Nobody has to ask.
+    tokio::time::timeout(PATIENCE, health.wait_for(|health| *health == BusHealth::Up))
+        .await
+        .unwrap()
+        .unwrap();
+    bus.publish(message(2)).await.unwrap();
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let telling = handler(move |delivery: Delivery| {
+        sender.send(delivery.id).unwrap();
+        async { Verdict::DONE }
+    });
+    let consuming = consume(&bus, ONE, telling);
+    assert_eq!(told.recv().await, Some(message(2).id), "a publish that failed was done all the same");
+    consuming.stop().await;
+    bus.close().await;
+    file.teardown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_is_counted() {
+    let file = TestFile::fast().await;
+    let options = file.options();
+    let metrics = options.metrics.clone();
+    let bus: Arc<dyn Bus> = Arc::new(EmbeddedBus::open(options).await.unwrap());
+    let once_more = handler(|delivery: Delivery| async move {
+        match delivery.id.as_str() {
+            "event-2" if delivery.attempt == 1 => {
+                Verdict::Retry { after: None, reason: "once more".to_owned() }
+            }
+            "event-3" => Verdict::Dead { reason: "on purpose".to_owned() },
+            _ => Verdict::DONE,
+        }
+    });
+    let consuming = consume(&bus, ONE, once_more);
+    for n in 1..=3 {
+        bus.publish(message(n)).await.unwrap();
+    }
+    assert!(bus.publish(Outgoing { routing_key: "nobody.listens", ..message(4) }).await.is_err());
+    for line in [
+        "lark_service_bus_up 1",
+        r#"lark_service_bus_publish_total{outcome="confirmed"} 3"#,
+        r#"lark_service_bus_publish_total{outcome="refused"} 1"#,
+        r#"lark_service_bus_consumed_total{outcome="done",queue="card-actions"} 2"#,
+        r#"lark_service_bus_consumed_total{outcome="retry",queue="card-actions"} 1"#,
+        r#"lark_service_bus_retries_total{queue="card-actions"} 1"#,
+        r#"lark_service_bus_dead_letters_total{queue="card-actions",reason="refused"} 1"#,
+        r#"lark_service_bus_lag_seconds_count{queue="card-actions"} 3"#,
+    ] {
+        eventually(line, || async { metrics.render().lines().any(|found| found == line) }).await;
+    }
+    take_dead_letter(bus.as_ref()).await;
+    consuming.stop().await;
+    bus.close().await;
+    assert!(metrics.render().lines().any(|line| line == "lark_service_bus_up 0"));
+    file.teardown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_query_has_its_index() {
+    let file = TestFile::fast().await;
+    let mut db = raw(&file).await;
+    for (sql, index) in [
+        (
+            "select seq from bus_messages where place = 'x' and visible_at <= 1 and deliveries <= 5 order by visible_at, seq limit 1",
+            "bus_messages_by_visibility",
+        ),
+        (
+            "select min(visible_at) from bus_messages where place = 'x' and visible_at > 1",
+            "bus_messages_by_visibility",
+        ),
+        (
+            "select count(*) from bus_messages where place = 'x' and visible_at <= 1",
+            "bus_messages_by_visibility",
+        ),
+        (
+            "select seq from bus_messages where lease is not null and visible_at <= 1 and deliveries > 5 limit 9",
+            "bus_messages_leased",
+        ),
+        (
+            "select seq from bus_messages where place = 'dead-letters' and event_id = 'x' order by visible_at, seq limit 1",
+            "bus_messages_dead_by_event",
+        ),
+    ] {
+        let explain = sqlx::AssertSqlSafe(format!("explain query plan {sql}"));
+        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain).fetch_all(&mut db).await.unwrap();
+        assert!(plan.iter().any(|step| step.3.contains(index)), "{sql}: {plan:?}");
+    }
+}

@@ -1,0 +1,162 @@
+//! Which database, by settings.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use larkauth_config::{DatabaseUrl, Service, Settings};
+use larkauth_models::{Entropy, ExposeSecret, OsEntropy, SecretString};
+use larkauth_storage::{
+    Cipher, EncryptionKey, MigrationReport, PgOptions, PgStore, Portable, SqliteOptions, SqliteStore, Store,
+};
+use zeroize::Zeroizing;
+
+use crate::DataDir;
+
+/// How long a start waits for the database.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long one statement may take.
+const STATEMENT: Duration = Duration::from_secs(5);
+
+/// Where a database is.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// A PostgreSQL server.
+    Postgres(SecretString),
+    /// A file.
+    Sqlite(PathBuf),
+}
+
+/// A store by its kind, for work on the schema; everything else goes through [`Store`].
+#[derive(Clone)]
+pub enum AnyStore {
+    /// On a PostgreSQL server.
+    Postgres(PgStore),
+    /// In a file.
+    Sqlite(SqliteStore),
+}
+
+impl Database {
+    /// The one of `DATABASE_URL`; without it, the data folder's.
+    ///
+    /// # Errors
+    /// When a service that shares its database with others has none.
+    pub fn of(settings: &Settings) -> anyhow::Result<Self> {
+        match &settings.database.url {
+            Some(url) => Ok(Self::from(url)),
+            None if matches!(settings.service, Service::Standalone | Service::Command) => {
+                Ok(Self::Sqlite(DataDir::new(&settings.data_dir).database()))
+            }
+            None => Ok(Self::from(settings.database.required_url()?)),
+        }
+    }
+
+    /// Opens it; a missing file is made only if that is wanted.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and the cure.
+    pub async fn open(&self, settings: &Settings, create: bool, cipher: Cipher) -> anyhow::Result<AnyStore> {
+        Ok(match self {
+            Self::Postgres(url) => {
+                let options = PgOptions {
+                    url: url.clone(),
+                    max_connections: settings.database.max_connections,
+                    connect_deadline: CONNECT,
+                    statement_deadline: STATEMENT,
+                    application_name: settings.service.name().to_owned(),
+                };
+                AnyStore::Postgres(PgStore::connect(&options, cipher).await?)
+            }
+            Self::Sqlite(path) => {
+                let options = SqliteOptions {
+                    path: path.clone(),
+                    create,
+                    max_readers: settings.database.max_connections,
+                    statement_deadline: STATEMENT,
+                };
+                AnyStore::Sqlite(SqliteStore::open(&options, cipher).await?)
+            }
+        })
+    }
+}
+
+impl From<&DatabaseUrl> for Database {
+    fn from(url: &DatabaseUrl) -> Self {
+        match url {
+            DatabaseUrl::Postgres(url) => Self::Postgres(url.clone()),
+            DatabaseUrl::Sqlite(url) => {
+                let path = url.expose_secret();
+                let path = path.strip_prefix("sqlite:").unwrap_or(path);
+                Self::Sqlite(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+            }
+        }
+    }
+}
+
+impl AnyStore {
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn migrate(&self) -> anyhow::Result<MigrationReport> {
+        Ok(match self {
+            Self::Postgres(store) => store.migrate().await?,
+            Self::Sqlite(store) => store.migrate().await?,
+        })
+    }
+
+    /// Whether the schema is the one of this build.
+    ///
+    /// # Errors
+    /// When it is not, with the cure.
+    pub async fn check_schema(&self) -> anyhow::Result<()> {
+        Ok(match self {
+            Self::Postgres(store) => store.check_schema().await?,
+            Self::Sqlite(store) => store.check_schema().await?,
+        })
+    }
+
+    /// For moving its rows to another one.
+    #[must_use]
+    pub fn portable(&self) -> &dyn Portable {
+        match self {
+            Self::Postgres(store) => store,
+            Self::Sqlite(store) => store,
+        }
+    }
+
+    /// As the code above sees it.
+    #[must_use]
+    pub fn shared(self) -> Arc<dyn Store> {
+        match self {
+            Self::Postgres(store) => Arc::new(store),
+            Self::Sqlite(store) => Arc::new(store),
+        }
+    }
+}
+
+/// The cipher of `ENCRYPTION_KEYS`; without it, of the data folder, where standalone makes keys if there is nothing yet.
+///
+/// # Errors
+/// When there are no keys, or they cannot be used.
+pub(crate) fn cipher(settings: &Settings) -> anyhow::Result<Cipher> {
+    let folder = DataDir::new(&settings.data_dir);
+    let keys = match settings.service {
+        _ if !settings.encryption.keys.is_empty() => settings.encryption.keys.clone(),
+        Service::Standalone => folder.keys_or_new(&OsEntropy)?,
+        Service::Command if settings.database.url.is_none() => folder.keys()?,
+        _ => settings.encryption.required_keys()?.to_vec(),
+    };
+    let keys =
+        keys.iter().map(|key| EncryptionKey { id: key.id().to_owned(), key: Zeroizing::new(*key.bytes()) });
+    Cipher::new(keys.collect(), Arc::new(OsEntropy)).context("ENCRYPTION_KEYS")
+}
+
+/// A cipher for work that leaves sealed values sealed, such as migrating.
+///
+/// # Errors
+/// Never; passed on rather than hidden.
+pub fn no_cipher() -> anyhow::Result<Cipher> {
+    let mut key = Zeroizing::new([0; 32]);
+    OsEntropy.fill(&mut *key);
+    Ok(Cipher::new(vec![EncryptionKey { id: "none".to_owned(), key }], Arc::new(OsEntropy))?)
+}

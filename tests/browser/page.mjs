@@ -1,0 +1,107 @@
+// A browser, pages that note what must not happen on them, and the steps that the tests share.
+
+import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+
+const need = (name) => {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: eval "$(scripts/browser-setup)" and export what it prints`);
+  return value;
+};
+
+const { chromium } = createRequire(`${need("LARKAUTH_BROWSER_MODULES")}/`)("playwright-core");
+const DEMO = need("LARKAUTH_DEMO_URL");
+const IMAGES = fileURLToPath(new URL("../../docs/images/", import.meta.url));
+
+export const PHONE = { width: 360, height: 740 };
+export const DESKTOP = { width: 1280, height: 860 };
+
+export const launch = () =>
+  chromium.launch({
+    executablePath: need("LARKAUTH_BROWSER_CHROMIUM"),
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  });
+
+// Opens the demo. `page.wrongs` collects console errors, exceptions and requests that leave this machine.
+export async function open(browser, { size = DESKTOP, language = "en", scheme = "light", demo = DEMO } = {}) {
+  const context = await browser.newContext({
+    viewport: size,
+    locale: language === "zh" ? "zh-CN" : "en-US",
+    colorScheme: scheme,
+    deviceScaleFactor: size === PHONE ? 2 : 1,
+    hasTouch: size === PHONE,
+    reducedMotion: "reduce",
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  page.wrongs = [];
+  page.on("console", (message) => {
+    // A page's own status (declined by the gateway, out of reach) is told in the console, and is no error of the page.
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) page.wrongs.push(message.text());
+  });
+  page.on("pageerror", (error) => page.wrongs.push(String(error)));
+  page.on("request", (request) => {
+    const url = new URL(request.url());
+    if (url.protocol !== "about:" && url.protocol !== "data:" && url.hostname !== "127.0.0.1") page.wrongs.push(`a request to ${url.origin}`);
+  });
+  await page.goto(demo);
+  await page.locator("#ready.good").waitFor();
+  return page;
+}
+
+export async function close(page) {
+  const { wrongs } = page;
+  await page.context().close();
+  assert.deepEqual(wrongs, []);
+}
+
+// Leaves nothing broken for the next test, whatever became of this one.
+export async function repair() {
+  const answer = await fetch(new URL("/api/repair", DEMO), { method: "POST", headers: { origin: new URL(DEMO).origin } });
+  assert.equal(answer.status, 204);
+}
+
+// Chooses whose phone it is, counted from 0.
+export const hold = (page, person) => page.locator("#who").selectOption({ index: person });
+
+// Asks the person with the phone for consent; gives their new card.
+export async function ask(page, style = "detailed") {
+  const cards = page.locator(".message .card");
+  const before = await cards.count();
+  await page.locator("#style").selectOption(style);
+  await page.locator("#ask [type=submit]").click();
+  const card = cards.nth(before);
+  await card.waitFor();
+  return card;
+}
+
+// The pages in the phone's browser.
+export const frame = (page) => page.frameLocator("#frame");
+
+// Decides on the consent page; `as` is somebody else, counted from 0.
+export async function decide(page, decision, as) {
+  const consent = frame(page);
+  await consent.locator(`button[value=${decision}]`).waitFor();
+  if (as !== undefined) await consent.locator("select[name=user]").selectOption({ index: as });
+  await consent.locator(`button[value=${decision}]`).click();
+}
+
+// The result page once it shows this outcome (`good`, `neutral`, `waiting`, `bad`).
+export async function result(page, tone) {
+  const main = frame(page).locator(`main.${tone}`);
+  await main.waitFor();
+  return main;
+}
+
+export const colour = (card, name) => card.and(card.page().locator(`.card.${name}`)).waitFor();
+
+export const shut = (page) => page.locator("#close-sheet").click();
+
+// Keeps a picture for the README, when asked to.
+export async function picture(target, name) {
+  if (process.env.LARKAUTH_UPDATE_IMAGES !== "1") return;
+  await mkdir(IMAGES, { recursive: true });
+  await target.screenshot({ path: `${IMAGES}${name}.png` });
+}

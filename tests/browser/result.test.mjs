@@ -1,0 +1,98 @@
+// The gateway's result page on a phone, in every way that it can end here.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, test } from "node:test";
+
+import { PHONE, ask, close, decide, frame, hold, launch, open, repair, result } from "./page.mjs";
+
+let browser;
+before(async () => { browser = await launch(); });
+afterEach(repair);
+after(async () => { await browser?.close(); });
+
+// A page that one can read: it fits, says what is the matter in the phone's language, and again in the other one.
+async function readable(main, title) {
+  assert.match(await main.locator("h1").textContent(), title);
+  assert.ok(await main.locator(".other h2").textContent());
+  const { x, width } = await main.boundingBox();
+  assert.ok(x >= 0 && x + width <= PHONE.width, "it does not fit");
+  const wider = await main.evaluate(({ ownerDocument: { documentElement: root } }) => root.scrollWidth - root.clientWidth);
+  assert.equal(wider, 0, "it scrolls sideways");
+}
+
+async function authorize(page, person) {
+  await hold(page, person);
+  await ask(page);
+  await page.locator(".message .card").last().locator(".card-button").first().click();
+  await frame(page).locator("button[value=agree]").waitFor();
+}
+
+const breakage = async (page, what) => {
+  await page.locator(".tabs [data-tab=break]").click();
+  await page.locator(`[data-what=${what}]`).click();
+  await page.locator(`[data-what=${what}][aria-pressed=true]`).waitFor();
+  await page.locator(".tabs [data-tab=chat]").click();
+};
+
+test("authorized", async () => {
+  const page = await open(browser, { size: PHONE, language: "zh" });
+  await authorize(page, 0);
+  await decide(page, "agree");
+  await readable(await result(page, "good"), /授权成功/);
+  await close(page);
+});
+
+test("declined", async () => {
+  const page = await open(browser, { size: PHONE });
+  await authorize(page, 1);
+  await decide(page, "decline");
+  await readable(await result(page, "neutral"), /declined/i);
+  await close(page);
+});
+
+test("somebody else consented", async () => {
+  const page = await open(browser, { size: PHONE });
+  await authorize(page, 1);
+  await decide(page, "agree", 2);
+  await readable(await result(page, "bad"), /\w/);
+  await close(page);
+});
+
+test("the answer was lost", async () => {
+  const page = await open(browser, { size: PHONE });
+  await breakage(page, "lost_answer");
+  await authorize(page, 2);
+  await decide(page, "agree");
+  await readable(await result(page, "bad"), /\w/);
+  await close(page);
+});
+
+test("it takes a while: the page waits, and looks again by itself", async () => {
+  const page = await open(browser, { size: PHONE });
+  await authorize(page, 0);
+  await page.locator("#close-sheet").click();
+  await breakage(page, "slow_lark");
+  await page.locator(".message .card").last().locator(".card-button").first().click();
+  await decide(page, "agree");
+  await readable(await result(page, "waiting"), /\w/);
+  await readable(await result(page, "good"), /Authorized/);
+  await close(page);
+});
+
+test("a link that nobody knows", async () => {
+  const page = await open(browser, { size: PHONE });
+  const answer = await page.goto(new URL("/oauth/callback?state=nobodys&code=none", page.url()).href);
+  assert.equal(answer.status(), 404);
+  await readable(page.locator("main"), /\w/);
+  await close(page);
+});
+
+test("the consent page is out of reach", async () => {
+  const page = await open(browser, { size: PHONE });
+  await hold(page, 1);
+  await ask(page);
+  await breakage(page, "lark_down");
+  await page.locator(".message .card").last().locator(".card-button").first().click();
+  await frame(page).getByText("The platform does not answer").waitFor();
+  await close(page);
+});
