@@ -109,10 +109,11 @@ impl AnyStore {
     /// # Errors
     /// When it is not, with the cure.
     pub async fn check_schema(&self) -> anyhow::Result<()> {
-        Ok(match self {
+        match self {
             Self::Postgres(store) => store.check_schema().await?,
             Self::Sqlite(store) => store.check_schema().await?,
-        })
+        }
+        Ok(())
     }
 
     /// For moving its rows to another one.

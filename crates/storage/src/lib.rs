@@ -30,7 +30,7 @@ pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
 pub use migrations::MigrationReport;
 pub use portable::{Portable, PortableRow, Table, TableProgress, TransferredTable, transfer};
-pub use postgres::{PgOptions, PgStore, ScratchSchema};
+pub use postgres::{PgOptions, PgStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub use store::{
     ActiveCounts, ApiKey, ApiKeys, Applications, CodeBinding, Completion, Created, ExchangeClaim,

@@ -3,8 +3,8 @@
 
 use larkauth_models::{ExposeSecret, StoredToken, TokenKind};
 use larkauth_storage::{
-    PgOptions, PgStore, ScratchSchema, Sessions, StorageError, Store, Tokens,
-    testing::{NEEDLES, TestAuthorization, TestDatabase, test_cipher},
+    PgStore, Sessions, StorageError, Tokens,
+    testing::{NEEDLES, TestAuthorization, TestDatabase},
 };
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
@@ -73,27 +73,6 @@ async fn a_test_database_is_gone_afterwards() {
     assert_eq!(count().await, 1);
     drop(database);
     assert_eq!(count().await, 0);
-}
-
-#[tokio::test]
-async fn a_scratch_schema_is_a_world_of_its_own_and_leaves_nothing() {
-    let database = TestDatabase::create_empty().await;
-    let mut db = database.connection().await;
-    let mut tables = async || {
-        let tables = "select coalesce(array_agg(distinct schemaname::text), '{}') from pg_tables
-                      where schemaname not in ('pg_catalog', 'information_schema')";
-        sqlx::query_scalar::<_, Vec<String>>(tables).fetch_one(&mut db).await.unwrap()
-    };
-    let scratch = ScratchSchema::create(database.url(), "demo_1").await.unwrap();
-    let options = PgOptions { url: scratch.url(), ..database.options() };
-    let store = PgStore::connect(&options, test_cipher()).await.unwrap();
-    store.migrate().await.unwrap();
-    store.check_schema().await.unwrap();
-    assert_eq!(tables().await, ["demo_1"]);
-    store.close().await;
-    scratch.remove().await.unwrap();
-    assert_eq!(tables().await, [""; 0]);
-    assert!(ScratchSchema::create(database.url(), "x; drop table y").await.is_err());
 }
 
 /// One authorization, and a look behind the store's back.

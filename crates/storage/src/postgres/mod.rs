@@ -9,7 +9,6 @@ mod exchange;
 mod people;
 mod portable;
 mod schema;
-mod scratch;
 mod sessions;
 
 use std::{fmt, time::Duration};
@@ -28,7 +27,6 @@ use crate::{
     driver::{self, too_late},
 };
 
-pub use self::scratch::ScratchSchema;
 
 /// How to reach PostgreSQL.
 #[derive(Clone, Debug)]
