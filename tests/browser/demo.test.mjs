@@ -114,6 +114,21 @@ test("a cut connection comes back, and a click works again", async () => {
   await close(page);
 });
 
+test("a connection that went silent is noticed and replaced", async () => {
+  const page = await open(browser);
+  await hold(page, 1);
+  const card = await ask(page);
+  await page.getByRole("button", { name: "silent connection" }).click();
+  await card.getByRole("button", { name: "Decline" }).click();
+  // What the person sees meanwhile is Lark's own error.
+  await page.locator("#toast.error", { hasText: "That did not work" }).waitFor();
+  await page.locator("#ready.bad").waitFor();
+  await page.locator("#ready.good").waitFor();
+  await page.locator(".message .card").last().getByRole("button", { name: "Decline" }).click();
+  await colour(page.locator(".message .card").last(), "grey");
+  await close(page);
+});
+
 test("Lark is down until it is repaired", async () => {
   const page = await open(browser);
   await hold(page, 2);
@@ -128,13 +143,6 @@ test("Lark is down until it is repaired", async () => {
   // What waited is delivered by itself.
   await cards.nth(before).waitFor();
   await page.locator("#ready.good").waitFor();
-  await close(page);
-});
-
-test("an event that nobody knows is kept for a person to look at", async () => {
-  const page = await open(browser);
-  await page.getByRole("button", { name: "an unknown event" }).click();
-  await page.locator(".part.warn", { hasText: "dead letters" }).waitFor();
   await close(page);
 });
 
@@ -211,3 +219,11 @@ for (const language of ["en", "zh"]) {
     await close(page);
   });
 }
+
+// The last one: what it leaves in the dead letters stays there.
+test("an event that nobody knows is kept for a person to look at", async () => {
+  const page = await open(browser);
+  await page.getByRole("button", { name: "an unknown event" }).click();
+  await page.locator(".part.warn", { hasText: "dead letters" }).waitFor();
+  await close(page);
+});

@@ -99,7 +99,8 @@ impl World {
         env.extend(options.env.into_iter().map(|(name, value)| (name.to_owned(), value)));
         env.insert("GATEWAY_ADDR".to_owned(), format!("127.0.0.1:{port}"));
         let api = Api::new(base, API_KEY)?;
-        let mut world = Self { sim, api, services: Vec::new(), database_proxy, broker_proxy, database, bus, env };
+        let mut world =
+            Self { sim, api, services: Vec::new(), database_proxy, broker_proxy, database, bus, env };
         for kind in options.start {
             world.start_service(kind, &[]).await?;
         }
@@ -201,7 +202,11 @@ impl World {
         })
         .await
         .with_context(|| {
-            format!("the card does not turn {colour}: {:?}\n{}", self.sim.card(&asked.message_id), self.outputs())
+            format!(
+                "the card does not turn {colour}: {:?}\n{}",
+                self.sim.card(&asked.message_id),
+                self.outputs()
+            )
         })
     }
 
@@ -210,7 +215,8 @@ impl World {
     /// # Errors
     /// When there is none.
     pub fn take(&mut self, kind: Kind) -> anyhow::Result<Service> {
-        let index = self.services.iter().position(|s| s.kind == kind).context("no such service is running")?;
+        let index =
+            self.services.iter().position(|s| s.kind == kind).context("no such service is running")?;
         Ok(self.services.remove(index))
     }
 
@@ -221,7 +227,11 @@ impl World {
     pub async fn card(&self, open_id: &str, text: &str) -> anyhow::Result<Message> {
         let shows = |card: &serde_json::Value| card.to_string().contains(text);
         self.sim.wait_for_card(open_id, PATIENCE, shows).await.with_context(|| {
-            format!("no card says {text:?}; there are {:?}\n{}", self.sim.messages_for(open_id), self.outputs())
+            format!(
+                "no card says {text:?}; there are {:?}\n{}",
+                self.sim.messages_for(open_id),
+                self.outputs()
+            )
         })
     }
 
@@ -246,7 +256,8 @@ impl World {
             let mut waiting = 0;
             for queue in &queues {
                 let name = format!("{}.{queue}", self.bus.prefix());
-                let queue = channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await?;
+                let queue =
+                    channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await?;
                 waiting += queue.message_count();
             }
             empty = if waiting == 0 { empty + 1 } else { 0 };

@@ -15,11 +15,15 @@ const TESTS: Duration = Duration::from_secs(300);
 async fn the_demo_page_in_a_browser() -> anyhow::Result<()> {
     for name in BROWSER {
         if std::env::var_os(name).is_none() {
-            bail!("{name} is not set: run eval \"$(scripts/browser-setup)\" and export what it prints, or use scripts/test");
+            bail!(
+                "{name} is not set: run eval \"$(scripts/browser-setup)\" and export what it prints, or use scripts/test"
+            );
         }
     }
     let mut env = BTreeMap::new();
-    for (name, given) in [("DATABASE_URL", "LARKAUTH_TEST_DATABASE_URL"), ("AMQP_URL", "LARKAUTH_TEST_AMQP_URL")] {
+    for (name, given) in
+        [("DATABASE_URL", "LARKAUTH_TEST_DATABASE_URL"), ("AMQP_URL", "LARKAUTH_TEST_AMQP_URL")]
+    {
         if let Ok(url) = std::env::var(given) {
             env.insert(name.to_owned(), url);
         }
@@ -36,7 +40,8 @@ async fn the_demo_page_in_a_browser() -> anyhow::Result<()> {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(TESTS, tests).await.context("the tests in the browser do not end")??;
+    let output =
+        tokio::time::timeout(TESTS, tests).await.context("the tests in the browser do not end")??;
     let (status, log) = demo.terminate().await?;
     ensure!(
         output.status.success(),
@@ -53,7 +58,9 @@ async fn address(demo: &mut Service) -> anyhow::Result<String> {
     let told = eventually(PATIENCE, async || {
         let output = demo.output();
         let line = output.lines().find(|line| line.contains("the demo is open"));
-        Ok(line.and_then(|line| line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned)))
+        Ok(line.and_then(|line| {
+            line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned)
+        }))
     });
     told.await.with_context(|| demo.output())
 }

@@ -78,8 +78,13 @@ impl Context {
                 let sealed = seal::seal(&self.cipher, seal::CODE, &owner, &code)?;
                 // One code, one event: a reloaded page publishes the same id again.
                 let event_id = id("code", &owner);
-                self.ask_worker(&session, event_id, AuthorizationCodeReceived { session_id, code: sealed })
-                    .await
+                let message = AuthorizationCodeReceived { session_id, code: sealed };
+                let landing = self.ask_worker(&session, event_id, message).await;
+                if matches!(landing, Err(AuthError::Bus(_))) {
+                    // Nobody got this code: the person may consent again and bring another one.
+                    self.store.unbind_code(session_id, &code_sha256).await?;
+                }
+                landing
             }
         }
     }

@@ -226,6 +226,8 @@ pub trait Sessions {
     async fn record_open_id(&self, id: SessionId, open_id: &OpenId) -> Result<bool>;
     /// Binds the first authorization code (its SHA-256) to a pending session.
     async fn bind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding>;
+    /// Takes a binding back after the code could not be handed on, unless somebody is exchanging it.
+    async fn unbind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<bool>;
     /// Takes the right to exchange until `until`; written down before the code leaves the house.
     async fn claim_exchange(
         &self,

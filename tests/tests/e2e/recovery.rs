@@ -15,7 +15,8 @@ const LARK_WAITS: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_that_lark_refuses_ends_visibly_and_can_be_tried_again() -> anyhow::Result<()> {
-    let world = World::start(Options { sim: SimConfig::default().with_users(7), ..Options::default() }).await?;
+    let world =
+        World::start(Options { sim: SimConfig::default().with_users(7), ..Options::default() }).await?;
     for (n, (status, code, reason)) in [
         (400, 20003, FailureReason::CodeInvalid),
         (400, 20004, FailureReason::CodeInvalid),
@@ -29,7 +30,9 @@ async fn an_exchange_that_lark_refuses_ends_visibly_and_can_be_tried_again() -> 
     .enumerate()
     {
         let asked = world.ask(n).await?;
-        fails_with(&world, &asked, &[Effect::Answer { status, code }], reason).await.with_context(|| code.to_string())?;
+        fails_with(&world, &asked, &[Effect::Answer { status, code }], reason)
+            .await
+            .with_context(|| code.to_string())?;
         try_again(&world, &asked).await.with_context(|| code.to_string())?;
     }
     world.finish().await
@@ -48,8 +51,14 @@ async fn an_exchange_without_an_answer_ends_visibly_and_can_be_tried_again() -> 
         let asked = world.ask(0).await?;
         let codes = world.sim.stats().calls(Endpoint::TokenCode);
         let named = format!("{effect:?}");
-        fails_with(&world, &asked, &[effect], FailureReason::ExchangeOutcomeUnknown).await.context(named.clone())?;
-        assert_eq!(world.sim.stats().calls(Endpoint::TokenCode) - codes, 1, "{named}: a code that may be used up is not repeated");
+        fails_with(&world, &asked, &[effect], FailureReason::ExchangeOutcomeUnknown)
+            .await
+            .context(named.clone())?;
+        assert_eq!(
+            world.sim.stats().calls(Endpoint::TokenCode) - codes,
+            1,
+            "{named}: a code that may be used up is not repeated"
+        );
         try_again(&world, &asked).await.context(named)?;
     }
     world.finish().await
@@ -74,10 +83,16 @@ async fn an_exchange_that_lark_is_too_busy_for_completes_later() -> anyhow::Resu
 #[tokio::test(flavor = "multi_thread")]
 async fn who_consented_is_asked_patiently_and_needs_few_fields() -> anyhow::Result<()> {
     let users = vec![SimUser::numbered(1), SimUser::numbered(2).without_contact_data()];
-    let world = World::start(Options { sim: SimConfig { users, ..SimConfig::default() }, ..Options::default() }).await?;
+    let world =
+        World::start(Options { sim: SimConfig { users, ..SimConfig::default() }, ..Options::default() })
+            .await?;
     for effects in [
         vec![Effect::Cut, Effect::LostAnswer, Effect::MalformedBody],
-        vec![Effect::TooManyRequests(1), Effect::Answer { status: 500, code: 0 }, Effect::Answer { status: 200, code: 77 }],
+        vec![
+            Effect::TooManyRequests(1),
+            Effect::Answer { status: 500, code: 0 },
+            Effect::Answer { status: 200, code: 77 },
+        ],
     ] {
         let asked = world.ask(0).await?;
         for effect in effects {
@@ -106,7 +121,13 @@ async fn who_consented_is_asked_patiently_and_needs_few_fields() -> anyhow::Resu
 async fn a_refused_application_freezes_and_nobody_is_asked_until_it_is_mended() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
-    fails_with(&world, &asked, &[Effect::Answer { status: 400, code: 20002 }], FailureReason::AppMisconfigured).await?;
+    fails_with(
+        &world,
+        &asked,
+        &[Effect::Answer { status: 400, code: 20002 }],
+        FailureReason::AppMisconfigured,
+    )
+    .await?;
 
     // The gateway believes what it knows of an application for some seconds; not even then does anybody get a card.
     let cards = world.sim.messages().len();
@@ -139,7 +160,8 @@ async fn a_refused_application_freezes_and_nobody_is_asked_until_it_is_mended() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_goes_away_and_comes_back() -> anyhow::Result<()> {
-    let world = World::start(Options { sim: SimConfig::default().with_users(5), ..Options::default() }).await?;
+    let world =
+        World::start(Options { sim: SimConfig::default().with_users(5), ..Options::default() }).await?;
     let (clicked, followed, exchanged) = (world.ask(0).await?, world.ask(1).await?, world.ask(2).await?);
     let redirect = world.consent(&followed).await?;
     let body = json!({"app_id": world.app_id(), "open_id": world.person(3)});
@@ -149,7 +171,8 @@ async fn the_database_goes_away_and_comes_back() -> anyhow::Result<()> {
     let exchange_redirect = world.consent(&exchanged).await?;
     let mut exchange = Box::pin(world.sim.follow(&exchange_redirect));
     let users_asked = async {
-        eventually(PATIENCE, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(()))).await
+        eventually(PATIENCE, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(())))
+            .await
     };
     tokio::select! {
         page = &mut exchange => anyhow::bail!("answered before the exchange was done: {page:?}"),
@@ -209,8 +232,13 @@ async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
         assert!(click.answered && click.elapsed < LARK_WAITS, "{outage}: {click:?}");
         if outage != "cut" {
             assert!(is_try_again(&click), "{outage}: {click:?}");
-            let refused = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
-            assert_eq!((refused.status, &refused.json["code"]), (503, &"service_unavailable".into()), "{refused:?}");
+            let refused =
+                world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
+            assert_eq!(
+                (refused.status, &refused.json["code"]),
+                (503, &"service_unavailable".into()),
+                "{refused:?}"
+            );
             assert_eq!(world.sim.follow(&redirect).await?.status, 503, "{outage}");
             let ready = world.api.raw(|http, base| http.get(format!("{base}/readyz"))).await?;
             assert_eq!(ready.status, 503, "{outage}: {ready:?}");
@@ -218,10 +246,19 @@ async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
         world.broker_proxy.resume();
         // People do what they were told: click again, reload the page.
         click_until_taken(&world, &clicked, "cancel").await.context(outage)?;
-        assert_eq!(world.api.session(clicked.session_id, 30).await?.state, SessionState::Rejected, "{outage}");
+        assert_eq!(
+            world.api.session(clicked.session_id, 30).await?.state,
+            SessionState::Rejected,
+            "{outage}"
+        );
         world.shows(&clicked, "grey").await?;
-        eventually(PATIENCE, async || Ok((world.sim.follow(&redirect).await?.status == 200).then_some(()))).await?;
-        assert_eq!(world.api.session(followed.session_id, 30).await?.state, SessionState::Completed, "{outage}");
+        eventually(PATIENCE, async || Ok((world.sim.follow(&redirect).await?.status == 200).then_some(())))
+            .await?;
+        assert_eq!(
+            world.api.session(followed.session_id, 30).await?.state,
+            SessionState::Completed,
+            "{outage}"
+        );
     }
     assert_eq!(world.sim.messages_for(&world.person(2)).len(), 0, "who could not be asked was not asked");
     world.finish().await
@@ -230,7 +267,8 @@ async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_gateway_loses_no_click_that_it_acknowledged() -> anyhow::Result<()> {
     const PEOPLE: usize = 60;
-    let mut world = World::start(Options { sim: SimConfig::default().with_users(60), ..Options::default() }).await?;
+    let mut world =
+        World::start(Options { sim: SimConfig::default().with_users(60), ..Options::default() }).await?;
     let asked = try_join_all((0..PEOPLE).map(async |n| world.ask(n).await)).await?;
     let gateway = world.take(Kind::Gateway)?;
     // Each a little later than the one before, so that the end finds publishes in every stage.
@@ -288,7 +326,8 @@ async fn a_worker_killed_between_exchange_and_commit_ends_the_session_visibly() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_while_no_worker_runs_is_done_by_the_next() -> anyhow::Result<()> {
     const PEOPLE: usize = 12;
-    let mut world = World::start(Options { sim: SimConfig::default().with_users(25), ..Options::default() }).await?;
+    let mut world =
+        World::start(Options { sim: SimConfig::default().with_users(25), ..Options::default() }).await?;
     let asked = try_join_all((0..PEOPLE).map(async |n| world.ask(n).await)).await?;
     world.take(Kind::AuthWorker)?.kill().await?;
 
@@ -298,7 +337,9 @@ async fn what_comes_while_no_worker_runs_is_done_by_the_next() -> anyhow::Result
     }))
     .await?;
     assert!(pages.iter().all(|page| page.status == 202), "{pages:?}");
-    let later = try_join_all((PEOPLE..20).map(async |n| world.api.invite(world.app_id(), &world.person(n)).await)).await?;
+    let later =
+        try_join_all((PEOPLE..20).map(async |n| world.api.invite(world.app_id(), &world.person(n)).await))
+            .await?;
     world.start_service(Kind::AuthWorker, &[]).await?;
 
     for asked in &asked {
@@ -320,7 +361,8 @@ async fn a_worker_told_to_stop_finishes_what_is_in_hand() -> anyhow::Result<()> 
     world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::LateAnswer(2000)));
     let worker = world.take(Kind::AuthWorker)?;
     let stopped = async {
-        eventually(PATIENCE, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(()))).await?;
+        eventually(PATIENCE, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(())))
+            .await?;
         worker.terminate().await
     };
     let (page, stopped) = tokio::join!(world.sim.follow(&redirect), stopped);
@@ -339,7 +381,10 @@ async fn a_card_that_cannot_be_updated_gets_its_face_later_or_is_let_go() -> any
     let world = World::start(Options::default()).await?;
     // Refused for a while: three rounds, each repeated twice by the client.
     let asked = world.ask(0).await?;
-    world.sim.faults().push(Fault::at(Endpoint::MessageUpdate, Effect::Answer { status: 503, code: 0 }).times(6));
+    world
+        .sim
+        .faults()
+        .push(Fault::at(Endpoint::MessageUpdate, Effect::Answer { status: 503, code: 0 }).times(6));
     world.sim.faults().push(Fault::at(Endpoint::MessageUpdate, Effect::LostAnswer).times(3));
     world.sim.follow(&world.consent(&asked).await?).await?;
     assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Completed);
@@ -368,7 +413,8 @@ async fn a_card_that_cannot_be_updated_gets_its_face_later_or_is_let_go() -> any
 async fn a_worker_too_slow_for_the_answer_brings_the_card_up_to_date_afterwards() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let (cancelled, authorized) = (world.ask(0).await?, world.ask(1).await?);
-    let worker = world.services.iter().find(|service| service.kind == Kind::AuthWorker).context("a worker")?;
+    let worker =
+        world.services.iter().find(|service| service.kind == Kind::AuthWorker).context("a worker")?;
     worker.signal("STOP")?;
     let (cancel, authorize) = tokio::join!(
         world.sim.click(&cancelled.message_id, "cancel", &cancelled.person),
@@ -388,7 +434,12 @@ async fn a_worker_too_slow_for_the_answer_brings_the_card_up_to_date_afterwards(
 
 /// Consents while these faults wait at the token endpoint; the session must fail so, be stored nowhere, and its card must
 /// offer to try again.
-async fn fails_with(world: &World, asked: &Asked, faults: &[Effect], reason: FailureReason) -> anyhow::Result<()> {
+async fn fails_with(
+    world: &World,
+    asked: &Asked,
+    faults: &[Effect],
+    reason: FailureReason,
+) -> anyhow::Result<()> {
     let before = world.api.token(world.app_id(), &asked.person).await?;
     for effect in faults {
         world.sim.faults().push(Fault::at(Endpoint::TokenCode, effect.clone()));
@@ -398,7 +449,10 @@ async fn fails_with(world: &World, asked: &Asked, faults: &[Effect], reason: Fai
     let session = world.api.session(asked.session_id, 30).await?;
     ensure!((session.state, session.failure_reason) == (SessionState::Failed, Some(reason)), "{session:?}");
     let after = world.api.token(world.app_id(), &asked.person).await?;
-    ensure!((before.status, &before.json["generation"]) == (after.status, &after.json["generation"]), "{after:?}");
+    ensure!(
+        (before.status, &before.json["generation"]) == (after.status, &after.json["generation"]),
+        "{after:?}"
+    );
     world.shows(asked, "red").await?;
     let buttons = world.sim.message(&asked.message_id).context("the card")?.buttons();
     ensure!(buttons.iter().any(|button| button.is_called("retry")), "{buttons:?}");
@@ -431,7 +485,10 @@ async fn completes(world: &World, asked: &Asked) -> anyhow::Result<()> {
 
 /// Whether the person was asked to click again.
 fn is_try_again(click: &ClickOutcome) -> bool {
-    click.toast.as_ref().is_some_and(|toast| toast["type"] == "warning" && toast.to_string().contains("again"))
+    click
+        .toast
+        .as_ref()
+        .is_some_and(|toast| toast["type"] == "warning" && toast.to_string().contains("again"))
 }
 
 /// Clicks as somebody does who is told to try again.

@@ -77,7 +77,10 @@ async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> any
     consents(&world, &before).await?;
     world.sim.verify_callback_url(world.app_id()).await?;
 
-    world.sim.faults().push(Fault::at(Endpoint::Discovery, Effect::Answer { status: 200, code: 1 }).until_cleared());
+    world
+        .sim
+        .faults()
+        .push(Fault::at(Endpoint::Discovery, Effect::Answer { status: 200, code: 1 }).until_cleared());
     assert_eq!(world.sim.drop_connections(None), 1);
     eventually(PATIENCE, async || {
         let fallen_back = world.metric(Kind::Gateway, "websocket_fallback_active", "").await?;
@@ -89,7 +92,11 @@ async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> any
     let click = world.sim.click(&during.message_id, "authorize", &during.person).await?;
     assert!(taken(&click) && click.card_changed, "{click:?}");
     consents(&world, &during).await?;
-    assert_eq!(world.api.token(world.app_id(), &before.person).await?.status, 200, "what is stored is served");
+    assert_eq!(
+        world.api.token(world.app_id(), &before.person).await?.status,
+        200,
+        "what is stored is served"
+    );
     let answer = ready(&world).await?;
     assert_eq!(answer.status, 200, "it can do its work: {answer:?}");
 
@@ -120,7 +127,10 @@ async fn without_fallback_reconnecting_goes_on_and_http_callbacks_are_refused() 
     let (before, asked) = (world.ask(0).await?, world.ask(1).await?);
     consents(&world, &before).await?;
     let attempts = world.sim.stats().calls(Endpoint::Discovery);
-    world.sim.faults().push(Fault::at(Endpoint::Discovery, Effect::Answer { status: 200, code: 1 }).until_cleared());
+    world
+        .sim
+        .faults()
+        .push(Fault::at(Endpoint::Discovery, Effect::Answer { status: 200, code: 1 }).until_cleared());
     assert_eq!(world.sim.drop_connections(None), 1);
     eventually(PATIENCE, async || {
         Ok((world.sim.stats().calls(Endpoint::Discovery) - attempts >= 3).then_some(()))
@@ -131,7 +141,11 @@ async fn without_fallback_reconnecting_goes_on_and_http_callbacks_are_refused() 
     assert!(click.answered && !taken(&click), "asked to try again: {click:?}");
     assert_eq!(world.api.session(asked.session_id, 0).await?.state, SessionState::Pending);
     assert_eq!(ready(&world).await?.status, 503);
-    assert_eq!(world.api.token(world.app_id(), &before.person).await?.status, 200, "what is stored is served");
+    assert_eq!(
+        world.api.token(world.app_id(), &before.person).await?.status,
+        200,
+        "what is stored is served"
+    );
 
     let opened = world.sim.stats().connections_opened;
     world.sim.faults().clear();
@@ -164,7 +178,8 @@ async fn refused_credentials_leave_the_process_alive_unready_and_serving() -> an
 #[tokio::test(flavor = "multi_thread")]
 async fn two_gateways_share_the_pushes() -> anyhow::Result<()> {
     const PEOPLE: usize = 24;
-    let mut world = World::start(Options { sim: SimConfig::default().with_users(24), ..Options::default() }).await?;
+    let mut world =
+        World::start(Options { sim: SimConfig::default().with_users(24), ..Options::default() }).await?;
     world.start_service(Kind::Gateway, &[("HTTP_ADDR", "127.0.0.1:0")]).await?;
     assert_eq!(world.sim.connections(world.app_id()), 2);
     for n in 0..PEOPLE {
@@ -188,7 +203,6 @@ async fn two_gateways_share_the_pushes() -> anyhow::Result<()> {
     let pending = world.sim.messages_for(&person).pop().context("a card")?;
     let click = world.sim.click(&pending.message_id, "authorize", &person).await?;
     assert!(taken(&click), "{click:?}");
-    world.services.retain(|service| service.kind != Kind::Gateway);
     world.finish().await
 }
 
@@ -210,7 +224,9 @@ async fn ready(world: &World) -> anyhow::Result<Answer> {
 
 /// Answered, and not with "please try again".
 fn taken(click: &ClickOutcome) -> bool {
-    click.answered && click.error.is_none() && click.toast.as_ref().is_some_and(|toast| toast["type"] != "warning")
+    click.answered
+        && click.error.is_none()
+        && click.toast.as_ref().is_some_and(|toast| toast["type"] != "warning")
 }
 
 async fn consents(world: &World, asked: &Asked) -> anyhow::Result<()> {

@@ -32,16 +32,21 @@ pub(super) struct Api {
     pub(super) name: &'static str,
     /// An OAuth endpoint: `code` may be missing on success, and `error` is one of RFC 6749's or RFC 8628's.
     oauth: bool,
+    /// The poll of the device flow, whose answers have errors of their own.
+    device: bool,
     /// Which of Lark's budgets it is paid from.
     pub(super) budget: Option<Budget>,
 }
 
 impl Api {
     pub(super) const fn lark(name: &'static str) -> Self {
-        Self { name, oauth: false, budget: None }
+        Self { name, oauth: false, device: false, budget: None }
     }
     pub(super) const fn oauth(name: &'static str) -> Self {
-        Self { name, oauth: true, budget: None }
+        Self { name, oauth: true, device: false, budget: None }
+    }
+    pub(super) const fn device_poll(name: &'static str) -> Self {
+        Self { device: true, ..Self::oauth(name) }
     }
     pub(super) const fn paid_from(self, budget: Budget) -> Self {
         Self { budget: Some(budget), ..self }
@@ -220,7 +225,7 @@ impl AnswerHead {
             return Err(self.without_code(api));
         };
         let oauth_error = envelope.error.as_str().filter(|_| api.oauth);
-        if let Some(error) = oauth_error.and_then(|error| device_flow_error(api, error)) {
+        if let Some(error) = oauth_error.filter(|_| api.device).and_then(|error| device_flow_error(api, error)) {
             return Err(self.describe(error));
         }
         match envelope.code {

@@ -22,7 +22,7 @@ use crate::error::{Cause, Fault, LarkError};
 const EXCHANGE: Api = Api::oauth("exchange_code").paid_from(Budget::Token);
 const REFRESH: Api = Api::oauth("refresh_token").paid_from(Budget::Token);
 const DEVICE_AUTHORIZATION: Api = Api::oauth("device_authorization");
-const DEVICE_POLL: Api = Api::oauth("poll_device_code").paid_from(Budget::Token);
+const DEVICE_POLL: Api = Api::device_poll("poll_device_code").paid_from(Budget::Token);
 
 const V2: &str = "/open-apis/authen/v2/oauth/token";
 const V1_EXCHANGE: &str = "/open-apis/authen/v1/oidc/access_token";

@@ -41,6 +41,21 @@ impl PgStore {
         .await
     }
 
+    pub(super) async fn unbind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<bool> {
+        self.call("unbinding a code", async |db| {
+            let unbound = query!(
+                "update user_auth_sessions set code_sha256 = null
+                 where session_id = $1 and state = 'pending' and code_sha256 = $2 and exchange_claim is null",
+                id.0,
+                &code_sha256[..]
+            )
+            .execute(db)
+            .await?;
+            Ok(unbound.rows_affected() == 1)
+        })
+        .await
+    }
+
     pub(super) async fn claim(
         &self,
         id: SessionId,
