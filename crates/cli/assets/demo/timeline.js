@@ -19,6 +19,9 @@ const svg = (tag, attributes) => {
 
 const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
+// How a call or a request failed, if it did.
+const failure = ({ outcome, status }) => (outcome && outcome !== "ok" ? outcome : Number(status) >= 400 ? status : null);
+
 // The lanes, and from where the thread comes to this row's dot.
 function graph(lane, from) {
   const drawing = svg("svg", { width: width() * lanes.length, height: HEIGHT, class: "graph", "aria-hidden": "true" });
@@ -91,7 +94,7 @@ export class Timeline {
       gone.item.remove();
       this.rows.delete(oldest);
     }
-    if (atEnd) this.end();
+    if (atEnd || entry.kind === "action") this.end();
   }
 
   fill(row) {
@@ -102,15 +105,17 @@ export class Timeline {
       item.replaceChildren(el("span", "", title));
       return;
     }
-    item.className = `${entry.level.toLowerCase()} ${entry.open ? "open" : ""}`;
+    const failed = failure(entry.fields);
+    item.className = `${failed ? "warn" : entry.level.toLowerCase()} ${entry.open ? "open" : ""}`;
     const time = el("time", "", `+${duration(entry.ms)}`);
     const took = entry.took_ms === undefined ? null : el("span", "took", duration(entry.took_ms));
-    const head = el("button", "entry", time, row.graph, el("span", "title", title), took);
+    const head = el("button", "entry", time, row.graph, el("span", "title", failed ? `${title} · ${failed}` : title), took);
     head.type = "button";
     head.setAttribute("aria-expanded", String(Boolean(row.expanded)));
     head.addEventListener("click", () => {
       row.expanded = !row.expanded;
       this.fill(row);
+      item.scrollIntoView({ block: "nearest" });
     });
     item.replaceChildren(head);
     if (row.expanded) item.append(this.details(entry));

@@ -43,17 +43,17 @@ export const words = {
   by_hand: ["手动读取：", "By hand:"],
   lark_down: ["Lark 宕机", "Lark is down"],
   slow_lark: ["Lark 变慢 (2.5 秒)", "Lark is slow (2.5 s)"],
-  rate_limited: ["连续 10 次 429", "ten times 429"],
+  rate_limited: ["一阵 429", "a burst of 429s"],
   lost_answer: ["丢失令牌应答", "lose the token’s answer"],
   cut_connection: ["切断长连接", "cut the connection"],
   half_open: ["长连接静默", "silent connection"],
   unknown_event: ["不认识的事件", "an unknown event"],
   hint_lark_down: ["所有接口都回 503，长连接被切断，直到修好。", "Every call is answered 503 and the long connection is cut, until repaired."],
   hint_slow_lark: ["每个接口都要 2.5 秒，直到修好。", "Every call takes 2.5 s, until repaired."],
-  hint_rate_limited: ["接下来 10 次调用都被要求一秒后再来。", "The next ten calls are told to come back in a second."],
+  hint_rate_limited: ["每个接口接下来的三次调用都被要求一秒后再来。", "The next three calls of each API are told to come back in a second."],
   hint_lost_answer: ["下一次用授权码换令牌成功了，但应答丢了：会话以失败结束，卡片可以重试。", "The next code is exchanged, but the answer is lost: the session fails visibly, and the card offers to try again."],
   hint_cut_connection: ["TCP 连接被切断，会自动重连。", "The TCP connection is cut; it comes back by itself."],
-  hint_half_open: ["连接还在但不再有数据，约 15 秒后会被发现。", "The socket stays but nothing comes any more; noticed after some 15 s."],
+  hint_half_open: ["连接还在但不再有数据，几秒后会被发现。", "The socket stays but nothing comes any more; noticed after some seconds."],
   hint_unknown_event: ["没有处理者认识的事件：礼貌应答，进入死信等人来看。", "An event nobody knows: answered politely, kept in the dead letters for a person to look at."],
 };
 
@@ -81,11 +81,11 @@ const laneOfCrate = {
 
 // By name: the lane, where the crate does not say it, and the title.
 const known = {
-  invite: [null, "一个服务请求 {who} 授权", "A service asks {who} for consent"],
+  invite: [null, "一个服务请求 {name} 授权", "A service asks {en_name} for consent"],
   click: [null, "点击卡片上的“{button}”", "A click on “{button}”"],
   agree: [null, "在授权页上点“同意”", "“Agree” on the consent page"],
   decline: [null, "在授权页上点“拒绝”", "“Decline” on the consent page"],
-  token: [null, "一个服务读取 {who} 的令牌", "A service reads {who}’s token"],
+  token: [null, "一个服务读取 {name} 的令牌", "A service reads {en_name}’s token"],
   break: [null, "弄坏：{what}", "Broken: {what}"],
   repair: [null, "全部修好", "Everything repaired"],
   "lark.card.sent": ["lark", "卡片出现在聊天里", "The card appears in the chat"],
@@ -111,7 +111,7 @@ const known = {
   "lark.api.send_card": ["lark", "Lark 接口：发消息", "Lark API: send a message"],
   "lark.api.update_card": ["lark", "Lark 接口：更新卡片", "Lark API: update the card"],
   "lark.api.delayed_update": ["lark", "Lark 接口：延时更新卡片", "Lark API: delayed update"],
-  "lark.api.exchange_code": ["lark", "Lark 接口：换令牌", "Lark API: exchange the code"],
+  "lark.api.exchange_code": ["lark", "Lark 接口：换令牌", "Lark API: the exchange"],
   "lark.api.user_info": ["lark", "Lark 接口：是谁授权的", "Lark API: who consented"],
   "lark.api.tenant_access_token": ["lark", "Lark 接口：应用令牌", "Lark API: the app’s own token"],
   "long connection: state changed": ["gateway", "长连接：{state}", "Long connection: {state}"],

@@ -20,7 +20,9 @@ pub(crate) struct Refused(StatusCode, String);
 impl From<SimError> for Refused {
     fn from(error: SimError) -> Self {
         let status = match error {
-            SimError::NoUser | SimError::NoMessage | SimError::NoButton | SimError::NoApp => StatusCode::NOT_FOUND,
+            SimError::NoUser | SimError::NoMessage | SimError::NoButton | SimError::NoApp => {
+                StatusCode::NOT_FOUND
+            }
             _ => StatusCode::BAD_GATEWAY,
         };
         Self(status, error.to_string())
@@ -47,8 +49,11 @@ pub(crate) struct Invite {
 }
 
 /// A service asks a person for consent.
-pub(crate) async fn invite(State(demo): State<Demo>, Json(asked): Json<Invite>) -> Result<Json<Value>, Refused> {
-    demo.feed.action("invite", [("who", demo.sim.person(&asked.open_id)?.en_name)]);
+pub(crate) async fn invite(
+    State(demo): State<Demo>,
+    Json(asked): Json<Invite>,
+) -> Result<Json<Value>, Refused> {
+    demo.feed.action("invite", who(&demo, &asked.open_id)?);
     let (status, body) = demo.caller.invite(&demo.app_id, &asked.open_id, Some(asked.card)).await?;
     Ok(Json(json!({ "status": status.as_u16(), "body": body })))
 }
@@ -62,7 +67,10 @@ pub(crate) struct Click {
 }
 
 /// The person clicks a button of a card; the callback goes over the long connection.
-pub(crate) async fn click(State(demo): State<Demo>, Json(click): Json<Click>) -> Result<Json<ClickOutcome>, Refused> {
+pub(crate) async fn click(
+    State(demo): State<Demo>,
+    Json(click): Json<Click>,
+) -> Result<Json<ClickOutcome>, Refused> {
     let message = demo.sim.message(&click.message_id).ok_or(SimError::NoMessage)?;
     let text = message.buttons().into_iter().nth(click.button).ok_or(SimError::NoButton)?.text;
     demo.feed.action("click", [("button", text)]);
@@ -81,8 +89,11 @@ pub(crate) struct WhoseToken {
 }
 
 /// A service reads a person's token. The page gets the answer with the token masked, and how to ask by hand.
-pub(crate) async fn token(State(demo): State<Demo>, Json(whose): Json<WhoseToken>) -> Result<Json<Value>, Refused> {
-    demo.feed.action("token", [("who", demo.sim.person(&whose.open_id)?.en_name)]);
+pub(crate) async fn token(
+    State(demo): State<Demo>,
+    Json(whose): Json<WhoseToken>,
+) -> Result<Json<Value>, Refused> {
+    demo.feed.action("token", who(&demo, &whose.open_id)?);
     let (status, mut body) = demo.caller.token(&demo.app_id, &whose.open_id).await?;
     if let Some(token) = body.get_mut("access_token") {
         *token = report::masked(token.as_str().unwrap_or_default()).into();
@@ -92,13 +103,22 @@ pub(crate) async fn token(State(demo): State<Demo>, Json(whose): Json<WhoseToken
     Ok(Json(json!({ "status": status.as_u16(), "body": body, "curl": curl })))
 }
 
+/// The person's names.
+fn who(demo: &Demo, open_id: &str) -> Result<[(&'static str, String); 2], SimError> {
+    let person = demo.sim.person(open_id)?;
+    Ok([("name", person.name), ("en_name", person.en_name)])
+}
+
 #[derive(Deserialize)]
 pub(crate) struct Break {
     what: Breakage,
 }
 
 /// Breaks something.
-pub(crate) async fn break_it(State(demo): State<Demo>, Json(broken): Json<Break>) -> Result<StatusCode, Refused> {
+pub(crate) async fn break_it(
+    State(demo): State<Demo>,
+    Json(broken): Json<Break>,
+) -> Result<StatusCode, Refused> {
     demo.feed.action("break", [("what", broken.what.as_str().to_owned())]);
     broken.what.happen(&demo.sim, &demo.app_id)?;
     Ok(StatusCode::NO_CONTENT)

@@ -5,7 +5,10 @@ use larkauth_contracts::rest::{SessionView, TokenView};
 use larkauth_lark_sim::{ClickOutcome, Message, Sim, SimUser};
 use larkauth_models::{FailureReason, SessionState};
 
-use super::{PATIENCE, caller::{self, Caller}};
+use super::{
+    PATIENCE,
+    caller::{self, Caller},
+};
 use crate::report;
 
 /// The story in the terminal: one person agrees, one declines, a third is impersonated, and a lost connection heals.
@@ -54,7 +57,10 @@ impl Story<'_> {
         report::done("they clicked Decline, and the card turned grey", "nothing is stored");
         let (status, problem) = self.caller.token(self.app_id, &person).await?;
         ensure!(status == 404, "the token is answered with {status}");
-        report::done("a service asks for the token", &format!("{status}: {}", problem["code"].as_str().unwrap_or_default()));
+        report::done(
+            "a service asks for the token",
+            &format!("{status}: {}", problem["code"].as_str().unwrap_or_default()),
+        );
         Ok(())
     }
 
@@ -67,7 +73,10 @@ impl Story<'_> {
         self.agree(&click, &self.sim.open_id(self.app_id, other), 403).await?;
         self.ends(&session, SessionState::Failed, Some(FailureReason::IdentityMismatch)).await?;
         self.turns(&card, "red").await?;
-        report::done("the consent page was left to somebody else, and the card turned red", "nothing is stored");
+        report::done(
+            "the consent page was left to somebody else, and the card turned red",
+            "nothing is stored",
+        );
         Ok(card)
     }
 
@@ -107,7 +116,8 @@ impl Story<'_> {
     }
 
     async fn agree(&self, click: &ClickOutcome, person: &str, status: u16) -> anyhow::Result<()> {
-        let redirect = self.sim.consent(click.url.as_deref().context("the button opens no page")?, person).await?;
+        let redirect =
+            self.sim.consent(click.url.as_deref().context("the button opens no page")?, person).await?;
         let mut page = self.sim.follow(&redirect).await?;
         // As the page itself does while the worker is at it.
         for _ in 0..20 {
@@ -121,7 +131,12 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn ends(&self, session: &SessionView, state: SessionState, reason: Option<FailureReason>) -> anyhow::Result<()> {
+    async fn ends(
+        &self,
+        session: &SessionView,
+        state: SessionState,
+        reason: Option<FailureReason>,
+    ) -> anyhow::Result<()> {
         let session = self.caller.ended(session.session_id).await?;
         ensure!(
             session.state == state && session.failure_reason == reason,

@@ -10,7 +10,7 @@ pub(crate) enum Breakage {
     LarkDown,
     /// Lark takes 2.5 s for every call, until repaired.
     SlowLark,
-    /// The next ten calls are told to come back in a second.
+    /// The next three calls of each API are told to come back in a second.
     RateLimited,
     /// The next exchange of a code is done, but its answer is lost.
     LostAnswer,
@@ -41,10 +41,8 @@ impl Breakage {
 
     /// Breaks it.
     pub(crate) fn happen(self, sim: &Sim, app_id: &str) -> Result<(), SimError> {
-        if let Some(fault) = self.fault()
-            && !self.is_planned(sim)
-        {
-            sim.faults().push(fault);
+        if !self.is_planned(sim) {
+            self.faults().into_iter().for_each(|fault| sim.faults().push(fault));
         }
         match self {
             Self::LarkDown | Self::CutConnection => {
@@ -67,21 +65,27 @@ impl Breakage {
         Self::LASTING.into_iter().filter(|breakage| breakage.is_planned(sim)).collect()
     }
 
-    const fn fault(self) -> Option<Fault> {
+    fn faults(self) -> Vec<Fault> {
         match self {
-            Self::LarkDown => Some(Fault::anywhere(Effect::Answer { status: 503, code: 20050 }).until_cleared()),
-            Self::SlowLark => Some(Fault::anywhere(Effect::Latency(2500)).until_cleared()),
-            Self::RateLimited => Some(Fault::anywhere(Effect::TooManyRequests(1)).times(10)),
-            Self::LostAnswer => Some(Fault::at(Endpoint::TokenCode, Effect::LostAnswer)),
-            Self::CutConnection | Self::HalfOpen | Self::UnknownEvent => None,
+            Self::LarkDown => {
+                vec![Fault::anywhere(Effect::Answer { status: 503, code: 20050 }).until_cleared()]
+            }
+            Self::SlowLark => vec![Fault::anywhere(Effect::Latency(2500)).until_cleared()],
+            // Pages that people open are not limited.
+            Self::RateLimited => {
+                [Endpoint::MessageSend, Endpoint::MessageUpdate, Endpoint::TokenCode, Endpoint::UserInfo]
+                    .map(|endpoint| Fault::at(endpoint, Effect::TooManyRequests(1)).times(3))
+                    .into()
+            }
+            Self::LostAnswer => vec![Fault::at(Endpoint::TokenCode, Effect::LostAnswer)],
+            Self::CutConnection | Self::HalfOpen | Self::UnknownEvent => Vec::new(),
         }
     }
 
-    /// Whether the simulator has it among its plans; how often is not compared, since that counts down.
+    /// Whether the simulator has some of it among its plans; how often is not compared, since that counts down.
     fn is_planned(self, sim: &Sim) -> bool {
-        self.fault().is_some_and(|fault| {
-            let same = |planned: &Fault| planned.endpoint == fault.endpoint && planned.effect == fault.effect;
-            sim.faults().list().iter().any(same)
-        })
+        let planned = sim.faults().list();
+        let same = |a: &Fault, b: &Fault| a.endpoint == b.endpoint && a.effect == b.effect;
+        self.faults().iter().any(|fault| planned.iter().any(|planned| same(planned, fault)))
     }
 }

@@ -22,8 +22,7 @@ pub(crate) const RESULT: &str = "/oauth/callback";
 /// The page's language, set by the page.
 const LANGUAGE: &str = "larkauth_demo_language=";
 /// The simulator's pages come without a policy.
-const CONSENT_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
+const CONSENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
 
 /// The simulator's consent page, and the person's decision.
 pub(crate) async fn consent(
@@ -48,7 +47,11 @@ pub(crate) async fn consent(
 }
 
 /// The gateway's result page.
-pub(crate) async fn result(State(demo): State<Demo>, OriginalUri(uri): OriginalUri, headers: HeaderMap) -> Response {
+pub(crate) async fn result(
+    State(demo): State<Demo>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Response {
     let url = format!("{}{RESULT}?{}", demo.caller.base(), uri.query().unwrap_or_default());
     let mut request = demo.browser.get(url);
     if let Some(cookies) = headers.get(header::COOKIE) {
@@ -61,13 +64,15 @@ async fn pass_on(demo: &Demo, request: RequestBuilder, headers: &HeaderMap) -> R
     let request = request.header(header::ACCEPT_LANGUAGE, language(headers));
     let Ok(answer) = request.send().await else { return unreachable_page(headers) };
     let (status, given) = (answer.status(), answer.headers().clone());
-    let is_page = given.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let is_page =
+        given.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     if !is_page && !status.is_redirection() {
         return unreachable_page(headers);
     }
     let Ok(body) = answer.bytes().await else { return unreachable_page(headers) };
     let mut response = (status, body).into_response();
-    for name in [header::CONTENT_TYPE, header::SET_COOKIE, header::CONTENT_SECURITY_POLICY, header::LOCATION] {
+    for name in [header::CONTENT_TYPE, header::SET_COOKIE, header::CONTENT_SECURITY_POLICY, header::LOCATION]
+    {
         if let Some(value) = given.get(&name) {
             response.headers_mut().insert(name.clone(), here(demo, &name, value));
         }

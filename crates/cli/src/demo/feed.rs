@@ -173,8 +173,7 @@ where
         let mut fields = Fields::default();
         attributes.record(&mut fields);
         let name = fields.name.unwrap_or_else(|| metadata.name().to_owned());
-        let entry =
-            self.0.add(&mut self.0.lock(), Kind::Span, &name, Some(metadata), fields.values);
+        let entry = self.0.add(&mut self.0.lock(), Kind::Span, &name, Some(metadata), fields.values);
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(Lasting { entry, since: Instant::now() });
         }
@@ -190,7 +189,8 @@ where
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
-        let Some(lasting) = context.span(&id).and_then(|span| span.extensions_mut().remove::<Lasting>()) else {
+        let Some(lasting) = context.span(&id).and_then(|span| span.extensions_mut().remove::<Lasting>())
+        else {
             return;
         };
         let entry = Entry { took_ms: Some(millis(lasting.since)), open: false, ..lasting.entry };

@@ -27,7 +27,8 @@ impl Hosts {
         let Some(host) = text(header::HOST).filter(|host| self.0.iter().any(|known| known == host)) else {
             return Some("open this page as http://127.0.0.1 with its port");
         };
-        let from_page = || text(header::ORIGIN).and_then(|origin| origin.strip_prefix("http://")) == Some(host);
+        let from_page =
+            || text(header::ORIGIN).and_then(|origin| origin.strip_prefix("http://")) == Some(host);
         (!method.is_safe() && !from_page()).then_some("only the page itself may ask for this")
     }
 }
@@ -82,7 +83,11 @@ mod tests {
             ("http://elsewhere.example.com", false),
             ("null", false),
         ] {
-            assert_eq!(allowed(&Method::POST, &[host.clone(), (header::ORIGIN, origin)]), expected, "{origin}");
+            assert_eq!(
+                allowed(&Method::POST, &[host.clone(), (header::ORIGIN, origin)]),
+                expected,
+                "{origin}"
+            );
         }
         assert!(!allowed(&Method::POST, &[host]));
     }

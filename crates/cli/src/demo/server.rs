@@ -25,7 +25,6 @@ use tokio::{
     net::TcpListener,
     process::Command,
     sync::{broadcast::error::RecvError, watch},
-    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +75,13 @@ pub(crate) struct Demo {
 }
 
 /// Serves the page until somebody stops the command.
-pub(crate) async fn run(sim: &Sim, stage: &Stage, feed: Arc<Feed>, port: u16, open: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    sim: &Sim,
+    stage: &Stage,
+    feed: Arc<Feed>,
+    port: u16,
+    open: bool,
+) -> anyhow::Result<()> {
     let listener = listen(port).await.context("no port is free for the page; choose one with --port")?;
     let port = listener.local_addr()?.port();
     let url = format!("http://127.0.0.1:{port}/");
@@ -99,8 +104,6 @@ pub(crate) async fn run(sim: &Sim, stage: &Stage, feed: Arc<Feed>, port: u16, op
     let demo = Demo { sim: sim.clone(), app_id, caller, feed, browser, state, stopping: stopping.clone() };
     // How the services started is of no interest to somebody who comes to click.
     demo.feed.forget();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(looker.run(publish));
     report::done("the demo is open", &url);
     report::say("\nStop it with Ctrl-C.");
     // Kept until the end, not waited for: it may be the browser itself.
@@ -109,8 +112,10 @@ pub(crate) async fn run(sim: &Sim, stage: &Stage, feed: Arc<Feed>, port: u16, op
         larkauth_runtime::shutdown_signal().await;
         stopping.cancel();
     };
-    let serving = async { axum::serve(listener, routes(demo, port)).with_graceful_shutdown(stopping.clone().cancelled_owned()).await };
-    let (served, ()) = tokio::join!(serving, stop);
+    let serve =
+        axum::serve(listener, routes(demo, port)).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let look = stopping.run_until_cancelled(looker.run(publish));
+    let (served, _, ()) = tokio::join!(async { serve.await }, look, stop);
     Ok(served?)
 }
 
@@ -168,7 +173,9 @@ async fn listen(wanted: u16) -> io::Result<TcpListener> {
     let mut port = wanted;
     loop {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && port < wanted.saturating_add(MORE_PORTS) => {
+            Err(error)
+                if error.kind() == ErrorKind::AddrInUse && port < wanted.saturating_add(MORE_PORTS) =>
+            {
                 report::warn(&format!("port {port} is in use; trying {}", port + 1));
                 port += 1;
             }

@@ -6,7 +6,6 @@ use larkauth_lark_sim::Sim;
 use larkauth_messaging::Bus;
 use larkauth_models::{Entropy, ExposeSecret, OsEntropy};
 use larkauth_telemetry::{Health, HealthPart};
-
 use tempfile::TempDir;
 
 use super::{PATIENCE, caller::Caller};
@@ -33,7 +32,8 @@ impl Stage {
     /// Starts everything with the simulator's application, the gateway at `base`, and waits until it is ready.
     pub(crate) async fn build(sim: &Sim, base: &str) -> anyhow::Result<Self> {
         let app = sim.apps().into_iter().next().context("the simulator has no application")?;
-        let folder = tempfile::Builder::new().prefix("larkauth-demo-").tempdir().context("no temporary folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("larkauth-demo-").tempdir().context("no temporary folder")?;
         let key = OsEntropy.secret_token();
         // The environment is for real processes: nothing of it may lead the demo to a real database or a real Lark.
         let pairs = [
@@ -93,7 +93,8 @@ impl Vitals {
             }
         };
         if tokio::time::timeout(PATIENCE, ready).await.is_err() {
-            let reasons = self.parts().into_iter().filter_map(|part| Some(format!("{}: {}", part.name, part.reason?)));
+            let reasons =
+                self.parts().into_iter().filter_map(|part| Some(format!("{}: {}", part.name, part.reason?)));
             bail!("not ready: {}", reasons.collect::<Vec<_>>().join("; "));
         }
         Ok(())

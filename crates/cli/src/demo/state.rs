@@ -73,7 +73,7 @@ pub(crate) struct Looker {
 }
 
 impl Looker {
-    /// Publishes until it is dropped.
+    /// Publishes for ever.
     pub(crate) async fn run(self, publish: watch::Sender<Document>) {
         let mut faces = BTreeMap::new();
         let mut dead_letters = self.vitals.dead_letters().await;
@@ -88,9 +88,8 @@ impl Looker {
             let state = self.state(messages, dead_letters);
             if let Ok(document) = serde_json::to_string(&state) {
                 publish.send_if_modified(|known| {
-                    let changed = **known != *document;
-                    *known = document.into();
-                    changed
+                    let before = std::mem::replace(known, document.into());
+                    before != *known
                 });
             }
             let changed = |sim: &Sim| (count(&sim.messages()) != count_of(&faces)).then_some(());
