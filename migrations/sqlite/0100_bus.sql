@@ -43,7 +43,7 @@ create index bus_messages_by_visibility on bus_messages (place, visible_at);
 create index bus_messages_leased on bus_messages (visible_at) where lease is not null;
 
 -- An operator's requeue and drop.
-create index bus_messages_dead_by_event on bus_messages (event_id) where place = 'dead-letters';
+create index bus_messages_dead_by_event on bus_messages (event_id, visible_at) where place = 'dead-letters';
 
 -- How many messages are in a place, those that wait or are in hand included: every publish looks.
 create table bus_lengths (

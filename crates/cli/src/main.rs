@@ -3,39 +3,67 @@
 //! What may live here: arguments, output, and which verb of which crate is called. What may not: the verbs. To add a
 //! command: a variant in [`Command`] with its help text, a module with a `run`, a line in [`dispatch`].
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong arguments or settings.
+//! Exit codes: see [`exit`] and docs/cli.md.
 
+mod apps;
+mod card;
+mod completions;
 mod contract;
+mod dead_letters;
 mod demo;
+mod doctor;
+mod exit;
+mod follow;
+mod globals;
+mod keys;
 mod migrate;
+mod output;
+mod platform;
+mod prompt;
 mod report;
+mod session;
 mod sim;
 mod standalone;
+mod token;
+mod walkthrough;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use larkauth_config::{ConfigError, LoadOptions, Service, Settings};
+
+use crate::globals::Globals;
 
 /// Keeps Feishu/Lark user_access_tokens alive for a company's bots and services.
 #[derive(Debug, Parser)]
 #[command(name = "larkauth", version, about, arg_required_else_help = true)]
 struct Cli {
-    /// A TOML file with settings; the environment wins over it (see docs/settings.md)
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    globals: Globals,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Play one whole authorization against a simulated Lark, in this terminal
     Demo(demo::Arguments),
-    /// Run a simulated Lark platform on this machine
-    Sim(sim::Arguments),
+    Try(walkthrough::Arguments),
     Standalone(standalone::Arguments),
+    #[command(subcommand)]
+    Apps(apps::Apps),
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    #[command(subcommand)]
+    Card(card::Card),
+    #[command(subcommand)]
+    Session(session::Session),
+    #[command(subcommand)]
+    Token(token::Token),
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
+    Doctor(doctor::Arguments),
     Migrate(migrate::Arguments),
+    Sim(sim::Arguments),
+    Completions(completions::Arguments),
     /// Print a generated document: the contracts and the list of settings
     #[command(hide = true)]
     Contract {
@@ -50,27 +78,30 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report::failed(&error.into()),
     };
-    match runtime.block_on(dispatch(cli)) {
+    let code = match runtime.block_on(dispatch(cli)) {
         Ok(code) => code,
         Err(error) => report::failed(&error),
-    }
+    };
+    // A question that nobody answered does not hold up the end.
+    runtime.shutdown_background();
+    code
 }
 
-async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    match cli.command {
+async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Try(arguments) => walkthrough::run(arguments, &globals).await,
+        Command::Standalone(arguments) => standalone::run(arguments, globals.config).await,
+        Command::Apps(command) => apps::run(command, &globals).await,
+        Command::Keys(command) => keys::run(command, &globals).await,
+        Command::Card(command) => card::run(command, &globals).await,
+        Command::Session(command) => session::run(command, &globals).await,
+        Command::Token(command) => token::run(command, &globals).await,
+        Command::DeadLetters(command) => dead_letters::run(command, &globals).await,
+        Command::Doctor(arguments) => doctor::run(arguments, &globals).await,
+        Command::Migrate(arguments) => migrate::run(arguments, &globals.settings()?).await,
         Command::Sim(arguments) => sim::run(arguments).await,
-        Command::Standalone(arguments) => standalone::run(arguments, cli.config).await,
-        Command::Migrate(arguments) => migrate::run(arguments, &load(cli.config, Service::Command)?).await,
+        Command::Completions(arguments) => completions::run(&arguments),
         Command::Contract { document } => contract::run(document),
     }
-}
-
-/// The settings of this command.
-fn load(config_file: Option<PathBuf>, service: Service) -> Result<Settings, ConfigError> {
-    let settings = Settings::load(&LoadOptions { config_file, service })?;
-    for warning in &settings.warnings {
-        report::warn(warning);
-    }
-    Ok(settings)
 }

@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     /// Copy everything from this database (`sqlite:…` or `postgres://…`)
     #[arg(long, value_name = "URL")]
     from: Option<SecretString>,
-    /// Copy it to this one; DATABASE_URL by default
+    /// Copy it to this one; DATABASE_URL by default, which is the place for an address with a password
     #[arg(long, value_name = "URL", requires = "from")]
     to: Option<SecretString>,
 }

@@ -3,7 +3,8 @@
 use std::{io::IsTerminal, process::ExitCode};
 
 use anstream::{eprint, eprintln, println};
-use larkauth_config::ConfigError;
+
+use crate::exit;
 
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
@@ -26,10 +27,29 @@ pub(crate) fn warn(text: &str) {
     eprintln!("{YELLOW}!{PLAIN} {text}");
 }
 
-/// The last line of a failed command: 2 for wrong settings, 1 for everything else.
+/// Something beside the result, which is on standard output.
+pub(crate) fn note(text: &str) {
+    eprintln!("{DIM}{text}{PLAIN}");
+}
+
+/// A step that did not work, with what to do.
+pub(crate) fn wrong(what: &str, detail: &str) {
+    println!("{RED}✗{PLAIN} {what}  {detail}");
+}
+
+/// A step that worked, but probably not as meant.
+pub(crate) fn doubtful(what: &str, detail: &str) {
+    println!("{YELLOW}!{PLAIN} {what}  {detail}");
+}
+
+/// The last line of a failed command. Who stops reading the output, as `head` does, has seen enough.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
+    let unread = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
+    if error.downcast_ref().is_some_and(unread) {
+        return ExitCode::SUCCESS;
+    }
     eprintln!("{RED}✗{PLAIN} {error:#}");
-    ExitCode::from(if error.downcast_ref::<ConfigError>().is_some() { 2 } else { 1 })
+    ExitCode::from(exit::code_of(error))
 }
 
 /// How far long work has come: one line that renews itself on a terminal, nothing elsewhere.
@@ -45,8 +65,17 @@ impl Progress {
     /// Shows the present state.
     pub(crate) fn show(&mut self, what: &str, done: u64, all: u64) {
         if self.on_terminal {
-            let percent = if all == 0 { 100 } else { done * 100 / all };
+            let percent = (done * 100).checked_div(all).unwrap_or(100);
             eprint!("\r\x1b[K{DIM}{what}: {done} of {all} ({percent} %){PLAIN}");
+        }
+    }
+
+    /// Shows what is waited for, and for how long already.
+    pub(crate) fn wait(&mut self, what: &str, waited: std::time::Duration) {
+        const TURNS: [char; 4] = ['|', '/', '-', '\\'];
+        if self.on_terminal {
+            let turn = TURNS[(waited.as_millis() / 250 % 4) as usize];
+            eprint!("\r\x1b[K{DIM}{turn} {what} ({} s){PLAIN}", waited.as_secs());
         }
     }
 

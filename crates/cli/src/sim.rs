@@ -7,6 +7,7 @@ use crate::report;
 
 /// Run a simulated Lark platform on this machine
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  larkauth sim --addr 127.0.0.1:9099")]
 pub(crate) struct Arguments {
     /// Where to listen; loopback only, since its control API asks nobody for a password
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9099")]

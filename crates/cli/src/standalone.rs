@@ -10,7 +10,9 @@ use crate::report;
 /// Everything is kept in one folder: an SQLite database, which is also the message bus, and the encryption keys, which are
 /// made on the first start. Moving up is only DATABASE_URL and AMQP_URL; see `larkauth migrate`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  larkauth standalone --data-dir /var/lib/larkauth --http-addr 127.0.0.1:8080")]
+#[command(
+    after_help = "Example:\n  larkauth standalone --data-dir /var/lib/larkauth --http-addr 127.0.0.1:8080"
+)]
 pub(crate) struct Arguments {
     /// Where to keep everything; instead of DATA_DIR
     #[arg(long, value_name = "FOLDER")]

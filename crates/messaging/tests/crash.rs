@@ -17,7 +17,7 @@ use larkauth_messaging::{
 };
 use larkauth_models::{Entropy, EventId, OsEntropy};
 use larkauth_telemetry::Metrics;
-use sqlx::{ConnectOptions, query_scalar, sqlite::SqliteConnectOptions};
+use sqlx::{SqlitePool, query_scalar, sqlite::SqliteConnectOptions};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -131,8 +131,8 @@ async fn killed_at_any_moment_nothing_confirmed_is_lost() {
     }
     assert!(told.confirmed.len() > 100 && !told.handled.is_empty(), "{} confirmed", told.confirmed.len());
 
-    let mut db = SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();
-    let sound: String = query_scalar("pragma integrity_check").fetch_one(&mut db).await.unwrap();
+    let db = SqlitePool::connect_with(SqliteConnectOptions::new().filename(file.path())).await.unwrap();
+    let sound: String = query_scalar("pragma integrity_check").fetch_one(&db).await.unwrap();
     assert_eq!(sound, "ok");
     let seen = Arc::new(Mutex::new(told.handled));
     let bus = open(&file.path()).await;
@@ -142,10 +142,9 @@ async fn killed_at_any_moment_nothing_confirmed_is_lost() {
         async { Verdict::DONE }
     });
     let consuming = consume(&bus, ALL, collecting);
-    eventually("nothing is left", || {
+    eventually("nothing is left", || async {
         let left = query_scalar::<_, i64>("select count(*) from bus_messages where place <> 'dead-letters'");
-        let left = futures::executor::block_on(left.fetch_one(&mut db)).unwrap();
-        async move { left == 0 }
+        left.fetch_one(&db).await.unwrap() == 0
     })
     .await;
     consuming.stop().await;

@@ -19,7 +19,7 @@ use larkauth_contracts::{
 use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
 use larkauth_lark_sim::{Sim, SimApp, SimConfig, SimHandle};
 use larkauth_messaging::{
-    Bus, BusError, BusHealth, Consume, Delivery, Handler, Outgoing, PendingReply, Verdict,
+    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Handler, Outgoing, PendingReply, Verdict,
 };
 use larkauth_models::{
     AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, Clock, EventId, ManualClock, MessageId,
@@ -373,6 +373,15 @@ impl Bus for Recorder {
     }
     async fn dead_letter_depth(&self) -> Result<u64, BusError> {
         Ok(0)
+    }
+    async fn dead_letters(&self, _: u32) -> Result<Vec<DeadLetter>, BusError> {
+        Ok(Vec::new())
+    }
+    async fn requeue_dead_letter(&self, _: &EventId) -> Result<bool, BusError> {
+        Ok(false)
+    }
+    async fn drop_dead_letter(&self, _: &EventId) -> Result<bool, BusError> {
+        Ok(false)
     }
     fn health(&self) -> watch::Receiver<BusHealth> {
         self.health.subscribe()

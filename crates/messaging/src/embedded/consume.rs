@@ -121,6 +121,7 @@ impl Consuming<'_> {
         options.entropy.fill(&mut lease);
         Claim {
             queue: self.what.queue,
+            asked_at: options.clock.now().timestamp_micros(),
             most: u32::try_from(most).unwrap_or(u32::MAX),
             lease: i64::from_le_bytes(lease),
             lease_lasts: options.lease,

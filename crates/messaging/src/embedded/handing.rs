@@ -80,6 +80,8 @@ pub(super) struct Hold {
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) queue: Queue,
+    /// When this was asked. A lease that ended while the claim waited for its turn may be renewed right after it.
+    pub(super) asked_at: i64,
     pub(super) most: u32,
     /// Drawn for this claim.
     pub(super) lease: i64,
@@ -99,6 +101,8 @@ pub(super) struct Claimed {
 impl Change for Claim {
     type Output = Claimed;
 
+    const TAKES: bool = true;
+
     async fn apply(&self, db: &mut SqliteConnection, now: i64) -> sqlx::Result<Claimed> {
         let mut rows: Vec<Row> = query_as(
             "update bus_messages set lease = ?1, visible_at = ?2, deliveries = deliveries + 1
@@ -111,7 +115,7 @@ impl Change for Claim {
         .bind(self.lease)
         .bind(after(now, self.lease_lasts))
         .bind(self.queue.name())
-        .bind(now)
+        .bind(self.asked_at)
         .bind(self.delivery_limit)
         .bind(self.most)
         .fetch_all(&mut *db)
@@ -120,11 +124,11 @@ impl Change for Claim {
         let next: Option<i64> =
             query_scalar("select min(visible_at) from bus_messages where place = ?1 and visible_at > ?2")
                 .bind(self.queue.name())
-                .bind(now)
+                .bind(self.asked_at)
                 .fetch_one(db)
                 .await?;
         let messages = rows.into_iter().map(|row| (Hold { seq: row.seq, lease: self.lease }, row)).collect();
-        let next_in = next.map(|next| Duration::from_micros(next.abs_diff(now)));
+        let next_in = next.map(|next| Duration::from_micros(u64::try_from(next - now).unwrap_or(0)));
         Ok(Claimed { messages, next_in })
     }
 }

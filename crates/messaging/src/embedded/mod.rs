@@ -44,6 +44,8 @@ use crate::{
 
 /// For closing in order, all included.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+/// A shorter one would only keep the disk busy with its renewal.
+const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 const READING: &str = "reading the database";
 
 /// How to use a bus inside an SQLite file. Start with [`EmbeddedOptions::new`].
@@ -53,8 +55,8 @@ pub struct EmbeddedOptions {
     pub path: PathBuf,
     /// For one publish, from the call to the confirm; 2 s. Also for looking into the file.
     pub publish_deadline: Duration,
-    /// A message is handed to somebody else so long after the process that had it in hand died; 10 s. Renewed three times
-    /// as often while a handler works, so it may be shorter than handlers take.
+    /// A message is handed to somebody else so long after the process that had it in hand died; 10 s, at least 100 ms.
+    /// Renewed three times as often while a handler works, so it may be shorter than handlers take.
     pub lease: Duration,
     /// A queue, or the dead letters, takes no more once it holds so many messages; a million.
     pub max_length: u32,
@@ -208,7 +210,8 @@ impl EmbeddedBus {
     /// # Errors
     /// [`BusError::Unavailable`] when it is missing or cannot be used, [`BusError::Topology`] when its schema is not
     /// exactly the one that this build was made for; see [`EmbeddedBus::migrate`].
-    pub async fn open(options: EmbeddedOptions) -> Result<Self, BusError> {
+    pub async fn open(mut options: EmbeddedOptions) -> Result<Self, BusError> {
+        options.lease = options.lease.max(SHORTEST_LEASE);
         let path = file::check(&options.path, PATIENCE).await?;
         let hub = Hub::of(&path);
         let replies =

@@ -35,6 +35,9 @@ pub(super) trait Change: Send + 'static {
     /// What it gives once it is committed.
     type Output: Send + 'static;
 
+    /// Whether it takes what others let go of. Others go first then: they may be about to say that they have not.
+    const TAKES: bool = false;
+
     /// Makes it. `now` is in microseconds since 1970. An error takes back all changes of the transaction: what concerns
     /// this one alone belongs in the output.
     async fn apply(&self, db: &mut SqliteConnection, now: i64) -> sqlx::Result<Self::Output>;
@@ -50,6 +53,7 @@ pub(super) trait Change: Send + 'static {
 pub(super) trait Job: Send {
     /// Nobody waits for it any more.
     fn is_abandoned(&self) -> bool;
+    fn takes(&self) -> bool;
     async fn apply(&mut self, db: &mut SqliteConnection, now: i64) -> sqlx::Result<()>;
     fn committed(self: Box<Self>, hub: &Hub);
     fn failed(self: Box<Self>, error: &BusError);
@@ -65,6 +69,10 @@ struct Asked<C: Change> {
 impl<C: Change + Sync> Job for Asked<C> {
     fn is_abandoned(&self) -> bool {
         self.answer.is_closed()
+    }
+
+    fn takes(&self) -> bool {
+        C::TAKES
     }
 
     async fn apply(&mut self, db: &mut SqliteConnection, now: i64) -> sqlx::Result<()> {
@@ -168,6 +176,7 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
+        batch.sort_by_key(|job| job.takes());
         let failure = match timeout(DEADLINE, self.transaction(batch)).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(describe(&error)),
@@ -205,9 +214,11 @@ impl Writer {
             let changed = *known != health;
             match &health {
                 BusHealth::Down { reason } if changed => {
-                    tracing::warn!(%reason, "the bus cannot be written to")
+                    tracing::warn!(%reason, "the bus cannot be written to");
                 }
-                BusHealth::Up if changed => tracing::info!("the bus can be written to again"),
+                BusHealth::Up if changed => {
+                    tracing::info!("the bus can be written to again");
+                }
                 _ => {}
             }
             *known = health;

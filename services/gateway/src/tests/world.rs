@@ -16,10 +16,10 @@ use larkauth_auth::{Context, Directory, LarkSettings, Policy};
 use larkauth_config::HttpSettings;
 use larkauth_contracts::{problem::Problem, topology::Queue};
 use larkauth_lark::{HttpTimeouts, api::Endpoints, http_client};
-use larkauth_messaging::{Bus, BusError, BusHealth, Consume, Handler, Outgoing, PendingReply};
+use larkauth_messaging::{Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Outgoing, PendingReply};
 use larkauth_models::{
     AppId, Application, AuthMethod, AuthSession, Brand, CardFace, CardOptions, ConsentSecrets, Entropy,
-    MessageId, OpenId, OsEntropy, Person, SecretString, SessionId, SystemClock, Timestamp, TokenApi,
+    EventId, MessageId, OpenId, OsEntropy, Person, SecretString, SessionId, SystemClock, Timestamp, TokenApi,
     TokenPair, UserProfile,
 };
 use larkauth_storage::{
@@ -87,6 +87,15 @@ impl Bus for FakeBus {
     }
     async fn dead_letter_depth(&self) -> Result<u64, BusError> {
         Ok(0)
+    }
+    async fn dead_letters(&self, _: u32) -> Result<Vec<DeadLetter>, BusError> {
+        Ok(Vec::new())
+    }
+    async fn requeue_dead_letter(&self, _: &EventId) -> Result<bool, BusError> {
+        Ok(false)
+    }
+    async fn drop_dead_letter(&self, _: &EventId) -> Result<bool, BusError> {
+        Ok(false)
     }
     fn health(&self) -> watch::Receiver<BusHealth> {
         watch::channel(BusHealth::Up).1

@@ -1,0 +1,107 @@
+//! `larkauth card`: inviting a person.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Subcommand;
+use larkauth_auth::{Context, sessions::Invite};
+use larkauth_models::{AppId, AuthMethod, CardOptions, OpenId, Person, UserId};
+
+use crate::{
+    follow,
+    globals::Globals,
+    output::{self, Format, time},
+    report, session,
+};
+
+/// Past its end an invitation is closed by the next round of housekeeping, which takes some seconds.
+const AFTER_EXPIRY: Duration = Duration::from_secs(15);
+
+/// Send authorization cards
+#[derive(Debug, Subcommand)]
+pub(crate) enum Card {
+    Send(Send),
+}
+
+/// Ask a person for their authorization, with a card in the chat
+///
+/// The card is sent by a running `larkauth standalone` or auth-worker. With --wait the command follows it and ends with 0
+/// when the person has authorized, with 4 when they declined, did not answer in time, or it failed.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  larkauth card send --app cli_0123456789abcdef --open-id ou_0123456789abcdef --wait\n  larkauth card send --app cli_0123456789abcdef --user-id 7b3f2a --message 'For the weekly report'"
+)]
+pub(crate) struct Send {
+    /// The application that asks
+    #[arg(long, value_name = "APP_ID")]
+    app: AppId,
+    /// The person, as this application sees them
+    #[arg(long, value_name = "OPEN_ID", required_unless_present = "user_id")]
+    open_id: Option<OpenId>,
+    /// The person, as their company sees them
+    #[arg(long, value_name = "USER_ID", conflicts_with = "open_id")]
+    user_id: Option<UserId>,
+    /// One paragraph of your own on the card, at most 1000 characters
+    #[arg(long, value_name = "TEXT")]
+    message: Option<String>,
+    /// The short card, without the description of what is asked for
+    #[arg(long)]
+    concise: bool,
+    /// Scopes to ask for instead of the application's; separated by spaces, or given more than once
+    #[arg(long, value_name = "SCOPE", value_delimiter = ' ')]
+    scopes: Vec<String>,
+    /// Follow it until it ends; at most so many seconds, or as long as the invitation lives
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "0")]
+    wait: Option<u64>,
+}
+
+pub(crate) async fn run(command: Card, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let Card::Send(arguments) = command;
+    let format = globals.format();
+    globals.connected(async |context| arguments.run(context, format).await).await
+}
+
+impl Send {
+    async fn run(&self, context: &Context, format: Format) -> anyhow::Result<ExitCode> {
+        let scopes: Vec<String> = self.scopes.iter().filter(|scope| !scope.is_empty()).cloned().collect();
+        let defaults = &context.policy.card;
+        let invite = Invite {
+            app_id: self.app.clone(),
+            person: Person { open_id: self.open_id.clone(), user_id: self.user_id.clone() },
+            auth_method: AuthMethod::WebsocketCard,
+            scopes: (!scopes.is_empty()).then_some(scopes),
+            card: CardOptions {
+                include_description: defaults.include_description && !self.concise,
+                custom_message: self.message.clone().or_else(|| defaults.custom_message.clone()),
+                ..defaults.clone()
+            },
+        };
+        let invited = context.invite(invite).await?;
+        let text = format == Format::Text;
+        if text {
+            report::done("the card is on its way", &format!("until {}", time(invited.expires_at)));
+            report::say(&format!("session  {}", invited.id));
+        }
+        let Some(seconds) = self.wait else {
+            if !text {
+                output::json(&session::view(invited))?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        };
+        let at_most = match seconds {
+            0 => context.policy.session_lifetime + AFTER_EXPIRY,
+            seconds => Duration::from_secs(seconds),
+        };
+        let seen = |step| {
+            if text {
+                follow::tell(step);
+            }
+        };
+        let ended = follow::to_the_end(context, invited.id, at_most, seen).await?;
+        let code = follow::exit_code(&ended);
+        match format {
+            Format::Text => follow::tell_end(&ended),
+            Format::Json => output::json(&session::view(ended))?,
+        }
+        Ok(code)
+    }
+}

@@ -1,0 +1,99 @@
+//! What others reach: the redirect URI from people's browsers, the address that is listened on.
+
+use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+
+use larkauth_models::Application;
+use tokio::net::TcpListener;
+use url::{Host, Url};
+
+use super::{Finding, page};
+use crate::platform::reason;
+
+/// The gateway answers here or not at all.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// Where the gateway takes browsers back.
+const CALLBACK: &str = "/oauth/callback";
+
+/// The redirect URI of one application.
+pub(super) async fn redirect_uri(app: &Application) -> Vec<Finding> {
+    let check = format!("{} redirect URI", app.app_id);
+    let uri = &app.redirect_uri;
+    let loopback = is_loopback(uri);
+    if uri.scheme() != "https" && !loopback {
+        let finding = Finding::wrong(check, format!("{uri} is not https: codes would travel in the clear"));
+        return vec![finding.cure(
+            "put a TLS proxy in front of the gateway, and change it with `larkauth apps add --redirect-uri`",
+            page::REDIRECT_URI,
+        )];
+    }
+    let mut findings = Vec::new();
+    if !uri.path().ends_with(CALLBACK) {
+        let finding = Finding::doubtful(
+            check.clone(),
+            format!("{uri} does not end with {CALLBACK}, where the gateway waits"),
+        );
+        findings.push(finding.cure("unless a proxy rewrites it, change it", page::REDIRECT_URI));
+    }
+    findings.push(match gateway_at(uri).await {
+        Ok(()) if loopback => Finding::doubtful(check, format!("{uri} works, but only for browsers on this machine"))
+            .cure("fine for a try; other people need an https address", page::REDIRECT_URI),
+        Ok(()) => Finding::ok(check, format!("a gateway answers behind {uri}")),
+        Err(why) => Finding::doubtful(check, format!("no gateway answers behind {uri}: {why}"))
+            .cure("start larkauth, or mend the proxy in front of it; from inside some networks this looks worse than it is", page::REDIRECT_URI),
+    });
+    findings
+}
+
+/// The address to listen on: free, or taken by larkauth.
+pub(super) async fn listen(addr: SocketAddr) -> Finding {
+    let check = format!("HTTP_ADDR {addr}");
+    match TcpListener::bind(addr).await {
+        Ok(_) if addr.ip().is_unspecified() => Finding::doubtful(
+            check,
+            "free, and reachable from every network of this machine",
+        )
+        .cure("have a firewall or a TLS proxy in front of it, or listen on 127.0.0.1", page::THIS_SIDE),
+        Ok(_) => Finding::ok(check, "free"),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => match Url::parse(&format!("http://{addr}/")) {
+            Ok(url) if gateway_at(&url).await.is_ok() => Finding::ok(check, "larkauth is listening"),
+            _ => Finding::wrong(check, "taken by another program")
+                .cure("stop that program, or choose another address with HTTP_ADDR", page::THIS_SIDE),
+        },
+        Err(error) => Finding::wrong(check, format!("cannot be listened on: {error}")).cure(
+            "choose an address of this machine, and a port of 1024 or more unless it runs as root",
+            page::THIS_SIDE,
+        ),
+    }
+}
+
+/// Whether a larkauth answers on this origin.
+async fn gateway_at(uri: &Url) -> Result<(), String> {
+    let mut url = uri.clone();
+    url.set_path("/healthz");
+    url.set_query(None);
+    let mut http =
+        reqwest::Client::builder().timeout(ANSWERS_WITHIN).redirect(reqwest::redirect::Policy::none());
+    if is_loopback(uri) {
+        // No proxy leads back to this machine.
+        http = http.no_proxy();
+    }
+    let http = http.build().map_err(reason)?;
+    let response = http.get(url).send().await.map_err(reason)?;
+    let status = response.status();
+    let is_ours = status.is_success() && response.content_length().is_some_and(|length| length <= 16);
+    let text = if is_ours { response.text().await.map_err(reason)? } else { String::new() };
+    if text.trim() == "ok" {
+        Ok(())
+    } else {
+        Err(format!("something else answers there (HTTP {})", status.as_u16()))
+    }
+}
+
+fn is_loopback(uri: &Url) -> bool {
+    match uri.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}

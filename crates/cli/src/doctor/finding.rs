@@ -1,0 +1,115 @@
+use serde::Serialize;
+
+use crate::{
+    output::{self, Format},
+    report,
+};
+
+/// Pages that help.
+pub(crate) mod page {
+    /// The redirect URI is not registered.
+    pub(crate) const REDIRECT_URI: &str = "docs/troubleshooting/redirect-uri.md";
+    /// The long connection is not enabled, or the application is not published.
+    pub(crate) const LONG_CONNECTION: &str = "docs/troubleshooting/long-connection.md";
+    /// A permission is missing.
+    pub(crate) const PERMISSIONS: &str = "docs/troubleshooting/permissions.md";
+    /// The bot cannot reach the person.
+    pub(crate) const PERSON: &str = "docs/troubleshooting/bot-cannot-reach-person.md";
+    /// Wrong secret, or wrong cloud.
+    pub(crate) const CREDENTIALS: &str = "docs/troubleshooting/secret-or-brand.md";
+    /// This side: settings, database, broker, keys, clock, network, address.
+    pub(crate) const THIS_SIDE: &str = "docs/troubleshooting/README.md";
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Works, or may work, but is probably not meant so.
+    Doubtful,
+    /// Does not work.
+    Wrong,
+}
+
+/// What one check found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Finding {
+    check: String,
+    verdict: Verdict,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cure: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<&'static str>,
+}
+
+impl Finding {
+    /// As it should be.
+    pub(crate) fn ok(check: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { check: check.into(), verdict: Verdict::Ok, detail: detail.into(), cure: None, page: None }
+    }
+
+    /// Probably not meant so.
+    pub(crate) fn doubtful(check: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Doubtful, ..Self::ok(check, detail) }
+    }
+
+    /// Does not work.
+    pub(crate) fn wrong(check: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Wrong, ..Self::ok(check, detail) }
+    }
+
+    /// What to do, and where to read more.
+    pub(crate) fn cure(self, cure: impl Into<String>, page: &'static str) -> Self {
+        Self { cure: Some(cure.into()), page: Some(page), ..self }
+    }
+
+    /// Where to read more, when the detail says what to do.
+    pub(crate) fn page(self, page: &'static str) -> Self {
+        Self { page: Some(page), ..self }
+    }
+
+    /// Whether it does not work.
+    pub(crate) fn is_wrong(&self) -> bool {
+        self.verdict == Verdict::Wrong
+    }
+
+    fn tell(&self) {
+        match self.verdict {
+            Verdict::Ok => report::done(&self.check, &self.detail),
+            Verdict::Doubtful => report::doubtful(&self.check, &self.detail),
+            Verdict::Wrong => report::wrong(&self.check, &self.detail),
+        }
+        match (&self.cure, self.page) {
+            (Some(cure), Some(page)) => report::say(&format!("    {cure}\n    see {page}")),
+            (None, Some(page)) => report::say(&format!("    see {page}")),
+            (Some(cure), None) => report::say(&format!("    {cure}")),
+            (None, None) => {}
+        }
+    }
+}
+
+/// Writes all of it; true when nothing is wrong.
+pub(crate) fn tell(findings: &[Finding], format: Format) -> anyhow::Result<bool> {
+    let wrong = findings.iter().filter(|finding| finding.is_wrong()).count();
+    let doubtful = findings.iter().filter(|finding| finding.verdict == Verdict::Doubtful).count();
+    match format {
+        Format::Json => {
+            output::json(&serde_json::json!({ "ok": wrong == 0, "checks": findings }))?;
+        }
+        Format::Text => {
+            findings.iter().for_each(Finding::tell);
+            let summary = match (wrong, doubtful) {
+                (0, 0) => "Everything is as it should be.".to_owned(),
+                (0, n) => format!("Nothing is wrong; {n} to look at (!)."),
+                (n, m) => format!(
+                    "{n} wrong (✗), {m} to look at (!). Mend the first ✗ first: others may follow from it."
+                ),
+            };
+            report::say(&format!("\n{summary}"));
+        }
+    }
+    Ok(wrong == 0)
+}

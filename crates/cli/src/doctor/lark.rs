@@ -1,0 +1,155 @@
+//! The platform: can it be reached, do the clocks agree, does it know the applications.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use larkauth_auth::LarkSettings;
+use larkauth_lark::{Fault, LarkClient, NoObserver};
+use larkauth_models::{Application, Brand, Clock, SystemClock, Timestamp};
+use tokio::net::{TcpStream, lookup_host};
+use url::Url;
+
+use super::{Finding, in_time, page};
+use crate::{
+    output::time,
+    platform::{self, PlatformError, reason},
+};
+
+/// More than this, and expiries are wrong by more than the safety margins.
+const SKEW: i64 = 60;
+
+/// The host of one cloud, and the clock as it sees it.
+pub(super) async fn host(lark: &LarkSettings, brand: Brand) -> Vec<Finding> {
+    let base = &lark.endpoints(brand).base_url;
+    let host = base.host_str().unwrap_or_default();
+    let check = format!("Lark at {host}");
+    let looked = in_time(async {
+        let response = match lark.http.head(base.clone()).send().await {
+            Ok(response) => response,
+            Err(error) => anyhow::bail!("{}", diagnose(base, reason(error)).await),
+        };
+        let date = response.headers().get(reqwest::header::DATE).and_then(|date| date.to_str().ok());
+        Ok(date.and_then(|date| chrono::DateTime::parse_from_rfc2822(date).ok()).map(|date| date.to_utc()))
+    });
+    match looked.await {
+        Err(error) => {
+            let cure =
+                "check name lookup, firewall and HTTPS_PROXY; LARK_BASE_URL and LARK_BRAND choose the host";
+            vec![Finding::wrong(check, format!("{error:#}")).cure(cure, page::THIS_SIDE)]
+        }
+        Ok(date) => {
+            let mut findings = vec![Finding::ok(check, "answers")];
+            findings.extend(date.map(|theirs| clock(theirs, SystemClock.now())));
+            findings
+        }
+    }
+}
+
+fn clock(theirs: Timestamp, ours: Timestamp) -> Finding {
+    let skew = (ours - theirs).num_seconds();
+    if skew.abs() <= SKEW {
+        return Finding::ok("clock", "agrees with Lark's");
+    }
+    let way = if skew > 0 { "ahead of" } else { "behind" };
+    Finding::wrong("clock", format!("this machine's is {} s {way} Lark's", skew.abs())).cure(
+        "synchronise it (systemd-timesyncd, chrony); tokens would be taken for expired or alive wrongly",
+        page::THIS_SIDE,
+    )
+}
+
+/// Which step it is that fails; told by trying the first ones alone.
+async fn diagnose(base: &Url, reason: String) -> String {
+    let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) else {
+        return reason;
+    };
+    let addresses: Vec<_> = match lookup_host((host, port)).await {
+        Ok(addresses) => addresses.collect(),
+        Err(error) => return format!("its name cannot be looked up: {error}"),
+    };
+    match TcpStream::connect(addresses.as_slice()).await {
+        Err(error) => format!("no connection to port {port}: {error}"),
+        Ok(_) => format!("it can be connected to, but TLS or HTTP fails: {reason}"),
+    }
+}
+
+/// Credentials and long connection of one application.
+pub(super) async fn application(lark: &LarkSettings, app: &Application) -> Vec<Finding> {
+    let (credentials, connection) = futures::join!(credentials(lark, app), connection(lark, app));
+    let mut findings = vec![credentials, connection];
+    if let Some(since) = app.frozen_since {
+        let said = app.frozen_reason.as_deref().unwrap_or("no reason is known");
+        let finding = Finding::doubtful(
+            format!("{} invitations", app.app_id),
+            format!("stopped since {}: {said}", time(since)),
+        );
+        findings.push(
+            finding.cure(
+                "mend that in the developer console; the next invitation tries again",
+                page::CREDENTIALS,
+            ),
+        );
+    }
+    findings
+}
+
+async fn credentials(lark: &LarkSettings, app: &Application) -> Finding {
+    let check = format!("{} credentials", app.app_id);
+    let client = LarkClient::new(
+        lark.http.clone(),
+        lark.endpoints(app.brand).clone(),
+        app.app_id.clone(),
+        app.app_secret.clone(),
+        Arc::new(SystemClock),
+        Arc::new(NoObserver),
+    );
+    let asked = in_time(async { Ok(client.tenant_access_token().await) }).await;
+    match asked {
+        Ok(Ok(_)) => Finding::ok(check, format!("{} takes them", app.brand)),
+        Ok(Err(error)) if error.fault == Fault::App => Finding::wrong(check, error.to_string()).cure(
+            "copy the secret again from the console, and check that the brand is right",
+            page::CREDENTIALS,
+        ),
+        Ok(Err(error)) => {
+            Finding::doubtful(check, format!("could not be checked: {error}")).page(page::THIS_SIDE)
+        }
+        Err(error) => {
+            Finding::doubtful(check, format!("could not be checked: {error}")).page(page::THIS_SIDE)
+        }
+    }
+}
+
+async fn connection(lark: &LarkSettings, app: &Application) -> Finding {
+    let check = format!("{} long connection", app.app_id);
+    let base = &lark.endpoints(app.brand).base_url;
+    let asked =
+        in_time(async { Ok(platform::discover(&lark.http, base, &app.app_id, &app.app_secret).await) });
+    match asked.await.context("discovery") {
+        // Discovery says nothing about what is subscribed: the console keeps that to itself.
+        Ok(Ok(())) => Finding::ok(check, "Lark offers one; that callbacks use it is chosen in the console"),
+        Ok(Err(error @ PlatformError::Refused { .. })) => {
+            let place = if error.is_not_allowed() { page::LONG_CONNECTION } else { page::CREDENTIALS };
+            Finding::wrong(check, error.to_string())
+                .cure("in the console: a self-built app, published, with \"Receive events through persistent connection\"", place)
+        }
+        Ok(Err(error)) => {
+            Finding::doubtful(check, format!("could not be checked: {error}")).page(page::THIS_SIDE)
+        }
+        Err(error) => {
+            Finding::doubtful(check, format!("could not be checked: {error:#}")).page(page::THIS_SIDE)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_of_skew_is_the_most() {
+        let now = SystemClock.now();
+        for (skew, wrong) in [(0, false), (60, false), (-60, false), (61, true), (-3600, true)] {
+            let finding = clock(now, now + chrono::TimeDelta::seconds(skew));
+            assert_eq!(finding.is_wrong(), wrong, "{skew}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `larkauth doctor`: looks at every part, changes nothing, and says the cure.
+//!
+//! `parts` looks at this side (settings, database, keys, broker), `lark` at the platform, `edge` at what others reach.
+//! To add a check: a function that gives a [`Finding`], called where its needs are known.
+
+mod edge;
+mod finding;
+mod lark;
+mod parts;
+
+use std::{process::ExitCode, time::Duration};
+
+use futures::future::join_all;
+use larkauth_config::Settings;
+use larkauth_models::{Application, Brand};
+
+use crate::{
+    exit,
+    globals::{Globals, quiet},
+};
+
+pub(crate) use self::finding::page;
+use self::finding::{Finding, tell};
+
+/// Check settings, database, broker, keys, clock, Lark and the redirect URI, and say the cure
+///
+/// Changes nothing, except that queues missing on the broker are declared. Each line is ✓ (fine), ! (look at it) or ✗ (does not
+/// work). Ends with 1 when there is a ✗.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  larkauth doctor\n  larkauth doctor --json | jq '.checks[] | select(.verdict == \"wrong\")'"
+)]
+pub(crate) struct Arguments {}
+
+/// How long any check may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(crate) async fn run(_: Arguments, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let findings = match Settings::load(&globals.options()) {
+        Err(error) => vec![Finding::wrong("settings", error.to_string()).page(page::THIS_SIDE)],
+        Ok(settings) => {
+            // What is wrong is said below, once; the parts' own words only when they are asked for.
+            let telemetry = match settings.telemetry.filter {
+                Some(_) => Some(larkauth_telemetry::init(&quiet(&settings))?),
+                None => None,
+            };
+            let findings = Box::pin(examine(&settings)).await?;
+            if let Some(telemetry) = telemetry {
+                telemetry.shutdown().await;
+            }
+            findings
+        }
+    };
+    let fine = tell(&findings, globals.format())?;
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = parts::settings(settings);
+    let (store, broker, listen) =
+        futures::join!(parts::store(settings), parts::broker(settings), edge::listen(settings.http.addr));
+    let (stored, of_store) = store;
+    findings.extend(of_store);
+    findings.extend(broker);
+    findings.push(listen);
+
+    let apps = applications(settings, stored);
+    let lark = larkauth_runtime::lark_settings(settings)?;
+    let mut brands: Vec<Brand> = apps.iter().map(|app| app.brand).collect();
+    brands.push(settings.lark.brand);
+    brands.sort_by_key(|brand| brand.as_str());
+    brands.dedup_by_key(|brand| lark.endpoints(*brand).base_url.clone());
+    let hosts = join_all(brands.into_iter().map(|brand| lark::host(&lark, brand)));
+    let of_apps = join_all(apps.iter().map(|app| async {
+        let (platform, redirect) = futures::join!(lark::application(&lark, app), edge::redirect_uri(app));
+        platform.into_iter().chain(redirect).collect::<Vec<_>>()
+    }));
+    let (hosts, of_apps) = futures::join!(hosts, of_apps);
+    findings.extend(hosts.into_iter().flatten());
+    if apps.is_empty() {
+        let finding = Finding::doubtful("applications", "none is registered and enabled");
+        findings
+            .push(finding.cure("set APP_ID and APP_SECRET, or run `larkauth apps add`", page::CREDENTIALS));
+    }
+    findings.extend(of_apps.into_iter().flatten());
+    Ok(findings)
+}
+
+/// What is stored and enabled, and what the settings will register at the next start, which then wins.
+fn applications(settings: &Settings, stored: Vec<Application>) -> Vec<Application> {
+    let mut apps = stored;
+    if let Some(app) = &settings.application {
+        let known = apps.iter().position(|known| known.app_id == app.app_id);
+        let enabled = known.is_none_or(|at| apps[at].enabled);
+        if let Some(at) = known {
+            apps.remove(at);
+        }
+        apps.push(Application { enabled, ..app.clone() });
+    }
+    apps.retain(|app| app.enabled);
+    apps
+}
+
+/// What a check gives, or that it took too long.
+async fn in_time<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(result) => result,
+        Err(_) => anyhow::bail!("no answer within {} s", PATIENCE.as_secs()),
+    }
+}

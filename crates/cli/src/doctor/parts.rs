@@ -1,0 +1,182 @@
+//! This side. Opens one at a time what services open together, so that one broken part hides no other.
+
+use std::sync::Arc;
+
+use larkauth_config::{EncryptionKey, Settings};
+use larkauth_contracts::topology::Queue;
+use larkauth_messaging::{Bus, EmbeddedBus, EmbeddedOptions, RabbitMq, RabbitMqOptions};
+use larkauth_models::{Application, OsEntropy};
+use larkauth_runtime::{DataDir, Database, no_cipher};
+use larkauth_storage::{Cipher, EncryptionKey as StoredKey};
+use larkauth_telemetry::Metrics;
+
+use super::{Finding, in_time, page};
+
+/// The settings could be read, or this would not run; what looks odd in them is told.
+pub(super) fn settings(settings: &Settings) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = settings
+        .warnings
+        .iter()
+        .map(|warning| Finding::doubtful("settings", warning.clone()).page(page::THIS_SIDE))
+        .collect();
+    if findings.is_empty() {
+        findings.push(Finding::ok("settings", "complete and readable"));
+    }
+    findings
+}
+
+/// The database, the encryption keys and the API keys. Gives the applications that are stored.
+pub(super) async fn store(settings: &Settings) -> (Vec<Application>, Vec<Finding>) {
+    let database = match Database::of(settings) {
+        Ok(database) => database,
+        Err(error) => return (Vec::new(), vec![wrong("database", &error)]),
+    };
+    if let Database::Sqlite(path) = &database
+        && !path.exists()
+    {
+        let none = format!("there is none yet at {}", path.display());
+        let finding = Finding::doubtful("database", none)
+            .cure("`larkauth standalone` makes it on its first start, or set DATABASE_URL", page::THIS_SIDE);
+        return (Vec::new(), vec![finding]);
+    }
+    let shown = match &database {
+        Database::Postgres(_) => "PostgreSQL answers".to_owned(),
+        Database::Sqlite(path) => format!("{} can be opened", path.display()),
+    };
+    let schema = in_time(async {
+        let store = database.open(settings, false, no_cipher()?).await?;
+        let checked = store.check_schema().await;
+        store.shared().close().await;
+        checked
+    });
+    if let Err(error) = schema.await {
+        return (Vec::new(), vec![wrong("database", &error)]);
+    }
+    let mut findings = vec![Finding::ok("database", format!("{shown}, its schema is up to date"))];
+    let cipher = match keys(settings).and_then(|keys| cipher(&keys)) {
+        Ok(cipher) => cipher,
+        Err(error) => {
+            findings.push(wrong("encryption keys", &error));
+            return (Vec::new(), findings);
+        }
+    };
+    let contents = in_time(async {
+        let store = database.open(settings, false, cipher).await?.shared();
+        let contents = (store.applications().await, store.api_keys().await);
+        store.close().await;
+        Ok(contents)
+    });
+    match contents.await {
+        Err(error) => findings.push(wrong("database", &error)),
+        Ok((apps, api_keys)) => {
+            match api_keys {
+                Ok(keys) => findings
+                    .push(api_keys_of(settings, keys.iter().filter(|k| k.revoked_at.is_none()).count())),
+                Err(error) => findings.push(wrong("API keys", &error.into())),
+            }
+            match apps {
+                Ok(apps) => {
+                    let detail = match apps.len() {
+                        0 => "readable; nothing is stored yet that they could open".to_owned(),
+                        1 => "they open the stored application".to_owned(),
+                        n => format!("they open the {n} stored applications"),
+                    };
+                    findings.insert(1, Finding::ok("encryption keys", detail));
+                    return (apps, findings);
+                }
+                Err(error) => {
+                    let finding = Finding::wrong("encryption keys", error.to_string()).cure(
+                        "put the keys back that encrypted this; nothing else opens it",
+                        page::THIS_SIDE,
+                    );
+                    findings.insert(1, finding);
+                }
+            }
+        }
+    }
+    (Vec::new(), findings)
+}
+
+fn api_keys_of(settings: &Settings, live: usize) -> Finding {
+    match (live, &settings.http.api_key) {
+        (0, None) => Finding::doubtful("API keys", "there is none, so the REST API refuses everybody")
+            .cure("run `larkauth keys create`, or set API_KEY", page::THIS_SIDE),
+        (0, Some(_)) => Finding::ok("API keys", "API_KEY"),
+        (live, Some(_)) => Finding::ok("API keys", format!("{live} live, and API_KEY")),
+        (live, None) => Finding::ok("API keys", format!("{live} live")),
+    }
+}
+
+/// The broker with its queues, and whether messages wait for a person.
+pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
+    let name = if settings.broker.url.is_some() { "RabbitMQ" } else { "the bus in the database file" };
+    let looked = in_time(async {
+        let Some(bus) = open_bus(settings).await? else { return Ok(None) };
+        let mut waiting = 0;
+        for queue in Queue::ALL {
+            waiting += bus.depth(*queue).await?;
+        }
+        let dead = bus.dead_letter_depth().await?;
+        bus.close().await;
+        Ok(Some((waiting, dead)))
+    });
+    match looked.await {
+        Err(error) => vec![wrong("broker", &error)],
+        Ok(None) => {
+            let finding =
+                Finding::doubtful("broker", "AMQP_URL is not set, and there is no embedded bus yet").cure(
+                    "`larkauth standalone` makes it on its first start; separate services need AMQP_URL",
+                    page::THIS_SIDE,
+                );
+            vec![finding]
+        }
+        Ok(Some((waiting, dead))) => {
+            let detail = format!("{name} answers, its queues are in place; messages waiting: {waiting}");
+            let mut findings = vec![Finding::ok("broker", detail)];
+            if dead > 0 {
+                let finding =
+                    Finding::doubtful("dead letters", format!("messages that could not be handled: {dead}"));
+                findings
+                    .push(finding.cure("look at them with `larkauth dead-letters list`", page::THIS_SIDE));
+            }
+            findings
+        }
+    }
+}
+
+async fn open_bus(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Bus>>> {
+    let metrics = Metrics::new()?;
+    if let Some(url) = &settings.broker.url {
+        let options = RabbitMqOptions {
+            prefix: settings.broker.prefix.clone(),
+            ..RabbitMqOptions::new(url.clone(), settings.service.name(), metrics)
+        };
+        return Ok(Some(Arc::new(RabbitMq::connect(options).await?)));
+    }
+    // Standalone keeps its bus beside the tokens, or in the data folder when those are in PostgreSQL.
+    let path = match Database::of(settings)? {
+        Database::Sqlite(path) => path,
+        Database::Postgres(_) => DataDir::new(&settings.data_dir).database(),
+    };
+    if !path.exists() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(EmbeddedBus::open(EmbeddedOptions::new(path, metrics)).await?)))
+}
+
+fn keys(settings: &Settings) -> anyhow::Result<Vec<EncryptionKey>> {
+    if settings.encryption.keys.is_empty() && settings.database.url.is_none() {
+        return DataDir::new(&settings.data_dir).keys();
+    }
+    Ok(settings.encryption.required_keys()?.to_vec())
+}
+
+fn cipher(keys: &[EncryptionKey]) -> anyhow::Result<Cipher> {
+    let keys = keys.iter().map(|key| StoredKey { id: key.id().to_owned(), key: (*key.bytes()).into() });
+    Ok(Cipher::new(keys.collect(), Arc::new(OsEntropy))?)
+}
+
+/// Errors of this project's parts say the cure themselves.
+fn wrong(check: &str, error: &anyhow::Error) -> Finding {
+    Finding::wrong(check, format!("{error:#}")).page(page::THIS_SIDE)
+}

@@ -1,0 +1,99 @@
+//! What every command has: settings, an output format, and the parts that the verbs need.
+
+use std::path::PathBuf;
+
+use larkauth_auth::Context;
+use larkauth_config::{ConfigError, LoadOptions, Service, Settings};
+use larkauth_models::AppId;
+use larkauth_telemetry::{LogFormat, Metrics, TelemetryConfig};
+
+use crate::{output::Format, report};
+
+/// Options that all commands take.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options of all commands")]
+pub(crate) struct Globals {
+    /// A TOML file with settings; the environment wins over it (see docs/settings.md)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Write results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Globals {
+    /// How results are written.
+    pub(crate) const fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Text }
+    }
+
+    /// The settings of a command, whose warnings are shown.
+    pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
+        self.settings_about(None)
+    }
+
+    /// As [`Globals::settings`], for a command about this application: an `APP_SECRET` without an `APP_ID` is its secret.
+    pub(crate) fn settings_about(&self, app_id: Option<&AppId>) -> Result<Settings, ConfigError> {
+        let mut environment = environment();
+        let has = |name: &str| environment.iter().any(|(known, value)| known == name && !value.is_empty());
+        if let Some(app_id) = app_id
+            && !has("APP_ID")
+            && (has("APP_SECRET") || has("APP_SECRET_FILE"))
+        {
+            environment.push(("APP_ID".to_owned(), app_id.to_string()));
+        }
+        let settings = Settings::from_pairs(&self.options(), environment)?;
+        for warning in &settings.warnings {
+            report::warn(warning);
+        }
+        Ok(settings)
+    }
+
+    /// Where a command's settings come from.
+    pub(crate) fn options(&self) -> LoadOptions {
+        LoadOptions { config_file: self.config.clone(), service: Service::Command }
+    }
+
+    /// Does something with everything connected, and disconnects in order.
+    pub(crate) async fn connected<T>(
+        &self,
+        work: impl AsyncFnOnce(&Context) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        connected(&self.settings()?, work).await
+    }
+}
+
+/// The environment, as far as it is text; nothing else could be a setting.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// As [`Globals::connected`], with settings at hand.
+pub(crate) async fn connected<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&Context) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let telemetry = larkauth_telemetry::init(&quiet(settings))?;
+    let result = async {
+        let context = larkauth_runtime::connect(settings, Metrics::new()?).await?;
+        let result = work(&context).await;
+        context.bus.close().await;
+        context.store.close().await;
+        result
+    };
+    let result = Box::pin(result).await;
+    telemetry.shutdown().await;
+    result
+}
+
+/// A command says itself what happens; its parts speak up only about failures, or as `RUST_LOG` says.
+pub(crate) fn quiet(settings: &Settings) -> TelemetryConfig {
+    let telemetry = settings.telemetry.clone();
+    TelemetryConfig {
+        log_format: LogFormat::Pretty,
+        filter: Some(telemetry.filter.clone().unwrap_or_else(|| "error".to_owned())),
+        ..telemetry
+    }
+}

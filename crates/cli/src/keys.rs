@@ -1,0 +1,193 @@
+//! `larkauth keys`: the keys of the REST API.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use larkauth_auth::Context;
+use larkauth_models::{ExposeSecret, SecretString, Timestamp};
+use larkauth_storage::ApiKey;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    exit::CommandError,
+    globals::Globals,
+    output::{self, Format, time},
+    report,
+};
+
+/// So that a key that leaked somewhere is recognised as one.
+const PREFIX: &str = "lak_";
+const LONGEST_NAME: usize = 100;
+
+/// Create, list and revoke keys of the REST API
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    Create(Create),
+    /// List the keys; the keys themselves are not stored and cannot be shown
+    #[command(after_help = "Example:\n  larkauth keys list")]
+    List,
+    /// Refuse a key from now on
+    #[command(after_help = "Example:\n  larkauth keys revoke 0198c5a0-0000-7000-8000-000000000000")]
+    Revoke {
+        /// The key's id, as `larkauth keys list` shows it
+        id: Uuid,
+    },
+}
+
+/// Create a key and show it, this once
+///
+/// Only a hash of it is stored. The key alone goes to standard output, so that it can be taken from there.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  larkauth keys create --name crm --scope tokens:read\n  API_KEY=$(larkauth keys create --name deploy --scope '*')"
+)]
+pub(crate) struct Create {
+    /// What the key is for
+    #[arg(long)]
+    name: String,
+    /// What it may do; may be given more than once
+    #[arg(long, required = true, value_name = "SCOPE")]
+    scope: Vec<KeyScope>,
+}
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+enum KeyScope {
+    /// Look at sessions
+    #[value(name = "sessions:read")]
+    SessionsRead,
+    /// Invite people
+    #[value(name = "sessions:write")]
+    SessionsWrite,
+    /// Take tokens, and invite the person whose token is missing
+    #[value(name = "tokens:read")]
+    TokensRead,
+    /// Everything
+    #[value(name = "*")]
+    Everything,
+}
+
+impl KeyScope {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::SessionsRead => "sessions:read",
+            Self::SessionsWrite => "sessions:write",
+            Self::TokensRead => "tokens:read",
+            Self::Everything => "*",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct KeyView {
+    id: Uuid,
+    name: String,
+    scopes: Vec<String>,
+    created_at: Timestamp,
+    revoked_at: Option<Timestamp>,
+}
+
+impl From<ApiKey> for KeyView {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            scopes: key.scopes,
+            created_at: key.created_at,
+            revoked_at: key.revoked_at,
+        }
+    }
+}
+
+impl KeyView {
+    fn row(&self) -> Vec<String> {
+        let state = self.revoked_at.map_or("live".to_owned(), |at| format!("revoked {}", time(at)));
+        vec![self.id.to_string(), self.name.clone(), self.scopes.join(" "), time(self.created_at), state]
+    }
+}
+
+/// A new key, the one time that it is shown.
+#[derive(Serialize)]
+struct NewKey<'a> {
+    id: Uuid,
+    name: &'a str,
+    scopes: &'a [String],
+    key: &'a str,
+}
+
+pub(crate) async fn run(command: Keys, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let format = globals.format();
+    match command {
+        Keys::Create(arguments) => {
+            arguments.check()?;
+            globals.connected(async |context| arguments.run(context, format).await).await?;
+        }
+        Keys::List => globals.connected(async |context| list(context, format).await).await?,
+        Keys::Revoke { id } => globals.connected(async |context| revoke(context, id, format).await).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Create {
+    fn check(&self) -> Result<(), CommandError> {
+        let length = self.name.chars().count();
+        if self.name.trim().is_empty() || length > LONGEST_NAME || self.name.chars().any(char::is_control) {
+            return Err(CommandError::Usage(format!(
+                "--name: 1 to {LONGEST_NAME} characters on one line that say what the key is for"
+            )));
+        }
+        Ok(())
+    }
+
+    async fn run(&self, context: &Context, format: Format) -> anyhow::Result<()> {
+        let secret =
+            SecretString::from(format!("{PREFIX}{}", context.entropy.secret_token().expose_secret()));
+        let mut scopes = self.scope.clone();
+        scopes.sort_unstable();
+        scopes.dedup();
+        let key = ApiKey {
+            id: context.entropy.uuid(&*context.clock),
+            name: self.name.trim().to_owned(),
+            scopes: scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+            created_at: context.now(),
+            revoked_at: None,
+        };
+        let sha256 = Sha256::digest(secret.expose_secret().as_bytes()).into();
+        context.store.put_api_key(&key, &sha256).await?;
+        match format {
+            Format::Json => output::json(&NewKey {
+                id: key.id,
+                name: &key.name,
+                scopes: &key.scopes,
+                key: secret.expose_secret(),
+            }),
+            Format::Text => {
+                report::note(&format!("key {} for {}: {}", key.id, key.name, key.scopes.join(" ")));
+                report::note("This is the only time that it is shown; keep it like a password.");
+                output::text_out(&format!("{}\n", secret.expose_secret()))
+            }
+        }
+    }
+}
+
+async fn list(context: &Context, format: Format) -> anyhow::Result<()> {
+    let keys: Vec<KeyView> = context.store.api_keys().await?.into_iter().map(KeyView::from).collect();
+    format.list(&keys, &["ID", "NAME", "SCOPES", "CREATED", "STATE"], KeyView::row)
+}
+
+async fn revoke(context: &Context, id: Uuid, format: Format) -> anyhow::Result<()> {
+    let now = context.now();
+    if !context.store.revoke_api_key(id, now).await? {
+        return Err(CommandError::NotFound(format!(
+            "there is no living key {id}; `larkauth keys list` shows all of them"
+        ))
+        .into());
+    }
+    if format == Format::Json {
+        return output::json(&serde_json::json!({ "id": id, "revoked_at": now }));
+    }
+    report::done(&format!("key {id} is revoked"), "every gateway refuses it within 10 s");
+    Ok(())
+}

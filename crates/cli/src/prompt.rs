@@ -1,0 +1,94 @@
+//! Asking the person at the terminal. Without a terminal, answers are lines on standard input.
+
+use std::{
+    io::{BufRead, IsTerminal, Read, Write},
+    path::Path,
+};
+
+use anstream::eprint;
+use anyhow::Context;
+use larkauth_models::{ExposeSecret, SecretString};
+
+use crate::exit::CommandError;
+
+/// No secret of Lark comes near this many bytes.
+const LONGEST: u64 = 16 * 1024;
+
+/// Whether somebody can be asked.
+pub(crate) fn is_possible() -> bool {
+    std::io::stdin().is_terminal()
+}
+
+/// A secret out of a file, or of standard input for `-`.
+pub(crate) fn secret_file(path: &Path) -> anyhow::Result<SecretString> {
+    if path == Path::new("-") {
+        return Ok(SecretString::from(next_line("the secret")?));
+    }
+    let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut text = String::new();
+    file.take(LONGEST)
+        .read_to_string(&mut text)
+        .with_context(|| format!("{} is not text", path.display()))?;
+    filled(SecretString::from(text.trim().to_owned()), &path.display().to_string())
+}
+
+/// Asks for a secret, which is not shown while it is typed.
+pub(crate) fn secret(question: &str) -> anyhow::Result<SecretString> {
+    if !is_possible() {
+        return Ok(SecretString::from(next_line(question)?));
+    }
+    let typed = rpassword::prompt_password(format!("{question}: "))?;
+    filled(SecretString::from(typed.trim().to_owned()), question)
+}
+
+/// Asks for a line.
+pub(crate) fn line(question: &str) -> anyhow::Result<String> {
+    if is_possible() {
+        eprint!("{question}: ");
+        std::io::stderr().flush()?;
+    }
+    next_line(question)
+}
+
+/// Asks while other things go on in this process.
+pub(crate) async fn meanwhile<T: Send + 'static>(
+    ask: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(ask).await?
+}
+
+/// Waits for Enter.
+pub(crate) fn pause(text: &str) -> anyhow::Result<()> {
+    eprint!("  {text} ");
+    std::io::stderr().flush()?;
+    std::io::stdin().lock().take(LONGEST).read_line(&mut String::new())?;
+    Ok(())
+}
+
+/// Asks for a yes. Without a terminal nobody can say it, so `--yes` has to.
+pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
+    if !is_possible() {
+        return Err(CommandError::Usage(format!("{question} Nobody can be asked here: add --yes")).into());
+    }
+    eprint!("{question} [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+fn next_line(what: &str) -> anyhow::Result<String> {
+    let mut line = String::new();
+    std::io::stdin().lock().take(LONGEST).read_line(&mut line)?;
+    match line.trim() {
+        "" => Err(CommandError::Usage(format!("{what}: nothing was given")).into()),
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn filled(secret: SecretString, what: &str) -> anyhow::Result<SecretString> {
+    if secret.expose_secret().is_empty() {
+        return Err(CommandError::Usage(format!("{what}: nothing was given")).into());
+    }
+    Ok(secret)
+}

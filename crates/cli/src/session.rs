@@ -1,0 +1,249 @@
+//! `larkauth session`: what became of invitations.
+
+use std::{collections::HashMap, process::ExitCode, time::Duration};
+
+use clap::Subcommand;
+use larkauth_auth::Context;
+use larkauth_contracts::rest::SessionView;
+use larkauth_models::{AppId, AuthSession, FailureReason, OpenId, SessionId, SessionState};
+use larkauth_storage::{SessionCursor, SessionFilter};
+use tokio::time::Instant;
+
+use crate::{
+    follow,
+    globals::Globals,
+    output::{self, Format, or_dash, time},
+    report,
+};
+
+/// How often changes are looked for.
+const EVERY: Duration = Duration::from_secs(1);
+/// How many of the newest sessions are watched at once.
+const WATCHED: u32 = 200;
+/// Without another limit a single session is followed for a day, longer than any invitation may live.
+const A_DAY: u64 = 24 * 3600;
+
+/// List, show and watch invitations
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    List(List),
+    /// Show one session
+    #[command(after_help = "Example:\n  larkauth session show 0198c5a0-0000-7000-8000-000000000000")]
+    Show {
+        /// The session
+        id: SessionId,
+    },
+    Watch(Watch),
+}
+
+#[derive(Debug, clap::Args)]
+struct Filter {
+    /// Of this application only
+    #[arg(long, value_name = "APP_ID")]
+    app: Option<AppId>,
+    /// Of this person only
+    #[arg(long, value_name = "OPEN_ID")]
+    open_id: Option<OpenId>,
+    /// In this state only: `pending`, `completed`, `rejected`, `expired` or `failed`
+    #[arg(long)]
+    state: Option<SessionState>,
+}
+
+impl Filter {
+    fn of_store(&self) -> SessionFilter {
+        SessionFilter { app_id: self.app.clone(), open_id: self.open_id.clone(), state: self.state }
+    }
+}
+
+/// List sessions, newest first
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  larkauth session list --state pending\n  larkauth session list --limit 50 --after 0198c5a0-0000-7000-8000-000000000000"
+)]
+pub(crate) struct List {
+    #[command(flatten)]
+    filter: Filter,
+    /// At most so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Go on after this session, the last one of the page before
+    #[arg(long, value_name = "SESSION_ID")]
+    after: Option<SessionId>,
+}
+
+/// Follow one session until it ends, or all that change
+///
+/// One session: ends with it, with 0 when the person has authorized and with 4 otherwise. Several: one line for each
+/// change, until it is stopped or --for is over; the newest 200 that match are watched.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  larkauth session watch 0198c5a0-0000-7000-8000-000000000000\n  larkauth session watch --app cli_0123456789abcdef --json"
+)]
+pub(crate) struct Watch {
+    /// One session; all that match without it
+    #[arg(conflicts_with_all = ["app", "open_id", "state"])]
+    id: Option<SessionId>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Stop after so many seconds
+    #[arg(long = "for", value_name = "SECONDS")]
+    seconds: Option<u64>,
+}
+
+pub(crate) async fn run(command: Session, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let format = globals.format();
+    globals
+        .connected(async |context| match command {
+            Session::List(arguments) => arguments.run(context, format).await,
+            Session::Show { id } => show(context, id, format).await,
+            Session::Watch(arguments) => arguments.run(context, format).await,
+        })
+        .await
+}
+
+/// A session as the REST API shows it.
+pub(crate) fn view(session: AuthSession) -> SessionView {
+    SessionView {
+        session_id: session.id,
+        app_id: session.app_id,
+        open_id: session.person.open_id,
+        user_id: session.person.user_id,
+        user_name: session.user_name,
+        auth_method: session.auth_method,
+        state: session.state,
+        failure_reason: session.failure_reason,
+        scopes: session.scopes,
+        card_sent: session.message_id.is_some(),
+        authorize_url: None,
+        created_at: session.created_at,
+        expires_at: session.expires_at,
+        completed_at: session.completed_at,
+    }
+}
+
+fn person(session: &SessionView) -> String {
+    let open_id = session.open_id.as_ref().map(ToString::to_string);
+    or_dash(open_id.or_else(|| session.user_id.as_ref().map(ToString::to_string)))
+}
+
+fn state(session: &SessionView) -> String {
+    match session.failure_reason.map(FailureReason::as_str) {
+        Some(reason) => format!("{} ({reason})", session.state),
+        None => session.state.to_string(),
+    }
+}
+
+fn row(session: &SessionView) -> Vec<String> {
+    vec![
+        session.session_id.to_string(),
+        session.app_id.to_string(),
+        person(session),
+        state(session),
+        time(session.created_at),
+        or_dash(session.user_name.as_ref()),
+    ]
+}
+
+impl List {
+    async fn run(&self, context: &Context, format: Format) -> anyhow::Result<ExitCode> {
+        let after = match self.after {
+            Some(id) => {
+                let last = context.existing(id).await?;
+                Some(SessionCursor { created_at: last.created_at, id })
+            }
+            None => None,
+        };
+        // One more than asked for shows whether there is another page.
+        let mut sessions =
+            context.store.list_sessions(&self.filter.of_store(), after, self.limit + 1).await?;
+        let has_more = sessions.len() > self.limit as usize;
+        sessions.truncate(self.limit as usize);
+        let sessions: Vec<SessionView> = sessions.into_iter().map(view).collect();
+        let headers = ["SESSION", "APP", "PERSON", "STATE", "CREATED", "NAME"];
+        format.list(&sessions, &headers, row)?;
+        if let Some(last) = sessions.last().filter(|_| has_more) {
+            report::note(&format!("There are more: add --after {}", last.session_id));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn show(context: &Context, id: SessionId, format: Format) -> anyhow::Result<ExitCode> {
+    let session = view(context.existing(id).await?);
+    let mut fields = vec![
+        ("session_id", session.session_id.to_string()),
+        ("app_id", session.app_id.to_string()),
+        ("open_id", or_dash(session.open_id.as_ref())),
+        ("user_id", or_dash(session.user_id.as_ref())),
+        ("user_name", or_dash(session.user_name.as_ref())),
+        ("auth_method", session.auth_method.to_string()),
+        ("state", state(&session)),
+        ("scopes", session.scopes.join(" ")),
+        ("card_sent", if session.card_sent { "yes" } else { "no" }.to_owned()),
+        ("created_at", time(session.created_at)),
+        ("expires_at", time(session.expires_at)),
+        ("completed_at", or_dash(session.completed_at.map(time))),
+    ];
+    if let Some(reason) = session.failure_reason {
+        fields.push(("help", follow::help(reason).to_owned()));
+    }
+    format.one(&session, &fields)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Watch {
+    async fn run(&self, context: &Context, format: Format) -> anyhow::Result<ExitCode> {
+        match self.id {
+            Some(id) => self.one(context, id, format).await,
+            None => self.all(context, format).await,
+        }
+    }
+
+    async fn one(&self, context: &Context, id: SessionId, format: Format) -> anyhow::Result<ExitCode> {
+        let at_most = Duration::from_secs(self.seconds.unwrap_or(A_DAY));
+        let seen = |step| {
+            if format == Format::Text {
+                follow::tell(step);
+            }
+        };
+        let ended = follow::to_the_end(context, id, at_most, seen).await?;
+        let code = follow::exit_code(&ended);
+        match format {
+            Format::Text => follow::tell_end(&ended),
+            Format::Json => output::json_line(&view(ended))?,
+        }
+        Ok(code)
+    }
+
+    async fn all(&self, context: &Context, format: Format) -> anyhow::Result<ExitCode> {
+        // The state is looked at here, so that leaving a state shows as a change too.
+        let filter = SessionFilter { state: None, ..self.filter.of_store() };
+        let until = self.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        report::note("watching; stop it with Ctrl-C");
+        let mut known = HashMap::new();
+        loop {
+            let newest = context.store.list_sessions(&filter, None, WATCHED).await?;
+            let mut seen = HashMap::with_capacity(newest.len());
+            for session in newest.into_iter().rev().map(view) {
+                let now = (session.state, session.card_sent);
+                seen.insert(session.session_id, now);
+                let changed = known.get(&session.session_id) != Some(&now);
+                if changed && self.filter.state.is_none_or(|wanted| wanted == session.state) {
+                    match format {
+                        Format::Text => output::text_out(&format!("{}\n", row(&session).join("\t")))?,
+                        Format::Json => output::json_line(&session)?,
+                    }
+                }
+            }
+            known = seen;
+            let next = Instant::now() + EVERY;
+            match until {
+                Some(until) if until <= next => {
+                    tokio::time::sleep_until(until).await;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                _ => tokio::time::sleep_until(next).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `larkauth token`: what is stored for a person.
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::Subcommand;
+use larkauth_auth::Context;
+use larkauth_models::{
+    AppId, ExposeSecret, OpenId, SecretString, StoredToken, Timestamp, TokenKind, TokenStatus,
+};
+use serde::Serialize;
+
+use crate::{
+    exit::CommandError,
+    globals::Globals,
+    output::{self, Format, or_dash, time},
+    report,
+};
+
+/// Show and revoke stored tokens
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Show the token of a person; masked unless --reveal
+    #[command(
+        after_help = "Examples:\n  larkauth token show --app cli_0123456789abcdef --open-id ou_0123456789abcdef\n  larkauth token show --app cli_0123456789abcdef --open-id ou_0123456789abcdef --reveal --json | jq -r .access_token"
+    )]
+    Show {
+        #[command(flatten)]
+        owner: Owner,
+        /// Show the access token itself; with it one can act as this person
+        #[arg(long)]
+        reveal: bool,
+    },
+    /// Forget the token of a person: its secrets are wiped, and it is refreshed no more
+    #[command(
+        after_help = "Example:\n  larkauth token revoke --app cli_0123456789abcdef --open-id ou_0123456789abcdef"
+    )]
+    Revoke {
+        #[command(flatten)]
+        owner: Owner,
+    },
+}
+
+/// Whose token.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Owner {
+    /// The application
+    #[arg(long, value_name = "APP_ID")]
+    app: AppId,
+    /// The person, as this application sees them
+    #[arg(long, value_name = "OPEN_ID")]
+    open_id: OpenId,
+}
+
+/// A token as it is shown; the access token is masked unless it was asked for.
+#[derive(Serialize)]
+struct TokenView {
+    app_id: AppId,
+    open_id: OpenId,
+    status: TokenStatus,
+    access_token: String,
+    access_expires_at: Timestamp,
+    has_refresh_token: bool,
+    refresh_expires_at: Option<Timestamp>,
+    scopes: Vec<String>,
+    generation: i64,
+    issued_at: Timestamp,
+    granted_at: Timestamp,
+}
+
+pub(crate) async fn run(command: Token, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let format = globals.format();
+    globals
+        .connected(async |context| match command {
+            Token::Show { owner, reveal } => show(context, &owner, reveal, format).await,
+            Token::Revoke { owner } => revoke(context, &owner, format).await,
+        })
+        .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn view(token: StoredToken, reveal: bool) -> TokenView {
+    let show = |secret: &SecretString| {
+        let secret = secret.expose_secret();
+        if reveal { secret.to_owned() } else { report::masked(secret) }
+    };
+    TokenView {
+        access_token: show(&token.pair.access_token),
+        app_id: token.app_id,
+        open_id: token.open_id,
+        status: token.status,
+        access_expires_at: token.pair.access_expires_at,
+        has_refresh_token: token.pair.refresh_token.is_some(),
+        refresh_expires_at: token.pair.refresh_expires_at,
+        scopes: token.pair.scopes,
+        generation: token.generation,
+        issued_at: token.issued_at,
+        granted_at: token.granted_at,
+    }
+}
+
+async fn show(context: &Context, owner: &Owner, reveal: bool, format: Format) -> anyhow::Result<()> {
+    let token = context.store.token(&owner.app, &owner.open_id, TokenKind::User).await?;
+    let now = context.now();
+    let token = view(token.ok_or_else(|| missing(owner))?, reveal);
+    if reveal && std::io::stdout().is_terminal() {
+        report::warn("whoever has this token can act as this person; mind who sees your screen");
+    }
+    let ends = |at: Timestamp| if at <= now { format!("{} (over)", time(at)) } else { time(at) };
+    let refresh_ends = match (token.has_refresh_token, token.refresh_expires_at) {
+        (true, at) => or_dash(at.map(ends)),
+        (false, _) => "there is no refresh token: the scope offline_access was not granted".to_owned(),
+    };
+    let fields = [
+        ("app_id", token.app_id.to_string()),
+        ("open_id", token.open_id.to_string()),
+        ("status", token.status.to_string()),
+        ("access_token", token.access_token.clone()),
+        ("access_expires", ends(token.access_expires_at)),
+        ("refresh_expires", refresh_ends),
+        ("scopes", token.scopes.join(" ")),
+        ("generation", token.generation.to_string()),
+        ("issued", time(token.issued_at)),
+        ("granted", time(token.granted_at)),
+    ];
+    format.one(&token, &fields)
+}
+
+async fn revoke(context: &Context, owner: &Owner, format: Format) -> anyhow::Result<()> {
+    if !context.store.revoke_token(&owner.app, &owner.open_id, TokenKind::User, context.now()).await? {
+        return Err(missing(owner).into());
+    }
+    if format == Format::Json {
+        let revoked =
+            serde_json::json!({ "app_id": owner.app, "open_id": owner.open_id, "status": "revoked" });
+        return output::json(&revoked);
+    }
+    report::done(
+        "the token is forgotten",
+        "Lark's own copy of an access token ends by itself, within two hours",
+    );
+    Ok(())
+}
+
+fn missing(owner: &Owner) -> CommandError {
+    CommandError::NotFound(format!(
+        "no token is stored for {} in {}; ask for one with `larkauth card send`",
+        owner.open_id, owner.app
+    ))
+}

@@ -1,0 +1,72 @@
+//! Which application, and whether Lark takes it.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use larkauth_auth::LarkSettings;
+use larkauth_config::Settings;
+use larkauth_lark::{Fault, LarkClient, NoObserver};
+use larkauth_models::{AppId, Application, SecretString, SystemClock};
+
+use super::Arguments;
+use crate::{
+    doctor::page,
+    exit::CommandError,
+    platform::{self, PlatformError},
+    prompt, report,
+};
+
+/// Id and secret, from wherever they came.
+pub(super) struct Chosen {
+    pub(super) app_id: AppId,
+    pub(super) secret: SecretString,
+}
+
+impl Chosen {
+    /// From the arguments, the settings, or the person at the terminal.
+    pub(super) fn ask(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Self> {
+        let set = settings.application.as_ref();
+        let app_id = match (&arguments.app, set) {
+            (Some(app_id), _) => app_id.clone(),
+            (None, Some(app)) => app.app_id.clone(),
+            (None, None) => {
+                report::say("  Both are in the developer console, under Credentials & Basic Info.");
+                let typed = prompt::line("  App id (cli_…)")?;
+                AppId::new(typed).map_err(|error| CommandError::Usage(error.to_string()))?
+            }
+        };
+        let secret = match (&arguments.secret_file, set.filter(|app| app.app_id == app_id)) {
+            (Some(path), _) => prompt::secret_file(path)?,
+            (None, Some(app)) => app.app_secret.clone(),
+            (None, None) => prompt::secret("  App secret")?,
+        };
+        report::done("the id has the right form", app_id.as_str());
+        Ok(Self { app_id, secret })
+    }
+}
+
+/// Asks Lark for the application's own token and for the address of its long connection.
+pub(super) async fn check(lark: &LarkSettings, app: &Application) -> anyhow::Result<LarkClient> {
+    let endpoints = lark.endpoints(app.brand);
+    let client = LarkClient::new(
+        lark.http.clone(),
+        endpoints.clone(),
+        app.app_id.clone(),
+        app.app_secret.clone(),
+        Arc::new(SystemClock),
+        Arc::new(NoObserver),
+    );
+    if let Err(error) = client.tenant_access_token().await {
+        if error.fault == Fault::App {
+            bail!("{error}; is it really {}? Give --brand, and see {}", app.brand, page::CREDENTIALS);
+        }
+        bail!("{error}; is {} reachable from here? See {}", endpoints.base_url, page::THIS_SIDE);
+    }
+    report::done("Lark takes id and secret", &format!("brand {}", app.brand));
+    match platform::discover(&lark.http, &endpoints.base_url, &app.app_id, &app.app_secret).await {
+        Ok(()) => report::done("Lark offers a long connection", ""),
+        Err(error @ PlatformError::Refused { .. }) => bail!("{error}; see {}", page::LONG_CONNECTION),
+        Err(error) => bail!("{error}; try again in a minute"),
+    }
+    Ok(client)
+}

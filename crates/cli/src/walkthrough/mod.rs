@@ -1,0 +1,226 @@
+//! `larkauth try`: one whole authorization with a real application, step by step, with what to do where it gets stuck.
+//!
+//! `application` finds out which one and whether Lark takes it, `person` who is asked, this module tells the story.
+
+mod application;
+mod person;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, bail};
+use larkauth_auth::{Context, sessions::Invite};
+use larkauth_config::{LoadOptions, Service, Settings};
+use larkauth_models::{
+    AppId, AuthMethod, Brand, ExposeSecret, OpenId, Person, SecretString, SessionState, TokenKind,
+};
+use larkauth_runtime::Running;
+use tokio::time::Instant;
+use url::Url;
+
+use self::application::Chosen;
+use crate::{
+    doctor::page,
+    exit,
+    follow::{self, Step},
+    globals::{Globals, environment, quiet},
+    output::time,
+    prompt, report, standalone,
+};
+
+/// Try it out with a real application: from its secret to the first stored token
+///
+/// Asks for what is not given, checks each step and says what to do where it gets stuck. Runs everything in this process
+/// on the data folder (or DATABASE_URL and AMQP_URL) while it lasts; what is stored stays for `larkauth standalone`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  larkauth try\n  larkauth try --app cli_0123456789abcdef --secret-file secret.txt --email me@example.com\n  APP_ID=cli_0123456789abcdef APP_SECRET_FILE=secret.txt larkauth try --open-id ou_0123456789abcdef"
+)]
+pub(crate) struct Arguments {
+    /// The application; APP_ID by default
+    #[arg(long, value_name = "APP_ID")]
+    app: Option<AppId>,
+    /// A file that holds its secret, `-` for standard input; APP_SECRET by default
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// The cloud it lives in: `feishu` or `lark`
+    #[arg(long)]
+    brand: Option<Brand>,
+    /// Where the browser comes back to; OAUTH_REDIRECT_URI by default
+    #[arg(long, value_name = "URI")]
+    redirect_uri: Option<Url>,
+    /// The person to ask, as this application sees them
+    #[arg(long, value_name = "OPEN_ID")]
+    open_id: Option<OpenId>,
+    /// The person to ask, by work mail address
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "open_id")]
+    email: Option<SecretString>,
+    /// Where to keep everything; DATA_DIR by default
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Seconds to wait for the person
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    wait: u64,
+}
+
+/// How long the long connection may take to come up.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+pub(crate) async fn run(arguments: Arguments, globals: &Globals) -> anyhow::Result<ExitCode> {
+    heading(1, "The application");
+    let chosen = Chosen::ask(&arguments, &globals.settings_about(arguments.app.as_ref())?)?;
+    let settings = service_settings(globals, &arguments, &chosen)?;
+    let telemetry = larkauth_telemetry::init(&quiet(&settings))?;
+    let told = Box::pin(tell(&arguments, &settings)).await;
+    telemetry.shutdown().await;
+    told
+}
+
+async fn tell(arguments: &Arguments, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let Some(app) = &settings.application else { bail!("APP_ID is not set") };
+    let lark = larkauth_runtime::lark_settings(settings)?;
+    let client = application::check(&lark, app).await?;
+
+    heading(2, "The services");
+    let standalone = standalone::start(settings).await?;
+    let address = standalone.running.addr;
+    report::done("gateway, auth-worker and token-refresher are running", &format!("http://{address}"));
+    let asked = async {
+        ready(&standalone.running).await?;
+        // Not before: the console offers the persistent connection only while one is open.
+        console(&app.redirect_uri).await?;
+        heading(4, "The person");
+        let open_id = person::ask(arguments, &lark, app, &client).await?;
+        let context = standalone.running.context.clone();
+        authorize(&context, &app.app_id, open_id, Duration::from_secs(arguments.wait)).await
+    };
+    let outcome = tokio::select! {
+        outcome = asked => outcome,
+        () = larkauth_runtime::shutdown_signal() => Err(anyhow::anyhow!("stopped; an open invitation ends by itself")),
+    };
+    standalone.running.stop();
+    let stopped = standalone.running.wait().await;
+    let code = outcome?;
+    stopped?;
+    if code == ExitCode::SUCCESS {
+        report::say(
+            "\nFrom here: `larkauth standalone` keeps this token alive, `larkauth keys create` lets a service ask for it.",
+        );
+    }
+    Ok(code)
+}
+
+/// What only a person can look up and change.
+async fn console(redirect_uri: &Url) -> anyhow::Result<()> {
+    heading(3, "The developer console");
+    report::say("  Under Security Settings, this must be one of the redirect URLs:");
+    report::say(&format!("    {redirect_uri}"));
+    report::say("  Under Events & Callbacks, both events and callbacks must use the persistent connection.");
+    report::say("  The bot must be switched on, with the permission im:message:send_as_bot,");
+    report::say("  and a version that has all this must be published.");
+    if prompt::is_possible() {
+        prompt::meanwhile(|| prompt::pause("Press Enter when that is so")).await?;
+    }
+    Ok(())
+}
+
+/// Waits until Lark is heard.
+async fn ready(running: &Running) -> anyhow::Result<()> {
+    let until = Instant::now() + READY_WITHIN;
+    let mut line = report::Progress::new();
+    let started = Instant::now();
+    loop {
+        let health = running.health.report();
+        if health.ready {
+            line.finish();
+            report::done("the long connection is up", "clicks will arrive here");
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            line.finish();
+            let reasons = health.parts.into_iter().filter(|part| !part.ready);
+            let reasons: Vec<String> =
+                reasons.map(|part| format!("{}: {}", part.name, part.reason.unwrap_or_default())).collect();
+            bail!(
+                "not ready after {} s: {}; see {}",
+                READY_WITHIN.as_secs(),
+                reasons.join("; "),
+                page::LONG_CONNECTION
+            );
+        }
+        line.wait("waiting for the long connection", started.elapsed());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn authorize(
+    context: &Context,
+    app_id: &AppId,
+    open_id: OpenId,
+    at_most: Duration,
+) -> anyhow::Result<ExitCode> {
+    heading(5, "The card");
+    let invite = Invite {
+        app_id: app_id.clone(),
+        person: Person { open_id: Some(open_id.clone()), user_id: None },
+        auth_method: AuthMethod::WebsocketCard,
+        scopes: None,
+        card: context.policy.card.clone(),
+    };
+    let invited = context.invite(invite).await.context("the card was not sent")?;
+    let seen = |step: Step| {
+        follow::tell(step);
+        if step == Step::Sent {
+            report::say("  Now open the chat with the bot and click Authorize.");
+            report::say(&format!("  Nothing happens on a click? See {}", page::LONG_CONNECTION));
+            report::say(&format!("  The consent page shows an error? See {}", page::REDIRECT_URI));
+        }
+    };
+    let ended = follow::to_the_end(context, invited.id, at_most, seen).await?;
+    follow::tell_end(&ended);
+    if ended.state != SessionState::Completed {
+        report::say(&format!("  See also {} and `larkauth doctor`.", page::PERMISSIONS));
+        return Ok(ExitCode::from(exit::NOT_AUTHORIZED));
+    }
+
+    heading(6, "The token");
+    let token = context.store.token(app_id, &open_id, TokenKind::User).await?;
+    let token = token.context("the session is completed, but its token is not stored")?;
+    report::done("access token", &report::masked(token.pair.access_token.expose_secret()));
+    report::done("valid until", &time(token.pair.access_expires_at));
+    match token.pair.refresh_expires_at {
+        Some(at) if token.pair.refresh_token.is_some() => {
+            report::done("refreshed until", &time(at));
+        }
+        _ => report::doubtful(
+            "it cannot be refreshed",
+            &format!("the permission offline_access is missing; see {}", page::PERMISSIONS),
+        ),
+    }
+    report::done("scopes", &token.pair.scopes.join(" "));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The settings of the services, with what was asked for in place of the environment's.
+fn service_settings(globals: &Globals, arguments: &Arguments, chosen: &Chosen) -> anyhow::Result<Settings> {
+    let flags = [
+        ("APP_ID", Some(chosen.app_id.to_string())),
+        ("APP_SECRET", Some(chosen.secret.expose_secret().to_owned())),
+        ("LARK_BRAND", arguments.brand.map(|brand| brand.to_string())),
+        ("OAUTH_REDIRECT_URI", arguments.redirect_uri.as_ref().map(Url::to_string)),
+        ("DATA_DIR", arguments.data_dir.as_ref().map(|path| path.display().to_string())),
+    ];
+    let mut environment = environment();
+    environment.retain(|(name, _)| name != "APP_SECRET_FILE");
+    for (name, value) in flags {
+        if let Some(value) = value {
+            environment.retain(|(known, _)| known != name);
+            environment.push((name.to_owned(), value));
+        }
+    }
+    let options = LoadOptions { config_file: globals.config.clone(), service: Service::Standalone };
+    Ok(Settings::from_pairs(&options, environment)?)
+}
+
+fn heading(number: u8, what: &str) {
+    report::say(&format!("\n{number}. {what}"));
+}

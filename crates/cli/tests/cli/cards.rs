@@ -1,0 +1,64 @@
+use crate::stage::{APP_ID, APP_SECRET, Stage, agree, card, person};
+
+#[tokio::test]
+async fn a_card_is_sent_and_followed_to_its_end() {
+    let (mut stage, sim) = Stage::with_lark().await;
+    stage.set("APP_ID", APP_ID);
+    stage.set("APP_SECRET", APP_SECRET);
+    let standalone = stage.standalone().await;
+
+    let first = person(&sim, 0);
+    let sending = stage
+        .start(&[
+            "card",
+            "send",
+            "--app",
+            APP_ID,
+            "--open-id",
+            &first,
+            "--message",
+            "For the report",
+            "--wait",
+        ])
+        .await;
+    assert!(card(&sim, &first).await.card().to_string().contains("For the report"));
+    agree(&sim, &first).await;
+    let ended = sending.end().await.with(0);
+    assert!(
+        ended.out.contains("the card is on its way") && ended.out.contains("they authorized"),
+        "{}",
+        ended.out
+    );
+    let shown = stage.run(&format!("token show --app {APP_ID} --open-id {first}")).await.with(0);
+    assert!(shown.out.contains("status           active"), "{}", shown.out);
+
+    let second = person(&sim, 1);
+    let sending = stage
+        .start(&["card", "send", "--app", APP_ID, "--open-id", &second, "--concise", "--wait", "--json"])
+        .await;
+    let asked = card(&sim, &second).await;
+    sim.click(&asked.message_id, "cancel", &second).await.unwrap();
+    assert_eq!(sending.end().await.with(4).json()["state"], "rejected");
+
+    let third = person(&sim, 2);
+    let unanswered = stage.run(&format!("card send --app {APP_ID} --open-id {third} --wait 1")).await.with(4);
+    assert!(unanswered.out.contains("larkauth session watch"), "{}", unanswered.out);
+
+    let healthy = stage.run("doctor").await.with(0);
+    assert!(
+        healthy.out.contains("larkauth is listening") && healthy.out.contains("feishu takes them"),
+        "{}",
+        healthy.out
+    );
+    standalone.terminate().await.with(0);
+    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}
+
+#[tokio::test]
+async fn a_card_needs_an_application_and_one_person() {
+    let stage = Stage::new().await;
+    let ended = stage.run(&format!("card send --app {APP_ID} --open-id ou_1")).await.with(3);
+    assert!(ended.err.contains("is not registered"), "{}", ended.err);
+    stage.run(&format!("card send --app {APP_ID}")).await.with(2);
+    stage.run(&format!("card send --app {APP_ID} --open-id ou_1 --user-id u1")).await.with(2);
+}

@@ -1,0 +1,66 @@
+use crate::stage::Stage;
+
+const COMMANDS: &[&str] = &[
+    "",
+    "apps",
+    "apps add",
+    "apps list",
+    "apps show",
+    "apps disable",
+    "apps enable",
+    "keys",
+    "keys create",
+    "keys list",
+    "keys revoke",
+    "card send",
+    "session list",
+    "session show",
+    "session watch",
+    "token show",
+    "token revoke",
+    "dead-letters list",
+    "dead-letters show",
+    "dead-letters requeue",
+    "dead-letters drop",
+    "doctor",
+    "sim",
+    "completions",
+    "try",
+];
+
+#[tokio::test]
+async fn every_command_explains_itself_with_an_example() {
+    let mut stage = Stage::new().await;
+    stage.set("COLUMNS", "100");
+    for command in COMMANDS {
+        let ended = stage.run(format!("{command} --help").trim_start()).await.with(0);
+        let is_group = ["", "apps", "keys"].contains(command);
+        assert!(is_group || ended.out.contains("Example"), "{command}: {}", ended.out);
+        insta::with_settings!({ omit_expression => true }, {
+            let name = if command.is_empty() { "larkauth".to_owned() } else { command.replace(' ', "_") };
+            insta::assert_snapshot!(name, ended.out);
+        });
+    }
+}
+
+#[tokio::test]
+async fn completions_are_scripts_of_the_shell() {
+    let stage = Stage::new().await;
+    for (shell, mark) in
+        [("bash", "complete -F"), ("zsh", "#compdef larkauth"), ("fish", "complete -c larkauth")]
+    {
+        let ended = stage.run(&format!("completions {shell}")).await.with(0);
+        assert!(ended.out.contains(mark) && ended.out.contains("dead-letters"), "{shell}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_arguments_and_settings_end_with_2() {
+    let mut stage = Stage::new().await;
+    stage.run("apps show nonsense").await.with(2);
+    stage.run("no-such-command").await.with(2);
+    stage.set("HTTP_ADDR", "nowhere");
+    let ended = stage.run("apps list").await.with(2);
+    assert!(ended.err.contains("HTTP_ADDR"), "{}", ended.err);
+    assert_eq!(ended.out, "");
+}

@@ -1,0 +1,36 @@
+use larkauth_storage::{ApiKeys, SqliteStore, testing::test_cipher};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::stage::Stage;
+
+#[tokio::test]
+async fn a_key_is_shown_once_and_stored_hashed() {
+    let stage = Stage::new().await;
+    let ended = stage.run("keys create --name crm --scope tokens:read --scope sessions:read").await.with(0);
+    let key = ended.out.trim();
+    assert!(key.starts_with("lak_") && key.len() == 47 && ended.out.lines().count() == 1, "{}", ended.out);
+    assert!(ended.err.contains("only time") && !ended.err.contains(key), "{}", ended.err);
+
+    let store = SqliteStore::open(&stage.database.options(), test_cipher()).await.unwrap();
+    let stored = store.api_key(&Sha256::digest(key.as_bytes()).into()).await.unwrap().unwrap();
+    assert_eq!(stored.scopes, ["sessions:read", "tokens:read"]);
+
+    let list = stage.run("keys list --json").await.with(0);
+    assert!(!list.out.contains(key));
+    let id = list.json()[0]["id"].as_str().unwrap().to_owned();
+    let revoked = stage.run(&format!("keys revoke {id}")).await.with(0);
+    assert!(revoked.out.contains("is revoked"), "{}", revoked.out);
+    assert!(stage.run("keys list").await.with(0).out.contains("\tcrm\tsessions:read tokens:read\t"));
+    stage.run(&format!("keys revoke {id}")).await.with(3);
+}
+
+#[tokio::test]
+async fn a_key_as_json_and_a_key_that_may_do_nothing() {
+    let stage = Stage::new().await;
+    let key = stage.run("keys create --name all --scope * --json").await.with(0).json();
+    assert_eq!(key["scopes"], json!(["*"]));
+    assert!(key["key"].as_str().unwrap().starts_with("lak_"));
+    stage.run("keys create --name none").await.with(2);
+    stage.run("keys create --name none --scope everything").await.with(2);
+}

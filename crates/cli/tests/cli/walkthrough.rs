@@ -1,0 +1,53 @@
+use crate::stage::{APP_ID, APP_SECRET, Stage, agree, card, person};
+
+#[tokio::test]
+async fn from_an_id_and_a_secret_to_a_token() {
+    let (stage, sim) = Stage::with_lark().await;
+    let first = person(&sim, 0);
+    let mut trying = stage.start(&["try"]).await;
+    trying.write(&format!("{APP_ID}\n{APP_SECRET}\n{first}\n")).await;
+    agree(&sim, &first).await;
+    let ended = trying.end().await.with(0);
+    for step in [
+        "the id has the right form",
+        "Lark takes id and secret",
+        "Lark offers a long connection",
+        "the long connection is up",
+        "the card is in the chat",
+        "they authorized",
+        "access token",
+        "refreshed until",
+    ] {
+        assert!(ended.out.contains(step), "{step}: {}\n{}", ended.out, ended.err);
+    }
+    assert!(sim.issued_secrets().iter().filter(|s| s.len() > 8).all(|s| !ended.out.contains(s.as_str())));
+    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}
+
+#[tokio::test]
+async fn somebody_who_declines() {
+    let (mut stage, sim) = Stage::with_lark().await;
+    stage.set("APP_SECRET", APP_SECRET);
+    let second = person(&sim, 1);
+    let trying = stage.start(&["try", "--app", APP_ID, "--open-id", &second]).await;
+    let asked = card(&sim, &second).await;
+    sim.click(&asked.message_id, "cancel", &second).await.unwrap();
+    let ended = trying.end().await.with(4);
+    assert!(ended.out.contains("they declined"), "{}", ended.out);
+}
+
+#[tokio::test]
+async fn where_it_gets_stuck_there_is_a_page() {
+    let (stage, sim) = Stage::with_lark().await;
+    let input = format!("{APP_ID}\nanother-secret\n");
+    let ended = stage.run_with(&["try"], &input).await.with(1);
+    assert!(ended.err.contains("secret-or-brand.md"), "{}", ended.err);
+    let ended = stage.run_with(&["try"], "cli_short\n").await.with(2);
+    assert!(ended.err.contains("not a valid AppId"), "{}", ended.err);
+    // The simulated platform looks nobody up by mail.
+    let input = format!("{APP_ID}\n{APP_SECRET}\n");
+    let ended = stage.run_with(&["try", "--email", "someone@example.com"], &input).await.with(1);
+    assert!(ended.err.contains("give --open-id instead"), "{}", ended.err);
+    assert!(!ended.err.contains("someone@example.com"), "{}", ended.err);
+    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}
