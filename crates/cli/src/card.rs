@@ -4,13 +4,14 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Subcommand;
 use larkauth_auth::{Context, sessions::Invite};
+use larkauth_contracts::rest::SessionView;
 use larkauth_models::{AppId, AuthMethod, CardOptions, OpenId, Person, UserId};
 
 use crate::{
     follow,
     globals::Globals,
     output::{self, Format, time},
-    report, session,
+    report,
 };
 
 /// Past its end an invitation is closed by the next round of housekeeping, which takes some seconds.
@@ -83,7 +84,7 @@ impl Send {
         }
         let Some(seconds) = self.wait else {
             if !text {
-                output::json(&session::view(invited))?;
+                output::json(&SessionView::from(invited))?;
             }
             return Ok(ExitCode::SUCCESS);
         };
@@ -100,7 +101,7 @@ impl Send {
         let code = follow::exit_code(&ended);
         match format {
             Format::Text => follow::tell_end(&ended),
-            Format::Json => output::json(&session::view(ended))?,
+            Format::Json => output::json(&SessionView::from(ended))?,
         }
         Ok(code)
     }

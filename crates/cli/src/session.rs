@@ -5,7 +5,7 @@ use std::{collections::HashMap, process::ExitCode, time::Duration};
 use clap::Subcommand;
 use larkauth_auth::Context;
 use larkauth_contracts::rest::SessionView;
-use larkauth_models::{AppId, AuthSession, FailureReason, OpenId, SessionId, SessionState};
+use larkauth_models::{AppId, FailureReason, OpenId, SessionId, SessionState};
 use larkauth_storage::{SessionCursor, SessionFilter};
 use tokio::time::Instant;
 
@@ -101,26 +101,6 @@ pub(crate) async fn run(command: Session, globals: &Globals) -> anyhow::Result<E
         .await
 }
 
-/// A session as the REST API shows it.
-pub(crate) fn view(session: AuthSession) -> SessionView {
-    SessionView {
-        session_id: session.id,
-        app_id: session.app_id,
-        open_id: session.person.open_id,
-        user_id: session.person.user_id,
-        user_name: session.user_name,
-        auth_method: session.auth_method,
-        state: session.state,
-        failure_reason: session.failure_reason,
-        scopes: session.scopes,
-        card_sent: session.message_id.is_some(),
-        authorize_url: None,
-        created_at: session.created_at,
-        expires_at: session.expires_at,
-        completed_at: session.completed_at,
-    }
-}
-
 fn person(session: &SessionView) -> String {
     let open_id = session.open_id.as_ref().map(ToString::to_string);
     or_dash(open_id.or_else(|| session.user_id.as_ref().map(ToString::to_string)))
@@ -158,7 +138,7 @@ impl List {
             context.store.list_sessions(&self.filter.of_store(), after, self.limit + 1).await?;
         let has_more = sessions.len() > self.limit as usize;
         sessions.truncate(self.limit as usize);
-        let sessions: Vec<SessionView> = sessions.into_iter().map(view).collect();
+        let sessions: Vec<SessionView> = sessions.into_iter().map(SessionView::from).collect();
         let headers = ["SESSION", "APP", "PERSON", "STATE", "CREATED", "NAME"];
         format.list(&sessions, &headers, row)?;
         if let Some(last) = sessions.last().filter(|_| has_more) {
@@ -169,7 +149,7 @@ impl List {
 }
 
 async fn show(context: &Context, id: SessionId, format: Format) -> anyhow::Result<ExitCode> {
-    let session = view(context.existing(id).await?);
+    let session = SessionView::from(context.existing(id).await?);
     let mut fields = vec![
         ("session_id", session.session_id.to_string()),
         ("app_id", session.app_id.to_string()),
@@ -210,7 +190,7 @@ impl Watch {
         let code = follow::exit_code(&ended);
         match format {
             Format::Text => follow::tell_end(&ended),
-            Format::Json => output::json_line(&view(ended))?,
+            Format::Json => output::json_line(&SessionView::from(ended))?,
         }
         Ok(code)
     }
@@ -224,7 +204,7 @@ impl Watch {
         loop {
             let newest = context.store.list_sessions(&filter, None, WATCHED).await?;
             let mut seen = HashMap::with_capacity(newest.len());
-            for session in newest.into_iter().rev().map(view) {
+            for session in newest.into_iter().rev().map(SessionView::from) {
                 let now = (session.state, session.card_sent);
                 seen.insert(session.session_id, now);
                 let changed = known.get(&session.session_id) != Some(&now);

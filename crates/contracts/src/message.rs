@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use larkauth_models::{
-    AppId, CardFace, EventId, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp, UnionId, UserId,
+    AppId, CardFace, EventId, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp, UnionId,
+    UserId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -106,8 +107,11 @@ impl<T: Message> Envelope<T> {
         if envelope.r#type != T::TYPE {
             return Err(DecodeError::OtherType(T::TYPE));
         }
-        serde_json::from_slice(body)
-            .map_err(|e| DecodeError::Malformed { expected: T::TYPE, line: e.line(), column: e.column() })
+        serde_json::from_slice(body).map_err(|e| DecodeError::Malformed {
+            expected: T::TYPE,
+            line: e.line(),
+            column: e.column(),
+        })
     }
 }
 
@@ -318,7 +322,8 @@ mod tests {
             Envelope::<InvitationRequested>::decode(&body),
             Err(DecodeError::OtherType(InvitationRequested::TYPE))
         );
-        let error = Envelope::<InvitationRequested>::decode(b"{\"secret\":\"u-123\"").unwrap_err().to_string();
+        let error =
+            Envelope::<InvitationRequested>::decode(b"{\"secret\":\"u-123\"").unwrap_err().to_string();
         assert!(error.contains("line 1") && !error.contains("u-123"), "{error}");
     }
 }

@@ -1,7 +1,8 @@
 //! Bodies of the REST API.
 
 use larkauth_models::{
-    AppId, AuthMethod, CardOptions, FailureReason, OpenId, SessionId, SessionState, Timestamp, UserId,
+    AppId, AuthMethod, AuthSession, CardOptions, FailureReason, OpenId, SessionId, SessionState, Timestamp,
+    UserId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,28 @@ pub struct SessionView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
+}
+
+impl From<AuthSession> for SessionView {
+    /// Without the consent page's address, which is shown where it is needed and nowhere else.
+    fn from(session: AuthSession) -> Self {
+        Self {
+            session_id: session.id,
+            app_id: session.app_id,
+            open_id: session.person.open_id,
+            user_id: session.person.user_id,
+            user_name: session.user_name,
+            auth_method: session.auth_method,
+            state: session.state,
+            failure_reason: session.failure_reason,
+            scopes: session.scopes,
+            card_sent: session.message_id.is_some(),
+            authorize_url: None,
+            created_at: session.created_at,
+            expires_at: session.expires_at,
+            completed_at: session.completed_at,
+        }
+    }
 }
 
 /// `GET /v1/auth/sessions/{id}`.

@@ -27,7 +27,8 @@ pub enum Queue {
 
 impl Queue {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Invitations, Self::CardActions, Self::OauthRedirects, Self::CardFaces];
+    pub const ALL: &'static [Self] =
+        &[Self::Invitations, Self::CardActions, Self::OauthRedirects, Self::CardFaces];
 
     /// Its name, after the prefix.
     #[must_use]
@@ -119,7 +120,10 @@ mod tests {
 
     #[test]
     fn backoff_doubles_and_is_capped() {
-        assert_eq!((1..=12).map(backoff_tier).collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32, 64, 128, 256, 256, 256, 256]);
+        assert_eq!(
+            (1..=12).map(backoff_tier).collect::<Vec<_>>(),
+            [1, 2, 4, 8, 16, 32, 64, 128, 256, 256, 256, 256]
+        );
         assert_eq!(backoff_tier(u32::MAX), 256);
         assert_eq!(tier_for(Duration::ZERO), 1);
         assert_eq!(tier_for(Duration::from_millis(4001)), 8);

@@ -132,7 +132,7 @@ pub(super) async fn list(
     let has_more = sessions.len() > limit as usize;
     sessions.truncate(limit as usize);
     let next_cursor = sessions.last().filter(|_| has_more).map(cursor_after);
-    Ok(Json(SessionPage { items: sessions.into_iter().map(view).collect(), next_cursor }))
+    Ok(Json(SessionPage { items: sessions.into_iter().map(SessionView::from).collect(), next_cursor }))
 }
 
 fn cursor_after(session: &AuthSession) -> String {
@@ -160,24 +160,5 @@ async fn with_consent_page(gateway: &Gateway, session: AuthSession) -> Result<Se
     } else {
         None
     };
-    Ok(SessionView { authorize_url, ..view(session) })
-}
-
-fn view(session: AuthSession) -> SessionView {
-    SessionView {
-        session_id: session.id,
-        app_id: session.app_id,
-        open_id: session.person.open_id,
-        user_id: session.person.user_id,
-        user_name: session.user_name,
-        auth_method: session.auth_method,
-        state: session.state,
-        failure_reason: session.failure_reason,
-        scopes: session.scopes,
-        card_sent: session.message_id.is_some(),
-        authorize_url: None,
-        created_at: session.created_at,
-        expires_at: session.expires_at,
-        completed_at: session.completed_at,
-    }
+    Ok(SessionView { authorize_url, ..SessionView::from(session) })
 }

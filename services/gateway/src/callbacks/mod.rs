@@ -129,7 +129,8 @@ async fn take(
 /// A stranger learns nothing; the operator reads in the log what is wrong, and the cure.
 fn refused(app_id: &AppId, error: CallbackError) -> ApiError {
     let detail = "The callback cannot be verified; the log of the service says why";
-    ApiError::new(ProblemCode::CallbackRejected, detail).caused_by(format_args!("callback of {app_id}: {error}"))
+    ApiError::new(ProblemCode::CallbackRejected, detail)
+        .caused_by(format_args!("callback of {app_id}: {error}"))
 }
 
 fn not_now(app: &App, payload: &[u8]) -> Result<Response, ApiError> {

@@ -25,9 +25,7 @@ const fn cure(code: ProblemCode) -> &'static str {
         ProblemCode::Unauthorized => {
             "Send “Authorization: Bearer” with a living API key. The operator makes one with “larkauth keys create”, or sets API_KEY."
         }
-        ProblemCode::Forbidden => {
-            "Use a key that has the scope named in detail."
-        }
+        ProblemCode::Forbidden => "Use a key that has the scope named in detail.",
         ProblemCode::CallbackRejected => {
             "The service's log says what could not be verified. Compare the verification token and the encrypt key with the developer console, and the clock with the world's."
         }
