@@ -42,7 +42,12 @@ impl Api {
     ///
     /// # Errors
     /// When no answer comes.
-    pub async fn send(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> anyhow::Result<Answer> {
+    pub async fn send(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Answer> {
         let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key);
         if let Some(body) = body {
             request = request.json(&body);
@@ -54,7 +59,10 @@ impl Api {
     ///
     /// # Errors
     /// When no answer comes.
-    pub async fn raw(&self, build: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+    pub async fn raw(
+        &self,
+        build: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder,
+    ) -> anyhow::Result<Answer> {
         Self::read(build(&self.http, &self.base)).await
     }
 
@@ -85,7 +93,8 @@ impl Api {
     /// # Errors
     /// When it does not.
     pub async fn session(&self, id: impl std::fmt::Display, wait: u16) -> anyhow::Result<SessionView> {
-        let answer = self.send(reqwest::Method::GET, &format!("/v1/auth/sessions/{id}?wait={wait}"), None).await?;
+        let answer =
+            self.send(reqwest::Method::GET, &format!("/v1/auth/sessions/{id}?wait={wait}"), None).await?;
         ensure!(answer.status == 200, "no session: {answer:?}");
         Ok(serde_json::from_value(answer.json)?)
     }

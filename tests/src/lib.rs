@@ -9,7 +9,7 @@ mod service;
 mod taps;
 mod world;
 
-pub use api::{Api, Answer};
+pub use api::{Answer, Api};
 pub use otlp::{Collector, Span};
 pub use service::{Kind, Service};
 pub use taps::{BusTap, Call, LarkTap, RawMessage};

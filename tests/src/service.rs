@@ -44,7 +44,11 @@ impl Kind {
         folder.pop();
         folder.pop();
         let path = folder.join(name);
-        ensure!(path.exists(), "{} is not built: run `cargo build --workspace --bins`, or scripts/test", path.display());
+        ensure!(
+            path.exists(),
+            "{} is not built: run `cargo build --workspace --bins`, or scripts/test",
+            path.display()
+        );
         Ok(path)
     }
 }
@@ -65,13 +69,20 @@ impl Service {
     /// When it cannot be started.
     pub fn spawn(kind: Kind, args: &[&str], env: &BTreeMap<String, String>) -> anyhow::Result<Self> {
         let mut command = Command::new(kind.binary()?);
-        command.args(args).env_clear().envs(env).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(args)
+            .env_clear()
+            .envs(env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         for keep in ["PATH", "HOME", "LLVM_PROFILE_FILE"] {
             if let Some(value) = std::env::var_os(keep) {
                 command.env(keep, value);
             }
         }
-        let mut child = command.kill_on_drop(true).spawn().with_context(|| format!("{kind:?} does not start"))?;
+        let mut child =
+            command.kill_on_drop(true).spawn().with_context(|| format!("{kind:?} does not start"))?;
         let output = Arc::new(Mutex::new(Vec::new()));
         let mut readers = JoinSet::new();
         if let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) {
@@ -126,7 +137,8 @@ impl Service {
     /// When the process has ended.
     pub fn signal(&self, name: &str) -> anyhow::Result<()> {
         let pid = self.child.id().context("the process has ended")?;
-        let status = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?;
+        let status =
+            std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?;
         ensure!(status.success(), "kill -{name} {pid} failed");
         Ok(())
     }

@@ -97,8 +97,7 @@ async fn pass_on(
         Ok(answer) => {
             let (status, content_type) =
                 (answer.status(), answer.headers().get(header::CONTENT_TYPE).cloned());
-            let mut response =
-                (status, Body::from(answer.bytes().await.unwrap_or_default())).into_response();
+            let mut response = (status, Body::from(answer.bytes().await.unwrap_or_default())).into_response();
             if let Some(content_type) = content_type {
                 response.headers_mut().insert(header::CONTENT_TYPE, content_type);
             }

@@ -3,8 +3,8 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
-use crate::{ConfigError, table};
 use crate::parse::{Refusal, refuse};
+use crate::{ConfigError, table};
 
 /// A 256-bit key that encrypts stored secrets, and the id that tells which one did.
 #[derive(Clone)]

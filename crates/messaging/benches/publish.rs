@@ -1,6 +1,5 @@
-//! The buses beside each other, on the same machine in the same run: `cargo bench -p larkauth-messaging --bench publish`.
-//! RabbitMQ is
-//! found as in the tests (`LARKAUTH_TEST_AMQP_URL`).
+//! The buses beside each other, on one machine in one run: `cargo bench -p larkauth-messaging --bench publish`. RabbitMQ
+//! is found as in the tests (`LARKAUTH_TEST_AMQP_URL`).
 //!
 //! Messages are of 512 bytes. The number is how many publishes are under way, or how many messages are in hand, at once.
 #![expect(clippy::unwrap_used, reason = "a measurement that fails is none")]

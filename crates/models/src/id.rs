@@ -142,7 +142,14 @@ mod tests {
     fn app_ids_follow_the_console_form() {
         assert!(AppId::new("cli_0123456789abcdef").is_ok());
         assert!(AppId::new("cli_0123456789abcdefABCDEF0123456789").is_ok());
-        for bad in ["", "cli_", "cli_short", "app_0123456789abcdef", "cli_0123456789abcde!", "cli_0123456789abcdefABCDEF01234567890"] {
+        for bad in [
+            "",
+            "cli_",
+            "cli_short",
+            "app_0123456789abcdef",
+            "cli_0123456789abcde!",
+            "cli_0123456789abcdefABCDEF01234567890",
+        ] {
             assert!(AppId::new(bad).is_err(), "{bad}");
         }
     }

@@ -47,11 +47,9 @@ impl DataDir {
     /// When another process has it, or it cannot be written to.
     pub fn lock(&self) -> anyhow::Result<DataDirLock> {
         let folder = self.0.display();
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.0)
-            .with_context(|| format!("the data folder {folder} cannot be made; choose another one with DATA_DIR"))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.0).with_context(|| {
+            format!("the data folder {folder} cannot be made; choose another one with DATA_DIR")
+        })?;
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -59,7 +57,9 @@ impl DataDir {
             .write(true)
             .mode(0o600)
             .open(self.0.join(LOCK))
-            .with_context(|| format!("the data folder {folder} cannot be written to; mend its owner or mode"))?;
+            .with_context(|| {
+                format!("the data folder {folder} cannot be written to; mend its owner or mode")
+            })?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -113,7 +113,8 @@ impl DataDir {
                 self.database().display(),
                 path.display()
             );
-            self.make_keys(&path, entropy).with_context(|| format!("{} cannot be written", path.display()))?;
+            self.make_keys(&path, entropy)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
             tracing::info!(path = %path.display(), "new encryption keys; keep a copy where the database's backups are not");
         }
         self.keys()
@@ -150,7 +151,10 @@ mod tests {
         let (_temporary, folder) = folder();
         let lock = folder.lock().unwrap();
         let refused = folder.lock().unwrap_err().to_string();
-        assert!(refused.contains(&format!("process {}", std::process::id())) && refused.contains("DATA_DIR"), "{refused}");
+        assert!(
+            refused.contains(&format!("process {}", std::process::id())) && refused.contains("DATA_DIR"),
+            "{refused}"
+        );
         drop(lock);
         drop(folder.lock().unwrap());
     }
@@ -174,6 +178,12 @@ mod tests {
         let (_temporary, folder) = folder();
         let _lock = folder.lock().unwrap();
         fs::write(folder.database(), "").unwrap();
-        assert!(folder.keys_or_new(&SeededEntropy::new(1)).unwrap_err().to_string().contains("put the key file back"));
+        assert!(
+            folder
+                .keys_or_new(&SeededEntropy::new(1))
+                .unwrap_err()
+                .to_string()
+                .contains("put the key file back")
+        );
     }
 }

@@ -77,7 +77,11 @@ pub async fn shutdown_signal() {
     }
 }
 
-fn arguments(service: Service, about: &'static str, args: impl IntoIterator<Item = OsString>) -> Option<PathBuf> {
+fn arguments(
+    service: Service,
+    about: &'static str,
+    args: impl IntoIterator<Item = OsString>,
+) -> Option<PathBuf> {
     let width = SETTINGS.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
     let settings: String =
         SETTINGS.iter().map(|setting| format!("  {:width$}  {}\n", setting.name, setting.meaning)).collect();
@@ -98,9 +102,11 @@ fn arguments(service: Service, about: &'static str, args: impl IntoIterator<Item
     matches.remove_one("config")
 }
 
-#[expect(clippy::print_stderr, reason = "the one line of a failed start belongs on standard error, whatever RUST_LOG says")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one line of a failed start belongs on standard error, whatever RUST_LOG says"
+)]
 fn fail(service: Service, error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     eprintln!("{}: {error}", service.name());
     ExitCode::from(code)
 }
-

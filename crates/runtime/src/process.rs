@@ -77,7 +77,9 @@ impl Process {
                 Ok(Ok(())) if stopping.is_cancelled() => return,
                 Ok(Ok(())) => anyhow::anyhow!("{name} ended although nobody asked it to"),
                 Ok(Err(error)) => error.context(name),
-                Err(join) => anyhow::anyhow!("{name} {}", if join.is_panic() { "panicked" } else { "was cancelled" }),
+                Err(join) => {
+                    anyhow::anyhow!("{name} {}", if join.is_panic() { "panicked" } else { "was cancelled" })
+                }
             };
             // A full channel means that the process is stopping for another failure already.
             let _ = failed.try_send(error);

@@ -34,7 +34,10 @@ async fn a_card_becomes_a_token() -> anyhow::Result<()> {
     // The same redirect again, as a reloaded page sends it, changes nothing and shows the same.
     let again = world.sim.follow(&redirect).await?;
     assert_eq!(again.status, 200);
-    assert_eq!(world.api.token(world.app_id(), &person).await?.json["access_token"], token.json["access_token"]);
+    assert_eq!(
+        world.api.token(world.app_id(), &person).await?.json["access_token"],
+        token.json["access_token"]
+    );
     world.finish().await
 }
 
@@ -49,7 +52,10 @@ async fn somebody_else_consents_and_nothing_is_stored() -> anyhow::Result<()> {
     world.sim.follow(&redirect).await?;
 
     let session = world.api.session(session.session_id, 30).await?;
-    assert_eq!((session.state, session.failure_reason), (SessionState::Failed, Some(FailureReason::IdentityMismatch)));
+    assert_eq!(
+        (session.state, session.failure_reason),
+        (SessionState::Failed, Some(FailureReason::IdentityMismatch))
+    );
     for person in [&asked, &other] {
         assert_eq!(world.api.token(world.app_id(), person).await?.status, 404);
     }

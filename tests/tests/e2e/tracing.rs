@@ -36,7 +36,8 @@ impl Watched {
     async fn start() -> anyhow::Result<Self> {
         let collector = Collector::start().await?;
         let otlp = ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint().to_owned());
-        let mut world = World::start(Options { start: Vec::new(), env: vec![otlp], ..Options::default() }).await?;
+        let mut world =
+            World::start(Options { start: Vec::new(), env: vec![otlp], ..Options::default() }).await?;
         let lark = LarkTap::start(world.sim.base_url()).await?;
         for kind in [Kind::Gateway, Kind::AuthWorker, Kind::TokenRefresher] {
             world.start_service(kind, &[("LARK_BASE_URL", lark.base_url())]).await?;
@@ -62,7 +63,8 @@ impl Watched {
         for span in self.collector.spans()? {
             spans.entry((span.trace_id, span.service)).or_default().push(span.name);
         }
-        let calls = self.lark.calls().into_iter().filter_map(|call| Some((call.path, trace_of(&call.traceparent?))));
+        let calls =
+            self.lark.calls().into_iter().filter_map(|call| Some((call.path, trace_of(&call.traceparent?))));
         let calls = calls.collect();
         self.world.finish().await?;
         Ok(Evidence { spans, logs, messages, calls })
@@ -72,8 +74,18 @@ impl Watched {
 impl Evidence {
     /// The trace that the message of this kind travelled with.
     fn trace_of_message(&self, routing_key: &str) -> anyhow::Result<String> {
-        let message = self.messages.iter().find(|message| message.routing_key == routing_key);
-        let message = message.with_context(|| format!("no message {routing_key}"))?;
+        self.trace_of_first(|message| message.routing_key == routing_key)
+    }
+
+    /// The trace that the click on this card travelled with.
+    fn trace_of_click(&self, on: &Asked) -> anyhow::Result<String> {
+        let session_id = on.session_id.to_string();
+        let is_it = |m: &RawMessage| m.routing_key == "card.action.triggered" && m.body.contains(&session_id);
+        self.trace_of_first(is_it)
+    }
+
+    fn trace_of_first(&self, wanted: impl Fn(&RawMessage) -> bool) -> anyhow::Result<String> {
+        let message = self.messages.iter().find(|message| wanted(message)).context("no such message")?;
         Ok(trace_of(message.traceparent.as_deref().context("the message has no traceparent")?))
     }
 
@@ -155,13 +167,12 @@ async fn one_trace_goes_from_the_caller_through_the_broker_to_lark() -> anyhow::
     assert_eq!(evidence.trace_of_message("session.completed")?, coming_back);
     evidence.called(&format!("{SEND_CARD}/{}", asked.message_id), coming_back)?;
 
-    let clicks: Vec<_> = evidence.messages.iter().filter(|m| m.routing_key == "card.action.triggered").collect();
-    let traces: Vec<_> = clicks.iter().filter_map(|m| m.traceparent.as_deref().map(trace_of)).collect();
-    let [first, second] = traces.as_slice() else { panic!("two clicks: {clicks:?}") };
-    assert!(first != second && first != asking && second != asking, "each push begins a trace");
-    evidence.spans_both(first, "auth.card-actions.handle")?;
-    evidence.spans_both(second, "auth.card-actions.handle")?;
-    evidence.called(TOKEN, second)?;
+    let (first, second) = (evidence.trace_of_click(&asked)?, evidence.trace_of_click(&on_card)?);
+    for trace in [&first, &second] {
+        assert!(trace != asking && trace != coming_back, "a push belongs to nobody's request");
+        evidence.spans_both(trace, "auth.card-actions.handle")?;
+    }
+    evidence.called(TOKEN, &second)?;
 
     // Log lines of both services find each other, and say what they are about.
     let (session_id, app_id) = (asked.session_id.to_string(), "cli_0123456789abcdef");
@@ -185,7 +196,7 @@ async fn every_line_about_a_failure_names_session_application_and_trace() -> any
     let redirect = world.consent(&asked).await?;
     let traceparent = format!("00-{trace}-00f067aa0ba902b7-01");
     let landed = world.api.raw(|http, _| http.get(&redirect).header("traceparent", traceparent));
-    assert_eq!(landed.await?.status, 200);
+    assert!(landed.await?.status < 500);
     world.shows(&asked, "red").await?;
     // A caller's mistake, to be found by the id in the answer.
     let wrong = Api::new(world.api.base.clone(), "another-key-0123456789")?;
@@ -197,7 +208,10 @@ async fn every_line_about_a_failure_names_session_application_and_trace() -> any
     assert_eq!(line["session_id"], json!(asked.session_id), "{line}");
     assert_eq!(line["app_id"], "cli_0123456789abcdef", "{line}");
     assert!(line["error"].as_str().is_some_and(|error| error.contains("20003")), "{line}");
-    assert!(evidence.logs[GATEWAY].iter().any(|line| line["request_id"] == request_id.as_str()), "{request_id}");
+    assert!(
+        evidence.logs[GATEWAY].iter().any(|line| line["request_id"] == request_id.as_str()),
+        "{request_id}"
+    );
     for (service, lines) in &evidence.logs {
         for line in lines {
             for field in ["timestamp", "level", "target", "message"] {

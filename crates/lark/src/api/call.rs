@@ -225,7 +225,9 @@ impl AnswerHead {
             return Err(self.without_code(api));
         };
         let oauth_error = envelope.error.as_str().filter(|_| api.oauth);
-        if let Some(error) = oauth_error.filter(|_| api.device).and_then(|error| device_flow_error(api, error)) {
+        if let Some(error) =
+            oauth_error.filter(|_| api.device).and_then(|error| device_flow_error(api, error))
+        {
             return Err(self.describe(error));
         }
         match envelope.code {

@@ -51,8 +51,13 @@ impl Pace {
             let wait = refused.wait_time_from(limiter.clock().now());
             if waited + wait > LONGEST_WAIT {
                 let message = "this process has used up what Lark allows";
-                let error =
-                    LarkError::new(api.name, Fault::RateLimited, Outcome::NotProcessed, Cause::NotSent, message);
+                let error = LarkError::new(
+                    api.name,
+                    Fault::RateLimited,
+                    Outcome::NotProcessed,
+                    Cause::NotSent,
+                    message,
+                );
                 return Err(LarkError { retry_after: Some(wait), ..error });
             }
             tokio::time::sleep(wait).await;

@@ -2,21 +2,41 @@
 
 use super::*;
 
-/// A handler that counts how many are in hand, and waits at a gate.
-fn gated() -> (Arc<dyn Handler>, Arc<Semaphore>, Arc<AtomicU32>, Arc<AtomicU32>) {
-    let (gate, now, most) =
-        (Arc::new(Semaphore::new(0)), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let shared = (Arc::clone(&gate), Arc::clone(&now), Arc::clone(&most));
-    let handler = handler(move |_| {
-        let (gate, now, most) = shared.clone();
-        async move {
-            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            gate.acquire().await.unwrap().forget();
-            now.fetch_sub(1, Ordering::SeqCst);
-            Verdict::DONE
+/// A handler that counts what it has in hand, and waits at a gate.
+#[derive(Clone)]
+struct Gated {
+    gate: Arc<Semaphore>,
+    now: Arc<AtomicU32>,
+    most: Arc<AtomicU32>,
+    done: Arc<AtomicU32>,
+}
+
+#[async_trait]
+impl Handler for Gated {
+    async fn handle(&self, _: Delivery) -> Verdict {
+        self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        self.gate.acquire().await.unwrap().forget();
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        self.done.fetch_add(1, Ordering::SeqCst);
+        Verdict::DONE
+    }
+}
+
+impl Gated {
+    fn closed() -> Self {
+        Self {
+            gate: Arc::new(Semaphore::new(0)),
+            now: Arc::default(),
+            most: Arc::default(),
+            done: Arc::default(),
         }
-    });
-    (handler, gate, now, most)
+    }
+
+    /// How many are in hand, have been at most, and are done.
+    fn counts(&self) -> (u32, u32, u32) {
+        let [now, most, done] = [&self.now, &self.most, &self.done].map(|count| count.load(Ordering::SeqCst));
+        (now, most, done)
+    }
 }
 
 /// Prefetching included: others get the rest.
@@ -25,17 +45,16 @@ pub async fn no_more_in_hand_than_allowed(bed: &impl TestBed) {
     for n in 0..20 {
         bus.publish(message(n)).await.unwrap();
     }
-    let (handler, gate, now, most) = gated();
-    let consuming = consume(&bus, what(3), handler);
-    eventually("three are in hand", || async { now.load(Ordering::SeqCst) == 3 }).await;
+    let gated = Gated::closed();
+    let consuming = consume(&bus, what(3), Arc::new(gated.clone()));
+    eventually("three are in hand", || async { gated.counts().0 == 3 }).await;
     eventually("the rest waits", || async { bus.depth(QUEUE).await.unwrap() == 17 }).await;
-    gate.add_permits(20);
-    eventually("all are done", || async {
-        bus.depth(QUEUE).await.unwrap() == 0 && now.load(Ordering::SeqCst) == 0
-    })
-    .await;
+    gated.gate.add_permits(20);
+    // An empty queue says nothing of what is in hand.
+    eventually("all are done", || async { gated.counts().2 == 20 }).await;
     consuming.stop().await;
-    assert_eq!(most.load(Ordering::SeqCst), 3);
+    assert_eq!(gated.counts(), (0, 3, 20));
+    assert_eq!(bus.depth(QUEUE).await, Ok(0));
     bus.close().await;
 }
 
@@ -45,9 +64,9 @@ pub async fn shutdown_finishes_what_is_in_hand_and_returns_the_rest(bed: &impl T
     for n in 0..6 {
         bus.publish(message(n)).await.unwrap();
     }
-    let (handler, gate, now, most) = gated();
-    let consuming = consume(&bus, what(2), handler);
-    eventually("two are in hand", || async { now.load(Ordering::SeqCst) == 2 }).await;
+    let gated = Gated::closed();
+    let consuming = consume(&bus, what(2), Arc::new(gated.clone()));
+    eventually("two are in hand", || async { gated.counts().0 == 2 }).await;
     consuming.shut_down();
     let ending = consuming.ended();
     tokio::pin!(ending);
@@ -55,9 +74,9 @@ pub async fn shutdown_finishes_what_is_in_hand_and_returns_the_rest(bed: &impl T
         timeout(Duration::from_millis(100), &mut ending).await.is_err(),
         "it did not wait for its handlers"
     );
-    gate.add_permits(2);
+    gated.gate.add_permits(2);
     ending.await.unwrap();
-    assert_eq!((now.load(Ordering::SeqCst), most.load(Ordering::SeqCst)), (0, 2));
+    assert_eq!(gated.counts(), (0, 2, 2));
     eventually("four are left", || async { bus.depth(QUEUE).await.unwrap() == 4 }).await;
 
     let (handler, mut told) = telling(|_| Verdict::DONE);

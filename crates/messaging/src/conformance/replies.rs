@@ -26,7 +26,10 @@ pub async fn an_answer_reaches_who_asked(bed: &impl TestBed) {
     }
     // Nobody asked: the answer goes nowhere and does no harm.
     asking.publish(message("quiet")).await.unwrap();
-    assert_eq!(asking.request(message("last")).await.unwrap().wait(PATIENCE).await.unwrap(), "re: event-last");
+    assert_eq!(
+        asking.request(message("last")).await.unwrap().wait(PATIENCE).await.unwrap(),
+        "re: event-last"
+    );
     eventually("the queue is empty", || async { asking.depth(QUEUE).await.unwrap() == 0 }).await;
     consuming.stop().await;
     asking.close().await;

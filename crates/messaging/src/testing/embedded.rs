@@ -26,12 +26,12 @@ impl TestFile {
         Self::with(RetryPolicy::default(), Duration::from_secs(10)).await
     }
 
-    /// With delays of 50 to 200 ms, 4 attempts, a delivery limit of 2 and leases of 2 s.
+    /// With delays of 50 to 200 ms, 4 attempts, a delivery limit of 2 and leases of one second.
     ///
     /// # Panics
     /// When the file cannot be made.
     pub async fn fast() -> Self {
-        Self::with(fast_policy(), Duration::from_secs(2)).await
+        Self::with(fast_policy(), Duration::from_secs(1)).await
     }
 
     async fn with(policy: RetryPolicy, lease: Duration) -> Self {

@@ -23,7 +23,10 @@ pub async fn a_code_is_bound_once(bed: &Bed) {
     assert!(bed.store.unbind_code(id, &[1; 32]).await.unwrap());
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::Bound);
     let until = bed.now() + Duration::from_secs(60);
-    assert_eq!(bed.store.claim_exchange(id, bed.uuid(), bed.now(), until).await.unwrap(), ExchangeClaim::Claimed);
+    assert_eq!(
+        bed.store.claim_exchange(id, bed.uuid(), bed.now(), until).await.unwrap(),
+        ExchangeClaim::Claimed
+    );
     assert!(!bed.store.unbind_code(id, &[2; 32]).await.unwrap(), "somebody is exchanging it");
     assert!(bed.store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::NotPending);

@@ -27,7 +27,6 @@ use crate::{
     driver::{self, too_late},
 };
 
-
 /// How to reach PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct PgOptions {
