@@ -168,6 +168,7 @@ async fn one_trace_goes_from_the_caller_through_the_broker_to_lark() -> anyhow::
     evidence.called(&format!("{SEND_CARD}/{}", asked.message_id), coming_back)?;
 
     let (first, second) = (evidence.trace_of_click(&asked)?, evidence.trace_of_click(&on_card)?);
+    assert_ne!(first, second, "each click has a trace of its own");
     for trace in [&first, &second] {
         assert!(trace != asking && trace != coming_back, "a push belongs to nobody's request");
         evidence.spans_both(trace, "auth.card-actions.handle")?;

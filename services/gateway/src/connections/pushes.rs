@@ -39,7 +39,9 @@ impl PushHandler for Pushes {
             PushKind::Event => "event",
             PushKind::Card => "card",
         };
+        // A trace of its own: the connection, whose span this would be in, never ends.
         let span = tracing::info_span!(
+            parent: None,
             "gateway.push.handle",
             app_id = %self.app_id,
             session_id = tracing::field::Empty,
