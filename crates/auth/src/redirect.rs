@@ -79,12 +79,7 @@ impl Context {
                 // One code, one event: a reloaded page publishes the same id again.
                 let event_id = id("code", &owner);
                 let message = AuthorizationCodeReceived { session_id, code: sealed };
-                let landing = self.ask_worker(&session, event_id, message).await;
-                if matches!(landing, Err(AuthError::Bus(_))) {
-                    // Nobody got this code: the person may consent again and bring another one.
-                    self.store.unbind_code(session_id, &code_sha256).await?;
-                }
-                landing
+                self.ask_worker(&session, event_id, message).await
             }
         }
     }

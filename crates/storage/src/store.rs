@@ -99,11 +99,11 @@ pub enum Created {
 /// The outcome of [`Sessions::bind_code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeBinding {
-    /// The session is pending and this is its first code.
+    /// The session is pending and this is its code now.
     Bound,
     /// The session has this very code already: a replay of the same redirect.
     SameCode,
-    /// The session has another code: OAuth `state` works once.
+    /// Another code of the session is being exchanged: OAuth `state` works once.
     OtherCode,
     /// The session has ended (or never was).
     NotPending,
@@ -224,10 +224,9 @@ pub trait Sessions {
     async fn record_face(&self, id: SessionId, face: CardFace) -> Result<bool>;
     /// Remembers the open id of a person known by user id only.
     async fn record_open_id(&self, id: SessionId, open_id: &OpenId) -> Result<bool>;
-    /// Binds the first authorization code (its SHA-256) to a pending session.
+    /// Binds an authorization code (its SHA-256) to a pending session. Until somebody claims the exchange a later code takes
+    /// the place of an earlier one, which may have been lost on its way; from then on there is only one.
     async fn bind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding>;
-    /// Takes a binding back after the code could not be handed on, unless somebody is exchanging it.
-    async fn unbind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<bool>;
     /// Takes the right to exchange until `until`; written down before the code leaves the house.
     async fn claim_exchange(
         &self,

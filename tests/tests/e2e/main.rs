@@ -6,6 +6,7 @@ mod concurrency;
 mod flow;
 mod recovery;
 mod secrets;
+mod standalone;
 mod startup;
 mod tracing;
 mod websocket;

@@ -13,7 +13,7 @@ use larkauth_messaging::{
     Bus,
     testing::{Consuming, TestBus, consume},
 };
-use larkauth_models::{CardFace, ExposeSecret, SecretString, SessionState};
+use larkauth_models::{CardFace, Clock, ExposeSecret, SecretString, SessionState};
 use larkauth_storage::Sealed;
 use tokio::time::Instant;
 
@@ -205,10 +205,10 @@ async fn a_redirect_that_does_not_belong_here_has_no_effect() {
     assert!(matches!(live.land(&state, Consent::Error).await, Landing::ConsentFailed));
     assert_eq!(live.stage.session(invited.session_id).await.state, SessionState::Pending, "it is still open");
 
-    // The state works for one code.
-    use sha2::Digest;
-    let first = sha2::Sha256::digest(b"somebody's code").into();
-    live.context.store.bind_code(invited.session_id, &first).await.unwrap();
+    // The state works for one code, from when somebody exchanges it.
+    let (claim, now) = (uuid::Uuid::from_u128(1), live.stage.clock.now());
+    let until = now + chrono::TimeDelta::seconds(60);
+    live.context.store.claim_exchange(invited.session_id, claim, now, until).await.unwrap();
     let code = live.stage.consent(&invited, 0).await;
     assert!(matches!(live.land(&state, Consent::Code(code)).await, Landing::StateUsed));
     assert_eq!(live.stage.sim.stats().calls(Endpoint::TokenCode), 0);

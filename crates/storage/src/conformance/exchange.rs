@@ -13,23 +13,22 @@ async fn token(bed: &Bed, open_id: &str) -> Option<StoredToken> {
     bed.second.token(&bed.app, &ou(open_id), TokenKind::User).await.unwrap()
 }
 
-/// The first code stays; the same again is told apart from another.
+/// The code that is exchanged stays; the same again is told apart from another.
 pub async fn a_code_is_bound_once(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::Bound);
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::SameCode);
-    assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::OtherCode);
-    assert!(!bed.store.unbind_code(id, &[2; 32]).await.unwrap(), "not this one's binding");
-    assert!(bed.store.unbind_code(id, &[1; 32]).await.unwrap());
+    // The first may have been lost on its way; what counts is which one is exchanged.
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::Bound);
     let until = bed.now() + Duration::from_secs(60);
     assert_eq!(
         bed.store.claim_exchange(id, bed.uuid(), bed.now(), until).await.unwrap(),
         ExchangeClaim::Claimed
     );
-    assert!(!bed.store.unbind_code(id, &[2; 32]).await.unwrap(), "somebody is exchanging it");
+    assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::SameCode);
+    assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::OtherCode);
     assert!(bed.store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
-    assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::NotPending);
+    assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::NotPending);
 
     let id = bed.pending("ou_1").await;
     let mut outcomes = bed.race(20, |_, store| async move { store.bind_code(id, &[3; 32]).await }).await;

@@ -15,7 +15,8 @@ impl PgStore {
         self.call("binding a code", async |db| {
             let bound = query!(
                 "update user_auth_sessions set code_sha256 = $2
-                 where session_id = $1 and state = 'pending' and code_sha256 is null",
+                 where session_id = $1 and state = 'pending' and exchange_claim is null
+                   and code_sha256 is distinct from $2",
                 id.0,
                 &code_sha256[..]
             )
@@ -25,8 +26,8 @@ impl PgStore {
                 return Ok(CodeBinding::Bound);
             }
             let same = query_scalar!(
-                r#"select code_sha256 = $2 as "same!" from user_auth_sessions
-                   where session_id = $1 and state = 'pending' and code_sha256 is not null"#,
+                r#"select code_sha256 is not distinct from $2 as "same!" from user_auth_sessions
+                   where session_id = $1 and state = 'pending'"#,
                 id.0,
                 &code_sha256[..]
             )
@@ -37,21 +38,6 @@ impl PgStore {
                 Some(false) => CodeBinding::OtherCode,
                 None => CodeBinding::NotPending,
             })
-        })
-        .await
-    }
-
-    pub(super) async fn unbind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<bool> {
-        self.call("unbinding a code", async |db| {
-            let unbound = query!(
-                "update user_auth_sessions set code_sha256 = null
-                 where session_id = $1 and state = 'pending' and code_sha256 = $2 and exchange_claim is null",
-                id.0,
-                &code_sha256[..]
-            )
-            .execute(db)
-            .await?;
-            Ok(unbound.rows_affected() == 1)
         })
         .await
     }

@@ -1,7 +1,7 @@
 //! From the authorization code to the stored token.
 
 use larkauth_models::{SessionId, Timestamp, UnionId, UserId};
-use sqlx::{Connection, SqliteConnection, query, query_scalar, types::Json};
+use sqlx::{Connection, SqliteConnection, query, query_as, query_scalar, types::Json};
 use uuid::Uuid;
 
 use super::{BEGIN_WRITING, SqliteStore, columns::time};
@@ -14,17 +14,18 @@ impl SqliteStore {
     pub(super) async fn bind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
         self.write("binding a code", async |db| {
             let mut tx = db.begin_with(BEGIN_WRITING).await?;
-            let bound: Option<Option<Vec<u8>>> = query_scalar(
-                "select code_sha256 from user_auth_sessions where session_id = ?1 and state = 'pending'",
+            let bound: Option<(Option<Vec<u8>>, bool)> = query_as(
+                "select code_sha256, exchange_claim is not null from user_auth_sessions
+                 where session_id = ?1 and state = 'pending'",
             )
             .bind(id.0.hyphenated())
             .fetch_optional(&mut *tx)
             .await?;
             let binding = match bound {
                 None => CodeBinding::NotPending,
-                Some(Some(code)) if code == code_sha256 => CodeBinding::SameCode,
-                Some(Some(_)) => CodeBinding::OtherCode,
-                Some(None) => {
+                Some((Some(code), _)) if code == code_sha256 => CodeBinding::SameCode,
+                Some((_, true)) => CodeBinding::OtherCode,
+                Some((_, false)) => {
                     query("update user_auth_sessions set code_sha256 = ?2 where session_id = ?1")
                         .bind(id.0.hyphenated())
                         .bind(&code_sha256[..])
@@ -35,21 +36,6 @@ impl SqliteStore {
             };
             tx.commit().await?;
             Ok(binding)
-        })
-        .await
-    }
-
-    pub(super) async fn unbind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<bool> {
-        self.write("unbinding a code", async |db| {
-            let unbound = query(
-                "update user_auth_sessions set code_sha256 = null
-                 where session_id = ?1 and state = 'pending' and code_sha256 = ?2 and exchange_claim is null",
-            )
-            .bind(id.0.hyphenated())
-            .bind(&code_sha256[..])
-            .execute(db)
-            .await?;
-            Ok(unbound.rows_affected() == 1)
         })
         .await
     }

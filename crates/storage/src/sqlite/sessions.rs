@@ -154,9 +154,6 @@ impl Sessions for SqliteStore {
     async fn bind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
         self.bind(id, code_sha256).await
     }
-    async fn unbind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<bool> {
-        self.unbind(id, code_sha256).await
-    }
 
     async fn claim_exchange(
         &self,

@@ -1,0 +1,202 @@
+//! Everything in one process, with nothing installed: killed at any moment, started twice, moved to servers.
+
+use std::{collections::BTreeMap, net::TcpListener, path::Path, time::Duration};
+
+use anyhow::{Context, ensure};
+use futures::future::{join_all, try_join_all};
+use larkauth_contracts::rest::SessionView;
+use larkauth_lark_sim::{Sim, SimApp, SimConfig, SimHandle};
+use larkauth_messaging::testing::TestBus;
+use larkauth_models::{ExposeSecret, FailureReason, SessionState};
+use larkauth_storage::testing::TestDatabase;
+use larkauth_tests::{Api, Kind, Service, eventually};
+
+const APP_ID: &str = "cli_0123456789abcdef";
+const API_KEY: &str = "test-api-key-0123456789abcdef";
+const KEYS: &str = "moving:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A simulated Lark and the settings of a standalone that belongs to it.
+struct Home {
+    sim: SimHandle,
+    api: Api,
+    env: BTreeMap<String, String>,
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    async fn new(people: u32) -> anyhow::Result<Self> {
+        let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let redirect_uri = format!("http://{addr}/oauth/callback");
+        let app = SimApp::new(APP_ID, "simulated-app-secret").with_redirect_uri(&redirect_uri);
+        let sim = Sim::start(SimConfig::default().with_users(people).with_app(app)).await?;
+        let folder = tempfile::tempdir()?;
+        let env = [
+            ("DATA_DIR", folder.path().join("data").display().to_string()),
+            ("HTTP_ADDR", addr.to_string()),
+            ("OAUTH_REDIRECT_URI", redirect_uri),
+            ("LARK_BASE_URL", sim.base_url().to_owned()),
+            ("LARK_ACCOUNTS_URL", sim.accounts_url().to_owned()),
+            ("APP_ID", APP_ID.to_owned()),
+            ("APP_SECRET", "simulated-app-secret".to_owned()),
+            ("API_KEY", API_KEY.to_owned()),
+            ("LOG_FORMAT", "json".to_owned()),
+        ];
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Ok(Self { sim, api: Api::new(format!("http://{addr}"), API_KEY)?, env, folder })
+    }
+
+    fn database(&self) -> String {
+        format!("sqlite:{}", self.folder.path().join("data/larkauth.db").display())
+    }
+
+    fn person(&self, n: usize) -> String {
+        self.sim.open_id(APP_ID, &self.sim.users()[n])
+    }
+
+    async fn standalone(&self) -> anyhow::Result<Service> {
+        let mut service = Service::spawn(Kind::Cli, &["standalone"], &self.env)?;
+        service.address().await?;
+        eventually(PATIENCE, async || Ok((self.sim.connections(APP_ID) == 1).then_some(()))).await?;
+        Ok(service)
+    }
+
+    /// A person who goes on clicking until their invitation has ended, whatever happens to the services meanwhile.
+    async fn authorize(&self, session: &SessionView, person: &str) -> anyhow::Result<SessionView> {
+        let ended = eventually(PATIENCE, async || {
+            let Ok(now) = self.api.session(session.session_id, 0).await else { return Ok(None) };
+            if now.state.is_final() {
+                return Ok(Some(now));
+            }
+            if let Some(card) = self.sim.messages_for(person).pop()
+                && let Ok(click) = self.sim.click(&card.message_id, "authorize", person).await
+                && let Some(url) = click.url
+                && let Ok(redirect) = self.sim.consent(&url, person).await
+            {
+                // The browser shows an error while nothing listens; the person clicks again.
+                let _ = self.sim.follow(&redirect).await;
+            }
+            Ok(None)
+        });
+        ended.await.with_context(|| format!("{person} is stuck"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_it_loses_nothing() -> anyhow::Result<()> {
+    const PEOPLE: usize = 24;
+    let home = Home::new(24).await?;
+    let service = home.standalone().await?;
+    let people: Vec<String> = (0..PEOPLE).map(|n| home.person(n)).collect();
+    let sessions = try_join_all(people.iter().map(|person| home.api.invite(APP_ID, person))).await?;
+
+    // Killed twice while people are at it: once some are through, and once more soon after.
+    let authorizing = join_all(sessions.iter().zip(&people).map(|(session, person)| home.authorize(session, person)));
+    let killing = async {
+        let mut service = service;
+        for through in [3, 9] {
+            eventually(PATIENCE, async || {
+                let done = home.api.send(reqwest::Method::GET, "/v1/auth/sessions?state=completed&limit=200", None).await;
+                let done = done.ok().and_then(|page| page.json["items"].as_array().map(Vec::len));
+                Ok(done.filter(|done| *done >= through))
+            })
+            .await?;
+            service.kill().await?;
+            service = home.standalone().await?;
+        }
+        anyhow::Ok(service)
+    };
+    let (ended, service) = tokio::join!(authorizing, killing);
+    let service = service?;
+
+    let mut completed = 0;
+    for (session, person) in ended.into_iter().zip(&people) {
+        let session = session?;
+        let token = home.api.token(APP_ID, person).await?;
+        match session.state {
+            SessionState::Completed => {
+                completed += 1;
+                assert_eq!(token.status, 200, "{token:?}");
+            }
+            // Killed between the exchange and the commit: said so, and the code is not used again.
+            SessionState::Failed => {
+                assert_eq!(session.failure_reason, Some(FailureReason::ExchangeInterrupted), "{session:?}");
+                assert_eq!(token.status, 404);
+            }
+            other => panic!("{person} ended as {other}"),
+        }
+    }
+    assert!(completed >= PEOPLE / 2, "only {completed} of {PEOPLE}");
+    // Every card says how it ended.
+    for person in &people {
+        let ended = |card: &serde_json::Value| ["green", "red"].iter().any(|c| card["header"]["template"] == **c);
+        home.sim.wait_for_card(person, PATIENCE, ended).await?;
+    }
+    assert_eq!(home.sim.violations(), []);
+    let (status, output) = service.terminate().await?;
+    ensure!(status.success(), "{output}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_one_on_the_same_folder_is_refused() -> anyhow::Result<()> {
+    let home = Home::new(1).await?;
+    let first = home.standalone().await?;
+    let mut second = Service::spawn(Kind::Cli, &["standalone", "--http-addr", "127.0.0.1:0"], &home.env)?;
+    let (status, output) = second.wait().await?;
+    assert_eq!(status.code(), Some(1));
+    assert!(output.contains("another larkauth") && output.contains("DATA_DIR"), "{output}");
+    let (status, _) = first.terminate().await?;
+    assert!(status.success());
+    // A folder that was left in order is taken again at once.
+    home.standalone().await?.terminate().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_moves_to_servers() -> anyhow::Result<()> {
+    let mut home = Home::new(2).await?;
+    home.env.insert("ENCRYPTION_KEYS".to_owned(), KEYS.to_owned());
+    let service = home.standalone().await?;
+    let (done, open) = (home.person(0), home.person(1));
+    let session = home.api.invite(APP_ID, &done).await?;
+    assert_eq!(home.authorize(&session, &done).await?.state, SessionState::Completed);
+    let token = home.api.token(APP_ID, &done).await?.json["access_token"].clone();
+    let invited = home.api.invite(APP_ID, &open).await?;
+    home.sim.wait_for_card(&open, PATIENCE, |_| true).await?;
+    service.terminate().await?;
+
+    let database = TestDatabase::create_empty().await;
+    let bus = TestBus::create().await;
+    let url = database.url().expose_secret().to_owned();
+    for _ in 0..2 {
+        // The second time finds everything there.
+        let moving = ["migrate", "--from", &home.database(), "--to", &url];
+        let (status, output) = Service::spawn(Kind::Cli, &moving, &BTreeMap::new())?.wait().await?;
+        ensure!(status.success(), "{output}");
+        assert!(output.contains("everything is there"), "{output}");
+    }
+
+    home.env.extend([
+        ("DATABASE_URL".to_owned(), url),
+        ("AMQP_URL".to_owned(), bus.url().to_owned()),
+        ("AMQP_PREFIX".to_owned(), bus.prefix().to_owned()),
+    ]);
+    let mut gateway = Service::spawn(Kind::Gateway, &[], &home.env)?;
+    gateway.address().await?;
+    home.env.insert("HTTP_ADDR".to_owned(), "127.0.0.1:0".to_owned());
+    let mut worker = Service::spawn(Kind::AuthWorker, &[], &home.env)?;
+    worker.address().await?;
+    eventually(PATIENCE, async || Ok((home.sim.connections(APP_ID) == 1).then_some(()))).await?;
+
+    assert_eq!(home.api.token(APP_ID, &done).await?.json["access_token"], token);
+    // An invitation that was open when everything moved is answered on the other side.
+    assert_eq!(home.authorize(&invited, &open).await?.state, SessionState::Completed);
+    for service in [gateway, worker] {
+        let (status, output) = service.terminate().await?;
+        ensure!(status.success(), "{output}");
+    }
+    assert!(Path::new(home.database().trim_start_matches("sqlite:")).exists(), "the source stays as it was");
+    bus.teardown().await;
+    Ok(())
+}
