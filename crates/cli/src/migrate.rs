@@ -33,7 +33,8 @@ pub(crate) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Re
         None if arguments.from.is_some() => Database::from(settings.database.required_url()?),
         None => Database::of(settings)?,
     };
-    let target = target.open(settings, true, no_cipher()?).await.context("the target")?;
+    // A data folder begins with `larkauth standalone`, which makes its keys first.
+    let target = target.open(settings, arguments.to.is_some(), no_cipher()?).await.context("the target")?;
     migrate(&target).await?;
     if let Some(url) = &arguments.from {
         let source = Database::from(&DatabaseUrl::parse(url)?).open(settings, false, no_cipher()?).await;

@@ -121,10 +121,14 @@ impl DataDir {
     }
 
     fn make_keys(&self, path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        // Never half a file under the final name, whenever the process is killed.
+        let unfinished = path.with_extension("new");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
         let key = base64_of(&entropy.secret_token());
         writeln!(file, "{}", Zeroizing::new(format!("main:{}", key.expose_secret())).as_str())?;
         file.sync_all()?;
+        fs::rename(&unfinished, path)?;
         File::open(&self.0)?.sync_all()
     }
 }

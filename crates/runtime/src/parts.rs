@@ -62,7 +62,11 @@ async fn connect_bus(
 ) -> anyhow::Result<Arc<dyn Bus>> {
     let path = match (settings.service, &settings.broker.url, database) {
         (Service::Standalone | Service::Command, None, Database::Sqlite(path)) => path.clone(),
-        (Service::Standalone, None, Database::Postgres(_)) => DataDir::new(&settings.data_dir).database(),
+        (Service::Standalone, None, Database::Postgres(_)) => {
+            let path = DataDir::new(&settings.data_dir).database();
+            EmbeddedBus::migrate(&path).await?;
+            path
+        }
         _ => {
             let url = settings.broker.required_url()?.clone();
             let options = RabbitMqOptions {
@@ -96,9 +100,17 @@ pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
 /// operator may have thrown.
 pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::Result<()> {
     let Some(application) = settings.application.clone() else { return Ok(()) };
-    let known = context.store.application(&application.app_id).await?;
-    let enabled = known.is_none_or(|known| known.enabled);
-    let application = Application { enabled, ..application };
+    let application = match context.store.application(&application.app_id).await? {
+        // Another service of this installation may have been given more of it.
+        Some(known) => Application {
+            enabled: known.enabled,
+            verification_token: application.verification_token.or(known.verification_token),
+            encrypt_key: application.encrypt_key.or(known.encrypt_key),
+            ..application
+        },
+        None => application,
+    };
+    let enabled = application.enabled;
     context.store.put_application(&application, context.now()).await?;
     tracing::info!(app_id = %application.app_id, enabled, "the application of APP_ID is registered");
     Ok(())

@@ -240,7 +240,8 @@ pub trait Sessions {
     /// Ends a pending session well: token, profile and state in one transaction. A profile of somebody else than the
     /// session's person is refused with an error, and nothing is written.
     async fn complete_session(&self, completion: &Completion) -> Result<bool>;
-    /// Ends a pending session otherwise.
+    /// Ends a pending session otherwise. While somebody is exchanging its code it can only fail: what the person then
+    /// declines, or what is then over, may be a moment from being stored.
     async fn end_session(&self, id: SessionId, ending: SessionEnding, now: Timestamp) -> Result<bool>;
     /// Expires at most `limit` pending sessions whose time is over and whose code nobody is exchanging; gives their ids.
     /// Replicas that do this at once do not wait for each other.

@@ -60,7 +60,9 @@ impl Home {
         service.address().await?;
         eventually(PATIENCE, async || Ok((self.sim.connections(APP_ID) == 1).then_some(())))
             .await
-            .with_context(|| format!("{} connections:\n{}", self.sim.connections(APP_ID), service.output()))?;
+            .with_context(|| {
+                format!("{} connections:\n{}", self.sim.connections(APP_ID), service.output())
+            })?;
         Ok(service)
     }
 
@@ -102,7 +104,10 @@ async fn killed_in_the_middle_it_loses_nothing() -> anyhow::Result<()> {
         let mut service = service;
         for through in [3, 9] {
             eventually(PATIENCE, async || {
-                let done = home.api.send(reqwest::Method::GET, "/v1/auth/sessions?state=completed&limit=200", None).await;
+                let done = home
+                    .api
+                    .send(reqwest::Method::GET, "/v1/auth/sessions?state=completed&limit=200", None)
+                    .await;
                 let done = done.ok().and_then(|page| page.json["items"].as_array().map(Vec::len));
                 Ok(done.filter(|done| *done >= through))
             })
@@ -136,7 +141,8 @@ async fn killed_in_the_middle_it_loses_nothing() -> anyhow::Result<()> {
     assert!(completed >= PEOPLE / 2, "only {completed} of {PEOPLE}");
     // Every card says how it ended.
     for person in &people {
-        let ended = |card: &serde_json::Value| ["green", "red"].iter().any(|c| card["header"]["template"] == **c);
+        let ended =
+            |card: &serde_json::Value| ["green", "red"].iter().any(|c| card["header"]["template"] == **c);
         home.sim.wait_for_card(person, PATIENCE, ended).await?;
     }
     assert_eq!(home.sim.violations(), []);

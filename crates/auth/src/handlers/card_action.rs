@@ -39,6 +39,12 @@ impl CardActionHandler {
         {
             return Ok(Some(self.current(&app, &session)));
         }
+        if let (None, SessionState::Pending, Some(card)) =
+            (&session.message_id, session.state, &click.message_id)
+        {
+            // Whoever sent it died, or lost the store, before writing it down.
+            context.store.record_card(session.id, card, CardFace::Invitation).await?;
+        }
         if session.person.open_id.is_none() {
             context.store.record_open_id(session.id, &click.operator_open_id).await?;
         }

@@ -63,6 +63,9 @@ impl CardFaceHandler {
                 Fault::Message(_) => {
                     tracing::warn!(%error, "auth.card.update: the card can no longer be changed");
                 }
+                Fault::Scope { .. } | Fault::Ours => {
+                    tracing::error!(%error, "auth.card.update: given up, trying again does not help");
+                }
                 _ => return Err(error.into()),
             }
         }

@@ -47,6 +47,9 @@ pub(super) async fn run(
     attempt: Attempt,
     may_be_half_done: bool,
 ) -> Result<AuthSession, Trouble> {
+    if session.state == SessionState::Pending && session.expires_at <= attempt.received_at {
+        return end(context, &session, SessionEnding::Expired, attempt.from_card).await;
+    }
     let now = context.now();
     let claim = context.entropy.uuid(&*context.clock);
     match context.store.claim_exchange(session.id, claim, now, now + CLAIM).await? {
@@ -66,9 +69,6 @@ pub(super) async fn run(
             let ending = SessionEnding::Failed(FailureReason::ExchangeInterrupted);
             return end(context, &session, ending, attempt.from_card).await;
         }
-    }
-    if session.expires_at <= attempt.received_at {
-        return end(context, &session, SessionEnding::Expired, attempt.from_card).await;
     }
     let app = context.apps.any(&session.app_id).await.map_err(Trouble::from);
     let app = release_on_error(context, &session, claim, app).await?;

@@ -47,7 +47,6 @@ impl InvitationHandler {
         };
         match app.client.send_card(&receiver, &card, &session.id.to_string()).await {
             Ok(message_id) => {
-                context.apps.thaw(&app, context.now()).await?;
                 context.store.record_card(session.id, &message_id, CardFace::Invitation).await?;
                 self.mend_if_ended_meanwhile(&session).await
             }

@@ -231,11 +231,15 @@ async fn an_application_at_fault_is_frozen_and_thaws() {
     assert!(matches!(refused, AuthError::AppFrozen { .. }), "{refused}");
     assert_eq!(stage.bus.left(), [""; 0], "nobody is asked");
 
-    // After a while an invitation may try; when Lark takes it, the breaker closes.
+    // After a while an invitation may try. That a card could be sent says nothing about the token endpoint; a code that
+    // was exchanged does, and closes the breaker.
     stage.clock.advance(Duration::from_secs(301));
-    stage.invited(1).await;
-    let application = stage.context.store.application(&stage.app_id()).await.unwrap().unwrap();
-    assert_eq!(application.frozen_since, None);
+    let again = stage.invited(0).await;
+    let frozen =
+        async || stage.context.store.application(&stage.app_id()).await.unwrap().unwrap().frozen_since;
+    assert!(frozen().await.is_some());
+    stage.end_of(&again).await;
+    assert_eq!(frozen().await, None);
 }
 
 #[tokio::test]

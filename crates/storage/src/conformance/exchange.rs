@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use larkauth_models::{
-    ExposeSecret, OpenId, Person, SessionState, StoredToken, TokenKind, TokenStatus, UserId, UserProfile,
+    ExposeSecret, FailureReason, OpenId, Person, SessionState, StoredToken, TokenKind, TokenStatus, UserId,
+    UserProfile,
 };
 
 use super::{Bed, ou, person, secret};
@@ -27,7 +28,11 @@ pub async fn a_code_is_bound_once(bed: &Bed) {
     );
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::SameCode);
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::OtherCode);
-    assert!(bed.store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
+    for ending in [SessionEnding::Rejected, SessionEnding::Expired] {
+        assert!(!bed.store.end_session(id, ending, bed.now()).await.unwrap(), "its code is being exchanged");
+    }
+    let failed = SessionEnding::Failed(FailureReason::CodeInvalid);
+    assert!(bed.store.end_session(id, failed, bed.now()).await.unwrap());
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::NotPending);
 
     let id = bed.pending("ou_1").await;

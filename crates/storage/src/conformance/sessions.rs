@@ -83,6 +83,7 @@ pub async fn a_session_is_found_by_its_oauth_state(bed: &Bed) {
 pub async fn the_first_ending_is_final(bed: &Bed) {
     for first in ENDINGS {
         let (id, claim) = bed.claimed("ou_1").await;
+        assert!(bed.store.release_exchange(id, claim).await.unwrap());
         assert!(bed.store.end_session(id, first, bed.now()).await.unwrap());
         for second in ENDINGS {
             assert!(!bed.store.end_session(id, second, bed.now()).await.unwrap());
@@ -221,7 +222,10 @@ pub async fn stale_cards_are_listed(bed: &Bed) {
         let card = message(&format!("om_{number}"));
         assert!(bed.store.record_card(id, &card, CardFace::Processing).await.unwrap());
         let ended = match ENDINGS.get(number) {
-            Some(ending) => bed.store.end_session(id, *ending, bed.now()).await,
+            Some(ending) => {
+                assert!(bed.store.release_exchange(id, claim).await.unwrap());
+                bed.store.end_session(id, *ending, bed.now()).await
+            }
             None => bed.store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await,
         };
         assert!(ended.unwrap());

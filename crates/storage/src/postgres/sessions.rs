@@ -161,7 +161,8 @@ impl Sessions for PgStore {
                          state = $2, failure_reason = $3, ended_at = $4,
                          oauth_state_sealed = null, pkce_verifier_sealed = null,
                          exchange_claim = null, exchange_claimed_until = null
-                     where session_id = $1 and state = 'pending'",
+                     where session_id = $1 and state = 'pending'
+                       and ($2 = 'failed' or exchange_claim is null or exchange_claimed_until <= $4)",
                     id.0,
                     ending.state().as_str(),
                     ending.reason().map(FailureReason::as_str),

@@ -29,7 +29,8 @@ pub(super) const END: &str = "update user_auth_sessions set
                                   state = ?2, failure_reason = ?3, ended_at = ?4,
                                   oauth_state_sealed = null, pkce_verifier_sealed = null,
                                   exchange_claim = null, exchange_claimed_until = null
-                              where session_id = ?1 and state = 'pending'";
+                              where session_id = ?1 and state = 'pending'
+                                and (?2 = 'failed' or exchange_claim is null or exchange_claimed_until <= ?4)";
 pub(super) const EXPIRE: &str = "update user_auth_sessions set
                                      state = 'expired', ended_at = ?1,
                                      oauth_state_sealed = null, pkce_verifier_sealed = null,
