@@ -129,6 +129,11 @@ impl Directory {
     /// # Errors
     /// The store's.
     pub async fn freeze(&self, app_id: &AppId, reason: &str, now: Timestamp) -> Result<(), AuthError> {
+        // Refused again by the one that was let through: the breaker's time begins anew.
+        let application = self.store.application(app_id).await?;
+        if application.and_then(|known| known.frozen_since).is_some_and(|since| now - since >= FROZEN_FOR) {
+            self.store.set_application_frozen(app_id, None, now).await?;
+        }
         if self.store.set_application_frozen(app_id, Some(reason), now).await? {
             tracing::error!(%app_id, reason, "auth.app.frozen: Lark refuses the application, nobody is invited until it is mended");
         }

@@ -234,6 +234,17 @@ async fn an_application_at_fault_is_frozen_and_thaws() {
     // After a while an invitation may try. That a card could be sent says nothing about the token endpoint; a code that
     // was exchanged does, and closes the breaker.
     stage.clock.advance(Duration::from_secs(301));
+    let probe = stage.invited(0).await;
+    stage.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::Answer { status: 400, code: 20002 }));
+    assert_eq!(stage.end_of(&probe).await, failed(FailureReason::AppMisconfigured));
+    let person = Person { open_id: Some(stage.person(1)), user_id: None };
+    let refused = stage.context.invite(stage.invitation(person)).await.unwrap_err();
+    assert!(
+        matches!(refused, AuthError::AppFrozen { .. }),
+        "one was let through, and refused again: {refused}"
+    );
+
+    stage.clock.advance(Duration::from_secs(301));
     let again = stage.invited(0).await;
     let frozen =
         async || stage.context.store.application(&stage.app_id()).await.unwrap().unwrap().frozen_since;
