@@ -20,7 +20,6 @@ const TALKERS: &[&str] = &[
     "axum",
     "h2",
     "hyper",
-    "lapin",
     "opentelemetry",
     "reqwest",
     "rustls",
@@ -38,8 +37,9 @@ fn cap() -> Targets {
         .with_default(LevelFilter::INFO)
         .with_target("larkauth", LevelFilter::TRACE)
         .with_targets(TALKERS.iter().map(|target| (*target, LevelFilter::WARN)))
-        // Prints each returned message with its body and headers.
-        .with_target("lapin::returned_messages", LevelFilter::OFF)
+        // Calls every end of a connection an error, an orderly one too, and prints returned messages whole. What is lost
+        // and why is told by larkauth_messaging.
+        .with_target("lapin", LevelFilter::OFF)
 }
 
 /// The filter of log lines: `RUST_LOG` and the cap.
