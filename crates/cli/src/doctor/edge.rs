@@ -1,6 +1,10 @@
 //! What others reach: the redirect URI from people's browsers, the address that is listened on.
 
-use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use larkauth_models::Application;
 use tokio::net::TcpListener;
@@ -15,7 +19,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 const CALLBACK: &str = "/oauth/callback";
 
 /// The redirect URI of one application.
-pub(super) async fn redirect_uri(app: &Application) -> Vec<Finding> {
+pub(crate) async fn redirect_uri(app: &Application) -> Vec<Finding> {
     let check = format!("{} redirect URI", app.app_id);
     let uri = &app.redirect_uri;
     let loopback = is_loopback(uri);
@@ -34,12 +38,12 @@ pub(super) async fn redirect_uri(app: &Application) -> Vec<Finding> {
         );
         findings.push(finding.cure("unless a proxy rewrites it, change it", page::REDIRECT_URI));
     }
-    findings.push(match gateway_at(uri).await {
+    findings.push(match gateway_at(uri, loopback).await {
         Ok(()) if loopback => Finding::doubtful(check, format!("{uri} works, but only for browsers on this machine"))
             .cure("fine for a try; other people need an https address", page::REDIRECT_URI),
         Ok(()) => Finding::ok(check, format!("a gateway answers behind {uri}")),
         Err(why) => Finding::doubtful(check, format!("no gateway answers behind {uri}: {why}"))
-            .cure("start larkauth, or mend the proxy in front of it; from inside some networks this looks worse than it is", page::REDIRECT_URI),
+            .cure("start larkauth, or make this address lead to its HTTP_ADDR; some networks hide it from this machine only", page::REDIRECT_URI),
     });
     findings
 }
@@ -54,8 +58,8 @@ pub(super) async fn listen(addr: SocketAddr) -> Finding {
         )
         .cure("have a firewall or a TLS proxy in front of it, or listen on 127.0.0.1", page::THIS_SIDE),
         Ok(_) => Finding::ok(check, "free"),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => match Url::parse(&format!("http://{addr}/")) {
-            Ok(url) if gateway_at(&url).await.is_ok() => Finding::ok(check, "larkauth is listening"),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => match Url::parse(&reached_at(addr)) {
+            Ok(url) if gateway_at(&url, true).await.is_ok() => Finding::ok(check, "larkauth is listening"),
             _ => Finding::wrong(check, "taken by another program")
                 .cure("stop that program, or choose another address with HTTP_ADDR", page::THIS_SIDE),
         },
@@ -66,23 +70,33 @@ pub(super) async fn listen(addr: SocketAddr) -> Finding {
     }
 }
 
-/// Whether a larkauth answers on this origin.
-async fn gateway_at(uri: &Url) -> Result<(), String> {
+/// The origin under which this machine reaches what listens there.
+fn reached_at(mut addr: SocketAddr) -> String {
+    match addr {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+        SocketAddr::V4(_) | SocketAddr::V6(_) => {}
+    }
+    format!("http://{addr}/")
+}
+
+/// Whether a larkauth answers on this origin, which may be on this machine.
+async fn gateway_at(uri: &Url, is_here: bool) -> Result<(), String> {
     let mut url = uri.clone();
     url.set_path("/healthz");
     url.set_query(None);
     let mut http =
         reqwest::Client::builder().timeout(ANSWERS_WITHIN).redirect(reqwest::redirect::Policy::none());
-    if is_loopback(uri) {
+    if is_here {
         // No proxy leads back to this machine.
         http = http.no_proxy();
     }
     let http = http.build().map_err(reason)?;
-    let response = http.get(url).send().await.map_err(reason)?;
+    let mut response = http.get(url).send().await.map_err(reason)?;
     let status = response.status();
-    let is_ours = status.is_success() && response.content_length().is_some_and(|length| length <= 16);
-    let text = if is_ours { response.text().await.map_err(reason)? } else { String::new() };
-    if text.trim() == "ok" {
+    // Ours is so short that it comes in one piece; of anything else, more need not be read.
+    let start = if status.is_success() { response.chunk().await.map_err(reason)? } else { None };
+    if start.is_some_and(|bytes| bytes.trim_ascii() == b"ok") {
         Ok(())
     } else {
         Err(format!("something else answers there (HTTP {})", status.as_u16()))

@@ -76,7 +76,13 @@ impl Finding {
         self.verdict == Verdict::Wrong
     }
 
-    fn tell(&self) {
+    /// Whether there is nothing to do about it.
+    pub(crate) fn is_ok(&self) -> bool {
+        self.verdict == Verdict::Ok
+    }
+
+    /// Writes it for a person.
+    pub(crate) fn tell(&self) {
         match self.verdict {
             Verdict::Ok => report::done(&self.check, &self.detail),
             Verdict::Doubtful => report::doubtful(&self.check, &self.detail),

@@ -19,8 +19,8 @@ use crate::{
     globals::{Globals, quiet},
 };
 
-pub(crate) use self::finding::page;
 use self::finding::{Finding, tell};
+pub(crate) use self::{edge::redirect_uri, finding::page};
 
 /// Check settings, database, broker, keys, clock, Lark and the redirect URI, and say the cure
 ///
@@ -64,7 +64,8 @@ async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     findings.extend(broker);
     findings.push(listen);
 
-    let apps = applications(settings, stored);
+    let is_known = stored.is_some();
+    let apps = applications(settings, stored.unwrap_or_default());
     let lark = larkauth_runtime::lark_settings(settings)?;
     let mut brands: Vec<Brand> = apps.iter().map(|app| app.brand).collect();
     brands.push(settings.lark.brand);
@@ -72,12 +73,13 @@ async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     brands.dedup_by_key(|brand| lark.endpoints(*brand).base_url.clone());
     let hosts = join_all(brands.into_iter().map(|brand| lark::host(&lark, brand)));
     let of_apps = join_all(apps.iter().map(|app| async {
-        let (platform, redirect) = futures::join!(lark::application(&lark, app), edge::redirect_uri(app));
+        let (platform, redirect) = futures::join!(lark::application(&lark, app), redirect_uri(app));
         platform.into_iter().chain(redirect).collect::<Vec<_>>()
     }));
     let (hosts, of_apps) = futures::join!(hosts, of_apps);
     findings.extend(hosts.into_iter().flatten());
-    if apps.is_empty() {
+    // What cannot be read is told above; it may well hold some.
+    if apps.is_empty() && is_known {
         let finding = Finding::doubtful("applications", "none is registered and enabled");
         findings
             .push(finding.cure("set APP_ID and APP_SECRET, or run `larkauth apps add`", page::CREDENTIALS));

@@ -25,11 +25,11 @@ pub(super) fn settings(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// The database, the encryption keys and the API keys. Gives the applications that are stored.
-pub(super) async fn store(settings: &Settings) -> (Vec<Application>, Vec<Finding>) {
+/// The database, the encryption keys and the API keys. Gives the applications that are stored, if they can be read.
+pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec<Finding>) {
     let database = match Database::of(settings) {
         Ok(database) => database,
-        Err(error) => return (Vec::new(), vec![wrong("database", &error)]),
+        Err(error) => return (None, vec![wrong("database", &error)]),
     };
     if let Database::Sqlite(path) = &database
         && !path.exists()
@@ -37,7 +37,7 @@ pub(super) async fn store(settings: &Settings) -> (Vec<Application>, Vec<Finding
         let none = format!("there is none yet at {}", path.display());
         let finding = Finding::doubtful("database", none)
             .cure("`larkauth standalone` makes it on its first start, or set DATABASE_URL", page::THIS_SIDE);
-        return (Vec::new(), vec![finding]);
+        return (Some(Vec::new()), vec![finding]);
     }
     let shown = match &database {
         Database::Postgres(_) => "PostgreSQL answers".to_owned(),
@@ -50,14 +50,14 @@ pub(super) async fn store(settings: &Settings) -> (Vec<Application>, Vec<Finding
         checked
     });
     if let Err(error) = schema.await {
-        return (Vec::new(), vec![wrong("database", &error)]);
+        return (None, vec![wrong("database", &error)]);
     }
     let mut findings = vec![Finding::ok("database", format!("{shown}, its schema is up to date"))];
     let cipher = match keys(settings).and_then(|keys| cipher(&keys)) {
         Ok(cipher) => cipher,
         Err(error) => {
             findings.push(wrong("encryption keys", &error));
-            return (Vec::new(), findings);
+            return (None, findings);
         }
     };
     let contents = in_time(async {
@@ -82,7 +82,7 @@ pub(super) async fn store(settings: &Settings) -> (Vec<Application>, Vec<Finding
                         n => format!("they open the {n} stored applications"),
                     };
                     findings.insert(1, Finding::ok("encryption keys", detail));
-                    return (apps, findings);
+                    return (Some(apps), findings);
                 }
                 Err(error) => {
                     let finding = Finding::wrong("encryption keys", error.to_string()).cure(
@@ -94,7 +94,7 @@ pub(super) async fn store(settings: &Settings) -> (Vec<Application>, Vec<Finding
             }
         }
     }
-    (Vec::new(), findings)
+    (None, findings)
 }
 
 fn api_keys_of(settings: &Settings, live: usize) -> Finding {

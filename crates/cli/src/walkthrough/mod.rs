@@ -11,7 +11,8 @@ use anyhow::{Context as _, bail};
 use larkauth_auth::{Context, sessions::Invite};
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_models::{
-    AppId, AuthMethod, Brand, ExposeSecret, OpenId, Person, SecretString, SessionState, TokenKind,
+    AppId, Application, AuthMethod, Brand, ExposeSecret, OpenId, Person, SecretString, SessionState,
+    TokenKind,
 };
 use larkauth_runtime::Running;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use url::Url;
 
 use self::application::Chosen;
 use crate::{
-    doctor::page,
+    doctor::{page, redirect_uri},
     exit,
     follow::{self, Step},
     globals::{Globals, environment, quiet},
@@ -33,7 +34,7 @@ use crate::{
 /// on the data folder (or DATABASE_URL and AMQP_URL) while it lasts; what is stored stays for `larkauth standalone`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  larkauth try\n  larkauth try --app cli_0123456789abcdef --secret-file secret.txt --email me@example.com\n  APP_ID=cli_0123456789abcdef APP_SECRET_FILE=secret.txt larkauth try --open-id ou_0123456789abcdef"
+    after_help = "Examples:\n  larkauth try\n  larkauth try --app cli_0123456789abcdef --secret-file secret.txt --email me@example.com --yes\n  APP_ID=cli_0123456789abcdef APP_SECRET_FILE=secret.txt larkauth try --open-id ou_0123456789abcdef"
 )]
 pub(crate) struct Arguments {
     /// The application; APP_ID by default
@@ -60,6 +61,9 @@ pub(crate) struct Arguments {
     /// Seconds to wait for the person
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     wait: u64,
+    /// Take it that the developer console is set up as described, instead of waiting for Enter
+    #[arg(long)]
+    yes: bool,
 }
 
 /// How long the long connection may take to come up.
@@ -87,7 +91,7 @@ async fn tell(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Exit
     let asked = async {
         ready(&standalone.running).await?;
         // Not before: the console offers the persistent connection only while one is open.
-        console(&app.redirect_uri).await?;
+        console(app, arguments.yes).await?;
         heading(4, "The person");
         let open_id = person::ask(arguments, &lark, app, &client).await?;
         let context = standalone.running.context.clone();
@@ -110,14 +114,17 @@ async fn tell(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Exit
 }
 
 /// What only a person can look up and change.
-async fn console(redirect_uri: &Url) -> anyhow::Result<()> {
+async fn console(app: &Application, is_done: bool) -> anyhow::Result<()> {
     heading(3, "The developer console");
     report::say("  Under Security Settings, this must be one of the redirect URLs:");
-    report::say(&format!("    {redirect_uri}"));
+    report::say(&format!("    {}", app.redirect_uri));
     report::say("  Under Events & Callbacks, both events and callbacks must use the persistent connection.");
     report::say("  The bot must be switched on, with the permission im:message:send_as_bot,");
     report::say("  and a version that has all this must be published.");
-    if prompt::is_possible() {
+    for finding in redirect_uri(app).await.iter().filter(|finding| !finding.is_ok()) {
+        finding.tell();
+    }
+    if !is_done && prompt::is_possible() {
         prompt::meanwhile(|| prompt::pause("Press Enter when that is so")).await?;
     }
     Ok(())

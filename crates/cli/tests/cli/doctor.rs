@@ -1,4 +1,11 @@
+use larkauth_messaging::testing::TestBus;
+use larkauth_models::ExposeSecret;
+use larkauth_storage::{
+    Store,
+    testing::{TestDatabase, TestSqlite},
+};
 use serde_json::Value;
+use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
 use crate::stage::{APP_ID, APP_SECRET, Ended, Stage};
 
@@ -88,4 +95,85 @@ async fn a_fresh_machine_is_told_what_to_do_first() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     stage.set("HTTP_ADDR", taken.local_addr().unwrap().to_string());
     says(&stage.run("doctor --json").await.with(1), "HTTP_ADDR", "wrong");
+}
+
+#[tokio::test]
+async fn servers_that_are_down_or_have_no_schema() {
+    let mut stage = Stage::new().await;
+    let (database, bus) = (TestDatabase::create_empty().await, TestBus::create().await);
+    stage.set("DATABASE_URL", database.url().expose_secret());
+    stage.set("AMQP_URL", "amqp://someone:broker-password@127.0.0.1:1/%2f");
+    let ended = stage.run("doctor --json").await.with(1);
+    says(&ended, "database", "wrong");
+    says(&ended, "broker", "wrong");
+    assert!(ended.out.contains("larkauth migrate"), "{}", ended.out);
+    assert!(!ended.out.contains("broker-password"), "{}", ended.out);
+    // What cannot be read is not said to be empty.
+    assert!(verdicts(&ended).iter().all(|(check, _)| check != "applications"), "{}", ended.out);
+
+    stage.run("migrate").await.with(0);
+    stage.set("AMQP_URL", bus.url());
+    stage.set("AMQP_PREFIX", bus.prefix());
+    let ended = stage.run("doctor --json").await.with(1);
+    for check in ["database", "encryption keys", "broker"] {
+        says(&ended, check, "ok");
+    }
+    says(&ended, "applications", "doubtful");
+
+    stage.set("DATABASE_URL", "postgres://someone:database-password@127.0.0.1:1/larkauth");
+    let ended = stage.run("doctor --json").await.with(1);
+    says(&ended, "database", "wrong");
+    says(&ended, "broker", "ok");
+    assert!(!ended.out.contains("database-password"), "{}", ended.out);
+    bus.teardown().await;
+}
+
+#[tokio::test]
+async fn a_file_without_a_schema_is_left_as_it_is() {
+    let mut stage = Stage::new().await;
+    let database = TestSqlite::create_empty();
+    database.store().await.close().await;
+    stage.set("DATABASE_URL", format!("sqlite:{}", database.path().display()));
+    for _ in 0..2 {
+        let ended = stage.run("doctor --json").await.with(1);
+        says(&ended, "database", "wrong");
+        assert!(ended.out.contains("larkauth migrate"), "{}", ended.out);
+    }
+}
+
+#[tokio::test]
+async fn it_works_beside_a_running_standalone() {
+    let (mut stage, _sim) = Stage::with_lark().await;
+    stage.env.remove("DATABASE_URL");
+    stage.env.remove("ENCRYPTION_KEYS");
+    stage.set("APP_ID", APP_ID);
+    stage.set("APP_SECRET", APP_SECRET);
+    let standalone = stage.standalone().await;
+    let ended = stage.run("doctor --json").await.with(0);
+    for check in ["database", "encryption keys", "broker", "HTTP_ADDR", "credentials", "long connection"] {
+        says(&ended, check, "ok");
+    }
+    assert!(ended.out.contains("larkauth is listening"), "{}", ended.out);
+    assert!(ended.out.contains("works, but only for browsers on this machine"), "{}", ended.out);
+
+    // The same address, on every network: asked for on this machine all the same.
+    let port = stage.env["HTTP_ADDR"].rsplit(':').next().unwrap().to_owned();
+    stage.set("HTTP_ADDR", format!("0.0.0.0:{port}"));
+    let ended = stage.run("doctor --json").await.with(0);
+    assert!(ended.out.contains("larkauth is listening"), "{}", ended.out);
+    standalone.terminate().await.with(0);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off() {
+    let lark = MockServer::start().await;
+    let then = chrono::DateTime::UNIX_EPOCH.to_rfc2822();
+    let answer = ResponseTemplate::new(404).insert_header("date", then.as_str());
+    Mock::given(any()).respond_with(answer).mount(&lark).await;
+    let mut stage = Stage::new().await;
+    stage.set("LARK_BASE_URL", lark.uri());
+    let ended = stage.run("doctor --json").await.with(1);
+    says(&ended, "Lark at 127.0.0.1", "ok");
+    says(&ended, "clock", "wrong");
+    assert!(ended.out.contains("ahead of Lark's"), "{}", ended.out);
 }

@@ -29,11 +29,13 @@ async fn somebody_who_declines() {
     let (mut stage, sim) = Stage::with_lark().await;
     stage.set("APP_SECRET", APP_SECRET);
     let second = person(&sim, 1);
-    let trying = stage.start(&["try", "--app", APP_ID, "--open-id", &second]).await;
+    let trying = stage.start(&["try", "--app", APP_ID, "--open-id", &second, "--yes"]).await;
     let asked = card(&sim, &second).await;
     sim.click(&asked.message_id, "cancel", &second).await.unwrap();
     let ended = trying.end().await.with(4);
     assert!(ended.out.contains("they declined"), "{}", ended.out);
+    // The redirect URI was looked at, and leads to this very process.
+    assert!(ended.out.contains("works, but only for browsers on this machine"), "{}", ended.out);
 }
 
 #[tokio::test]
