@@ -132,7 +132,7 @@ pub(crate) fn notice(status: StatusCode, notice: Notice, zh: bool) -> Response {
     let (title, text) = match (notice, zh) {
         (Notice::UnknownCode, true) => ("代码无效", "代码不存在、已使用或已过期。"),
         (Notice::UnknownCode, false) => ("Unknown code", "The code does not exist, was used or has expired."),
-        (Notice::Agreed, true) => ("授权成功", "可以返回您的设备了。"),
+        (Notice::Agreed, true) => ("授权成功", "可以返回你的设备了。"),
         (Notice::Agreed, false) => ("Authorized", "You can go back to your device."),
         (Notice::Refused, true) => ("已拒绝", "未授予任何权限。"),
         (Notice::Refused, false) => ("Declined", "Nothing was granted."),

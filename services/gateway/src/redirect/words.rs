@@ -180,13 +180,13 @@ impl Outcome {
 
     pub(super) const fn chinese(&self) -> Words {
         match self {
-            Self::Authorized { .. } => words("授权成功", "已完成。您可以关闭本页面，回到聊天。"),
-            Self::Declined => words("已拒绝授权", "您没有授权，未共享任何信息。您可以关闭本页面。"),
+            Self::Authorized { .. } => words("授权成功", "已完成。你可以关闭本页面，回到聊天。"),
+            Self::Declined => words("已拒绝授权", "你没有授权，未共享任何信息。你可以关闭本页面。"),
             Self::Expired => words("邀请已过期", "请在聊天中重新获取邀请；未共享任何信息。"),
             Self::Failed(reason) => match reason {
                 Some(FailureReason::IdentityMismatch) => words(
                     "此邀请是发给其他人的",
-                    "您当前登录的账号不是被邀请的人，未保存任何信息。请切换到正确的账号，再重新获取邀请。",
+                    "你当前登录的账号不是被邀请的人，未保存任何信息。请切换到正确的账号，再重新获取邀请。",
                 ),
                 Some(FailureReason::CodeInvalid) => {
                     words("授权已失效", "飞书不再接受此次授权。请在聊天中的卡片上点击“再试一次”。")
@@ -199,11 +199,11 @@ impl Outcome {
                     words("无法连接飞书", "授权未能及时完成。请稍后在聊天中的卡片上点击“再试一次”。")
                 }
                 Some(FailureReason::UserUnavailable) => words(
-                    "您无法使用此应用",
-                    "飞书不允许您的账号使用此应用。请联系管理员将您加入应用的可用范围。",
+                    "你无法使用此应用",
+                    "飞书不允许你的账号使用此应用。请联系管理员将你加入应用的可用范围。",
                 ),
                 Some(FailureReason::AppMisconfigured) => {
-                    words("应用配置有误", "这不是您的问题。请联系此应用的负责人。")
+                    words("应用配置有误", "这不是你的问题。请联系此应用的负责人。")
                 }
                 Some(FailureReason::CardUndeliverable) => {
                     words("邀请未能送达", "请在聊天中重新获取邀请；未共享任何信息。")
@@ -216,7 +216,7 @@ impl Outcome {
             Self::ConsentFailed => {
                 words("授权页面出错", "未共享任何信息，邀请仍然有效：请再次点击卡片上的授权按钮。")
             }
-            Self::TryAgain => words("请重试", "服务暂时不可用。请稍后刷新本页面；您的授权不会丢失。"),
+            Self::TryAgain => words("请重试", "服务暂时不可用。请稍后刷新本页面；你的授权不会丢失。"),
         }
     }
 }
@@ -224,5 +224,5 @@ impl Outcome {
 /// For a person who has watched the page look again for long enough.
 pub(super) const WAITED_ENOUGH: (Words, Words) = (
     words("Still being processed", "You can close this page. The card in the chat will show how it went."),
-    words("仍在处理中", "您可以关闭本页面，聊天中的卡片会显示结果。"),
+    words("仍在处理中", "你可以关闭本页面，聊天中的卡片会显示结果。"),
 );
