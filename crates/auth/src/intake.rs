@@ -19,7 +19,7 @@ use crate::{AuthError, Context, seal};
 pub struct Answered {
     /// `None`: not taken, let Lark push it again (events) or show the person an error (never for cards).
     pub answer: Option<Value>,
-    /// Which card face the answer shows, to be told to [`Context::answer_delivered`].
+    /// Which card face the answer shows, to be told to [`Context::answer_sent`].
     pub shows: Option<(SessionId, CardFace)>,
     /// A label for metrics: `in_time`, `late`, `publish_failed`, `unrecognized`.
     pub outcome: &'static str,
@@ -147,11 +147,7 @@ impl Context {
     ///
     /// # Errors
     /// The store's or the bus's; [`Context::mend_cards`](crate::housekeeping) finds such cards later.
-    pub async fn answer_delivered(
-        &self,
-        app_id: &AppId,
-        shown: (SessionId, CardFace),
-    ) -> Result<(), AuthError> {
+    pub async fn answer_sent(&self, app_id: &AppId, shown: (SessionId, CardFace)) -> Result<(), AuthError> {
         let (session_id, face) = shown;
         self.store.record_face(session_id, face).await?;
         let session = self.existing(session_id).await?;

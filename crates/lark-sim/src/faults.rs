@@ -17,6 +17,8 @@ pub enum Endpoint {
     Pong,
     /// A push over the long connection.
     Push,
+    /// The client's answer to a push.
+    PushAnswer,
     /// `tenant_access_token`.
     TenantToken,
     /// `app_access_token`.
@@ -105,10 +107,10 @@ impl Fault {
     }
 
     fn matches(&self, endpoint: Endpoint, app_id: Option<&str>) -> bool {
-        // `Pong` and `Push` are no calls of the client: they are meant only by name.
+        // These are no calls of the client: they are meant only by name.
         let here = match self.endpoint {
             Some(wanted) => wanted == endpoint,
-            None => !matches!(endpoint, Endpoint::Pong | Endpoint::Push),
+            None => !matches!(endpoint, Endpoint::Pong | Endpoint::Push | Endpoint::PushAnswer),
         };
         here && self.app_id.as_deref().is_none_or(|wanted| app_id == Some(wanted))
     }
@@ -131,7 +133,7 @@ pub enum Effect {
     },
     /// Handles the call, then cuts the TCP connection without an answer.
     LostAnswer,
-    /// Cuts the TCP connection without handling the call.
+    /// Cuts the TCP connection without handling the call. At [`Endpoint::PushAnswer`]: just before the answer is read.
     Cut,
     /// Neither handles nor answers, and keeps the TCP connection. At [`Endpoint::Pong`] and [`Endpoint::Push`]:
     /// says nothing.

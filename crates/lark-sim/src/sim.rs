@@ -17,7 +17,7 @@ use crate::{
     faults::Faults,
     http,
     net::{Line, Lines, SimListener},
-    state::State,
+    state::{State, sockets::ConnectionIds},
     users::{SimUser, UserStatus},
     violations::{Stats, Violation},
 };
@@ -292,19 +292,23 @@ impl Sim {
 
     /// Cuts the TCP connections of an application's long connections (of all applications for `None`); gives how many.
     pub fn drop_connections(&self, app_id: Option<&str>) -> usize {
-        self.break_connections(app_id, Line::cut)
+        self.break_connections(|ids| app_id.is_none_or(|id| ids.app_id == id), Line::cut)
     }
 
     /// Makes long connections half-open: nothing is read or written any more, yet the sockets stay. Gives how many.
     pub fn half_open_connections(&self, app_id: Option<&str>) -> usize {
-        self.break_connections(app_id, Line::freeze)
+        self.break_connections(|ids| app_id.is_none_or(|id| ids.app_id == id), Line::freeze)
     }
 
-    fn break_connections(&self, app_id: Option<&str>, how: impl Fn(&Line)) -> usize {
+    /// Cuts one connection.
+    pub(crate) fn drop_connection(&self, device_id: &str) {
+        self.break_connections(|ids| ids.device_id == device_id, Line::cut);
+    }
+
+    fn break_connections(&self, which: impl Fn(&ConnectionIds) -> bool, how: impl Fn(&Line)) -> usize {
         let lines: Vec<_> = {
             let state = self.state();
-            let hit =
-                state.sockets.connections.iter().filter(|open| app_id.is_none_or(|id| open.ids.app_id == id));
+            let hit = state.sockets.connections.iter().filter(|open| which(&open.ids));
             hit.map(|connection| connection.line.clone()).collect()
         };
         lines.iter().for_each(how);

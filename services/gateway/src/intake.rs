@@ -27,22 +27,31 @@ pub(crate) type Shown = (SessionId, CardFace);
 
 /// An answer that went out.
 #[derive(Debug)]
-pub(crate) struct Delivery {
+pub(crate) struct Sent {
     app_id: AppId,
     shown: Shown,
+}
+
+/// What is known of an answer after it went out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// Lark has it.
+    Certain,
+    /// It left, as far as this machine can tell.
+    Doubtful,
 }
 
 /// Takes callbacks.
 pub(crate) struct Intake {
     context: Context,
-    deliveries: mpsc::Sender<Delivery>,
+    sent: mpsc::Sender<Sent>,
 }
 
 impl Intake {
     /// The other end is for [`follow_up`].
-    pub(crate) fn new(context: Context) -> (Arc<Self>, mpsc::Receiver<Delivery>) {
-        let (deliveries, receiver) = mpsc::channel(WAITING);
-        (Arc::new(Self { context, deliveries }), receiver)
+    pub(crate) fn new(context: Context) -> (Arc<Self>, mpsc::Receiver<Sent>) {
+        let (sent, receiver) = mpsc::channel(WAITING);
+        (Arc::new(Self { context, sent }), receiver)
     }
 
     /// Takes one callback, already verified, and always has an answer before Lark gives up.
@@ -60,9 +69,14 @@ impl Intake {
     }
 
     /// An answer went out to Lark: from now on its card may be touched. Does not wait.
-    pub(crate) fn answer_went_out(&self, app_id: &AppId, shown: Shown) {
-        let delivery = Delivery { app_id: app_id.clone(), shown };
-        if self.deliveries.try_send(delivery).is_err() {
+    ///
+    /// A final face that may not have arrived is not noted: the worker, which looks at the card after the answer, then
+    /// brings it by message update.
+    pub(crate) fn answer_went_out(&self, app_id: &AppId, shown: Shown, arrival: Arrival) {
+        if arrival == Arrival::Doubtful && shown.1.is_final() {
+            return;
+        }
+        if self.sent.try_send(Sent { app_id: app_id.clone(), shown }).is_err() {
             tracing::warn!(session_id = %shown.0, %app_id, "gateway.answer.follow_up: too many waiting, the card is mended later");
         }
     }
@@ -75,15 +89,14 @@ pub(crate) fn try_again(payload: &[u8]) -> Option<serde_json::Value> {
 }
 
 /// Has every answer that went out noted, until nobody is left who could send one.
-pub(crate) async fn follow_up(context: Context, deliveries: mpsc::Receiver<Delivery>) -> anyhow::Result<()> {
-    let deliveries = stream::unfold(deliveries, |mut receiver| async {
-        receiver.recv().await.map(|next| (next, receiver))
-    });
-    deliveries
-        .for_each_concurrent(FOLLOW_UPS, |Delivery { app_id, shown }| {
+pub(crate) async fn follow_up(context: Context, sent: mpsc::Receiver<Sent>) -> anyhow::Result<()> {
+    let sent =
+        stream::unfold(sent, |mut receiver| async { receiver.recv().await.map(|next| (next, receiver)) });
+    sent
+        .for_each_concurrent(FOLLOW_UPS, |Sent { app_id, shown }| {
             let context = &context;
             async move {
-                let noted = timeout(FOLLOW_UP_DEADLINE, context.answer_delivered(&app_id, shown)).await;
+                let noted = timeout(FOLLOW_UP_DEADLINE, context.answer_sent(&app_id, shown)).await;
                 let problem = match noted {
                     Ok(Ok(())) => return,
                     Ok(Err(error)) => error.to_string(),

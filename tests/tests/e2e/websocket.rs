@@ -43,6 +43,33 @@ async fn a_lost_or_deaf_connection_is_replaced_by_exactly_one() -> anyhow::Resul
     world.finish().await
 }
 
+/// The worker's answer was written in time, and the line was dead by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_lost_on_the_way_still_changes_the_card() -> anyhow::Result<()> {
+    let world = World::start(Options::default()).await?;
+    let (cut, unproven) = (world.ask(0).await?, world.ask(1).await?);
+    let opened = world.sim.stats().connections_opened;
+    world.sim.faults().push(Fault::at(Endpoint::PushAnswer, Effect::Cut));
+    let click = world.sim.click(&cut.message_id, "cancel", &cut.person).await?;
+    assert!(!taken(&click) && !click.card_changed, "the person saw an error: {click:?}");
+    assert_eq!(world.api.session(cut.session_id, 30).await?.state, SessionState::Rejected);
+    world.shows(&cut, "grey").await?;
+
+    // Lark got the answer, but does not say so: the card is sent once more, which changes nothing.
+    connected_again(&world, opened).await?;
+    world.sim.faults().push(Fault::at(Endpoint::Pong, Effect::Hang).until_cleared());
+    let click = world.sim.click(&unproven.message_id, "cancel", &unproven.person).await?;
+    assert!(taken(&click) && click.card_changed, "{click:?}");
+    let updates = world.sim.stats().calls(Endpoint::MessageUpdate);
+    eventually(PATIENCE, async || {
+        Ok((world.sim.stats().calls(Endpoint::MessageUpdate) > updates).then_some(()))
+    })
+    .await?;
+    world.sim.faults().clear();
+    world.shows(&unproven, "grey").await?;
+    world.finish().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_silent_or_refusing_lark_is_asked_again() -> anyhow::Result<()> {
     let mut world = World::start(Options::default()).await?;

@@ -77,7 +77,7 @@ async fn a_click_is_answered_by_the_worker() {
         ("in_time", Some((invited.session_id, CardFace::Processing)))
     );
     assert!(answered.answer.unwrap()["card"].is_object());
-    live.context.answer_delivered(&live.stage.app_id(), answered.shows.unwrap()).await.unwrap();
+    live.context.answer_sent(&live.stage.app_id(), answered.shows.unwrap()).await.unwrap();
     assert_eq!(live.stage.session(invited.session_id).await.card_face, Some(CardFace::Processing));
 
     // With a code inside, and the same push once more.
@@ -100,7 +100,7 @@ async fn an_answer_that_was_overtaken_is_mended() {
     live.stage.bus.take::<SessionEnded>();
     // The answer with the face "processing" went out after the session had ended.
     let shown = (invited.session_id, CardFace::Processing);
-    live.context.answer_delivered(&live.stage.app_id(), shown).await.unwrap();
+    live.context.answer_sent(&live.stage.app_id(), shown).await.unwrap();
     let declined = |card: &serde_json::Value| card["header"]["template"] == "grey";
     live.stage.sim.wait_for_card(invited.open_id.as_str(), Duration::from_secs(10), declined).await.unwrap();
     live.finish().await;

@@ -180,7 +180,11 @@ impl Session {
                     .then(|| frames::pong(self.ids.service_id, &client_config(&self.sim.config().socket)))
             }
             (METHOD_DATA, Some(_)) => {
-                push::answered(&self.sim, &self.ids.app_id, &self.ids.device_id, &frame);
+                match self.sim.faults().take(Endpoint::PushAnswer, Some(&self.ids.app_id)) {
+                    Some(Effect::Cut) => self.sim.drop_connection(&self.ids.device_id),
+                    Some(_) => {}
+                    None => push::answered(&self.sim, &self.ids.app_id, &self.ids.device_id, &frame),
+                }
                 None
             }
             (method, kind) => {

@@ -17,12 +17,16 @@ use tracing::Instrument;
 
 use super::{
     Answer, LongConnectionConfig, Push, PushHandler, PushKind,
+    arrivals::Arrivals,
     assembler::Assembler,
     dial::{ClientConfig, Link},
     error::websocket_reason,
     push::answer_frame,
 };
 use crate::frame::{Frame, Header, METHOD_CONTROL, METHOD_DATA, header};
+
+/// How long Lark waits for an answer; what arrives later is not looked at.
+const LARK_WAITS: Duration = Duration::from_secs(3);
 
 /// How one connection ended.
 #[derive(Debug)]
@@ -33,10 +37,10 @@ pub(super) enum End {
     Lost { heard: bool, reason: String },
 }
 
-/// A frame on its way out, and whom to tell that it left.
+/// An answer on its way out, and whom to tell that it arrived.
 struct Outgoing {
     frame: Frame,
-    written: oneshot::Sender<()>,
+    arrived: oneshot::Sender<()>,
 }
 
 /// Serves one connection to its end. `tasks` holds the handlers, which outlive a lost connection; `on_heard` is called
@@ -59,7 +63,9 @@ where
     let mut on_heard = Some(on_heard);
     let mut heard = false;
 
-    let writer = write_all(sink, outgoing, interval_changes, link.service_id, config.write_deadline);
+    let arrivals = Arrivals::default();
+    let writer = Writer { sink, arrivals: &arrivals, deadline: config.write_deadline };
+    let writer = writer.write_all(outgoing, interval_changes, link.service_id);
     tokio::pin!(writer);
     let reader = Reader {
         config,
@@ -67,6 +73,7 @@ where
         tasks,
         answers,
         interval,
+        arrivals: &arrivals,
         assembler: Assembler::new(config.assembler.clone()),
         nonsense: 0,
     };
@@ -86,6 +93,7 @@ where
     match lost {
         Some(reason) => End::Lost { heard, reason },
         None => {
+            arrivals.end();
             // The reader is gone, and with it its hold on the queue: the writer ends by itself after the last answer.
             if timeout(config.shutdown_grace, writer).await.is_err() {
                 tracing::warn!("some answers did not leave within the shutdown grace");
@@ -95,62 +103,65 @@ where
     }
 }
 
-/// Writes pings and answers until nobody can bring an answer any more, then closes.
-async fn write_all<S>(
-    mut sink: SplitSink<WebSocketStream<S>, Message>,
-    mut outgoing: mpsc::Receiver<Outgoing>,
-    mut interval: watch::Receiver<Duration>,
-    service_id: i32,
+struct Writer<'a, S> {
+    sink: SplitSink<WebSocketStream<S>, Message>,
+    arrivals: &'a Arrivals,
     deadline: Duration,
-) -> Result<(), String>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let ping = Frame {
-        service: service_id,
-        method: METHOD_CONTROL,
-        headers: vec![Header::new(header::TYPE, "ping")],
-        ..Frame::default()
-    };
-    let mut last_ping = Instant::now();
-    let mut next_ping = last_ping;
-    loop {
-        tokio::select! {
-            next = outgoing.recv() => match next {
-                Some(Outgoing { frame, written }) => {
-                    write(&mut sink, &frame, deadline).await?;
-                    // The handler may have stopped waiting; the frame left all the same.
-                    let _ = written.send(());
-                }
-                None => break,
-            },
-            () = sleep_until(next_ping) => {
-                write(&mut sink, &ping, deadline).await?;
-                last_ping = Instant::now();
-                next_ping = last_ping + *interval.borrow_and_update();
-            }
-            Ok(()) = interval.changed() => next_ping = last_ping + *interval.borrow_and_update(),
-        }
-    }
-    match timeout(deadline, sink.close()).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(e)) => Err(websocket_reason(&e)),
-        Err(_) => Err("the close frame did not leave in time".into()),
-    }
 }
 
-async fn write<S>(
-    sink: &mut SplitSink<WebSocketStream<S>, Message>,
-    frame: &Frame,
-    deadline: Duration,
-) -> Result<(), String>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    match timeout(deadline, sink.send(Message::Binary(frame.encode_to_vec().into()))).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(e)) => Err(format!("writing failed: {}", websocket_reason(&e))),
-        Err(_) => Err("a frame did not leave in time".into()),
+impl<S: AsyncRead + AsyncWrite + Unpin> Writer<'_, S> {
+    /// Writes pings and answers until nobody can bring an answer any more, then closes.
+    async fn write_all(
+        mut self,
+        mut outgoing: mpsc::Receiver<Outgoing>,
+        mut interval: watch::Receiver<Duration>,
+        service_id: i32,
+    ) -> Result<(), String> {
+        let ping = Frame {
+            service: service_id,
+            method: METHOD_CONTROL,
+            headers: vec![Header::new(header::TYPE, "ping")],
+            ..Frame::default()
+        };
+        let mut last_ping = Instant::now();
+        let mut next_ping = last_ping;
+        loop {
+            tokio::select! {
+                biased;
+                next = outgoing.recv() => match next {
+                    Some(Outgoing { frame, arrived }) => {
+                        self.write(&frame).await?;
+                        self.arrivals.answer_written(arrived);
+                        // One ping for all the answers that are waiting to leave.
+                        next_ping = Instant::now();
+                    }
+                    None => break,
+                },
+                () = sleep_until(next_ping) => {
+                    self.write(&ping).await?;
+                    self.arrivals.ping_written();
+                    last_ping = Instant::now();
+                    next_ping = last_ping + *interval.borrow_and_update();
+                }
+                Ok(()) = interval.changed() => {
+                    next_ping = next_ping.min(last_ping + *interval.borrow_and_update());
+                }
+            }
+        }
+        match timeout(self.deadline, self.sink.close()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(websocket_reason(&e)),
+            Err(_) => Err("the close frame did not leave in time".into()),
+        }
+    }
+
+    async fn write(&mut self, frame: &Frame) -> Result<(), String> {
+        let message = Message::Binary(frame.encode_to_vec().into());
+        match timeout(self.deadline, self.sink.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(format!("writing failed: {}", websocket_reason(&e))),
+            Err(_) => Err("a frame did not leave in time".into()),
+        }
     }
 }
 
@@ -160,6 +171,7 @@ struct Reader<'a> {
     tasks: &'a mut JoinSet<()>,
     answers: mpsc::Sender<Outgoing>,
     interval: watch::Sender<Duration>,
+    arrivals: &'a Arrivals,
     assembler: Assembler,
     nonsense: u64,
 }
@@ -204,6 +216,7 @@ impl Reader<'_> {
         };
         let kind = match (frame.method, frame.header(header::TYPE)) {
             (METHOD_CONTROL, Some("pong")) => {
+                self.arrivals.pong_read();
                 return self.configure(frame.payload.as_deref().unwrap_or_default());
             }
             (METHOD_CONTROL, _) => return,
@@ -257,7 +270,7 @@ impl Reader<'_> {
             );
             let frame = answer_frame(frame, Answer::Failed, push.received_at);
             // A full queue means that nothing leaves at present, not even this.
-            let _ = self.answers.try_send(Outgoing { frame, written: oneshot::channel().0 });
+            let _ = self.answers.try_send(Outgoing { frame, arrived: oneshot::channel().0 });
             return;
         }
         let span =
@@ -300,14 +313,14 @@ async fn handle(
             Answer::Failed
         }
     };
-    let (written, was_written) = oneshot::channel();
-    let outgoing = Outgoing { frame: answer_frame(frame, answer, meta.received_at), written };
-    let delivery = async move { answers.send(outgoing).await.is_ok() && was_written.await.is_ok() };
-    let delivered = timeout(config.write_deadline, delivery).await.unwrap_or(false);
-    if !delivered {
-        tracing::warn!("the answer to a push could not be written");
+    let (arrived, has_arrived) = oneshot::channel();
+    let outgoing = Outgoing { frame: answer_frame(frame, answer, meta.received_at), arrived };
+    let arrival = async move { answers.send(outgoing).await.is_ok() && has_arrived.await.is_ok() };
+    let arrived = timeout_at(meta.received_at + LARK_WAITS, arrival).await.unwrap_or(false);
+    if !arrived {
+        tracing::warn!("whether the answer to a push arrived in time is not known");
     }
-    if timeout(config.answer_deadline, handler.answered(&meta, delivered)).await.is_err() {
+    if timeout(config.answer_deadline, handler.answered(&meta, arrived)).await.is_err() {
         tracing::warn!("what follows an answer did not end in time");
     }
 }

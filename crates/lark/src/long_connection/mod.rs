@@ -7,6 +7,7 @@
 //!
 //! What does not live here: recognising duplicates, reading payloads, verifying callbacks.
 
+mod arrivals;
 mod assembler;
 mod backoff;
 mod config;

@@ -82,10 +82,10 @@ pub trait PushHandler: Send + Sync + 'static {
     /// Handles one push. Runs beside others; is dropped, and answered for as failed, at the answer deadline.
     async fn handle(&self, push: Push) -> Answer;
 
-    /// Called once for each push that was given to [`handle`](Self::handle), after its answer was written
-    /// (`delivered`) or could not be. Whatever Lark wants done only after the answer belongs here.
-    async fn answered(&self, push: &PushMeta, delivered: bool) {
-        let _ = (push, delivered);
+    /// Called once for each push that was given to [`handle`](Self::handle), after its answer certainly arrived in time
+    /// (`arrived`) or may not have. Whatever Lark wants done only after the answer belongs here.
+    async fn answered(&self, push: &PushMeta, arrived: bool) {
+        let _ = (push, arrived);
     }
 }
 

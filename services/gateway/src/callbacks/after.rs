@@ -11,9 +11,9 @@ use axum::{
 use http_body::{Frame, SizeHint};
 use larkauth_models::AppId;
 
-use crate::intake::{Intake, Shown};
+use crate::intake::{Arrival, Intake, Shown};
 
-/// Tells the intake as soon as the server has sent the whole body (and not if the connection broke before).
+/// Tells the intake as soon as the server has taken the whole body to send it. HTTP tells nobody whether it arrived.
 pub(super) fn sent(response: Response, intake: Arc<Intake>, app_id: AppId, shown: Shown) -> Response {
     response.map(|body| Body::new(Watched { body, intake, app_id, shown }))
 }
@@ -46,7 +46,7 @@ impl HttpBody for Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         if self.body.is_end_stream() {
-            self.intake.answer_went_out(&self.app_id, self.shown);
+            self.intake.answer_went_out(&self.app_id, self.shown, Arrival::Doubtful);
         }
     }
 }

@@ -7,7 +7,7 @@ use moka::future::Cache;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::intake::{Intake, Shown};
+use crate::intake::{Arrival, Intake, Shown};
 
 /// Takes one application's pushes.
 pub(crate) struct Pushes {
@@ -60,11 +60,10 @@ impl PushHandler for Pushes {
         .await
     }
 
-    async fn answered(&self, push: &PushMeta, delivered: bool) {
-        if let Some(shown) = self.shown.remove(&key(push)).await
-            && delivered
-        {
-            self.intake.answer_went_out(&self.app_id, shown);
+    async fn answered(&self, push: &PushMeta, arrived: bool) {
+        if let Some(shown) = self.shown.remove(&key(push)).await {
+            let arrival = if arrived { Arrival::Certain } else { Arrival::Doubtful };
+            self.intake.answer_went_out(&self.app_id, shown, arrival);
         }
     }
 }

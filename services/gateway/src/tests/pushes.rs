@@ -21,7 +21,7 @@ fn push(payload: &Value) -> Push {
 }
 
 #[tokio::test]
-async fn what_an_answer_shows_is_noted_once_it_was_delivered() {
+async fn what_an_answer_shows_is_noted_once_it_arrived() {
     let broker = TestBus::create().await;
     let bus = broker.bus().await;
     let consuming = consume(&bus, card_actions(), worker());

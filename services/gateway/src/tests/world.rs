@@ -37,7 +37,7 @@ use crate::{
     connections::ConnectionStates,
     edge,
     gateway::Gateway,
-    intake::{self, Delivery, Intake},
+    intake::{self, Intake},
 };
 
 pub(super) const APP: &str = "cli_0123456789abcdef";
@@ -145,7 +145,7 @@ pub(super) struct World {
     pub(super) database: TestDatabase,
     pub(super) context: Context,
     pub(super) intake: Arc<Intake>,
-    deliveries: Option<mpsc::Receiver<Delivery>>,
+    deliveries: Option<mpsc::Receiver<intake::Sent>>,
     pub(super) states: ConnectionStates,
     pub(super) stopping: CancellationToken,
     pub(super) router: Router,

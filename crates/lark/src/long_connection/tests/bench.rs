@@ -87,7 +87,7 @@ impl Server {
         }
     }
     /// The next data frame; pings before it are answered.
-    pub(super) async fn answer(&mut self) -> (Frame, Value) {
+    pub(super) async fn data(&mut self) -> (Frame, Value) {
         loop {
             let frame = self.frame().await;
             if frame.method == METHOD_DATA {
@@ -96,6 +96,12 @@ impl Server {
             }
             self.pong(None).await;
         }
+    }
+    /// The next data frame; the ping behind it is answered, too.
+    pub(super) async fn answer(&mut self) -> (Frame, Value) {
+        let answer = self.data().await;
+        self.welcome().await;
+        answer
     }
     pub(super) async fn ping(&mut self) {
         let frame = self.frame().await;
@@ -110,7 +116,7 @@ impl Server {
         let payload = config.map(|c| c.to_string().into_bytes());
         self.send(Frame { method: METHOD_CONTROL, headers, payload, ..Frame::default() }).await;
     }
-    /// Takes the first ping and answers it: the connection counts as made.
+    /// Takes a ping and answers it. After the first, the connection counts as made.
     pub(super) async fn welcome(&mut self) {
         self.ping().await;
         self.pong(None).await;

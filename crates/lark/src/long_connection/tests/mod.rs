@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bench::*;
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
@@ -192,6 +192,62 @@ async fn events_and_cards_are_answered_and_duplicates_are_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_has_arrived_once_the_ping_behind_it_came_back() {
+    let config = LongConnectionConfig { max_concurrent_handlers: 8, ..LongConnectionConfig::default() };
+    let mut bench = Setup { config, ..Setup::default() }.start();
+    let mut server = bench.connects().await;
+
+    // Three answers that leave together, one ping behind them.
+    for id in ["a", "b", "c"] {
+        server.push("card", id, "a second").await;
+    }
+    for _ in 0..3 {
+        assert_eq!(server.frame().await.method, METHOD_DATA);
+    }
+    server.ping().await;
+    assert_eq!(lock(&bench.recorder.answered).len(), 0);
+    server.pong(None).await;
+    assert!(bench.answered(3).await.iter().all(|(_, arrived)| *arrived));
+
+    // Written into a line that is dead by now: reported in doubt when Lark has stopped waiting, and not earlier.
+    let start = Instant::now();
+    server.push("card", "lost", "hi").await;
+    assert_eq!(bench.answered(4).await[3], ("lost".into(), false));
+    assert_eq!(start.elapsed().as_secs(), 3);
+    bench.stops().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_for_an_earlier_ping_proves_nothing() {
+    let mut bench = Setup::default().start();
+    let mut server = bench.connects().await;
+    // Nobody asked for these.
+    server.pong(None).await;
+    server.pong(None).await;
+    sleep(Duration::from_secs(30)).await;
+    // The regular ping is under way; its pong comes back after the answer was written.
+    server.ping().await;
+    server.push("card", "m", "hi").await;
+    assert_eq!(server.frame().await.method, METHOD_DATA);
+    server.pong(None).await;
+    assert_eq!(bench.answered(1).await, [("m".into(), false)]);
+    bench.stops().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_does_not_wait_for_proof() {
+    let mut bench = Setup::default().start();
+    let mut server = bench.connects().await;
+    server.push("card", "m", "hi").await;
+    assert_eq!(server.frame().await.method, METHOD_DATA);
+    let start = Instant::now();
+    let recorder = bench.recorder.clone();
+    bench.stops().await;
+    assert_eq!(*lock(&recorder.answered), [("m".to_owned(), false)]);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn slow_failing_and_panicking_handlers_are_answered_for_in_time() {
     let mut bench = Setup::default().start();
     let mut server = bench.connects().await;
@@ -220,6 +276,7 @@ async fn what_is_too_much_is_answered_as_failed_at_once() {
     assert_eq!((frame.header(header::MESSAGE_ID), &payload["code"]), (Some("second"), &json!(500)));
     let (frame, payload) = server.answer().await;
     assert_eq!((frame.header(header::MESSAGE_ID), &payload["code"]), (Some("first"), &json!(200)));
+    bench.answered(1).await;
     server.push("event", "third", "").await;
     assert_eq!(server.answer().await.1["code"], 200);
     bench.stops().await;
@@ -291,9 +348,10 @@ async fn shutdown_finishes_what_is_in_hand_and_says_goodbye() {
     server.push("event", "m", "a second").await;
     until(|| !lock(&bench.recorder.pushes).is_empty()).await;
     bench.shutdown.cancel();
-    assert_eq!(server.answer().await.1["code"], 200);
+    assert_eq!(server.data().await.1["code"], 200);
+    server.ping().await;
     assert!(matches!(server.0.next().await, Some(Ok(Message::Close(_)))));
-    assert_eq!(bench.answered(1).await, [("m".into(), true)]);
+    assert_eq!(bench.answered(1).await, [("m".into(), false)]);
     bench.stops().await;
 }
 
