@@ -33,7 +33,7 @@ use clap::{Parser, Subcommand};
 
 use crate::globals::Globals;
 
-/// Keeps Feishu/Lark user_access_tokens alive for a company's bots and services.
+/// Asks people in Feishu/Lark for consent, and hands their user_access_tokens to a company's bots and services.
 #[derive(Debug, Parser)]
 #[command(name = "larkauth", version, about, arg_required_else_help = true)]
 struct Cli {

@@ -40,11 +40,13 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
             "only one of LARK_BASE_URL and LARK_ACCOUNTS_URL is set: API and consent pages are of different platforms".into(),
         );
     }
-    if !settings.oauth.scopes.iter().any(|scope| scope == "offline_access") {
-        settings.warnings.push(
-            "OAUTH_SCOPES is without `offline_access`: tokens cannot be refreshed and end after two hours"
-                .into(),
-        );
+    for (setting, is_set) in [
+        (&t::AUTH_TOKEN_REFRESH_THRESHOLD, source.has(&t::AUTH_TOKEN_REFRESH_THRESHOLD)),
+        (&t::USER_INFO_SYNC_ENABLED, settings.user_sync.enabled),
+    ] {
+        if is_set {
+            settings.warnings.push(format!("{} does nothing in this version", setting.name));
+        }
     }
     Ok(())
 }

@@ -55,10 +55,10 @@ settings! {
     AUTH_REQUEST_RATE_LIMIT = Fixed("5"), "Invitations per user per minute.";
 
     "Tokens":
-    AUTH_TOKEN_REFRESH_THRESHOLD = Fixed("0.8"), "Scheduled refresh once this part of a token's life has passed (0.5 to 0.95).";
+    AUTH_TOKEN_REFRESH_THRESHOLD = Fixed("0.8"), "Scheduled refresh once this part of a token's life has passed (0.5 to 0.95). Does nothing in this version.";
 
     "User information":
-    USER_INFO_SYNC_ENABLED = Fixed("false"), "Nightly batch sync.";
+    USER_INFO_SYNC_ENABLED = Fixed("false"), "Nightly batch sync. Does nothing in this version.";
     USER_INFO_SYNC_SCHEDULE = Fixed("0 2 * * *"), "When, as a cron expression.";
     USER_INFO_SYNC_TIMEZONE = Fixed("UTC"), "Time zone of the schedule, for example `Asia/Shanghai`.";
 
@@ -86,7 +86,7 @@ settings! {
     LARK_BASE_URL = Varies("the API host of the brand"), "Another API host, for all applications (a proxy, the simulator).";
     LARK_ACCOUNTS_URL = Varies("the accounts host of the brand"), "Another accounts host, for all applications.";
     OAUTH_REDIRECT_URI = Fixed("http://127.0.0.1:8080/oauth/callback"), "Where the browser comes back to; register it in the developer console.";
-    OAUTH_SCOPES = Fixed("offline_access"), "Scopes to ask for when an invitation names none, separated by spaces.";
+    OAUTH_SCOPES = Fixed("offline_access"), "Scopes to ask for when an invitation names none, separated by spaces. `offline_access` is always added.";
 
     "Encryption":
     ENCRYPTION_KEYS (secret) = Varies("standalone: made on first start"), "`id:base64-of-32-bytes[,id2:…]`; the first encrypts, all decrypt.";
