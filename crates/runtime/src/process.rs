@@ -99,7 +99,7 @@ impl Process {
         let addr = listener.local_addr().context("HTTP_ADDR")?;
         let stopping = self.stopping.clone();
         self.spawn("the HTTP server", async move {
-            axum::serve(listener, routes).with_graceful_shutdown(stopping.cancelled_owned()).await?;
+            crate::serve(listener, routes, stopping).await;
             Ok(())
         });
         tracing::info!(%addr, "listening");
