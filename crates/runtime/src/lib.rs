@@ -8,6 +8,7 @@ mod entry;
 mod ops;
 mod parts;
 mod process;
+mod registrations;
 mod server;
 mod stores;
 
