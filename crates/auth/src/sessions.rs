@@ -178,8 +178,11 @@ fn check_scopes(mut scopes: Vec<String>) -> Result<Vec<String>, AuthError> {
 
 fn check_card(card: &CardOptions) -> Result<(), AuthError> {
     let invalid = |text: &str| Err(AuthError::Invalid(text.to_owned()));
-    if card.custom_message.as_ref().is_some_and(|m| m.chars().count() > MAX_CUSTOM_MESSAGE) {
-        return invalid("card.custom_message: at most 1000 characters");
+    // A NUL is more than PostgreSQL can store, and the others are nothing that a card can show.
+    let unprintable = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    let message_ok = |m: &String| m.chars().count() <= MAX_CUSTOM_MESSAGE && !m.contains(unprintable);
+    if card.custom_message.as_ref().is_some_and(|m| !message_ok(m)) {
+        return invalid("card.custom_message: at most 1000 characters, none of them a control character");
     }
     if card.privacy_policy_url.as_ref().is_some_and(|u| u.scheme() != "https" || u.as_str().len() > 2000) {
         return invalid("card.privacy_policy_url: must be an https address of at most 2000 characters");

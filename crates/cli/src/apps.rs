@@ -172,8 +172,18 @@ pub(crate) async fn run(command: Apps, globals: &Globals) -> anyhow::Result<Exit
 }
 
 async fn list(context: &Context, format: Format) -> anyhow::Result<()> {
-    let apps: Vec<AppView> = context.store.applications().await?.into_iter().map(AppView::from).collect();
-    format.list(&apps, &["APP", "BRAND", "STATE", "SCOPES", "REDIRECT URI"], AppView::row)
+    let (mut apps, mut unreadable) = (Vec::new(), Vec::new());
+    for listed in context.store.applications().await? {
+        match listed.application {
+            Ok(app) => apps.push(AppView::from(app)),
+            Err(error) => unreadable.push(error),
+        }
+    }
+    format.list(&apps, &["APP", "BRAND", "STATE", "SCOPES", "REDIRECT URI"], AppView::row)?;
+    for error in unreadable {
+        report::warn(&format!("not listed: {error}; or register it anew with `larkauth apps add`"));
+    }
+    Ok(())
 }
 
 async fn show(context: &Context, app_id: &AppId, format: Format) -> anyhow::Result<()> {
@@ -196,7 +206,13 @@ async fn switch(context: &Context, app_id: &AppId, enabled: bool, format: Format
 
 impl Add {
     async fn run(&self, context: &Context, settings: &Settings, format: Format) -> anyhow::Result<()> {
-        let known = context.store.application(&self.app_id).await?;
+        let known = match context.store.application(&self.app_id).await {
+            Err(error) if error.is_of_one_row() => {
+                report::note(&format!("{error}. It is registered anew; check every value."));
+                None
+            }
+            known => known?,
+        };
         let is_new = known.is_none();
         let application = self.application(known, settings)?;
         context.store.put_application(&application, context.now()).await?;

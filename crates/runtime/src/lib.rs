@@ -8,6 +8,8 @@ mod entry;
 mod ops;
 mod parts;
 mod process;
+mod registrations;
+mod server;
 mod stores;
 
 pub use data_dir::{DataDir, DataDirLock};
@@ -15,4 +17,5 @@ pub use entry::{service_main, shutdown_signal, until_stopped};
 pub use ops::ops_routes;
 pub use parts::{connect, lark_settings};
 pub use process::{Process, Running};
+pub use server::serve;
 pub use stores::{AnyStore, Database, no_cipher};

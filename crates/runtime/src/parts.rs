@@ -100,7 +100,12 @@ pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
 /// operator may have thrown.
 pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::Result<()> {
     let Some(application) = settings.application.clone() else { return Ok(()) };
-    let application = match context.store.application(&application.app_id).await? {
+    let known = match context.store.application(&application.app_id).await {
+        // Told by readiness. Not written over: that would take it from the processes that can read it.
+        Err(error) if error.is_of_one_row() => return Ok(()),
+        known => known?,
+    };
+    let application = match known {
         // Another service of this installation may have been given more of it.
         Some(known) => Application {
             enabled: known.enabled,

@@ -48,6 +48,7 @@ impl Process {
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let metrics = Metrics::new()?;
         let context = crate::parts::connect(settings, metrics).await?;
+        crate::registrations::check(&*context.store).await?;
         crate::parts::register(&context, settings).await?;
         let (failed, failures) = mpsc::channel(8);
         let process = Self {
@@ -61,6 +62,7 @@ impl Process {
         };
         process.watch_database();
         process.watch_bus();
+        process.watch_registrations();
         Ok(process)
     }
 
@@ -99,7 +101,7 @@ impl Process {
         let addr = listener.local_addr().context("HTTP_ADDR")?;
         let stopping = self.stopping.clone();
         self.spawn("the HTTP server", async move {
-            axum::serve(listener, routes).with_graceful_shutdown(stopping.cancelled_owned()).await?;
+            crate::serve(listener, routes, stopping).await;
             Ok(())
         });
         tracing::info!(%addr, "listening");
@@ -130,6 +132,15 @@ impl Process {
                     return Ok(());
                 }
             }
+        });
+    }
+
+    fn watch_registrations(&self) {
+        let part = self.health.register("registrations");
+        let (store, stopping) = (self.context.store.clone(), self.stopping.clone());
+        self.spawn("the look at the registrations", async move {
+            crate::registrations::Watch::new(store, part).run(stopping).await;
+            Ok(())
         });
     }
 

@@ -64,4 +64,10 @@ impl StorageError {
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
+
+    /// Whether one row is at fault, so that others can be read.
+    #[must_use]
+    pub const fn is_of_one_row(&self) -> bool {
+        matches!(self, Self::Undecryptable { .. } | Self::Corrupt { .. })
+    }
 }

@@ -34,8 +34,8 @@ pub use postgres::{PgOptions, PgStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub use store::{
     ActiveCounts, ApiKey, ApiKeys, Applications, CodeBinding, Completion, Created, ExchangeClaim,
-    InvitationLimit, NewSession, ProcessedEvents, Profiles, SessionCursor, SessionEnding, SessionFilter,
-    Sessions, Store, Tokens,
+    InvitationLimit, NewSession, ProcessedEvents, Profiles, Registration, SessionCursor, SessionEnding,
+    SessionFilter, Sessions, Store, Tokens,
 };
 
 /// A result of this crate.

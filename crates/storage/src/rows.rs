@@ -6,7 +6,7 @@ use larkauth_models::{
 };
 use uuid::Uuid;
 
-use crate::{ActiveCounts, Cipher, Result, StorageError};
+use crate::{ActiveCounts, Cipher, Registration, Result, StorageError};
 
 pub(crate) const APPLICATIONS: &str = "applications";
 pub(crate) const SESSIONS: &str = "user_auth_sessions";
@@ -110,6 +110,19 @@ impl ApplicationRow {
     }
 }
 
+/// All applications, those that cannot be read too.
+pub(crate) fn registrations(rows: Vec<ApplicationRow>, cipher: &Cipher) -> Result<Vec<Registration>> {
+    let registrations = rows.into_iter().map(|row| {
+        let app_id = AppId::new(row.app_id.as_str());
+        Ok(Registration {
+            app_id: RowSeal::new(cipher, APPLICATIONS, row.app_id.clone()).checked(app_id)?,
+            enabled: row.enabled,
+            application: row.into_model(cipher),
+        })
+    });
+    registrations.collect()
+}
+
 pub(crate) struct SessionRow {
     pub(crate) session_id: Uuid,
     pub(crate) app_id: String,
@@ -134,6 +147,17 @@ pub(crate) struct SessionRow {
 }
 
 impl SessionRow {
+    /// For lists, which show none: a secret that cannot be opened must not hide the other rows.
+    pub(crate) fn without_secrets(self) -> Self {
+        Self {
+            email_sealed: None,
+            mobile_sealed: None,
+            oauth_state_sealed: None,
+            pkce_verifier_sealed: None,
+            ..self
+        }
+    }
+
     pub(crate) fn into_model(self, cipher: &Cipher) -> Result<AuthSession> {
         let id = SessionId(self.session_id);
         let row = RowSeal::session(cipher, id);

@@ -22,13 +22,24 @@ pub trait Store:
     async fn close(&self);
 }
 
+/// An application in the list of all.
+#[derive(Debug)]
+pub struct Registration {
+    /// Which one.
+    pub app_id: AppId,
+    /// Whether it is switched on.
+    pub enabled: bool,
+    /// The rest, or why it cannot be read.
+    pub application: Result<Application>,
+}
+
 /// Registered applications.
 #[async_trait]
 pub trait Applications {
     /// One application, enabled or not.
     async fn application(&self, app_id: &AppId) -> Result<Option<Application>>;
-    /// All of them, ordered by id.
-    async fn applications(&self) -> Result<Vec<Application>>;
+    /// All of them, ordered by id. One that cannot be read hides no other.
+    async fn applications(&self) -> Result<Vec<Registration>>;
     /// Registers or replaces; closes the breaker, since settings may just have been mended.
     async fn put_application(&self, application: &Application, now: Timestamp) -> Result<()>;
     /// Switches serving on or off. False when there is no such application.
@@ -209,7 +220,8 @@ pub trait Sessions {
     async fn create_session(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created>;
     /// One session.
     async fn session(&self, id: SessionId) -> Result<Option<AuthSession>>;
-    /// Newest first, at most `limit`, after the cursor.
+    /// Newest first, at most `limit`, after the cursor. Without email, mobile and consent secrets: one that cannot be
+    /// opened hides no session.
     async fn list_sessions(
         &self,
         filter: &SessionFilter,

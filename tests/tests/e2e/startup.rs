@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 
 use anyhow::Context;
 use larkauth_models::ExposeSecret;
-use larkauth_storage::testing::TestDatabase;
+use larkauth_storage::testing::{TestAuthorization, TestDatabase};
 use larkauth_tests::{Answer, Kind, Options, Service, World};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -102,6 +102,19 @@ async fn a_part_that_cannot_be_reached_is_named_with_the_cure() -> anyhow::Resul
         let (code, line) = refused(kind, &changed(&env, "DATABASE_URL", empty.url().expose_secret())).await?;
         assert_eq!(code, 1);
         assert!(line.contains("run `larkauth migrate`"), "{line}");
+    }
+    // The right database, the keys of another: said once at the start instead of by every request.
+    let store = world.database.store().await;
+    TestAuthorization::new(1).register(&store).await;
+    let keys = "k1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwA=";
+    for kind in SERVICES {
+        let (code, line) = refused(kind, &changed(&world.env(kind), "ENCRYPTION_KEYS", keys)).await?;
+        assert_eq!(code, 1);
+        assert!(
+            line.contains("open none of the stored applications")
+                && line.contains("use the ENCRYPTION_KEYS of this database"),
+            "{line}"
+        );
     }
     // Reachable, and silent: the start does not hang.
     world.broker_proxy.pause();

@@ -95,7 +95,7 @@ async fn a_busy_silent_or_refusing_lark_is_asked_again() -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// Takes two minutes: that is how long the gateway waits between attempts once it has fallen back.
+/// Takes a minute: that is how long the gateway waits between attempts once it has fallen back.
 #[tokio::test(flavor = "multi_thread")]
 async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> anyhow::Result<()> {
     let env = vec![("WEBSOCKET_MAX_RECONNECT_RETRIES", "2".to_owned())];
@@ -129,7 +129,7 @@ async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> any
 
     // Lark is well again: the next attempt, at the slowest pace, goes back to the long connection.
     world.sim.faults().clear();
-    eventually(Duration::from_secs(170), async || {
+    eventually(Duration::from_secs(90), async || {
         Ok((world.sim.connections(world.app_id()) == 1).then_some(()))
     })
     .await

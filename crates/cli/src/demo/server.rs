@@ -112,11 +112,10 @@ pub(crate) async fn run(
         larkauth_runtime::shutdown_signal().await;
         stopping.cancel();
     };
-    let serve =
-        axum::serve(listener, routes(demo, port)).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let serve = larkauth_runtime::serve(listener, routes(demo, port), stopping.clone());
     let look = stopping.run_until_cancelled(looker.run(publish));
-    let (served, _, ()) = tokio::join!(async { serve.await }, look, stop);
-    Ok(served?)
+    tokio::join!(serve, look, stop);
+    Ok(())
 }
 
 fn routes(demo: Demo, port: u16) -> Router {

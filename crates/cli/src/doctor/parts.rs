@@ -7,7 +7,7 @@ use larkauth_contracts::topology::Queue;
 use larkauth_messaging::{Bus, EmbeddedBus, EmbeddedOptions, RabbitMq, RabbitMqOptions};
 use larkauth_models::{Application, OsEntropy};
 use larkauth_runtime::{DataDir, Database, no_cipher};
-use larkauth_storage::{Cipher, EncryptionKey as StoredKey};
+use larkauth_storage::{Cipher, EncryptionKey as StoredKey, Registration};
 use larkauth_telemetry::Metrics;
 
 use super::{Finding, in_time, page};
@@ -75,26 +75,43 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
                 Err(error) => findings.push(wrong("API keys", &error.into())),
             }
             match apps {
-                Ok(apps) => {
-                    let detail = match apps.len() {
-                        0 => "readable; nothing is stored yet that they could open".to_owned(),
-                        1 => "they open the stored application".to_owned(),
-                        n => format!("they open the {n} stored applications"),
-                    };
-                    findings.insert(1, Finding::ok("encryption keys", detail));
-                    return (Some(apps), findings);
+                Ok(stored) => {
+                    let (apps, of_keys) = opened(stored);
+                    findings.splice(1..1, of_keys);
+                    return (apps, findings);
                 }
-                Err(error) => {
-                    let finding = Finding::wrong("encryption keys", error.to_string()).cure(
-                        "put the keys back that encrypted this; nothing else opens it",
-                        page::THIS_SIDE,
-                    );
-                    findings.insert(1, finding);
-                }
+                Err(error) => findings.push(wrong("applications", &error.into())),
             }
         }
     }
     (None, findings)
+}
+
+/// What the keys open, and a finding for each registration that they do not. `None` when they open nothing of what there is.
+fn opened(stored: Vec<Registration>) -> (Option<Vec<Application>>, Vec<Finding>) {
+    let (mut apps, mut findings) = (Vec::new(), Vec::new());
+    for Registration { application, .. } in stored {
+        match application {
+            Ok(app) => apps.push(app),
+            Err(error) => findings.push(Finding::wrong("encryption keys", error.to_string()).cure(
+                "put the keys back that encrypted this, nothing else opens it; or register the application anew with \
+                 `larkauth apps add`",
+                page::THIS_SIDE,
+            )),
+        }
+    }
+    if apps.is_empty() && !findings.is_empty() {
+        return (None, findings);
+    }
+    if findings.is_empty() {
+        let detail = match apps.len() {
+            0 => "readable; nothing is stored yet that they could open".to_owned(),
+            1 => "they open the stored application".to_owned(),
+            n => format!("they open the {n} stored applications"),
+        };
+        findings.push(Finding::ok("encryption keys", detail));
+    }
+    (Some(apps), findings)
 }
 
 fn api_keys_of(settings: &Settings, live: usize) -> Finding {

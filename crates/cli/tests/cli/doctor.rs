@@ -81,6 +81,30 @@ async fn keys_that_open_nothing_and_settings_that_cannot_be_read() {
 }
 
 #[tokio::test]
+async fn one_application_that_cannot_be_opened_hides_no_other() {
+    const LOST: &str = "cli_fedcba9876543210";
+    let mut stage = Stage::new().await;
+    let keys = stage.env["ENCRYPTION_KEYS"].clone();
+    stage.run_with(&["apps", "add", APP_ID], &format!("{APP_SECRET}\n")).await.with(0);
+    stage.set("ENCRYPTION_KEYS", "other:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwA=");
+    stage.run_with(&["apps", "add", LOST], &format!("{APP_SECRET}\n")).await.with(0);
+    stage.set("ENCRYPTION_KEYS", keys);
+
+    let ended = stage.run("doctor --json").await.with(1);
+    says(&ended, "encryption keys", "wrong");
+    assert!(ended.out.contains(LOST) && ended.out.contains("larkauth apps add"), "{}", ended.out);
+    assert!(verdicts(&ended).iter().any(|(check, _)| check.contains(APP_ID)), "{}", ended.out);
+    let list = stage.run("apps list").await.with(0);
+    assert!(list.out.starts_with(APP_ID) && list.out.lines().count() == 1, "{}", list.out);
+    assert!(list.err.contains(LOST) && list.err.contains("larkauth apps add"), "{}", list.err);
+
+    let again = stage.run_with(&["apps", "add", LOST], &format!("{APP_SECRET}\n")).await.with(0);
+    assert!(again.err.contains("registered anew"), "{}", again.err);
+    assert_eq!(stage.run("apps list").await.with(0).out.lines().count(), 2);
+    says(&stage.run("doctor --json").await.with(1), "encryption keys", "ok");
+}
+
+#[tokio::test]
 async fn a_fresh_machine_is_told_what_to_do_first() {
     let mut stage = Stage::new().await;
     stage.env.remove("DATABASE_URL");

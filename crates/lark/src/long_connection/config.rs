@@ -44,7 +44,7 @@ impl Default for LongConnectionConfig {
             heartbeat_interval: Duration::from_secs(30),
             fallback_to_http: true,
             backoff_base: Duration::from_secs(1),
-            backoff_cap: Duration::from_secs(120),
+            backoff_cap: Duration::from_secs(60),
             backoff_jitter: 0.25,
             rejected_retry_interval: Duration::from_secs(600),
             discovery_deadline: Duration::from_secs(10),

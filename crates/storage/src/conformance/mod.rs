@@ -78,6 +78,7 @@ macro_rules! conformance_suite {
             records::events_are_remembered_by_consumer,
             records::events_are_purged_by_age,
             records::api_keys_work_until_revoked,
+            records::one_unreadable_row_hides_no_other,
             records::unreadable_values_are_reported_by_place,
             records::keys_can_be_changed,
             records::active_counts_are_by_application,

@@ -5,7 +5,9 @@ use std::time::Duration;
 use larkauth_models::{AppId, Application, Brand, EventId, ExposeSecret, TokenApi, TokenKind};
 
 use super::{Bed, application, ou, person, secret};
-use crate::{ActiveCounts, ApiKey, CipherError, SessionEnding, StorageError, testing::cipher_of};
+use crate::{
+    ActiveCounts, ApiKey, CipherError, SessionEnding, SessionFilter, StorageError, testing::cipher_of,
+};
 
 /// Every field, in both shapes; registering again replaces.
 pub async fn applications_come_back_unchanged(bed: &Bed) {
@@ -34,8 +36,11 @@ pub async fn applications_come_back_unchanged(bed: &Bed) {
         assert_eq!((stored.enabled, stored.frozen_since, stored.frozen_reason), (given.enabled, None, None));
     }
     let all = bed.store.applications().await.unwrap();
-    let ids: Vec<_> = all.iter().map(|application| &application.app_id).collect();
-    assert_eq!(ids, [&app_id, &bed.app, &bed.other_app], "ordered by id");
+    let listed: Vec<_> = all.iter().map(|listed| (&listed.app_id, listed.enabled)).collect();
+    assert_eq!(listed, [(&app_id, true), (&bed.app, true), (&bed.other_app, true)], "ordered by id");
+    for listed in &all {
+        assert_eq!(listed.application.as_ref().unwrap().app_id, listed.app_id);
+    }
     assert!(bed.store.set_application_enabled(&app_id, false, bed.now()).await.unwrap());
     assert!(!bed.store.application(&app_id).await.unwrap().unwrap().enabled);
     let unknown = AppId::new("cli_00000000000000ff").unwrap();
@@ -131,6 +136,30 @@ pub async fn api_keys_work_until_revoked(bed: &Bed) {
     assert_eq!(bed.second.api_keys().await.unwrap(), keys);
 }
 
+/// A row under a key that is gone is listed as such; the others come as ever.
+pub async fn one_unreadable_row_hides_no_other(bed: &Bed) {
+    let gone = bed.backend.open(cipher_of(&[("gone", 1)])).await;
+    gone.put_application(&application(&bed.app), bed.now()).await.unwrap();
+    assert!(bed.store.set_application_enabled(&bed.app, false, bed.now()).await.unwrap());
+    let [bad, good] = bed.store.applications().await.unwrap().try_into().unwrap();
+    assert_eq!((&bad.app_id, bad.enabled), (&bed.app, false));
+    let error = bad.application.unwrap_err();
+    assert!(error.is_of_one_row() && error.to_string().contains(bed.app.as_str()), "{error}");
+    assert_eq!(good.application.unwrap().app_secret.expose_secret(), "app-secret");
+
+    let completed = bed.completed(&bed.other_app, "ou_1", "t").await;
+    bed.advance(1);
+    let pending = bed.new_session(&bed.other_app, person("ou_2"));
+    gone.create_session(&pending, super::UNLIMITED).await.unwrap();
+    for store in [&bed.store, &gone] {
+        let listed = store.list_sessions(&SessionFilter::default(), None, 10).await.unwrap();
+        let ids: Vec<_> = listed.iter().map(|session| session.id).collect();
+        assert_eq!(ids, [pending.id, completed]);
+        assert!(listed.iter().all(|s| s.email.is_none() && s.mobile.is_none() && s.consent.is_none()));
+    }
+    assert!(bed.store.session(pending.id).await.unwrap_err().is_of_one_row());
+}
+
 /// With the wrong keys every read fails and names table, column and row; none says "nothing there".
 pub async fn unreadable_values_are_reported_by_place(bed: &Bed) {
     let pending = bed.create(&bed.new_session(&bed.app, person("ou_2"))).await;
@@ -150,7 +179,10 @@ pub async fn unreadable_values_are_reported_by_place(bed: &Bed) {
         };
         let app = bed.app.as_str();
         check(store.application(&bed.app).await.unwrap_err(), ("applications", "app_secret_sealed", app));
-        check(store.applications().await.unwrap_err(), ("applications", "app_secret_sealed", app));
+        for listed in store.applications().await.unwrap() {
+            let app = listed.app_id.to_string();
+            check(listed.application.unwrap_err(), ("applications", "app_secret_sealed", &app));
+        }
         let error = store.session(pending).await.unwrap_err();
         check(error, ("user_auth_sessions", "oauth_state_sealed", &pending.to_string()));
         let error = store.session(completed).await.unwrap_err();

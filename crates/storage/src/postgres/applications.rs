@@ -4,8 +4,8 @@ use sqlx::{query, query_as};
 
 use super::PgStore;
 use crate::{
-    Applications, Result,
-    rows::{APPLICATIONS, ApplicationRow, RowSeal},
+    Applications, Registration, Result,
+    rows::{APPLICATIONS, ApplicationRow, RowSeal, registrations},
 };
 
 #[async_trait]
@@ -27,7 +27,7 @@ impl Applications for PgStore {
         row.map(|row| row.into_model(&self.cipher)).transpose()
     }
 
-    async fn applications(&self) -> Result<Vec<Application>> {
+    async fn applications(&self) -> Result<Vec<Registration>> {
         let rows = self
             .call("listing applications", async |db| {
                 query_as!(
@@ -40,7 +40,7 @@ impl Applications for PgStore {
                 .await
             })
             .await?;
-        rows.into_iter().map(|row| row.into_model(&self.cipher)).collect()
+        registrations(rows, &self.cipher)
     }
 
     async fn put_application(&self, application: &Application, now: Timestamp) -> Result<()> {

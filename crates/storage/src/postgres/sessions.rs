@@ -71,7 +71,7 @@ impl Sessions for PgStore {
                 Ok(rows)
             })
             .await?;
-        rows.into_iter().map(|row| row.into_model(&self.cipher)).collect()
+        rows.into_iter().map(|row| row.without_secrets().into_model(&self.cipher)).collect()
     }
 
     async fn session_by_state(&self, state_sha256: &[u8; 32]) -> Result<Option<AuthSession>> {

@@ -4,8 +4,8 @@ use sqlx::{query, query_as, types::Json};
 
 use super::SqliteStore;
 use crate::{
-    Applications, Result,
-    rows::{APPLICATIONS, ApplicationRow, RowSeal},
+    Applications, Registration, Result,
+    rows::{APPLICATIONS, ApplicationRow, RowSeal, registrations},
 };
 
 /// Whole applications; the argument is what follows the columns.
@@ -31,13 +31,13 @@ impl Applications for SqliteStore {
         row.map(|row| row.into_model(&self.cipher)).transpose()
     }
 
-    async fn applications(&self) -> Result<Vec<Application>> {
+    async fn applications(&self) -> Result<Vec<Registration>> {
         let rows = self
             .read("listing applications", async |db| {
                 select_applications!("order by app_id").fetch_all(db).await
             })
             .await?;
-        rows.into_iter().map(|row| row.into_model(&self.cipher)).collect()
+        registrations(rows, &self.cipher)
     }
 
     async fn put_application(&self, application: &Application, now: Timestamp) -> Result<()> {

@@ -94,7 +94,7 @@ impl Sessions for SqliteStore {
                 list(filter, after, limit).build_query_as().fetch_all(db).await
             })
             .await?;
-        rows.into_iter().map(|row| row.into_model(&self.cipher)).collect()
+        rows.into_iter().map(|row| row.without_secrets().into_model(&self.cipher)).collect()
     }
 
     async fn session_by_state(&self, state_sha256: &[u8; 32]) -> Result<Option<AuthSession>> {

@@ -139,11 +139,15 @@ fn cursor_after(session: &AuthSession) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(format!("{}.{}", session.created_at.timestamp_micros(), session.id))
 }
 
+/// The end of the year 9999, which every database can hold.
+const LAST_MICROS: i64 = 253_402_300_799_999_999;
+
 fn read_cursor(text: &str) -> Result<SessionCursor, ApiError> {
     let read = || {
         let text = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         let (micros, id) = text.split_once('.')?;
-        let created_at = Timestamp::from_timestamp_micros(micros.parse().ok()?)?;
+        let micros = micros.parse().ok().filter(|micros| (0..=LAST_MICROS).contains(micros))?;
+        let created_at = Timestamp::from_timestamp_micros(micros)?;
         Some(SessionCursor { created_at, id: id.parse().ok()? })
     };
     read().ok_or_else(|| {

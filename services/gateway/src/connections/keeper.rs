@@ -6,6 +6,7 @@ use larkauth_lark::long_connection::{
     ConnectionState, LongConnection, LongConnectionConfig, LongConnectionObserver,
 };
 use larkauth_models::{AppId, Application, ExposeSecret};
+use larkauth_storage::Registration;
 use larkauth_telemetry::{Health, HealthHandle, Metrics};
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -111,9 +112,14 @@ impl Connections {
 
     /// Stops what should not be (any more) and starts what is missing. What must be made anew is stopped here and
     /// started once its task has ended, so that an application never has two.
-    fn reconcile(&mut self, applications: Vec<Application>, stopping: &CancellationToken) {
-        let wanted: BTreeMap<AppId, Application> =
-            applications.into_iter().filter(|app| app.enabled).map(|app| (app.app_id.clone(), app)).collect();
+    ///
+    /// An application that cannot be read has none: pushes go to processes that can read it. Readiness tells.
+    fn reconcile(&mut self, applications: Vec<Registration>, stopping: &CancellationToken) {
+        let wanted: BTreeMap<AppId, Application> = applications
+            .into_iter()
+            .filter(|listed| listed.enabled)
+            .filter_map(|listed| Some((listed.app_id, listed.application.ok()?)))
+            .collect();
         for (app_id, open) in &self.open {
             if wanted.get(app_id).is_none_or(|app| self.made_of(app) != open.made_of) {
                 open.stop.cancel();

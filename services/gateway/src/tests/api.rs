@@ -4,12 +4,13 @@ use std::{
 };
 
 use axum::{Router, body::Body, http::StatusCode, routing::get};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use larkauth_contracts::{
     problem::ProblemCode,
     rest::{SessionPage, SessionView, TokenView},
 };
 use larkauth_messaging::testing::eventually;
-use larkauth_models::{AuthMethod, Entropy, OsEntropy, SessionState, SystemClock};
+use larkauth_models::{AuthMethod, Entropy, OsEntropy, SessionState, SystemClock, Timestamp};
 use larkauth_storage::{ApiKey, SessionEnding, testing::cipher_of};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -31,6 +32,23 @@ async fn a_session_is_created_and_looked_at() {
     let found = world.get(created.header("location")).await;
     assert_eq!(found.json::<SessionView>(), session);
     assert!(found.json::<SessionView>().authorize_url.is_none());
+}
+
+/// PostgreSQL stores no NUL, and its years end where chrono's go on.
+#[tokio::test]
+async fn what_the_database_cannot_hold_is_the_callers_mistake() {
+    let world = World::new().await;
+    let body = json!({"app_id": APP, "open_id": PERSON, "card": {"custom_message": "a\0b"}});
+    let said = world.post("/v1/auth/sessions", &body).await.summary();
+    assert!(said.starts_with("400 invalid_request: card.custom_message:"), "{said}");
+    let body = json!({"app_id": APP, "open_id": PERSON, "card": {"custom_message": "two\nlines\tand a tab"}});
+    assert_eq!(world.post("/v1/auth/sessions", &body).await.status, StatusCode::CREATED);
+    for time in [Timestamp::MIN_UTC, Timestamp::MAX_UTC] {
+        let cursor = format!("{}.00000000-0000-0000-0000-000000000001", time.timestamp_micros());
+        let cursor = BASE64_URL_SAFE_NO_PAD.encode(cursor);
+        let said = world.get(&format!("/v1/auth/sessions?cursor={cursor}")).await.summary();
+        assert!(said.starts_with("400 invalid_request: cursor:"), "{said}");
+    }
 }
 
 #[tokio::test]

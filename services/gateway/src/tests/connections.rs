@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use larkauth_config::WebsocketSettings;
 use larkauth_messaging::testing::eventually;
+use larkauth_storage::{Applications, testing::cipher_of};
 use larkauth_telemetry::Health;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +59,14 @@ async fn an_application_is_connected_while_it_is_switched_on() {
                 .render()
                 .contains(&format!("websocket_connection_status{{app_id=\"{APP}\"}}"))
         );
+
+        // One whose secret cannot be opened has no connection, and stops nobody else from having one.
+        let (options, cipher) = (world.database.options(), cipher_of(&[("other", 1)]));
+        let elsewhere = larkauth_storage::PgStore::connect(&options, cipher).await.unwrap();
+        elsewhere.put_application(&application(mute), now()).await.unwrap();
+        world.context.store.set_application_enabled(&app_id(), true, now()).await.unwrap();
+        eventually("the first is back", async || states.is_fallen_back(&app_id())).await;
+        eventually("the other is gone", async || websocket(mute).is_none()).await;
         stopping.cancel();
     };
     let (kept, ()) = tokio::join!(Box::pin(connections.keep(stopping.clone())), watch);

@@ -22,7 +22,7 @@ async fn waits_double_to_the_cap_and_http_takes_over_after_ten_failures() {
         bench.reaches(ConnectionState::FallenBack { failures }).await;
     }
     assert!(bench.state.borrow().is_deaf() && bench.state.borrow().is_fallen_back());
-    assert_about(&bench.waits(), &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 120.0, 120.0, 120.0, 120.0]);
+    assert_about(&bench.waits(), &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0, 60.0]);
     assert_eq!(*lock(&bench.outcomes.0), ["network"; 12]);
     bench.stops().await;
 }
@@ -91,7 +91,7 @@ async fn too_many_connections_are_tried_again_at_the_slowest_pace() {
     let plan = vec![Dialled::Fails(ConnectError::TooManyConnections)];
     let mut bench = Setup { plan, ..Setup::default() }.start();
     let _server = bench.connects().await;
-    assert_about(&bench.waits(), &[120.0]);
+    assert_about(&bench.waits(), &[60.0]);
     bench.stops().await;
 }
 
