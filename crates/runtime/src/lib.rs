@@ -15,4 +15,4 @@ pub use entry::{service_main, shutdown_signal, until_stopped};
 pub use ops::ops_routes;
 pub use parts::{connect, lark_settings};
 pub use process::{Process, Running};
-pub use stores::{AnyStore, Database, no_cipher};
+pub use stores::{AnyStore, Database, cipher, cipher_of, no_cipher};
