@@ -6,6 +6,7 @@
 //! To add a type: give it its own validation in the constructor, keep secrets in [`SecretString`], and make sure that
 //! `Debug` of the whole can be printed in a log line without harm.
 
+mod api_key;
 mod application;
 mod card;
 mod clock;
@@ -15,6 +16,7 @@ mod session;
 mod token;
 mod user;
 
+pub use api_key::KeyScope;
 pub use application::{Application, Brand, TokenApi};
 pub use card::{CardFace, CardOptions, Locale};
 pub use clock::{Clock, ManualClock, SystemClock};
