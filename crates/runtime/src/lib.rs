@@ -3,6 +3,7 @@
 //! What may live here: wiring that all services need. What may not: a decision about authorization, a route of one
 //! service. A service builds on [`Process`]: `Process::start`, spawn its long-lived tasks, hand back [`Running`].
 
+mod buses;
 mod data_dir;
 mod entry;
 mod ops;
@@ -10,6 +11,7 @@ mod parts;
 mod process;
 mod stores;
 
+pub use buses::Broker;
 pub use data_dir::{DataDir, DataDirLock};
 pub use entry::{service_main, shutdown_signal, until_stopped};
 pub use ops::ops_routes;
