@@ -53,7 +53,7 @@ macro_rules! spelled_enum {
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($text => Ok(Self::$variant),)+
-                    _ => Err(crate::IdError::new(stringify!($name), concat!("one of ", $("`", $text, "` "),+), text)),
+                    _ => Err(crate::IdError::new(stringify!($name), concat!("one of ", $("`", $text, "` "),+).trim_end(), text)),
                 }
             }
         }

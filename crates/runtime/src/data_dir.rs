@@ -119,7 +119,7 @@ impl DataDir {
         let text = match fs::read_to_string(&path) {
             Ok(text) => Zeroizing::new(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
-                "there are no encryption keys at {shown}; run `larkauth standalone` there first, or set ENCRYPTION_KEYS"
+                "there are no encryption keys at {shown}; put the file back, set ENCRYPTION_KEYS, or run `larkauth standalone` there first if nothing is stored yet"
             ),
             Err(error) => return Err(error).with_context(|| format!("{shown} cannot be read")),
         };

@@ -4,12 +4,11 @@ mod moving;
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use larkauth_config::{DatabaseUrl, Settings};
 use larkauth_models::SecretString;
 use larkauth_runtime::{AnyStore, Database, no_cipher};
 
-use crate::{exit::CommandError, report};
+use crate::{exit::CommandError, globals::data_folder_exists, report};
 
 /// Bring the database's schema up to date, or move everything to another database
 ///
@@ -33,31 +32,20 @@ pub(crate) struct Arguments {
 /// Services never migrate a shared database by themselves: a schema changes when an operator says so.
 pub(crate) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Result<ExitCode> {
     let Some(from) = &arguments.from else {
-        let database = Database::of(settings)?;
-        in_its_folder(&database, settings)?;
-        migrate(&database, settings).await?;
+        data_folder_exists(settings)?;
+        migrate(&Database::of(settings)?, settings).await?;
         return Ok(ExitCode::SUCCESS);
     };
-    let from = DatabaseUrl::parse(from).context("--from")?;
-    let to = match &arguments.to {
-        Some(url) => DatabaseUrl::parse(url).context("--to")?,
-        None => settings.database.required_url()?.clone(),
+    let from = DatabaseUrl::parse("--from", from)?;
+    let to = match (&arguments.to, &settings.database.url) {
+        (Some(url), _) => DatabaseUrl::parse("--to", url)?,
+        (None, Some(url)) => url.clone(),
+        (None, None) => {
+            let message = "where to is not said; give --to, or set DATABASE_URL".to_owned();
+            return Err(CommandError::Usage(message).into());
+        }
     };
     moving::run(&Database::from(&from), &Database::from(&to), settings).await
-}
-
-/// A data folder begins with its keys: a database without them would be taken for one that has lost them.
-fn in_its_folder(database: &Database, settings: &Settings) -> Result<(), CommandError> {
-    match database {
-        Database::Sqlite(path) if settings.database.url.is_none() && !path.exists() => {
-            Err(CommandError::Usage(format!(
-                "DATABASE_URL is not set, and there is no database at {}; `larkauth standalone` makes it on its first \
-                 start, or set DATABASE_URL or DATA_DIR",
-                path.display()
-            )))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Opens it, made if need be, with the schema of this build.

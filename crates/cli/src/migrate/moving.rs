@@ -13,6 +13,12 @@ use crate::{exit::CommandError, report};
 
 pub(super) async fn run(from: &Database, to: &Database, settings: &Settings) -> anyhow::Result<ExitCode> {
     let _locks = lock_folders([from, to], settings)?;
+    if let Database::Sqlite(path) = from
+        && !path.exists()
+    {
+        let message = format!("--from: there is no database at {}; correct the path", path.display());
+        return Err(CommandError::Usage(message).into());
+    }
     let source = from.open(settings, false, no_cipher()?).await.context("the source")?;
     source.check_schema().await.context("the source; migrate it first")?;
     if let Database::Sqlite(path) = from {

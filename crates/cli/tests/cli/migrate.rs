@@ -50,6 +50,15 @@ async fn a_file_is_made_where_it_is_asked_for() {
     let ended = stage.run("migrate").await.with(2);
     assert!(ended.err.contains("larkauth standalone") && ended.err.contains("DATABASE_URL"), "{}", ended.err);
     assert!(!stage.database.path().with_file_name("data").exists());
+    for wrong in [
+        "--from sqlite:new.db",
+        "--from sqlite:none.db --to sqlite:other.db",
+        "--from new.db --to sqlite:other.db",
+    ] {
+        let ended = stage.run(&format!("migrate {wrong}")).await.with(2);
+        assert!(ended.err.contains("--from") || ended.err.contains("--to"), "{wrong}: {}", ended.err);
+    }
+    assert!(!stage.database.path().with_file_name("other.db").exists());
 }
 
 #[tokio::test]
