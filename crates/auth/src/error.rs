@@ -12,10 +12,12 @@ pub enum AuthError {
     #[error("{0}")]
     Invalid(String),
     /// No such application.
-    #[error("application {0} is not registered; set APP_ID and APP_SECRET, or register it")]
+    #[error(
+        "application {0} is not registered; set APP_ID and APP_SECRET, or register it with `larkauth apps add`"
+    )]
     AppNotFound(AppId),
     /// Switched off by an operator.
-    #[error("application {0} is switched off; enable it first")]
+    #[error("application {0} is switched off; `larkauth apps enable` switches it on")]
     AppDisabled(AppId),
     /// Lark refuses the application; nobody is invited meanwhile.
     #[error("Lark refuses application {app_id}: {reason}; mend it in the developer console, then try again")]

@@ -29,6 +29,7 @@ pub(crate) enum Card {
 /// when the person has authorized, with 4 when they declined, did not answer in time, or it failed.
 #[derive(Debug, clap::Args)]
 #[command(
+    group = clap::ArgGroup::new("person").required(true),
     after_help = "Examples:\n  larkauth card send --app cli_0123456789abcdef --open-id ou_0123456789abcdef --wait\n  larkauth card send --app cli_0123456789abcdef --user-id 7b3f2a --message 'For the weekly report'"
 )]
 pub(crate) struct Send {
@@ -36,10 +37,10 @@ pub(crate) struct Send {
     #[arg(long, value_name = "APP_ID")]
     app: AppId,
     /// The person, as this application sees them
-    #[arg(long, value_name = "OPEN_ID", required_unless_present = "user_id")]
+    #[arg(long, value_name = "OPEN_ID", group = "person")]
     open_id: Option<OpenId>,
     /// The person, as their company sees them
-    #[arg(long, value_name = "USER_ID", conflicts_with = "open_id")]
+    #[arg(long, value_name = "USER_ID", group = "person")]
     user_id: Option<UserId>,
     /// One paragraph of your own on the card, at most 1000 characters
     #[arg(long, value_name = "TEXT")]

@@ -53,12 +53,13 @@ pub(crate) enum DeadLetters {
 
 /// Which dead letters.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
 pub(crate) struct Which {
     /// Their ids, as `larkauth dead-letters list` shows them
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "ID", group = "which")]
     ids: Vec<EventId>,
     /// All that there are now
-    #[arg(long)]
+    #[arg(long, group = "which")]
     all: bool,
     /// Do not ask whether --all is meant
     #[arg(long, requires = "all")]

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use larkauth_auth::Context;
 use larkauth_config::{ConfigError, LoadOptions, Service, Settings};
 use larkauth_models::AppId;
+use larkauth_runtime::DataDir;
 use larkauth_telemetry::{LogFormat, Metrics, TelemetryConfig};
 
-use crate::{output::Format, report};
+use crate::{exit::CommandError, output::Format, report};
 
 /// Options that all commands take.
 #[derive(Clone, Debug, clap::Args)]
@@ -70,11 +71,26 @@ pub(crate) fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
+/// Without `DATABASE_URL` everything is in the data folder, which begins with its keys: a database made without them would
+/// be taken for one that has lost them.
+pub(crate) fn data_folder_exists(settings: &Settings) -> Result<(), CommandError> {
+    let database = DataDir::new(&settings.data_dir).database();
+    if settings.database.url.is_some() || database.exists() {
+        return Ok(());
+    }
+    Err(CommandError::Usage(format!(
+        "DATABASE_URL is not set, and there is no database at {}; `larkauth standalone` makes it on its first start, or set \
+         DATABASE_URL or DATA_DIR",
+        database.display()
+    )))
+}
+
 /// As [`Globals::connected`], with settings at hand.
 pub(crate) async fn connected<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Context) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
+    data_folder_exists(settings)?;
     let telemetry = larkauth_telemetry::init(&quiet(settings))?;
     let result = async {
         let context = larkauth_runtime::connect(settings, Metrics::new()?).await?;

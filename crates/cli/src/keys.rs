@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{
+    Subcommand,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 use larkauth_auth::Context;
-use larkauth_models::{ExposeSecret, SecretString, Timestamp};
+use larkauth_models::{ExposeSecret, KeyScope, SecretString, Timestamp};
 use larkauth_storage::ApiKey;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -48,36 +51,20 @@ pub(crate) struct Create {
     #[arg(long)]
     name: String,
     /// What it may do; may be given more than once
-    #[arg(long, required = true, value_name = "SCOPE")]
+    #[arg(long, required = true, value_name = "SCOPE", value_parser = key_scope())]
     scope: Vec<KeyScope>,
 }
 
-/// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-enum KeyScope {
-    /// Look at sessions
-    #[value(name = "sessions:read")]
-    SessionsRead,
-    /// Invite people
-    #[value(name = "sessions:write")]
-    SessionsWrite,
-    /// Take tokens, and invite the person whose token is missing
-    #[value(name = "tokens:read")]
-    TokensRead,
-    /// Everything
-    #[value(name = "*")]
-    Everything,
-}
-
-impl KeyScope {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::SessionsRead => "sessions:read",
-            Self::SessionsWrite => "sessions:write",
-            Self::TokensRead => "tokens:read",
-            Self::Everything => "*",
-        }
-    }
+/// A scope by its name, which the help lists with what it allows.
+fn key_scope() -> impl TypedValueParser<Value = KeyScope> {
+    let help = |scope| match scope {
+        KeyScope::SessionsRead => "Look at sessions",
+        KeyScope::SessionsWrite => "Invite people",
+        KeyScope::TokensRead => "Take tokens, and invite the person whose token is missing",
+        KeyScope::Everything => "Everything",
+    };
+    let named = |scope: &KeyScope| PossibleValue::new(scope.as_str()).help(help(*scope));
+    PossibleValuesParser::new(KeyScope::ALL.iter().map(named)).try_map(|name| name.parse::<KeyScope>())
 }
 
 #[derive(Serialize)]
@@ -145,12 +132,12 @@ impl Create {
         let secret =
             SecretString::from(format!("{PREFIX}{}", context.entropy.secret_token().expose_secret()));
         let mut scopes = self.scope.clone();
-        scopes.sort_unstable();
+        scopes.sort_unstable_by_key(|scope| scope.as_str());
         scopes.dedup();
         let key = ApiKey {
             id: context.entropy.uuid(&*context.clock),
             name: self.name.trim().to_owned(),
-            scopes: scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+            scopes: scopes.iter().map(KeyScope::to_string).collect(),
             created_at: context.now(),
             revoked_at: None,
         };

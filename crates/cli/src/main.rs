@@ -18,7 +18,6 @@ mod globals;
 mod keys;
 mod migrate;
 mod output;
-mod platform;
 mod prompt;
 mod report;
 mod session;

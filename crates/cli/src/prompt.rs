@@ -6,7 +6,6 @@ use std::{
 };
 
 use anstream::eprint;
-use anyhow::Context;
 use larkauth_models::{ExposeSecret, SecretString};
 
 use crate::exit::CommandError;
@@ -24,11 +23,15 @@ pub(crate) fn secret_file(path: &Path) -> anyhow::Result<SecretString> {
     if path == Path::new("-") {
         return Ok(SecretString::from(next_line("the secret")?));
     }
-    let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let unusable = |error: std::io::Error| {
+        CommandError::Usage(format!(
+            "{}: {error}; give a readable text file that holds the secret",
+            path.display()
+        ))
+    };
+    let file = std::fs::File::open(path).map_err(unusable)?;
     let mut text = String::new();
-    file.take(LONGEST)
-        .read_to_string(&mut text)
-        .with_context(|| format!("{} is not text", path.display()))?;
+    file.take(LONGEST).read_to_string(&mut text).map_err(unusable)?;
     filled(SecretString::from(text.trim().to_owned()), &path.display().to_string())
 }
 
@@ -81,7 +84,7 @@ fn next_line(what: &str) -> anyhow::Result<String> {
     let mut line = String::new();
     std::io::stdin().lock().take(LONGEST).read_line(&mut line)?;
     match line.trim() {
-        "" => Err(CommandError::Usage(format!("{what}: nothing was given")).into()),
+        "" => Err(CommandError::Usage(format!("{}: nothing was given", what.trim())).into()),
         text => Ok(text.to_owned()),
     }
 }

@@ -14,7 +14,15 @@ const PLAIN: &str = "\x1b[0m";
 
 /// A step that worked.
 pub(crate) fn done(what: &str, detail: &str) {
-    println!("{GREEN}✓{PLAIN} {what}  {DIM}{detail}{PLAIN}");
+    println!("{GREEN}✓{PLAIN} {}", line(what, &dimmed(detail)));
+}
+
+fn dimmed(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!("{DIM}{detail}{PLAIN}") }
+}
+
+fn line(what: &str, detail: &str) -> String {
+    if detail.is_empty() { what.to_owned() } else { format!("{what}  {detail}") }
 }
 
 /// A line without a verdict.
@@ -34,12 +42,12 @@ pub(crate) fn note(text: &str) {
 
 /// A step that did not work, with what to do.
 pub(crate) fn wrong(what: &str, detail: &str) {
-    println!("{RED}✗{PLAIN} {what}  {detail}");
+    println!("{RED}✗{PLAIN} {}", line(what, detail));
 }
 
 /// A step that worked, but probably not as meant.
 pub(crate) fn doubtful(what: &str, detail: &str) {
-    println!("{YELLOW}!{PLAIN} {what}  {detail}");
+    println!("{YELLOW}!{PLAIN} {}", line(what, detail));
 }
 
 /// The last line of a failed command. Who stops reading the output, as `head` does, has seen enough.

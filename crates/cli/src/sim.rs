@@ -1,9 +1,9 @@
 use std::{net::SocketAddr, process::ExitCode};
 
 use larkauth_lark_sim::{Sim, SimConfig};
-use larkauth_models::ExposeSecret;
+use larkauth_models::{AppId, ExposeSecret};
 
-use crate::report;
+use crate::{exit::CommandError, report};
 
 /// Run a simulated Lark platform on this machine
 #[derive(Debug, clap::Args)]
@@ -15,20 +15,27 @@ pub(crate) struct Arguments {
     /// A redirect URI to register for the application; may be given more than once
     #[arg(long, value_name = "URI", default_value = "http://127.0.0.1:8080/oauth/callback")]
     redirect_uri: Vec<String>,
-    /// The application's id (`cli_` and 16 hexadecimal digits); random by default
+    /// The application's id (`cli_` and 16 to 32 letters or digits); random by default
     #[arg(long, value_name = "APP_ID", requires = "app_secret")]
-    app_id: Option<String>,
+    app_id: Option<AppId>,
     /// The application's secret; random by default
     #[arg(long, value_name = "SECRET", requires = "app_id", env = "SIM_APP_SECRET", hide_env_values = true)]
     app_secret: Option<String>,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if !arguments.addr.ip().is_loopback() {
+        let message = format!(
+            "--addr {}: must be an address of this machine only, like 127.0.0.1:9099",
+            arguments.addr
+        );
+        return Err(CommandError::Usage(message).into());
+    }
     let mut config = SimConfig { addr: arguments.addr, ..SimConfig::demo() };
     if let Some(app) = config.apps.first_mut() {
         app.redirect_uris = arguments.redirect_uri;
         if let (Some(id), Some(secret)) = (arguments.app_id, arguments.app_secret) {
-            app.app_id = id;
+            app.app_id = id.to_string();
             app.secret = secret.into();
         }
     }

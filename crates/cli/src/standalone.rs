@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_runtime::{DataDir, DataDirLock, Process, Running, until_stopped};
 
-use crate::report;
+use crate::{globals::environment, report};
 
 /// Run gateway, auth-worker and token-refresher in one process, with nothing else installed
 ///
@@ -27,7 +27,7 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
         ("DATA_DIR", arguments.data_dir.map(|path| path.display().to_string())),
         ("HTTP_ADDR", arguments.http_addr.map(|addr| addr.to_string())),
     ];
-    let mut environment: Vec<(String, String)> = std::env::vars().collect();
+    let mut environment = environment();
     for (name, value) in flags {
         if let Some(value) = value {
             environment.retain(|(known, _)| known != name);

@@ -212,13 +212,13 @@ fn address(text: &str) -> Result<SocketAddr, Refusal> {
 }
 
 impl DatabaseUrl {
-    /// Reads an address given some other way than as `DATABASE_URL`.
+    /// Reads an address given some other way than as `DATABASE_URL`; errors call it by this name.
     ///
     /// # Errors
     /// When it is neither `postgres://…` nor `sqlite:…`; the address is not repeated.
-    pub fn parse(url: &SecretString) -> Result<Self, ConfigError> {
+    pub fn parse(name: &str, url: &SecretString) -> Result<Self, ConfigError> {
         database_url(url.expose_secret()).map_err(|refusal| ConfigError::Invalid {
-            name: "the database address".to_owned(),
+            name: name.to_owned(),
             problem: refusal.problem,
             cure: refusal.cure,
         })

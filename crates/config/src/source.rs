@@ -1,6 +1,10 @@
 //! Where values come from: the environment, then the file; a secret also from a file of its own.
 
-use std::{collections::BTreeMap, io::Read, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::{ErrorKind, Read},
+    path::Path,
+};
 
 use larkauth_models::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -164,15 +168,22 @@ fn read(name: &str, path: &Path, cure: &'static str) -> Result<Zeroizing<String>
         problem,
         cure,
     };
-    let file = std::fs::File::open(path).map_err(|error| unreadable(error.kind().to_string()))?;
+    let file = std::fs::File::open(path).map_err(|error| unreadable(words(&error)))?;
     let mut text = Zeroizing::new(String::new());
-    file.take(MAX_FILE + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| unreadable(error.kind().to_string()))?;
+    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| unreadable(words(&error)))?;
     if text.len() as u64 > MAX_FILE {
         return Err(unreadable(format!("it is larger than {MAX_FILE} bytes")));
     }
     Ok(text)
+}
+
+/// The system's words, of which the commonest ones are for programmers.
+fn words(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file".to_owned(),
+        ErrorKind::InvalidData => "it is not text".to_owned(),
+        kind => kind.to_string(),
+    }
 }
 
 /// Reads the settings file. Its errors give the line number and never its text, which may be a secret.

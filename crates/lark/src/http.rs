@@ -1,6 +1,6 @@
 //! The HTTP client under every call, and how an answer is read.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
@@ -68,4 +68,22 @@ pub(crate) async fn read_body(mut response: reqwest::Response) -> Result<Bytes, 
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+/// Somebody else's text as one bounded line, so that it can neither flood nor forge a log.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// What an HTTP error and its causes say, on one line and without the address, whose query may hold a secret.
+#[must_use]
+pub fn http_reason(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    one_line(&text)
 }

@@ -22,4 +22,4 @@ pub use api::{
 pub use callback::{Callback, CallbackError, CallbackVerifier};
 pub use error::{Cause, Fault, LarkError, MessageProblem, Outcome, ScopeHolder};
 pub use event::{CardAction, Event, EventError, Operator};
-pub use http::{HttpTimeouts, MAX_BODY, http_client};
+pub use http::{HttpTimeouts, MAX_BODY, http_client, http_reason};

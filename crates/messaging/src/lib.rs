@@ -22,7 +22,7 @@ pub use bus::{
     Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Handler, Outgoing, PendingReply, ReplyAddress,
     Verdict,
 };
-pub use embedded::{EmbeddedBus, EmbeddedOptions};
+pub use embedded::{Backlog, EmbeddedBus, EmbeddedOptions};
 use policy::MAX_LENGTH;
 pub use policy::RetryPolicy;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, sync::Arc, time::
 
 use larkauth_contracts::topology::Queue;
 use larkauth_messaging::{
-    Bus, BusError, BusHealth, Consume, Delivery, EmbeddedBus, EmbeddedOptions, Outgoing, Verdict,
+    Backlog, Bus, BusError, BusHealth, Consume, Delivery, EmbeddedBus, EmbeddedOptions, Outgoing, Verdict,
     testing::{PATIENCE, TestFile, consume, eventually, handler, take_dead_letter},
 };
 use larkauth_models::EventId;
@@ -130,6 +130,19 @@ async fn what_is_full_takes_no_more() {
     assert!(matches!(full, Err(BusError::Refused { .. })), "{full:?}");
     assert_eq!(bus.dead_letter_depth().await, Ok(2));
     bus.close().await;
+}
+
+#[tokio::test]
+async fn a_backlog_counts_what_waits_too() {
+    let file = TestFile::fast().await;
+    let bus = file.bus().await;
+    bus.publish(message(1)).await.unwrap();
+    bus.publish_later(message(2), Queue::CardFaces, Duration::from_secs(3600)).await.unwrap();
+    bus.publish(Outgoing { routing_key: "callback.unrecognized", ..message(3) }).await.unwrap();
+    bus.close().await;
+    assert_eq!(EmbeddedBus::backlog(&file.path()).await.unwrap(), Backlog { queued: 2, dead: 1 });
+    let missing = EmbeddedBus::backlog(&file.path().with_file_name("none.db")).await.unwrap_err();
+    assert!(missing.to_string().contains("does not exist"), "{missing}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

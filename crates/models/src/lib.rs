@@ -6,6 +6,7 @@
 //! To add a type: give it its own validation in the constructor, keep secrets in [`SecretString`], and make sure that
 //! `Debug` of the whole can be printed in a log line without harm.
 
+mod api_key;
 mod application;
 mod card;
 mod clock;
@@ -15,6 +16,7 @@ mod session;
 mod token;
 mod user;
 
+pub use api_key::KeyScope;
 pub use application::{Application, Brand, TokenApi};
 pub use card::{CardFace, CardOptions, Locale};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -51,7 +53,7 @@ macro_rules! spelled_enum {
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($text => Ok(Self::$variant),)+
-                    _ => Err(crate::IdError::new(stringify!($name), concat!("one of ", $("`", $text, "` "),+), text)),
+                    _ => Err(crate::IdError::new(stringify!($name), concat!("one of ", $("`", $text, "` "),+).trim_end(), text)),
                 }
             }
         }

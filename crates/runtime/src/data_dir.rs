@@ -41,6 +41,34 @@ impl DataDir {
         self.0.join(DATABASE)
     }
 
+    /// The folder that this database file is in.
+    #[must_use]
+    pub fn around(database: &Path) -> Self {
+        let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Self::new(folder.unwrap_or(Path::new(".")))
+    }
+
+    /// Its path without links and dots, if it is there.
+    #[must_use]
+    pub fn real_path(&self) -> Option<PathBuf> {
+        fs::canonicalize(&self.0).ok()
+    }
+
+    /// Where its encryption keys are.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.0.join(KEYS)
+    }
+
+    /// Takes the folder for this process, as [`DataDir::lock`] does, if anybody ever did. Otherwise nobody has to be kept
+    /// out, and nothing is made.
+    ///
+    /// # Errors
+    /// As [`DataDir::lock`].
+    pub fn lock_if_used(&self) -> anyhow::Result<Option<DataDirLock>> {
+        if self.0.join(LOCK).exists() { self.lock().map(Some) } else { Ok(None) }
+    }
+
     /// Makes the folder if it is not there, and takes it for this process.
     ///
     /// # Errors
@@ -86,12 +114,12 @@ impl DataDir {
     /// # Errors
     /// When there are none, or they cannot be used.
     pub fn keys(&self) -> anyhow::Result<Vec<EncryptionKey>> {
-        let path = self.0.join(KEYS);
+        let path = self.key_file();
         let shown = path.display();
         let text = match fs::read_to_string(&path) {
             Ok(text) => Zeroizing::new(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
-                "there are no encryption keys at {shown}; run `larkauth standalone` there first, or set ENCRYPTION_KEYS"
+                "there are no encryption keys at {shown}; put the file back, set ENCRYPTION_KEYS, or run `larkauth standalone` there first if nothing is stored yet"
             ),
             Err(error) => return Err(error).with_context(|| format!("{shown} cannot be read")),
         };
@@ -105,7 +133,7 @@ impl DataDir {
     /// # Errors
     /// As [`DataDir::keys`], and when there is a database without its keys: new ones could not open it.
     pub fn keys_or_new(&self, entropy: &dyn Entropy) -> anyhow::Result<Vec<EncryptionKey>> {
-        let path = self.0.join(KEYS);
+        let path = self.key_file();
         if !path.exists() {
             ensure!(
                 !self.database().exists(),
@@ -159,8 +187,19 @@ mod tests {
             refused.contains(&format!("process {}", std::process::id())) && refused.contains("DATA_DIR"),
             "{refused}"
         );
+        let around = DataDir::around(&folder.database());
+        assert!(around.lock_if_used().is_err());
         drop(lock);
         drop(folder.lock().unwrap());
+        assert!(around.lock_if_used().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_folder_that_nobody_used_stays_as_it_is() {
+        let (_temporary, folder) = folder();
+        assert!(folder.lock_if_used().unwrap().is_none());
+        assert!(!folder.0.exists());
+        assert_eq!(DataDir::around(Path::new("larkauth.db")).0, Path::new("."));
     }
 
     #[test]
@@ -171,7 +210,7 @@ mod tests {
         let made = folder.keys_or_new(&SeededEntropy::new(1)).unwrap();
         let again = folder.keys_or_new(&SeededEntropy::new(2)).unwrap();
         assert_eq!(made[0].bytes(), again[0].bytes());
-        let path = folder.0.join(KEYS);
+        let path = folder.key_file();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(folder.keys().unwrap_err().to_string().contains("chmod 600"));

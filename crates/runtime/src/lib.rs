@@ -3,6 +3,7 @@
 //! What may live here: wiring that all services need. What may not: a decision about authorization, a route of one
 //! service. A service builds on [`Process`]: `Process::start`, spawn its long-lived tasks, hand back [`Running`].
 
+mod buses;
 mod data_dir;
 mod entry;
 mod ops;
@@ -12,10 +13,11 @@ mod registrations;
 mod server;
 mod stores;
 
+pub use buses::Broker;
 pub use data_dir::{DataDir, DataDirLock};
 pub use entry::{service_main, shutdown_signal, until_stopped};
 pub use ops::ops_routes;
 pub use parts::{connect, lark_settings};
 pub use process::{Process, Running};
 pub use server::serve;
-pub use stores::{AnyStore, Database, no_cipher};
+pub use stores::{AnyStore, Database, cipher, cipher_of, no_cipher};

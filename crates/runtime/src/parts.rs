@@ -4,18 +4,15 @@ use anyhow::Context as _;
 use larkauth_auth::{Context, Directory, LarkSettings, Policy};
 use larkauth_config::{Service, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
-use larkauth_messaging::{Bus, EmbeddedBus, EmbeddedOptions, RabbitMq, RabbitMqOptions};
 use larkauth_models::{Application, Brand, Clock, OsEntropy, SystemClock};
 use larkauth_storage::InvitationLimit;
 use larkauth_telemetry::Metrics;
 
 use crate::{
-    DataDir,
+    Broker,
     stores::{Database, cipher},
 };
 
-/// How long a start waits for the broker.
-const CONNECT: Duration = Duration::from_secs(10);
 /// The window of `AUTH_REQUEST_RATE_LIMIT`.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
@@ -34,7 +31,7 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
         _ => store.check_schema().await?,
     }
     let store = store.shared();
-    let bus = connect_bus(settings, &database, metrics.clone()).await?;
+    let bus = Broker::of(settings)?.open(settings, metrics.clone()).await?;
     let apps = Directory::new(store.clone(), lark_settings(settings)?, clock.clone(), metrics.clone());
     let policy = Policy {
         source: format!("/larkauth/{}", settings.service.name().trim_start_matches("larkauth-")),
@@ -52,32 +49,6 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
         metrics,
         policy: Arc::new(policy),
     })
-}
-
-/// The broker of `AMQP_URL`; without it, and without other services, the embedded bus.
-async fn connect_bus(
-    settings: &Settings,
-    database: &Database,
-    metrics: Metrics,
-) -> anyhow::Result<Arc<dyn Bus>> {
-    let path = match (settings.service, &settings.broker.url, database) {
-        (Service::Standalone | Service::Command, None, Database::Sqlite(path)) => path.clone(),
-        (Service::Standalone, None, Database::Postgres(_)) => {
-            let path = DataDir::new(&settings.data_dir).database();
-            EmbeddedBus::migrate(&path).await?;
-            path
-        }
-        _ => {
-            let url = settings.broker.required_url()?.clone();
-            let options = RabbitMqOptions {
-                prefix: settings.broker.prefix.clone(),
-                connect_deadline: CONNECT,
-                ..RabbitMqOptions::new(url, settings.service.name(), metrics)
-            };
-            return Ok(Arc::new(RabbitMq::connect(options).await?));
-        }
-    };
-    Ok(Arc::new(EmbeddedBus::open(EmbeddedOptions::new(path, metrics)).await?))
 }
 
 /// How Lark is reached.

@@ -139,7 +139,7 @@ impl AnyStore {
 ///
 /// # Errors
 /// When there are no keys, or they cannot be used.
-pub(crate) fn cipher(settings: &Settings) -> anyhow::Result<Cipher> {
+pub fn cipher(settings: &Settings) -> anyhow::Result<Cipher> {
     let folder = DataDir::new(&settings.data_dir);
     let keys = match settings.service {
         _ if !settings.encryption.keys.is_empty() => settings.encryption.keys.clone(),
@@ -147,6 +147,14 @@ pub(crate) fn cipher(settings: &Settings) -> anyhow::Result<Cipher> {
         Service::Command if settings.database.url.is_none() => folder.keys()?,
         _ => settings.encryption.required_keys()?.to_vec(),
     };
+    cipher_of(&keys)
+}
+
+/// The cipher of these keys.
+///
+/// # Errors
+/// When there is none, or two have one name.
+pub fn cipher_of(keys: &[larkauth_config::EncryptionKey]) -> anyhow::Result<Cipher> {
     let keys =
         keys.iter().map(|key| EncryptionKey { id: key.id().to_owned(), key: Zeroizing::new(*key.bytes()) });
     Cipher::new(keys.collect(), Arc::new(OsEntropy)).context("ENCRYPTION_KEYS")

@@ -29,7 +29,10 @@ pub mod testing;
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
 pub use migrations::MigrationReport;
-pub use portable::{Portable, PortableRow, Table, TableProgress, TransferredTable, transfer};
+pub use portable::{
+    ClosedKey, ComparedTable, Portable, PortableRow, Table, TableProgress, TransferredTable, closed_keys,
+    compare, transfer,
+};
 pub use postgres::{PgOptions, PgStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub use store::{

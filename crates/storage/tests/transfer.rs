@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use larkauth_models::{CardFace, EventId, ExposeSecret, MessageId, TokenKind};
 use larkauth_storage::{
-    ApiKey, Portable, PortableRow, Result, SessionEnding, StorageError, Store, Table, TableProgress,
-    testing::{TestAuthorization, TestDatabase, TestSqlite},
+    ApiKey, CipherError, ClosedKey, ComparedTable, Portable, PortableRow, Result, SessionEnding, SqliteStore,
+    StorageError, Store, Table, TableProgress, closed_keys, compare,
+    testing::{TestAuthorization, TestDatabase, TestSqlite, cipher_of, test_cipher},
     transfer,
 };
 use uuid::Uuid;
@@ -107,6 +108,9 @@ impl Portable for Interrupted<'_> {
     ) -> Result<Vec<PortableRow>> {
         self.target.export(table, after, limit).await
     }
+    async fn find(&self, table: Table, rows: &[PortableRow]) -> Result<Vec<PortableRow>> {
+        self.target.find(table, rows).await
+    }
     async fn import(&self, table: Table, rows: &[PortableRow]) -> Result<u64> {
         if self.pages.fetch_sub(1, Ordering::Relaxed) == 0 {
             return Err(StorageError::Unavailable { during: "importing rows", message: "gone".to_owned() });
@@ -133,15 +137,18 @@ async fn moves<S: Store + Portable, T: Store + Portable>(source: S, target: T, b
     let mut steps: Vec<TableProgress> = Vec::new();
     let tables = transfer(&source, &target, |step| steps.push(step)).await.unwrap();
     assert!(tables.iter().map(|table| table.table).eq(Table::ALL));
-    assert!(tables.iter().all(|table| table.is_complete() && table.source == table.target));
+    assert_eq!(tables.iter().map(|table| table.read).sum::<u64>(), original.len() as u64);
     let inserted: u64 = tables.iter().map(|table| table.inserted).sum();
     assert_eq!(inserted + arrived as u64, original.len() as u64, "what was there is not written again");
     let last = steps.iter().rfind(|step| step.table == Table::Sessions).unwrap();
     assert_eq!((last.read, last.source), (u64::from(PEOPLE), u64::from(PEOPLE)));
     assert_same(&everything(&target).await, &original);
+    let compared = compare(&source, &target, |_| {}).await.unwrap();
+    assert!(compared.iter().all(ComparedTable::is_same), "{compared:?}");
+    assert_eq!(compared.iter().map(|table| table.rows).sum::<u64>(), original.len() as u64);
     assert_readable(&target).await;
 
-    // Nothing is left to do, and what the target has changed since stays.
+    // Nothing is left to do, and what the target has changed since stays, and is told.
     let revoked = TestAuthorization::new(3);
     let now = revoked.started_at();
     assert!(target.revoke_token(&revoked.app_id, &revoked.open_id, TokenKind::User, now).await.unwrap());
@@ -149,10 +156,21 @@ async fn moves<S: Store + Portable, T: Store + Portable>(source: S, target: T, b
     assert!(again.iter().all(|table| table.inserted == 0));
     assert!(target.token(&revoked.app_id, &revoked.open_id, TokenKind::User).await.unwrap().is_none());
 
+    let compared = compare(&source, &target, |_| {}).await.unwrap();
+    let (same, different): (Vec<_>, Vec<_>) = compared.into_iter().partition(ComparedTable::is_same);
+    assert_eq!(same.len(), Table::ALL.len() - 1);
+    let key = format!("{}/{}/user", revoked.app_id, revoked.open_id);
+    assert_eq!((different[0].missing, different[0].differing), (0, 1));
+    assert_eq!((different[0].table, &different[0].first), (Table::Tokens, &vec![key]));
+
     // New rows find their place next to moved ones.
     let newcomer = TestAuthorization::new(PEOPLE + 1);
     newcomer.invite(&target).await;
     newcomer.complete(&target).await;
+
+    // The source does not have it.
+    let missed = compare(&target, &source, |_| {}).await.unwrap();
+    assert!(missed.iter().any(|table| table.table == Table::Profiles && table.missing == 1), "{missed:?}");
 
     transfer(&target, &back, |_| {}).await.unwrap();
     assert_same(&everything(&back).await, &everything(&target).await);
@@ -170,6 +188,33 @@ async fn from_postgres_to_sqlite_and_back() {
     let (server, file, other_server) =
         (TestDatabase::create().await, TestSqlite::create().await, TestDatabase::create().await);
     moves(server.store().await, file.store().await, other_server.store().await).await;
+}
+
+/// What was sealed with several keys opens only where all of them are, with their bytes.
+#[tokio::test]
+async fn keys_that_do_not_open_what_is_stored_are_told() {
+    let file = TestSqlite::create().await;
+    let store = file.store().await;
+    assert_eq!(closed_keys(&store, &cipher_of(&[("any", 1)])).await.unwrap(), [], "nothing is sealed");
+    fill(&store).await;
+    let rotated = SqliteStore::open(&file.options(), cipher_of(&[("new", 8), ("test", 7)])).await.unwrap();
+    TestAuthorization::new(PEOPLE + 1).invite(&rotated).await;
+
+    let both = cipher_of(&[("other", 1), ("new", 8), ("test", 7)]);
+    assert_eq!(closed_keys(&store, &both).await.unwrap(), []);
+    let missing = ClosedKey { values: 2, reason: CipherError::UnknownKey("new".to_owned()) };
+    assert_eq!(closed_keys(&store, &test_cipher()).await.unwrap(), [missing]);
+    let changed = closed_keys(&store, &cipher_of(&[("new", 8), ("test", 9)])).await.unwrap();
+    assert_eq!(changed.len(), 1);
+    assert_eq!(changed[0].reason, CipherError::Rejected("test".to_owned()));
+
+    // One value that was damaged long ago says nothing about its key.
+    let mut behind = file.connection().await;
+    sqlx::query("update applications set app_secret_sealed = substr(app_secret_sealed, 1, 30)")
+        .execute(&mut behind)
+        .await
+        .unwrap();
+    assert_eq!(closed_keys(&store, &both).await.unwrap(), []);
 }
 
 /// A column that a migration adds has to be named in the crate, or it would be lost on the way.

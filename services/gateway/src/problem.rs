@@ -31,7 +31,7 @@ struct Inner {
     /// For the operator only.
     cause: Option<String>,
     /// `WWW-Authenticate`.
-    challenge: Option<&'static str>,
+    challenge: Option<String>,
 }
 
 impl ApiError {
@@ -71,8 +71,8 @@ impl ApiError {
         self
     }
 
-    pub(crate) fn challenge(mut self, challenge: &'static str) -> Self {
-        self.0.challenge = Some(challenge);
+    pub(crate) fn challenge(mut self, challenge: impl Into<String>) -> Self {
+        self.0.challenge = Some(challenge.into());
         self
     }
 }
@@ -139,8 +139,9 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = problem.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if let Some(challenge) = self.0.challenge {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        // Made of scopes' names and fixed words, which a header may hold.
+        if let Some(Ok(challenge)) = self.0.challenge.as_deref().map(HeaderValue::from_str) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         // Found by the outermost layer, which knows the request id and logs.
         response.extensions_mut().insert(self);

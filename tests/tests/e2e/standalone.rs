@@ -182,10 +182,11 @@ async fn everything_moves_to_servers() -> anyhow::Result<()> {
     let database = TestDatabase::create_empty().await;
     let bus = TestBus::create().await;
     let url = database.url().expose_secret().to_owned();
+    let env = BTreeMap::from([("ENCRYPTION_KEYS".to_owned(), KEYS.to_owned())]);
     for _ in 0..2 {
         // The second time finds everything there.
         let moving = ["migrate", "--from", &home.database(), "--to", &url];
-        let (status, output) = Service::spawn(Kind::Cli, &moving, &BTreeMap::new())?.wait().await?;
+        let (status, output) = Service::spawn(Kind::Cli, &moving, &env)?.wait().await?;
         ensure!(status.success(), "{output}");
         assert!(output.contains("everything is there"), "{output}");
     }

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
+use larkauth_lark::http_reason;
 use larkauth_models::Application;
 use tokio::net::TcpListener;
 use url::{Host, Url};
 
 use super::{Finding, page};
-use crate::platform::reason;
 
 /// The gateway answers here or not at all.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -91,11 +91,11 @@ async fn gateway_at(uri: &Url, is_here: bool) -> Result<(), String> {
         // No proxy leads back to this machine.
         http = http.no_proxy();
     }
-    let http = http.build().map_err(reason)?;
-    let mut response = http.get(url).send().await.map_err(reason)?;
+    let http = http.build().map_err(http_reason)?;
+    let mut response = http.get(url).send().await.map_err(http_reason)?;
     let status = response.status();
     // Ours is so short that it comes in one piece; of anything else, more need not be read.
-    let start = if status.is_success() { response.chunk().await.map_err(reason)? } else { None };
+    let start = if status.is_success() { response.chunk().await.map_err(http_reason)? } else { None };
     if start.is_some_and(|bytes| bytes.trim_ascii() == b"ok") {
         Ok(())
     } else {

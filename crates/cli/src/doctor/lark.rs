@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use larkauth_auth::LarkSettings;
-use larkauth_lark::{Fault, LarkClient, NoObserver};
+use larkauth_lark::{
+    Fault, LarkClient, NoObserver, http_reason,
+    long_connection::{ConnectError, discover},
+};
 use larkauth_models::{Application, Brand, Clock, SystemClock, Timestamp};
 use tokio::net::{TcpStream, lookup_host};
 use url::Url;
 
 use super::{Finding, in_time, page};
-use crate::{
-    output::time,
-    platform::{self, PlatformError, reason},
-};
+use crate::output::time;
 
 /// More than this, and expiries are wrong by more than the safety margins.
 const SKEW: i64 = 60;
@@ -26,7 +26,7 @@ pub(super) async fn host(lark: &LarkSettings, brand: Brand) -> Vec<Finding> {
     let looked = in_time(async {
         let response = match lark.http.head(base.clone()).send().await {
             Ok(response) => response,
-            Err(error) => anyhow::bail!("{}", diagnose(base, reason(error)).await),
+            Err(error) => anyhow::bail!("{}", diagnose(base, http_reason(error)).await),
         };
         let date = response.headers().get(reqwest::header::DATE).and_then(|date| date.to_str().ok());
         Ok(date.and_then(|date| chrono::DateTime::parse_from_rfc2822(date).ok()).map(|date| date.to_utc()))
@@ -92,17 +92,21 @@ pub(super) async fn application(lark: &LarkSettings, app: &Application) -> Vec<F
     findings
 }
 
-async fn credentials(lark: &LarkSettings, app: &Application) -> Finding {
-    let check = format!("{} credentials", app.app_id);
-    let client = LarkClient::new(
+/// A client of one application that nobody counts.
+pub(crate) fn client(lark: &LarkSettings, app: &Application) -> LarkClient {
+    LarkClient::new(
         lark.http.clone(),
         lark.endpoints(app.brand).clone(),
         app.app_id.clone(),
         app.app_secret.clone(),
         Arc::new(SystemClock),
         Arc::new(NoObserver),
-    );
-    let asked = in_time(async { Ok(client.tenant_access_token().await) }).await;
+    )
+}
+
+async fn credentials(lark: &LarkSettings, app: &Application) -> Finding {
+    let check = format!("{} credentials", app.app_id);
+    let asked = in_time(async { Ok(client(lark, app).tenant_access_token().await) }).await;
     match asked {
         Ok(Ok(_)) => Finding::ok(check, format!("{} takes them", app.brand)),
         Ok(Err(error)) if error.fault == Fault::App => Finding::wrong(check, error.to_string()).cure(
@@ -121,12 +125,11 @@ async fn credentials(lark: &LarkSettings, app: &Application) -> Finding {
 async fn connection(lark: &LarkSettings, app: &Application) -> Finding {
     let check = format!("{} long connection", app.app_id);
     let base = &lark.endpoints(app.brand).base_url;
-    let asked =
-        in_time(async { Ok(platform::discover(&lark.http, base, &app.app_id, &app.app_secret).await) });
+    let asked = in_time(async { Ok(discover(&lark.http, base, &app.app_id, &app.app_secret).await) });
     match asked.await.context("discovery") {
         // Discovery says nothing about what is subscribed: the console keeps that to itself.
         Ok(Ok(())) => Finding::ok(check, "Lark offers one; that callbacks use it is chosen in the console"),
-        Ok(Err(error @ PlatformError::Refused { .. })) => {
+        Ok(Err(error @ ConnectError::Rejected { .. })) => {
             let place = if error.is_not_allowed() { page::LONG_CONNECTION } else { page::CREDENTIALS };
             Finding::wrong(check, error.to_string())
                 .cure("in the console: a self-built app, published, with \"Receive events through persistent connection\"", place)

@@ -20,7 +20,7 @@ use crate::{
 };
 
 use self::finding::{Finding, tell};
-pub(crate) use self::{edge::redirect_uri, finding::page};
+pub(crate) use self::{edge::redirect_uri, finding::page, lark::client};
 
 /// Check settings, database, broker, keys, clock, Lark and the redirect URI, and say the cure
 ///

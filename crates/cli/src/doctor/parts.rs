@@ -1,13 +1,10 @@
 //! This side. Opens one at a time what services open together, so that one broken part hides no other.
 
-use std::sync::Arc;
-
-use larkauth_config::{EncryptionKey, Settings};
+use larkauth_config::Settings;
 use larkauth_contracts::topology::Queue;
-use larkauth_messaging::{Bus, EmbeddedBus, EmbeddedOptions, RabbitMq, RabbitMqOptions};
-use larkauth_models::{Application, OsEntropy};
-use larkauth_runtime::{DataDir, Database, no_cipher};
-use larkauth_storage::{Cipher, EncryptionKey as StoredKey, Registration};
+use larkauth_models::Application;
+use larkauth_runtime::{Broker, Database, cipher, no_cipher};
+use larkauth_storage::Registration;
 use larkauth_telemetry::Metrics;
 
 use super::{Finding, in_time, page};
@@ -53,7 +50,7 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
         return (None, vec![wrong("database", &error)]);
     }
     let mut findings = vec![Finding::ok("database", format!("{shown}, its schema is up to date"))];
-    let cipher = match keys(settings).and_then(|keys| cipher(&keys)) {
+    let cipher = match cipher(settings) {
         Ok(cipher) => cipher,
         Err(error) => {
             findings.push(wrong("encryption keys", &error));
@@ -126,28 +123,35 @@ fn api_keys_of(settings: &Settings, live: usize) -> Finding {
 
 /// The broker with its queues, and whether messages wait for a person.
 pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
-    let name = if settings.broker.url.is_some() { "RabbitMQ" } else { "the bus in the database file" };
+    const CURE: &str =
+        "`larkauth standalone` makes its own on its first start; separate services need AMQP_URL";
+    let broker = match Broker::of(settings) {
+        Ok(broker) => broker,
+        Err(_) => {
+            return vec![Finding::doubtful("broker", "AMQP_URL is not set").cure(CURE, page::THIS_SIDE)];
+        }
+    };
+    let name = match &broker {
+        Broker::RabbitMq(_) => "RabbitMQ",
+        Broker::Embedded(path) if !path.exists() => {
+            let none = "AMQP_URL is not set, and there is no embedded bus yet";
+            return vec![Finding::doubtful("broker", none).cure(CURE, page::THIS_SIDE)];
+        }
+        Broker::Embedded(_) => "the bus in the database file",
+    };
     let looked = in_time(async {
-        let Some(bus) = open_bus(settings).await? else { return Ok(None) };
+        let bus = broker.open(settings, Metrics::new()?).await?;
         let mut waiting = 0;
         for queue in Queue::ALL {
             waiting += bus.depth(*queue).await?;
         }
         let dead = bus.dead_letter_depth().await?;
         bus.close().await;
-        Ok(Some((waiting, dead)))
+        Ok((waiting, dead))
     });
     match looked.await {
         Err(error) => vec![wrong("broker", &error)],
-        Ok(None) => {
-            let finding =
-                Finding::doubtful("broker", "AMQP_URL is not set, and there is no embedded bus yet").cure(
-                    "`larkauth standalone` makes it on its first start; separate services need AMQP_URL",
-                    page::THIS_SIDE,
-                );
-            vec![finding]
-        }
-        Ok(Some((waiting, dead))) => {
+        Ok((waiting, dead)) => {
             let detail = format!("{name} answers, its queues are in place; messages waiting: {waiting}");
             let mut findings = vec![Finding::ok("broker", detail)];
             if dead > 0 {
@@ -159,38 +163,6 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
             findings
         }
     }
-}
-
-async fn open_bus(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Bus>>> {
-    let metrics = Metrics::new()?;
-    if let Some(url) = &settings.broker.url {
-        let options = RabbitMqOptions {
-            prefix: settings.broker.prefix.clone(),
-            ..RabbitMqOptions::new(url.clone(), settings.service.name(), metrics)
-        };
-        return Ok(Some(Arc::new(RabbitMq::connect(options).await?)));
-    }
-    // Standalone keeps its bus beside the tokens, or in the data folder when those are in PostgreSQL.
-    let path = match Database::of(settings)? {
-        Database::Sqlite(path) => path,
-        Database::Postgres(_) => DataDir::new(&settings.data_dir).database(),
-    };
-    if !path.exists() {
-        return Ok(None);
-    }
-    Ok(Some(Arc::new(EmbeddedBus::open(EmbeddedOptions::new(path, metrics)).await?)))
-}
-
-fn keys(settings: &Settings) -> anyhow::Result<Vec<EncryptionKey>> {
-    if settings.encryption.keys.is_empty() && settings.database.url.is_none() {
-        return DataDir::new(&settings.data_dir).keys();
-    }
-    Ok(settings.encryption.required_keys()?.to_vec())
-}
-
-fn cipher(keys: &[EncryptionKey]) -> anyhow::Result<Cipher> {
-    let keys = keys.iter().map(|key| StoredKey { id: key.id().to_owned(), key: (*key.bytes()).into() });
-    Ok(Cipher::new(keys.collect(), Arc::new(OsEntropy))?)
 }
 
 /// Errors of this project's parts say the cure themselves.

@@ -1,18 +1,18 @@
 //! Which application, and whether Lark takes it.
 
-use std::sync::Arc;
-
 use anyhow::bail;
 use larkauth_auth::LarkSettings;
 use larkauth_config::Settings;
-use larkauth_lark::{Fault, LarkClient, NoObserver};
-use larkauth_models::{AppId, Application, SecretString, SystemClock};
+use larkauth_lark::{
+    Fault, LarkClient,
+    long_connection::{ConnectError, discover},
+};
+use larkauth_models::{AppId, Application, SecretString};
 
 use super::Arguments;
 use crate::{
-    doctor::page,
+    doctor::{client, page},
     exit::CommandError,
-    platform::{self, PlatformError},
     prompt, report,
 };
 
@@ -48,14 +48,7 @@ impl Chosen {
 /// Asks Lark for the application's own token and for the address of its long connection.
 pub(super) async fn check(lark: &LarkSettings, app: &Application) -> anyhow::Result<LarkClient> {
     let endpoints = lark.endpoints(app.brand);
-    let client = LarkClient::new(
-        lark.http.clone(),
-        endpoints.clone(),
-        app.app_id.clone(),
-        app.app_secret.clone(),
-        Arc::new(SystemClock),
-        Arc::new(NoObserver),
-    );
+    let client = client(lark, app);
     if let Err(error) = client.tenant_access_token().await {
         if error.fault == Fault::App {
             bail!("{error}; is it really {}? Give --brand, and see {}", app.brand, page::CREDENTIALS);
@@ -63,9 +56,9 @@ pub(super) async fn check(lark: &LarkSettings, app: &Application) -> anyhow::Res
         bail!("{error}; is {} reachable from here? See {}", endpoints.base_url, page::THIS_SIDE);
     }
     report::done("Lark takes id and secret", &format!("brand {}", app.brand));
-    match platform::discover(&lark.http, &endpoints.base_url, &app.app_id, &app.app_secret).await {
+    match discover(&lark.http, &endpoints.base_url, &app.app_id, &app.app_secret).await {
         Ok(()) => report::done("Lark offers a long connection", ""),
-        Err(error @ PlatformError::Refused { .. }) => bail!("{error}; see {}", page::LONG_CONNECTION),
+        Err(error @ ConnectError::Rejected { .. }) => bail!("{error}; see {}", page::LONG_CONNECTION),
         Err(error) => bail!("{error}; try again in a minute"),
     }
     Ok(client)

@@ -93,7 +93,7 @@ async fn tell(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Exit
         // Not before: the console offers the persistent connection only while one is open.
         console(app, arguments.yes).await?;
         heading(4, "The person");
-        let open_id = person::ask(arguments, &lark, app, &client).await?;
+        let open_id = person::ask(arguments, &client).await?;
         let context = standalone.running.context.clone();
         authorize(&context, &app.app_id, open_id, Duration::from_secs(arguments.wait)).await
     };

@@ -18,7 +18,7 @@ fn app_id() -> AppId {
     AppId::new(APP_ID).unwrap()
 }
 
-fn unrecognized(number: u32) -> Outgoing {
+pub(crate) fn unrecognized(number: u32) -> Outgoing {
     let message = UnrecognizedCallback {
         event_type: "card".to_owned(),
         reason: "no button".to_owned(),
@@ -28,7 +28,7 @@ fn unrecognized(number: u32) -> Outgoing {
     Outgoing::new(&Envelope::new(id, "/larkauth/test", SystemClock.now(), app_id(), message)).unwrap()
 }
 
-fn invitation() -> Outgoing {
+pub(crate) fn invitation() -> Outgoing {
     let id = EventId::new("invite:1").unwrap();
     let message = InvitationRequested { session_id: SessionId(uuid::Uuid::nil()) };
     Outgoing::new(&Envelope::new(id, "/larkauth/test", SystemClock.now(), app_id(), message)).unwrap()

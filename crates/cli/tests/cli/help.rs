@@ -23,6 +23,8 @@ const COMMANDS: &[&str] = &[
     "dead-letters requeue",
     "dead-letters drop",
     "doctor",
+    "migrate",
+    "standalone",
     "sim",
     "completions",
     "try",
@@ -63,4 +65,16 @@ async fn wrong_arguments_and_settings_end_with_2() {
     let ended = stage.run("apps list").await.with(2);
     assert!(ended.err.contains("HTTP_ADDR"), "{}", ended.err);
     assert_eq!(ended.out, "");
+    stage.env.clear();
+    for (arguments, named) in [
+        ("apps list", "larkauth standalone"),
+        ("session list --state open", "`failed`\n"),
+        ("card send --app cli_0123456789abcdef", "--open-id <OPEN_ID>|--user-id <USER_ID>"),
+        ("dead-letters drop", "ID|--all"),
+        ("sim --addr 0.0.0.0:1", "127.0.0.1"),
+        ("try --app cli_0123456789abcdef --secret-file none", "none: "),
+    ] {
+        let ended = stage.run(arguments).await.with(2);
+        assert!(ended.err.contains(named), "{arguments}: {}", ended.err);
+    }
 }

@@ -7,6 +7,7 @@ mod dead_letters;
 mod doctor;
 mod help;
 mod keys;
+mod migrate;
 mod sessions;
 mod stage;
 mod walkthrough;

@@ -166,6 +166,11 @@ impl Process {
         Ended { code: status.code().unwrap_or(-1), out: self.out(), err }
     }
 
+    /// Ends it as a power failure would.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     /// Asks it to stop, as an operator does.
     pub(crate) async fn terminate(self) -> Ended {
         let pid = self.child.id().unwrap().to_string();

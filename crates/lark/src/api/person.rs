@@ -12,6 +12,7 @@ use crate::error::LarkError;
 
 const USER_INFO: Api = Api::lark("user_info").paid_from(Budget::UserInfo);
 const CONTACT: Api = Api::lark("contact").paid_from(Budget::Contacts);
+const OPEN_ID_BY_EMAIL: Api = Api::lark("open_id_by_email").paid_from(Budget::Contacts);
 const CONTACTS: Api = Api::lark("contacts").paid_from(Budget::Contacts);
 
 /// Lark takes this many ids in one call.
@@ -62,6 +63,17 @@ struct OneUser {
 #[serde(default)]
 struct Users {
     items: Option<Vec<PersonJson>>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    user_list: Vec<Match>,
+}
+/// Without an id when nobody has the address.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Match {
+    user_id: Option<String>,
 }
 
 /// A person as both user info and the directory write them.
@@ -140,6 +152,24 @@ impl LarkClient {
             |token: &SecretString| self.inner.http.get(url.clone()).bearer_auth(token.expose_secret());
         let read = |body: &[u8]| serde_json::from_slice::<Data<OneUser>>(body).ok()?.data.user.into_contact();
         self.call_as_tenant(CONTACT, Repeat::Safe, build, read).await
+    }
+
+    /// Who has this work mail address; `None` when nobody in the application's range has it.
+    ///
+    /// # Errors
+    /// [`Fault::Scope`](crate::Fault::Scope) without the permission `contact:user.id:readonly`.
+    pub async fn open_id_by_email(&self, email: &SecretString) -> Result<Option<OpenId>, LarkError> {
+        let mut url = self.api_url("/open-apis/contact/v3/users/batch_get_id");
+        url.query_pairs_mut().append_pair("user_id_type", "open_id");
+        let body = serde_json::json!({ "emails": [email.expose_secret()] });
+        let build = |token: &SecretString| {
+            self.inner.http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
+        };
+        let read = |body: &[u8]| {
+            let Data { data: Found { user_list } } = serde_json::from_slice(body).ok()?;
+            Some(user_list.into_iter().next()?.user_id.and_then(|id| OpenId::new(id).ok()))
+        };
+        self.call_as_tenant(OPEN_ID_BY_EMAIL, Repeat::Safe, build, read).await
     }
 
     /// Many people of the directory, 50 a call, one call after the other. Who is outside the application's range is

@@ -15,11 +15,8 @@ use tokio_tungstenite::{
 };
 use url::Url;
 
-use super::{
-    ConnectError, LongConnectionConfig,
-    error::{http_reason, one_line, websocket_reason},
-};
-use crate::http::{BodyError, read_body};
+use super::{ConnectError, LongConnectionConfig, error::websocket_reason};
+use crate::http::{BodyError, http_reason, one_line, read_body};
 
 const SYSTEM_BUSY: i64 = 1;
 const INTERNAL_ERROR: i64 = 1_000_040_343;
@@ -92,9 +89,8 @@ impl Dial for LarkDial {
     type Io = MaybeTlsStream<TcpStream>;
 
     async fn dial(&self) -> Result<Link<Self::Io>, ConnectError> {
-        let endpoint = timeout(self.config.discovery_deadline, self.discover())
-            .await
-            .map_err(|_| ConnectError::Deadline { step: "discovery" })??;
+        let deadline = self.config.discovery_deadline;
+        let endpoint = ask(&self.http, &self.base_url, &self.app_id, &self.app_secret, deadline).await?;
         let service_id = service_id(&endpoint.url)?;
         let socket = timeout(self.config.handshake_deadline, self.handshake(&endpoint.url))
             .await
@@ -103,19 +99,39 @@ impl Dial for LarkDial {
     }
 }
 
-impl LarkDial {
-    async fn discover(&self) -> Result<Endpoint, ConnectError> {
-        let network = |e| ConnectError::Network { step: "discovery", reason: http_reason(e) };
-        let mut url = self.base_url.clone();
-        url.path_segments_mut()
-            .map_err(|()| ConnectError::Malformed { reason: "the base URL has no host".into() })?
-            .pop_if_empty()
-            .extend(["callback", "ws", "endpoint"]);
-        let response = self
-            .http
+/// Asks where an application's long connection would go, and does not connect: a second connection would be given some of
+/// the pushes that the first one waits for.
+///
+/// # Errors
+/// As for a connection that could not be made.
+pub async fn discover(
+    http: &reqwest::Client,
+    base_url: &Url,
+    app_id: &AppId,
+    app_secret: &SecretString,
+) -> Result<(), ConnectError> {
+    let deadline = LongConnectionConfig::default().discovery_deadline;
+    ask(http, base_url, app_id, app_secret, deadline).await.map(drop)
+}
+
+async fn ask(
+    http: &reqwest::Client,
+    base_url: &Url,
+    app_id: &AppId,
+    app_secret: &SecretString,
+    deadline: Duration,
+) -> Result<Endpoint, ConnectError> {
+    let network = |e| ConnectError::Network { step: "discovery", reason: http_reason(e) };
+    let mut url = base_url.clone();
+    url.path_segments_mut()
+        .map_err(|()| ConnectError::Malformed { reason: "the base URL has no host".into() })?
+        .pop_if_empty()
+        .extend(["callback", "ws", "endpoint"]);
+    let asking = async {
+        let response = http
             .post(url)
             .header("locale", "zh")
-            .json(&json!({ "AppID": self.app_id, "AppSecret": self.app_secret.expose_secret() }))
+            .json(&json!({ "AppID": app_id, "AppSecret": app_secret.expose_secret() }))
             .send()
             .await
             .map_err(network)?;
@@ -127,8 +143,11 @@ impl LarkDial {
             BodyError::Http(e) => network(e),
         })?;
         read_discovery(&body)
-    }
+    };
+    timeout(deadline, asking).await.map_err(|_| ConnectError::Deadline { step: "discovery" })?
+}
 
+impl LarkDial {
     async fn handshake(&self, url: &Url) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, ConnectError> {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(self.config.max_frame_bytes))

@@ -1,6 +1,6 @@
-use std::error::Error;
-
 use tokio_tungstenite::tungstenite;
+
+use crate::http::one_line;
 
 /// Why a connection could not be made. Texts of Lark in it are one bounded line; secrets and addresses never are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +70,16 @@ pub enum ConnectError {
     },
 }
 
+/// "The application may not do this": long connections are for published, self-built applications only.
+const NOT_ALLOWED: i64 = 403;
+
 impl ConnectError {
+    /// Whether the application itself is at fault, rather than its secret.
+    #[must_use]
+    pub const fn is_not_allowed(&self) -> bool {
+        matches!(self, Self::Rejected { code: NOT_ALLOWED, .. })
+    }
+
     /// One word for metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {
@@ -86,23 +95,6 @@ impl ConnectError {
             Self::NeverHeard { .. } => "never_heard",
         }
     }
-}
-
-/// Somebody else's text as one bounded line, so that it can neither flood nor forge a log.
-pub(super) fn one_line(text: &str) -> String {
-    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// What an HTTP error and its causes say, without the address.
-pub(super) fn http_reason(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    one_line(&text)
 }
 
 /// What a WebSocket error says. Kinds that may quote the address, which holds a ticket, are named only.

@@ -39,6 +39,7 @@ use self::{
 };
 pub use self::{
     config::{AssemblerConfig, LongConnectionConfig},
+    dial::discover,
     error::ConnectError,
     push::{Answer, Push, PushHandler, PushKind, PushMeta},
     state::{ConnectionState, LongConnectionObserver},

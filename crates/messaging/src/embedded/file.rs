@@ -98,7 +98,7 @@ pub(super) async fn migrate(path: &Path) -> Result<(), BusError> {
 }
 
 /// SQLite itself does not wait when the journal's mode is changed, as several processes do at the very first start.
-async fn connect(path: &Path, patience: Duration) -> sqlx::Result<SqliteConnection> {
+pub(super) async fn connect(path: &Path, patience: Duration) -> sqlx::Result<SqliteConnection> {
     let (options, until) = (options(path, patience), Instant::now() + patience);
     loop {
         match options.connect().await {

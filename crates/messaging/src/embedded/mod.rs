@@ -5,6 +5,7 @@
 //! lease ends, and somebody else gets the message. Within a process consumers are woken at once; what another process
 //! puts into the same file is found within a second, and an answer never crosses from one to another.
 
+mod backlog;
 mod caretaker;
 mod consume;
 mod file;
@@ -32,6 +33,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::backlog::Backlog;
 use self::{
     hub::Hub,
     publishing::{Forget, Publish, Requeue},

@@ -11,7 +11,7 @@ impl Dialect for Postgres {
     fn value(Column { name, kind }: &Column) -> String {
         match kind {
             Kind::Time => format!("(extract(epoch from {name}) * 1000000)::bigint"),
-            Kind::Bytes => format!("encode({name}, 'hex')"),
+            Kind::Bytes | Kind::Sealed => format!("encode({name}, 'hex')"),
             _ => (*name).to_owned(),
         }
     }
@@ -19,7 +19,7 @@ impl Dialect for Postgres {
     fn stored(Column { name, kind }: &Column) -> String {
         match kind {
             Kind::Time => format!("timestamptz 'epoch' + r.{name} * interval '1 microsecond'"),
-            Kind::Bytes => format!("decode(r.{name}, 'hex')"),
+            Kind::Bytes | Kind::Sealed => format!("decode(r.{name}, 'hex')"),
             _ => format!("r.{name}"),
         }
     }
@@ -37,7 +37,7 @@ impl Dialect for Postgres {
 /// What a value is taken out of JSON as.
 const fn json_type(kind: Kind) -> &'static str {
     match kind {
-        Kind::Text | Kind::Bytes => "text",
+        Kind::Text | Kind::Bytes | Kind::Sealed => "text",
         Kind::Uuid => "uuid",
         Kind::Integer | Kind::Time => "bigint",
         Kind::Bool => "boolean",

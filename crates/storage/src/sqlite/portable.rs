@@ -12,14 +12,14 @@ impl Dialect for Sqlite {
         match kind {
             Kind::Text | Kind::Uuid | Kind::Integer | Kind::Time => (*name).to_owned(),
             Kind::Bool => format!("json(iif({name}, 'true', 'false'))"),
-            Kind::Bytes => format!("iif({name} is null, null, lower(hex({name})))"),
+            Kind::Bytes | Kind::Sealed => format!("iif({name} is null, null, lower(hex({name})))"),
             Kind::List | Kind::Json => format!("json({name})"),
         }
     }
 
     fn stored(Column { name, kind }: &Column) -> String {
         match kind {
-            Kind::Bytes => format!("unhex(r.{name})"),
+            Kind::Bytes | Kind::Sealed => format!("unhex(r.{name})"),
             _ => format!("r.{name}"),
         }
     }

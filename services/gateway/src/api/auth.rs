@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use larkauth_contracts::problem::ProblemCode;
-use larkauth_models::{ExposeSecret, SecretString};
+use larkauth_models::{ExposeSecret, KeyScope, SecretString};
 use larkauth_storage::{ApiKey, StorageError, Store};
 use moka::future::Cache;
 use sha2::{Digest, Sha256};
@@ -19,39 +19,24 @@ use crate::{gateway::Gateway, problem::ApiError};
 const BELIEVED_FOR: Duration = Duration::from_secs(10);
 const REMEMBERED: u64 = 10_000;
 
-/// What a key may be allowed to do.
+/// What an endpoint asks of the caller's key, as a type.
 pub(crate) trait Scope {
-    /// As it is stored with keys.
-    const NAME: &'static str;
-    /// `WWW-Authenticate` for a key without it (RFC 6750).
-    const MISSING: &'static str;
+    /// The same as a value.
+    const SCOPE: KeyScope;
 }
 
-macro_rules! scope {
-    ($(#[$meta:meta])* $name:ident = $text:literal) => {
-        $(#[$meta])*
-        pub(crate) struct $name;
-        impl Scope for $name {
-            const NAME: &'static str = $text;
-            const MISSING: &'static str =
-                concat!("Bearer realm=\"larkauth\", error=\"insufficient_scope\", scope=\"", $text, "\"");
-        }
+macro_rules! scopes {
+    ($($name:ident),+) => {
+        $(
+            #[doc = concat!("[`KeyScope::", stringify!($name), "`]")]
+            pub(crate) struct $name;
+            impl Scope for $name {
+                const SCOPE: KeyScope = KeyScope::$name;
+            }
+        )+
     };
 }
-scope!(
-    /// Looking at sessions.
-    SessionsRead = "sessions:read"
-);
-scope!(
-    /// Inviting people.
-    SessionsWrite = "sessions:write"
-);
-scope!(
-    /// Taking tokens, and inviting the person whose token is missing.
-    TokensRead = "tokens:read"
-);
-/// Stands for every scope.
-const EVERYTHING: &str = "*";
+scopes!(SessionsRead, SessionsWrite, TokensRead);
 
 /// Proof that the caller's API key has the scope `S`. The first argument of every handler of the API.
 pub(crate) struct Allowed<S>(PhantomData<S>);
@@ -68,12 +53,15 @@ impl<S: Scope> FromRequestParts<Arc<Gateway>> for Allowed<S> {
         };
         let sha256 = Sha256::digest(key.as_bytes()).into();
         match gateway.keys.scopes_of(&sha256).await? {
-            Some(scopes) if scopes.iter().any(|scope| scope == S::NAME || scope == EVERYTHING) => {
-                Ok(Self(PhantomData))
-            }
+            Some(scopes) if S::SCOPE.is_among(&scopes) => Ok(Self(PhantomData)),
             Some(_) => {
-                let detail = format!("The API key lacks the scope `{}`", S::NAME);
-                Err(ApiError::new(ProblemCode::Forbidden, detail).challenge(S::MISSING))
+                let detail = format!("The API key lacks the scope `{}`", S::SCOPE);
+                // RFC 6750.
+                let challenge = format!(
+                    "Bearer realm=\"larkauth\", error=\"insufficient_scope\", scope=\"{}\"",
+                    S::SCOPE
+                );
+                Err(ApiError::new(ProblemCode::Forbidden, detail).challenge(challenge))
             }
             None => Err(unauthorized(
                 "The API key is unknown or was revoked",
@@ -126,7 +114,7 @@ impl Keys {
     /// What the key may do; `None` for an unknown key.
     async fn scopes_of(&self, sha256: &[u8; 32]) -> Result<Option<Vec<String>>, StorageError> {
         if self.bootstrap.is_some_and(|bootstrap| bootstrap.ct_eq(sha256).into()) {
-            return Ok(Some(vec![EVERYTHING.to_owned()]));
+            return Ok(Some(vec![KeyScope::Everything.to_string()]));
         }
         let key = match self.recent.get(sha256).await {
             Some(known) => known,

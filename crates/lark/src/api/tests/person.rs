@@ -1,10 +1,11 @@
 use larkauth_models::{ExposeSecret, OpenId};
-use wiremock::matchers::{header, query_param};
+use wiremock::matchers::{body_json, header, query_param};
 
 use super::*;
 use crate::error::Fault;
 
 const USER_INFO: &str = "/open-apis/authen/v1/user_info";
+const BY_EMAIL: &str = "/open-apis/contact/v3/users/batch_get_id";
 const BATCH: &str = "/open-apis/contact/v3/users/batch";
 
 #[tokio::test]
@@ -95,4 +96,26 @@ async fn many_contacts_go_fifty_a_call_and_who_is_missing_is_missing() {
         .collect();
     assert_eq!(sizes, [50, 50, 20]);
     assert!(lark.client.contacts(&[]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_person_is_found_by_mail_or_not() {
+    let lark = Lark::with_tenant_token().await;
+    Mock::given(path(BY_EMAIL))
+        .and(query_param("user_id_type", "open_id"))
+        .and(header("authorization", "Bearer t-1"))
+        .and(body_json(json!({ "emails": ["li@corp.example"] })))
+        .respond_with(ok(&json!({ "code": 0, "data": { "user_list": [{ "user_id": "ou_1" }] } })))
+        .mount(&lark.server)
+        .await;
+    let found = lark.client.open_id_by_email(&secret("li@corp.example")).await.unwrap();
+    assert_eq!(found.unwrap().as_str(), "ou_1");
+
+    let lark = Lark::with_tenant_token().await;
+    let nobody = json!({ "code": 0, "data": { "user_list": [{ "email": "li@corp.example" }] } });
+    lark.answer_first(1, "POST", BY_EMAIL, ok(&nobody)).await;
+    lark.answer("POST", BY_EMAIL, refusal(400, 99991672)).await;
+    assert_eq!(lark.client.open_id_by_email(&secret("li@corp.example")).await.unwrap(), None);
+    let error = lark.client.open_id_by_email(&secret("li@corp.example")).await.unwrap_err();
+    assert!(matches!(error.fault, Fault::Scope { .. }) && !error.to_string().contains("corp"), "{error}");
 }

@@ -1,0 +1,154 @@
+//! Everything from one database to another: looked at first, copied, compared.
+
+use std::{collections::BTreeMap, path::Path, process::ExitCode};
+
+use anyhow::{Context, bail, ensure};
+use larkauth_config::Settings;
+use larkauth_messaging::EmbeddedBus;
+use larkauth_runtime::{AnyStore, DataDir, DataDirLock, Database, cipher_of, no_cipher};
+use larkauth_storage::{Cipher, ClosedKey, ComparedTable, TableProgress, closed_keys, compare, transfer};
+
+use super::migrate;
+use crate::{exit::CommandError, report};
+
+pub(super) async fn run(from: &Database, to: &Database, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let _locks = lock_folders([from, to], settings)?;
+    if let Database::Sqlite(path) = from
+        && !path.exists()
+    {
+        let message = format!("--from: there is no database at {}; correct the path", path.display());
+        return Err(CommandError::Usage(message).into());
+    }
+    let source = from.open(settings, false, no_cipher()?).await.context("the source")?;
+    source.check_schema().await.context("the source; migrate it first")?;
+    if let Database::Sqlite(path) = from {
+        nothing_is_queued(path).await?;
+    }
+    keys_open(&source, from, to, settings).await?;
+    let target = migrate(to, settings).await.context("the target")?;
+    copy(&source, &target).await?;
+    compared(&source, &target).await?;
+    report::done(
+        "everything is there, and the same",
+        "point DATABASE_URL at the target, with the same ENCRYPTION_KEYS",
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// No standalone may be at work on either side, wherever it keeps its lock.
+fn lock_folders(databases: [&Database; 2], settings: &Settings) -> anyhow::Result<Vec<DataDirLock>> {
+    // By the path without links and dots: a process cannot take one folder twice.
+    let mut folders = BTreeMap::new();
+    let mut add = |folder: DataDir| folder.real_path().map(|path| folders.insert(path, folder));
+    add(DataDir::new(&settings.data_dir));
+    for database in databases {
+        if let Database::Sqlite(path) = database {
+            add(DataDir::around(path));
+        }
+    }
+    folders.values().filter_map(|folder| folder.lock_if_used().transpose()).collect()
+}
+
+/// A message left behind is a click, a card or a code that nobody ever handles.
+async fn nothing_is_queued(path: &Path) -> anyhow::Result<()> {
+    let backlog = EmbeddedBus::backlog(path).await.context("the source")?;
+    ensure!(
+        backlog.queued == 0,
+        "messages that are still to be handled: {} in {}, and messages do not move; start `larkauth standalone` there \
+         once more, give it a minute to finish, stop it, and run this again",
+        backlog.queued,
+        path.display()
+    );
+    if backlog.dead > 0 {
+        report::warn(&format!(
+            "dead letters that stay behind: {} in {}; `larkauth dead-letters` shows, requeues and drops them as long as \
+             it works on the source",
+            backlog.dead,
+            path.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Values are copied as they are sealed, so what the target's services will have as keys has to open them.
+async fn keys_open(
+    source: &AnyStore,
+    from: &Database,
+    to: &Database,
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    let cipher = target_cipher(to, settings)?;
+    let has_keys = cipher.is_some();
+    let cipher = cipher.map_or_else(no_cipher, Ok)?;
+    let closed = closed_keys(source.portable(), &cipher).await.context("the source")?;
+    if closed.is_empty() {
+        return Ok(());
+    }
+    if !has_keys {
+        return Err(CommandError::Usage(format!(
+            "ENCRYPTION_KEYS is not set, and without the source's keys the target cannot open what is stored; set \
+             ENCRYPTION_KEYS_FILE={}",
+            key_file(from).unwrap_or_else(|| "FILE, with the keys of the source's services in it".to_owned())
+        ))
+        .into());
+    }
+    let told = |key: &ClosedKey| format!("{} sealed values: {}", key.values, key.reason);
+    let reasons = closed.iter().map(told).collect::<Vec<_>>().join("; ");
+    bail!("nothing was copied, because the target's keys do not open what is stored. {reasons}");
+}
+
+/// With the keys that services on the target will have; `None` when they have none.
+fn target_cipher(to: &Database, settings: &Settings) -> anyhow::Result<Option<Cipher>> {
+    if !settings.encryption.keys.is_empty() {
+        return cipher_of(&settings.encryption.keys).map(Some);
+    }
+    match to {
+        Database::Sqlite(path) if DataDir::around(path).key_file().exists() => {
+            cipher_of(&DataDir::around(path).keys()?).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn key_file(from: &Database) -> Option<String> {
+    let Database::Sqlite(path) = from else { return None };
+    let file = DataDir::around(path).key_file();
+    file.exists().then(|| file.display().to_string())
+}
+
+async fn copy(source: &AnyStore, target: &AnyStore) -> anyhow::Result<()> {
+    let mut bar = report::Progress::new();
+    let copied = transfer(source.portable(), target.portable(), |now: TableProgress| {
+        bar.show(now.table.name(), now.read, now.source);
+    })
+    .await;
+    bar.finish();
+    for table in copied? {
+        report::done(table.table.name(), &format!("{} rows, {} of them new", table.read, table.inserted));
+    }
+    Ok(())
+}
+
+async fn compared(source: &AnyStore, target: &AnyStore) -> anyhow::Result<()> {
+    let mut bar = report::Progress::new();
+    let compared = compare(source.portable(), target.portable(), |now: TableProgress| {
+        bar.show(&format!("comparing {}", now.table), now.read, now.source);
+    })
+    .await;
+    bar.finish();
+    let compared = compared?;
+    let different: Vec<&ComparedTable> = compared.iter().filter(|table| !table.is_same()).collect();
+    for table in &different {
+        let ComparedTable { missing, differing, first, .. } = table;
+        let more = if missing + differing > first.len() as u64 { ", …" } else { "" };
+        let detail = format!("{missing} rows are missing, {differing} differ: {}{more}", first.join(", "));
+        report::wrong(table.table.name(), &detail);
+    }
+    ensure!(
+        different.is_empty(),
+        "the target is not the same as the source, and was left as it is; stop all services and run this again. Rows \
+         that still differ are older or newer than the source's: keep them if the target has been in use since, else \
+         start over with an empty target"
+    );
+    Ok(())
+}

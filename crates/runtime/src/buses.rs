@@ -1,0 +1,65 @@
+//! Which bus, by settings.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use larkauth_config::{Service, Settings};
+use larkauth_messaging::{Bus, EmbeddedBus, EmbeddedOptions, RabbitMq, RabbitMqOptions};
+use larkauth_models::SecretString;
+use larkauth_telemetry::Metrics;
+
+use crate::{DataDir, Database};
+
+/// How long a start waits for the broker.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Where a bus is.
+#[derive(Clone, Debug)]
+pub enum Broker {
+    /// A RabbitMQ server.
+    RabbitMq(SecretString),
+    /// Inside an SQLite file.
+    Embedded(PathBuf),
+}
+
+impl Broker {
+    /// The one of `AMQP_URL`; without it, and without other services, the one in the database file. Standalone keeps its
+    /// own in the data folder when its database is a server.
+    ///
+    /// # Errors
+    /// When `AMQP_URL` is needed and not set.
+    pub fn of(settings: &Settings) -> anyhow::Result<Self> {
+        if let Some(url) = &settings.broker.url {
+            return Ok(Self::RabbitMq(url.clone()));
+        }
+        match (settings.service, Database::of(settings)?) {
+            (Service::Standalone | Service::Command, Database::Sqlite(path)) => Ok(Self::Embedded(path)),
+            (Service::Standalone, Database::Postgres(_)) => {
+                Ok(Self::Embedded(DataDir::new(&settings.data_dir).database()))
+            }
+            _ => Ok(Self::RabbitMq(settings.broker.required_url()?.clone())),
+        }
+    }
+
+    /// Opens it. Only standalone makes and migrates its own file.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and the cure.
+    pub async fn open(&self, settings: &Settings, metrics: Metrics) -> anyhow::Result<Arc<dyn Bus>> {
+        Ok(match self {
+            Self::RabbitMq(url) => {
+                let options = RabbitMqOptions {
+                    prefix: settings.broker.prefix.clone(),
+                    connect_deadline: CONNECT,
+                    ..RabbitMqOptions::new(url.clone(), settings.service.name(), metrics)
+                };
+                Arc::new(RabbitMq::connect(options).await?)
+            }
+            Self::Embedded(path) => {
+                if settings.service == Service::Standalone {
+                    EmbeddedBus::migrate(path).await?;
+                }
+                Arc::new(EmbeddedBus::open(EmbeddedOptions::new(path, metrics)).await?)
+            }
+        })
+    }
+}
