@@ -121,6 +121,8 @@ pub enum ExchangeClaim {
     },
     /// Somebody was at it and never said how it went: the code may be used up.
     Abandoned,
+    /// A later code has taken this one's place, or it never was the session's.
+    Superseded,
     /// The session has ended.
     NotPending,
 }
@@ -227,10 +229,12 @@ pub trait Sessions {
     /// Binds an authorization code (its SHA-256) to a pending session. Until somebody claims the exchange a later code takes
     /// the place of an earlier one, which may have been lost on its way; from then on there is only one.
     async fn bind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding>;
-    /// Takes the right to exchange until `until`; written down before the code leaves the house.
+    /// Takes the right to exchange until `until`; written down before the code leaves the house. `code_sha256` is that of
+    /// a code that was bound, which must still be the session's; `None` for a code that needs no binding.
     async fn claim_exchange(
         &self,
         id: SessionId,
+        code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
         now: Timestamp,
         until: Timestamp,

@@ -8,13 +8,14 @@ use larkauth_lark::{
     error::{Fault, LarkError, Outcome},
 };
 use larkauth_models::{
-    AuthSession, FailureReason, SecretString, SessionState, Timestamp, TokenApi, TokenPair, UserProfile,
+    AuthSession, ExposeSecret, FailureReason, SecretString, SessionState, Timestamp, TokenApi, TokenPair,
+    UserProfile,
 };
 use larkauth_storage::{Completion, ExchangeClaim, SessionEnding};
 use uuid::Uuid;
 
 use super::Trouble;
-use crate::{App, Context};
+use crate::{App, Context, seal};
 
 /// A code in hand.
 pub(super) struct Attempt {
@@ -37,7 +38,8 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(12);
 /// How long Lark may take to say who consented, all attempts together.
 const PROFILE_PATIENCE: Duration = Duration::from_secs(12);
 
-/// Exchanges the code and ends the session one way or the other; gives the session as it is then.
+/// Exchanges the code and ends the session one way or the other; gives the session as it is then. It is still pending
+/// only if the code was superseded, and nothing happened.
 ///
 /// The claim is written down before the code leaves the house. Whoever finds an abandoned claim knows that the code may
 /// be used up and ends the session visibly, instead of using the code again.
@@ -52,8 +54,14 @@ pub(super) async fn run(
     }
     let now = context.now();
     let claim = context.entropy.uuid(&*context.clock);
-    match context.store.claim_exchange(session.id, claim, now, now + CLAIM).await? {
+    // A code out of a card callback was never bound: its click is answered for itself.
+    let bound = (!attempt.from_card).then(|| seal::sha256(attempt.code.expose_secret()));
+    match context.store.claim_exchange(session.id, bound.as_ref(), claim, now, now + CLAIM).await? {
         ExchangeClaim::Claimed => {}
+        ExchangeClaim::Superseded => {
+            tracing::info!("auth.exchange.superseded: a later code has taken this one's place");
+            return Ok(session);
+        }
         ExchangeClaim::NotPending => {
             let session = context.existing(session.id).await?;
             if may_be_half_done {

@@ -37,7 +37,11 @@ impl OauthRedirectHandler {
         let session = context.existing(envelope.data.session_id).await?;
         let code = seal::open(&context.cipher, seal::CODE, &session.id.to_string(), &envelope.data.code)?;
         let attempt = exchange::Attempt { code, from_card: false, received_at: envelope.time };
-        exchange::run(context, session, attempt, may_be_half_done(delivery)).await?;
+        let session = exchange::run(context, session, attempt, may_be_half_done(delivery)).await?;
+        if session.state == SessionState::Pending {
+            // Superseded. Nothing happened that could be remembered: a reloaded page may make it the session's code again.
+            return Ok(Some(LOOK_NOW));
+        }
         context.store.mark_processed(CONSUMER, &envelope.id, context.now()).await?;
         Ok(Some(LOOK_NOW))
     }

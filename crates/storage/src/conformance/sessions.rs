@@ -60,7 +60,7 @@ pub async fn unknown_sessions_are_not_found(bed: &Bed) {
     assert!(!store.record_face(id, CardFace::Done).await.unwrap());
     assert!(!store.record_open_id(id, &ou("ou_1")).await.unwrap());
     assert_eq!(store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::NotPending);
-    let outcome = store.claim_exchange(id, claim, bed.now(), bed.now()).await.unwrap();
+    let outcome = store.claim_exchange(id, None, claim, bed.now(), bed.now()).await.unwrap();
     assert_eq!(outcome, ExchangeClaim::NotPending);
     assert!(!store.release_exchange(id, claim).await.unwrap());
     assert!(!store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await.unwrap());
@@ -90,7 +90,7 @@ pub async fn the_first_ending_is_final(bed: &Bed) {
         }
         assert!(!bed.store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await.unwrap());
         assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::NotPending);
-        let outcome = bed.store.claim_exchange(id, bed.uuid(), bed.now(), bed.now()).await.unwrap();
+        let outcome = bed.store.claim_exchange(id, None, bed.uuid(), bed.now(), bed.now()).await.unwrap();
         assert_eq!(outcome, ExchangeClaim::NotPending);
         assert!(!bed.store.release_exchange(id, claim).await.unwrap());
         let session = bed.get(id).await;

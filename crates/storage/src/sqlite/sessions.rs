@@ -159,11 +159,12 @@ impl Sessions for SqliteStore {
     async fn claim_exchange(
         &self,
         id: SessionId,
+        code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<ExchangeClaim> {
-        self.claim(id, claim, now, until).await
+        self.claim(id, code_sha256, claim, now, until).await
     }
 
     async fn release_exchange(&self, id: SessionId, claim: Uuid) -> Result<bool> {
