@@ -11,10 +11,14 @@ use larkauth_models::{
     AuthSession, ExposeSecret, FailureReason, SecretString, SessionState, Timestamp, TokenApi, TokenPair,
     UserProfile,
 };
-use larkauth_storage::{Completion, ExchangeClaim, SessionEnding};
+use larkauth_storage::{Completion, ExchangeClaim, SessionEnding, StorageError};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Trouble;
+use super::{
+    HANDLER_DEADLINE, Trouble,
+    budget::{Budget, Step},
+};
 use crate::{App, Context, seal};
 
 /// A code in hand.
@@ -25,18 +29,17 @@ pub(super) struct Attempt {
     pub(super) from_card: bool,
     /// When it came; it lives 5 minutes.
     pub(super) received_at: Timestamp,
+    /// The time there is for it.
+    pub(super) budget: Budget,
 }
 
-/// Longer than the exchange, the look at the person and the commit together can take with their deadlines.
+/// Longer than a delivery can take, by more than the clocks of two machines differ.
 const CLAIM: TimeDelta = TimeDelta::seconds(60);
+const _: () = assert!(CLAIM.num_seconds() >= HANDLER_DEADLINE.as_secs().cast_signed() + 30);
 /// Lark's codes live 5 minutes; nearer to that end trying again makes no sense.
 const CODE_LIFE: TimeDelta = TimeDelta::seconds(270);
 /// How often a delivery whose code somebody else is exchanging comes back to look.
 const HELD_CHECK: Duration = Duration::from_secs(8);
-/// How long a pair in hand is kept trying to be stored while the database is away.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(12);
-/// How long Lark may take to say who consented, all attempts together.
-const PROFILE_PATIENCE: Duration = Duration::from_secs(12);
 
 /// Exchanges the code and ends the session one way or the other; gives the session as it is then. It is still pending
 /// only if the code was superseded, and nothing happened.
@@ -52,6 +55,7 @@ pub(super) async fn run(
     if session.state == SessionState::Pending && session.expires_at <= attempt.received_at {
         return end(context, &session, SessionEnding::Expired, attempt.from_card).await;
     }
+    let app = context.apps.any(&session.app_id).await?;
     let now = context.now();
     let claim = context.entropy.uuid(&*context.clock);
     // A code out of a card callback was never bound: its click is answered for itself.
@@ -78,18 +82,12 @@ pub(super) async fn run(
             return end(context, &session, ending, attempt.from_card).await;
         }
     }
-    let app = context.apps.any(&session.app_id).await.map_err(Trouble::from);
-    let app = release_on_error(context, &session, claim, app).await?;
-    let pair =
-        match app.client.exchange_code(app.application.token_api, &grant(&app, &session, &attempt)).await {
-            Ok(pair) => pair,
-            Err(error) => return refused(context, &session, &attempt, claim, error).await,
-        };
-    if let Err(error) = context.apps.thaw(&app, context.now()).await {
-        // The pair in hand matters more; the next success tries again.
-        tracing::warn!(%error, "auth.app.thaw");
-    }
-    let profile = match who_consented(context, &app, &pair).await {
+    let (grant, until) = (grant(&app, &session, &attempt), attempt.budget.end_of(Step::Exchange));
+    let pair = match app.client.exchange_code(app.application.token_api, &grant, until).await {
+        Ok(pair) => pair,
+        Err(error) => return refused(context, &session, &attempt, claim, error).await,
+    };
+    let profile = match who_consented(context, attempt.budget, &app, &pair).await {
         Ok(profile) => profile,
         Err(reason) => return end(context, &session, SessionEnding::Failed(reason), attempt.from_card).await,
     };
@@ -98,8 +96,13 @@ pub(super) async fn run(
         let ending = SessionEnding::Failed(FailureReason::IdentityMismatch);
         return end(context, &session, ending, attempt.from_card).await;
     }
-    commit(context, &session, claim, pair, profile).await?;
-    ended(context, &session, attempt.from_card).await
+    commit(context, attempt.budget, &session, claim, pair, profile).await?;
+    let session = ended(context, &session, attempt.from_card).await?;
+    // The tokens came first; if this fails the next success tries again.
+    if let Err(error) = context.apps.thaw(&app, context.now()).await {
+        tracing::warn!(%error, "auth.app.thaw");
+    }
+    Ok(session)
 }
 
 /// Ends a pending session, counts and announces it; gives the session as it is then, whoever ended it.
@@ -172,27 +175,20 @@ async fn refused(
     end(context, session, SessionEnding::Failed(reason), attempt.from_card).await
 }
 
-async fn release_on_error<T>(
-    context: &Context,
-    session: &AuthSession,
-    claim: Uuid,
-    result: Result<T, Trouble>,
-) -> Result<T, Trouble> {
-    if result.is_err() {
-        context.store.release_exchange(session.id, claim).await?;
-    }
-    result
-}
-
 /// The pair exists only here: asking who it belongs to is repeated for a while before it is given up.
-async fn who_consented(context: &Context, app: &App, pair: &TokenPair) -> Result<UserProfile, FailureReason> {
-    let asking = patiently(
-        context,
-        PROFILE_PATIENCE,
-        || app.client.user_info(&pair.access_token),
-        LarkError::is_retryable,
-    );
-    asking.await.map_err(|error| {
+async fn who_consented(
+    context: &Context,
+    budget: Budget,
+    app: &App,
+    pair: &TokenPair,
+) -> Result<UserProfile, FailureReason> {
+    let ask = || app.client.user_info(&pair.access_token);
+    let asking = patiently(context, budget.end_of(Step::Consenter), ask, LarkError::is_retryable);
+    let Some(answer) = budget.within(Step::Consenter, asking).await else {
+        tracing::warn!("auth.exchange.user_info: Lark did not say in time who consented");
+        return Err(FailureReason::UpstreamUnavailable);
+    };
+    answer.map_err(|error| {
         tracing::warn!(%error, "auth.exchange.user_info");
         match error.fault {
             Fault::User => FailureReason::UserUnavailable,
@@ -210,19 +206,22 @@ fn is_the_one_asked(session: &AuthSession, profile: &UserProfile) -> bool {
 
 async fn commit(
     context: &Context,
+    budget: Budget,
     session: &AuthSession,
     claim: Uuid,
     pair: TokenPair,
     profile: UserProfile,
 ) -> Result<(), Trouble> {
     let completion = Completion { session_id: session.id, claim, pair, profile, now: context.now() };
-    let commit = patiently(
-        context,
-        COMMIT_PATIENCE,
-        || context.store.complete_session(&completion),
-        larkauth_storage::StorageError::is_transient,
-    );
-    if commit.await? {
+    let store = || context.store.complete_session(&completion);
+    let storing = patiently(context, budget.end_of(Step::Commit), store, StorageError::is_transient);
+    let Some(stored) = budget.within(Step::Commit, storing).await else {
+        return Err(Trouble::Retry {
+            after: None,
+            reason: "the tokens could not be stored in time".to_owned(),
+        });
+    };
+    if stored? {
         return Ok(());
     }
     // Somebody ended the session under a live claim: only possible for a lost answer to this very commit.
@@ -235,18 +234,17 @@ async fn commit(
     }
 }
 
-/// Repeats a call while its error is one that passes, for at most so long.
+/// Repeats a call while its error is one that passes, and there is time for one more.
 async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
     context: &Context,
-    patience: Duration,
+    until: Instant,
     call: impl Fn() -> F,
     passes: impl Fn(&E) -> bool,
 ) -> Result<T, E> {
-    let until = tokio::time::Instant::now() + patience;
     let mut pause = Duration::from_millis(200);
     loop {
         match call().await {
-            Err(error) if passes(&error) && tokio::time::Instant::now() + pause < until => {
+            Err(error) if passes(&error) && Instant::now() + pause < until => {
                 tokio::time::sleep(context.entropy.jitter(pause, 0.2)).await;
                 pause = (pause * 2).min(Duration::from_secs(2));
             }
