@@ -250,14 +250,16 @@ pub trait Sessions {
     /// Expires at most `limit` pending sessions whose time is over and whose code nobody is exchanging; gives their ids.
     /// Replicas that do this at once do not wait for each other.
     async fn expire_due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>>;
-    /// Sessions that ended in `ended_after .. ended_before` and whose card is not known to show the face of their end.
-    /// Oldest end first.
-    async fn sessions_with_stale_card(
+    /// Takes at most `limit` sessions that ended in `ended_after .. ended_before`, whose card is not known to show the
+    /// face of their end, and whose application is neither switched off nor frozen. Those taken longest ago, or never,
+    /// come first, so that no card waits for ever behind others. Replicas that do this at once do not wait for each other.
+    async fn take_stale_cards(
         &self,
+        now: Timestamp,
         ended_after: Timestamp,
         ended_before: Timestamp,
         limit: u32,
-    ) -> Result<Vec<SessionId>>;
+    ) -> Result<Vec<(AppId, SessionId)>>;
     /// For the gauges.
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>>;
 }

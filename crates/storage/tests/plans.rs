@@ -125,7 +125,7 @@ async fn hot_queries_use_their_indexes() {
         ),
         (
             "where card_is_stale",
-            "now() - interval '1 hour', now(), 100".to_owned(),
+            "now(), now() - interval '1 hour', now(), 100".to_owned(),
             "user_auth_sessions_stale_card",
             &always,
         ),

@@ -92,6 +92,7 @@ macro_rules! conformance_suite {
             sessions::a_card_is_recorded_once,
             sessions::a_card_changes_hands,
             sessions::stale_cards_are_listed,
+            sessions::stale_cards_take_turns,
             sessions::an_open_id_is_recorded_once,
         );
     };
