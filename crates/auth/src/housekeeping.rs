@@ -24,12 +24,7 @@ impl Context {
             let ids = self.store.expire_due_sessions(self.now(), BATCH).await?;
             expired += ids.len();
             for id in &ids {
-                let announced = async {
-                    let session = self.existing(*id).await?;
-                    self.count_end(&session);
-                    self.announce_end(&session, false).await
-                };
-                if let Err(error) = announced.await {
+                if let Err(error) = self.ended(*id, false).await {
                     tracing::warn!(session_id = %id, %error, "auth.session.announce: left to the next round of mending");
                 }
             }

@@ -56,7 +56,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::unwrap_used, reason = "a test")]
     fn whatever_is_in_hand_can_be_finished_after_a_stop_signal() {
         let options = LoadOptions { config_file: None, service: Service::Standalone };
         let settings = Settings::from_pairs(&options, std::iter::empty()).unwrap();

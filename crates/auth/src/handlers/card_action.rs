@@ -76,18 +76,24 @@ impl CardActionHandler {
             return Ok(self.current(app, &session));
         }
         if session.expires_at <= envelope.time {
-            let session = exchange::end(context, &session, SessionEnding::Expired, true).await?;
+            let session = context.end(session.id, SessionEnding::Expired, true).await?;
             return Ok(self.current(app, &session));
         }
         match (envelope.data.action, &envelope.data.code) {
             (CardActionKind::Cancel, _) => {
-                let session = exchange::end(context, &session, SessionEnding::Rejected, true).await?;
+                let session = context.end(session.id, SessionEnding::Rejected, true).await?;
                 Ok(self.current(app, &session))
             }
             (_, Some(sealed)) => {
                 let code = seal::open(&context.cipher, seal::CODE, &session.id.to_string(), sealed)?;
-                let attempt = exchange::Attempt { code, from_card: true, received_at: envelope.time, budget };
-                let session = exchange::run(context, session, attempt, may_be_half_done).await?;
+                let attempt = exchange::Attempt {
+                    code,
+                    from_card: true,
+                    received_at: envelope.time,
+                    may_be_half_done,
+                    budget,
+                };
+                let session = exchange::run(context, session, attempt).await?;
                 Ok(self.current(app, &session))
             }
             // The button opened the consent page; the card keeps it, so that a closed page can be opened again.

@@ -29,6 +29,8 @@ pub(super) struct Attempt {
     pub(super) from_card: bool,
     /// When it came; it lives 5 minutes.
     pub(super) received_at: Timestamp,
+    /// Somebody may have begun with it before, or even sent the code.
+    pub(super) may_be_half_done: bool,
     /// The time there is for it.
     pub(super) budget: Budget,
 }
@@ -50,10 +52,9 @@ pub(super) async fn run(
     context: &Context,
     session: AuthSession,
     attempt: Attempt,
-    may_be_half_done: bool,
 ) -> Result<AuthSession, Trouble> {
     if session.state == SessionState::Pending && session.expires_at <= attempt.received_at {
-        return end(context, &session, SessionEnding::Expired, attempt.from_card).await;
+        return Ok(context.end(session.id, SessionEnding::Expired, attempt.from_card).await?);
     }
     let app = context.apps.any(&session.app_id).await?;
     let now = context.now();
@@ -68,7 +69,7 @@ pub(super) async fn run(
         }
         ExchangeClaim::NotPending => {
             let session = context.existing(session.id).await?;
-            if may_be_half_done {
+            if attempt.may_be_half_done {
                 context.announce_end(&session, attempt.from_card).await?;
             }
             return Ok(session);
@@ -79,7 +80,7 @@ pub(super) async fn run(
         }
         ExchangeClaim::Abandoned => {
             let ending = SessionEnding::Failed(FailureReason::ExchangeInterrupted);
-            return end(context, &session, ending, attempt.from_card).await;
+            return Ok(context.end(session.id, ending, attempt.from_card).await?);
         }
     }
     let (grant, until) = (grant(&app, &session, &attempt), attempt.budget.end_of(Step::Exchange));
@@ -89,44 +90,22 @@ pub(super) async fn run(
     };
     let profile = match who_consented(context, attempt.budget, &app, &pair).await {
         Ok(profile) => profile,
-        Err(reason) => return end(context, &session, SessionEnding::Failed(reason), attempt.from_card).await,
+        Err(reason) => {
+            let ending = SessionEnding::Failed(reason);
+            return Ok(context.end(session.id, ending, attempt.from_card).await?);
+        }
     };
     if !is_the_one_asked(&session, &profile) {
         tracing::warn!("auth.exchange.identity_mismatch: somebody else consented, nothing is stored");
         let ending = SessionEnding::Failed(FailureReason::IdentityMismatch);
-        return end(context, &session, ending, attempt.from_card).await;
+        return Ok(context.end(session.id, ending, attempt.from_card).await?);
     }
     commit(context, attempt.budget, &session, claim, pair, profile).await?;
-    let session = ended(context, &session, attempt.from_card).await?;
+    let session = context.ended(session.id, attempt.from_card).await?;
     // The tokens came first; if this fails the next success tries again.
     if let Err(error) = context.apps.thaw(&app, context.now()).await {
         tracing::warn!(%error, "auth.app.thaw");
     }
-    Ok(session)
-}
-
-/// Ends a pending session, counts and announces it; gives the session as it is then, whoever ended it.
-pub(super) async fn end(
-    context: &Context,
-    session: &AuthSession,
-    ending: SessionEnding,
-    answer_pending: bool,
-) -> Result<AuthSession, Trouble> {
-    if context.store.end_session(session.id, ending, context.now()).await? {
-        ended(context, session, answer_pending).await
-    } else {
-        Ok(context.existing(session.id).await?)
-    }
-}
-
-async fn ended(
-    context: &Context,
-    session: &AuthSession,
-    answer_pending: bool,
-) -> Result<AuthSession, Trouble> {
-    let session = context.existing(session.id).await?;
-    context.count_end(&session);
-    context.announce_end(&session, answer_pending).await?;
     Ok(session)
 }
 
@@ -148,10 +127,11 @@ async fn refused(
     claim: Uuid,
     error: LarkError,
 ) -> Result<AuthSession, Trouble> {
-    // A number of Lark's own says that the request arrived and was turned down; silence says nothing.
-    let certainly_unused = error.outcome == Outcome::NotProcessed || error.code.is_some();
+    // Silence says nothing. With a number of its own Lark turned the request down; where even then the outcome may be
+    // unknown (20050, 20072) Lark wants it repeated, and a code that was used up all the same is refused then.
+    let repeatable = error.outcome == Outcome::NotProcessed || error.code.is_some();
     let reason = match error.fault {
-        Fault::Transient | Fault::RateLimited | Fault::Unknown if certainly_unused => {
+        Fault::Transient | Fault::RateLimited | Fault::Unknown if repeatable => {
             if context.now() - attempt.received_at < CODE_LIFE {
                 context.store.release_exchange(session.id, claim).await?;
                 return Err(error.into());
@@ -172,7 +152,7 @@ async fn refused(
         FailureReason::AppMisconfigured => tracing::error!(%error, "auth.exchange.refused"),
         _ => tracing::warn!(%error, %reason, "auth.exchange.refused"),
     }
-    end(context, session, SessionEnding::Failed(reason), attempt.from_card).await
+    Ok(context.end(session.id, SessionEnding::Failed(reason), attempt.from_card).await?)
 }
 
 /// The pair exists only here: asking who it belongs to is repeated for a while before it is given up.

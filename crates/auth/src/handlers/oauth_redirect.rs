@@ -37,8 +37,14 @@ impl OauthRedirectHandler {
         }
         let session = context.existing(envelope.data.session_id).await?;
         let code = seal::open(&context.cipher, seal::CODE, &session.id.to_string(), &envelope.data.code)?;
-        let attempt = exchange::Attempt { code, from_card: false, received_at: envelope.time, budget };
-        let session = exchange::run(context, session, attempt, may_be_half_done(delivery)).await?;
+        let attempt = exchange::Attempt {
+            code,
+            from_card: false,
+            received_at: envelope.time,
+            may_be_half_done: may_be_half_done(delivery),
+            budget,
+        };
+        let session = exchange::run(context, session, attempt).await?;
         if session.state == SessionState::Pending {
             // Superseded. Nothing happened that could be remembered: a reloaded page may make it the session's code again.
             return Ok(Some(LOOK_NOW));
@@ -55,7 +61,7 @@ impl OauthRedirectHandler {
         }
         let session = context.existing(envelope.data.session_id).await?;
         if session.state == SessionState::Pending {
-            exchange::end(context, &session, SessionEnding::Rejected, false).await?;
+            context.end(session.id, SessionEnding::Rejected, false).await?;
         } else if may_be_half_done(delivery) {
             context.announce_end(&session, false).await?;
         }

@@ -37,8 +37,7 @@ async fn what_nobody_answered_expires_once_and_is_announced() {
 async fn more_than_one_batch_expires_in_one_round() {
     let stage = Stage::new().await;
     for n in 0..205 {
-        let person =
-            larkauth_models::Person { open_id: Some(format!("ou_{n}").parse().unwrap()), user_id: None };
+        let person = Person { open_id: Some(format!("ou_{n}").parse().unwrap()), user_id: None };
         stage.context.invite(stage.invitation(person)).await.unwrap();
     }
     stage.clock.advance(Duration::from_secs(600));
