@@ -146,6 +146,7 @@ async fn refused(
             FailureReason::AppMisconfigured
         }
         Fault::Ours | Fault::Scope { .. } => FailureReason::AppMisconfigured,
+        Fault::Code if attempt.may_be_half_done => FailureReason::ExchangeOutcomeUnknown,
         _ => FailureReason::CodeInvalid,
     };
     match reason {

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use larkauth_auth::{AuthError, redirect::Consent};
 use larkauth_contracts::message::{AuthorizationCodeReceived, AuthorizationDenied, SessionEnded};
+use larkauth_lark::api::CodeGrant;
 use larkauth_lark_sim::{Effect, Endpoint, Fault, SimConfig, SimUser};
 use larkauth_messaging::Verdict;
 use larkauth_models::{
     ExposeSecret, FailureReason, OpenId, Person, SecretString, SessionState, StoredToken, TokenApi,
     TokenKind, UserId,
 };
+
+use tokio::time::Instant;
 
 use crate::stage::{Invited, Setup, Stage, delivery, reply};
 
@@ -184,6 +187,33 @@ async fn what_passes_is_tried_again_with_the_same_code() {
         reply(stage.handle(again).await);
         assert_eq!(stage.ended(&invited).await, COMPLETED, "{effect:?}");
         assert_eq!(stage.sim.violations(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_was_used_up_by_a_try_that_lark_called_failed_ends_visibly() {
+    for code in [20050, 20072] {
+        let stage = Stage::new().await;
+        let invited = stage.invited(0).await;
+        let authorization = stage.consent(&invited, 0).await;
+        let message = stage.code_message(&invited, &authorization).await;
+        stage.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::Answer { status: 500, code }));
+        assert!(matches!(stage.deliver(message.clone()).await, Verdict::Retry { .. }));
+        // Lark had acted on it all the same.
+        let app = stage.context.apps.any(&stage.app_id()).await.unwrap();
+        let grant = CodeGrant {
+            code: authorization,
+            redirect_uri: app.application.redirect_uri.clone(),
+            code_verifier: Some(stage.session(invited.session_id).await.consent.unwrap().pkce_verifier),
+        };
+        let until = Instant::now() + Duration::from_secs(20);
+        app.client.exchange_code(TokenApi::V2, &grant, until).await.unwrap();
+
+        let mut again = delivery(&message);
+        again.attempt = 2;
+        reply(stage.handle(again).await);
+        assert_eq!(stage.ended(&invited).await, failed(FailureReason::ExchangeOutcomeUnknown));
+        assert!(stage.token(&invited.open_id).await.is_none());
     }
 }
 
