@@ -9,6 +9,8 @@ use larkauth_contracts::{
 use larkauth_messaging::Outgoing;
 use larkauth_models::{AppId, AuthSession, EventId, SessionId, SessionState};
 
+use larkauth_storage::SessionEnding;
+
 use crate::{AuthError, Context, handlers::id};
 
 /// Lark takes at most 3 s for an answer; whatever must come after the answer waits a little longer.
@@ -23,6 +25,28 @@ impl Context {
         data: T,
     ) -> Result<Outgoing, AuthError> {
         Ok(Outgoing::new(&Envelope::new(id, &self.policy.source, self.now(), app_id.clone(), data))?)
+    }
+
+    /// Ends a pending session, counts and announces it; gives the session as it is then, whoever ended it.
+    pub(crate) async fn end(
+        &self,
+        id: SessionId,
+        ending: SessionEnding,
+        answer_pending: bool,
+    ) -> Result<AuthSession, AuthError> {
+        if self.store.end_session(id, ending, self.now()).await? {
+            self.ended(id, answer_pending).await
+        } else {
+            self.existing(id).await
+        }
+    }
+
+    /// What follows the end of a session: to be called by whoever made the transition.
+    pub(crate) async fn ended(&self, id: SessionId, answer_pending: bool) -> Result<AuthSession, AuthError> {
+        let session = self.existing(id).await?;
+        self.count_end(&session);
+        self.announce_end(&session, answer_pending).await?;
+        Ok(session)
     }
 
     /// Announces the end of a session. Twice is harmless: the announcement carries the same id.
@@ -62,7 +86,7 @@ impl Context {
     }
 
     /// Counts and logs the end of a session; called by whoever made the transition, so exactly once.
-    pub(crate) fn count_end(&self, session: &AuthSession) {
+    fn count_end(&self, session: &AuthSession) {
         let (app_id, method) = (session.app_id.as_str(), session.auth_method.as_str());
         match session.state {
             SessionState::Completed => {

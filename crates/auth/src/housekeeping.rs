@@ -24,12 +24,7 @@ impl Context {
             let ids = self.store.expire_due_sessions(self.now(), BATCH).await?;
             expired += ids.len();
             for id in &ids {
-                let announced = async {
-                    let session = self.existing(*id).await?;
-                    self.count_end(&session);
-                    self.announce_end(&session, false).await
-                };
-                if let Err(error) = announced.await {
+                if let Err(error) = self.ended(*id, false).await {
                     tracing::warn!(session_id = %id, %error, "auth.session.announce: left to the next round of mending");
                 }
             }
@@ -39,18 +34,18 @@ impl Context {
         }
     }
 
-    /// Finds ended sessions whose card does not show it (a process died in between) and has them brought up to date.
+    /// Finds ended sessions whose card does not show it (a process died in between) and has them brought up to date; those that were
+    /// asked for longest ago first.
     ///
     /// # Errors
     /// The store's or the bus's.
     pub async fn mend_cards(&self) -> Result<usize, AuthError> {
         let now = self.now();
-        let ids = self.store.sessions_with_stale_card(now - CARD_MENDABLE, now - CARD_GRACE, BATCH).await?;
-        for id in &ids {
-            let session = self.existing(*id).await?;
-            self.request_face(&session.app_id, *id, AFTER_THE_ANSWER).await?;
+        let due = self.store.take_stale_cards(now, now - CARD_MENDABLE, now - CARD_GRACE, BATCH).await?;
+        for (app_id, session_id) in &due {
+            self.request_face(app_id, *session_id, AFTER_THE_ANSWER).await?;
         }
-        Ok(ids.len())
+        Ok(due.len())
     }
 
     /// Forgets records of handled events that are too old to be pushed again.

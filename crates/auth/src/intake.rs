@@ -176,13 +176,5 @@ async fn in_time(mut reply: PendingReply, received_at: Instant) -> Option<Answer
 /// A callback without a readable event id is recognised by its bytes.
 fn derived_id(payload: &[u8]) -> EventId {
     use sha2::Digest;
-    crate::handlers::id("sha256", &format!("{:x}", HexBytes(sha2::Sha256::digest(payload).into())))
-}
-
-struct HexBytes([u8; 32]);
-
-impl std::fmt::LowerHex for HexBytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
+    crate::handlers::id("sha256", &seal::hex(&sha2::Sha256::digest(payload)))
 }

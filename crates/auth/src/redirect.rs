@@ -76,8 +76,8 @@ impl Context {
                 }
                 let owner = session_id.to_string();
                 let sealed = seal::seal(&self.cipher, seal::CODE, &owner, &code)?;
-                // One code, one event: a reloaded page publishes the same id again.
-                let event_id = id("code", &owner);
+                // One code, one event: a reloaded page publishes the same id again, another code has another.
+                let event_id = id("code", &format!("{owner}-{}", seal::hex(&code_sha256)));
                 let message = AuthorizationCodeReceived { session_id, code: sealed };
                 self.ask_worker(&session, event_id, message).await
             }

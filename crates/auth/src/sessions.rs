@@ -53,10 +53,10 @@ impl Context {
                 InvitationRequested { session_id },
             )?;
             if let Err(error) = self.bus.publish(message).await {
-                // The caller is told; the session must not look as if a card were on its way. If this fails too, it expires.
+                // The caller is told; the session must not look as if a card were on its way.
                 let ending = SessionEnding::Failed(FailureReason::CardUndeliverable);
-                if let Err(error) = self.store.end_session(session_id, ending, self.now()).await {
-                    tracing::error!(%session_id, %error, "auth.session.end: the unsent invitation stays pending until it expires");
+                if let Err(error) = self.end(session_id, ending, false).await {
+                    tracing::error!(%session_id, %error, "auth.session.end: an invitation that was not sent ends unannounced, or when it expires");
                 }
                 return Err(error.into());
             }

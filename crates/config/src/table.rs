@@ -74,7 +74,7 @@ settings! {
     HTTP_ADDR = Varies("`127.0.0.1:8080` (gateway), `:8081` (auth-worker), `:8082` (token-refresher)"), "Address to listen on: `/healthz`, `/readyz`, `/metrics`, and for the gateway everything else.";
     HTTP_CALLBACK_ENABLED = Fixed("false"), "Accept HTTP callbacks always, not only as fallback.";
     API_KEY (secret) = None, "A first API key with every scope, at least 16 characters.";
-    SHUTDOWN_GRACE_SECONDS = Fixed("20"), "Seconds to finish what is in hand after a stop signal.";
+    SHUTDOWN_GRACE_SECONDS = Fixed("25"), "Seconds to finish what is in hand after a stop signal; a message takes at most 24.";
 
     "Application":
     APP_ID = None, "One application, registered at start: `cli_` and 16 to 32 letters or digits.";

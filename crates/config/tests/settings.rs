@@ -49,7 +49,7 @@ fn defaults_are_the_specified_ones() {
     assert_eq!(s.database.max_connections, 10);
     assert_eq!(s.broker.prefix, "larkauth");
     assert_eq!(s.worker.concurrency, 32);
-    assert_eq!(s.shutdown_grace, Duration::from_secs(20));
+    assert_eq!(s.shutdown_grace, Duration::from_secs(25));
     assert!(!s.http.callback_enabled && s.http.api_key.is_none() && s.application.is_none());
     assert_eq!((s.lark.brand, s.lark.token_api), (Brand::Feishu, TokenApi::V2));
     assert_eq!(s.lark.hosts(Brand::Feishu).base_url.as_str(), "https://open.feishu.cn/");

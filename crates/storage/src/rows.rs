@@ -264,15 +264,25 @@ impl ProfileRow {
     }
 }
 
+fn app_id(text: String) -> Result<AppId> {
+    AppId::new(text.as_str()).map_err(|error| StorageError::Corrupt {
+        table: APPLICATIONS,
+        row: text,
+        message: error.to_string(),
+    })
+}
+
+/// Application, session.
+pub(crate) fn taken<Id: Into<Uuid>>(
+    rows: impl IntoIterator<Item = (String, Id)>,
+) -> Result<Vec<(AppId, SessionId)>> {
+    rows.into_iter().map(|(app, id)| Ok((app_id(app)?, SessionId(id.into())))).collect()
+}
+
 /// Application, pending sessions, active tokens.
 pub(crate) fn active_counts(rows: impl IntoIterator<Item = (String, i64, i64)>) -> Result<Vec<ActiveCounts>> {
-    let counts = rows.into_iter().map(|(app_id, pending_sessions, active_tokens)| {
-        let app_id = AppId::new(app_id.as_str()).map_err(|error| StorageError::Corrupt {
-            table: APPLICATIONS,
-            row: app_id,
-            message: error.to_string(),
-        })?;
-        Ok(ActiveCounts { app_id, pending_sessions, active_tokens })
+    let counts = rows.into_iter().map(|(app, pending_sessions, active_tokens)| {
+        Ok(ActiveCounts { app_id: app_id(app)?, pending_sessions, active_tokens })
     });
     counts.collect()
 }

@@ -132,6 +132,8 @@ pub enum ExchangeClaim {
     },
     /// Somebody was at it and never said how it went: the code may be used up.
     Abandoned,
+    /// A later code has taken this one's place, or it never was the session's.
+    Superseded,
     /// The session has ended.
     NotPending,
 }
@@ -239,10 +241,12 @@ pub trait Sessions {
     /// Binds an authorization code (its SHA-256) to a pending session. Until somebody claims the exchange a later code takes
     /// the place of an earlier one, which may have been lost on its way; from then on there is only one.
     async fn bind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding>;
-    /// Takes the right to exchange until `until`; written down before the code leaves the house.
+    /// Takes the right to exchange until `until`; written down before the code leaves the house. `code_sha256` is that of
+    /// a code that was bound, which must still be the session's; `None` for a code that needs no binding.
     async fn claim_exchange(
         &self,
         id: SessionId,
+        code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
         now: Timestamp,
         until: Timestamp,
@@ -258,14 +262,16 @@ pub trait Sessions {
     /// Expires at most `limit` pending sessions whose time is over and whose code nobody is exchanging; gives their ids.
     /// Replicas that do this at once do not wait for each other.
     async fn expire_due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>>;
-    /// Sessions that ended in `ended_after .. ended_before` and whose card is not known to show the face of their end.
-    /// Oldest end first.
-    async fn sessions_with_stale_card(
+    /// Takes at most `limit` sessions that ended in `ended_after .. ended_before`, whose card is not known to show the
+    /// face of their end, and whose application is neither switched off nor frozen. Those taken longest ago, or never,
+    /// come first, so that no card waits for ever behind others. Replicas that do this at once do not wait for each other.
+    async fn take_stale_cards(
         &self,
+        now: Timestamp,
         ended_after: Timestamp,
         ended_before: Timestamp,
         limit: u32,
-    ) -> Result<Vec<SessionId>>;
+    ) -> Result<Vec<(AppId, SessionId)>>;
     /// For the gauges.
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>>;
 }

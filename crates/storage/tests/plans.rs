@@ -111,7 +111,12 @@ async fn hot_queries_use_their_indexes() {
             "user_auth_sessions_pkey",
             &always,
         ),
-        ("set exchange_claim = $2", id(&format!(", {ID}, now()")), "user_auth_sessions_pkey", &always),
+        (
+            "set exchange_claim = $2",
+            id(&format!(", {ID}, now(), '\\x01'")),
+            "user_auth_sessions_pkey",
+            &always,
+        ),
         (
             "order by expires_at limit $2",
             "now() + interval '1 hour', 100".to_owned(),
@@ -120,7 +125,7 @@ async fn hot_queries_use_their_indexes() {
         ),
         (
             "where card_is_stale",
-            "now() - interval '1 hour', now(), 100".to_owned(),
+            "now(), now() - interval '1 hour', now(), 100".to_owned(),
             "user_auth_sessions_stale_card",
             &always,
         ),

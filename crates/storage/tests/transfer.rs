@@ -32,7 +32,7 @@ async fn fill(store: &dyn Store) {
             }
             1 => {
                 store.bind_code(id, &[7; 32]).await.unwrap();
-                store.claim_exchange(id, Uuid::from_u128(9), now, now).await.unwrap();
+                store.claim_exchange(id, None, Uuid::from_u128(9), now, now).await.unwrap();
             }
             _ => authorization.complete(store).await,
         }

@@ -48,3 +48,18 @@ async fn measure(context: Context, stopping: CancellationToken) -> anyhow::Resul
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use larkauth_config::{LoadOptions, Service};
+
+    use super::*;
+
+    #[test]
+    fn whatever_is_in_hand_can_be_finished_after_a_stop_signal() {
+        let options = LoadOptions { config_file: None, service: Service::Standalone };
+        let settings = Settings::from_pairs(&options, std::iter::empty()).unwrap();
+        assert!(settings.shutdown_grace > handlers::HANDLER_DEADLINE);
+        assert!(settings.shutdown_grace < Duration::from_secs(30), "Kubernetes kills then");
+    }
+}

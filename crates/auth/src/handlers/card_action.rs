@@ -5,7 +5,7 @@ use larkauth_messaging::{Delivery, Handler, Verdict};
 use larkauth_models::{AuthSession, CardFace, FailureReason, SessionId, SessionState};
 use larkauth_storage::SessionEnding;
 
-use super::{Handled, Trouble, decode, exchange, may_be_half_done, verdict};
+use super::{Handled, Trouble, budget::Budget, decode, exchange, may_be_half_done, verdict};
 use crate::{App, AuthError, Context, announce::AFTER_THE_ANSWER, cards, seal, sessions::Invite};
 
 /// Handles a click on a card and replies with the callback's answer. Only the person who was asked can change anything;
@@ -23,6 +23,7 @@ impl Handler for CardActionHandler {
 
 impl CardActionHandler {
     async fn click(&self, delivery: &Delivery) -> Handled {
+        let budget = Budget::begin();
         let context = &self.0;
         let envelope = decode::<CardActionTriggered>(delivery)?;
         let click = &envelope.data;
@@ -51,7 +52,7 @@ impl CardActionHandler {
         let reply = match click.action {
             CardActionKind::Retry => self.retry(&app, session).await?,
             CardActionKind::Authorize | CardActionKind::Cancel => {
-                self.answer_invitation(&app, session, &envelope, may_be_half_done(delivery)).await?
+                self.answer_invitation(&app, session, &envelope, may_be_half_done(delivery), budget).await?
             }
         };
         context.store.mark_processed(CONSUMER, &envelope.id, context.now()).await?;
@@ -65,6 +66,7 @@ impl CardActionHandler {
         session: AuthSession,
         envelope: &Envelope<CardActionTriggered>,
         may_be_half_done: bool,
+        budget: Budget,
     ) -> Result<Reply, Trouble> {
         let context = &self.0;
         if session.state.is_final() {
@@ -74,18 +76,24 @@ impl CardActionHandler {
             return Ok(self.current(app, &session));
         }
         if session.expires_at <= envelope.time {
-            let session = exchange::end(context, &session, SessionEnding::Expired, true).await?;
+            let session = context.end(session.id, SessionEnding::Expired, true).await?;
             return Ok(self.current(app, &session));
         }
         match (envelope.data.action, &envelope.data.code) {
             (CardActionKind::Cancel, _) => {
-                let session = exchange::end(context, &session, SessionEnding::Rejected, true).await?;
+                let session = context.end(session.id, SessionEnding::Rejected, true).await?;
                 Ok(self.current(app, &session))
             }
             (_, Some(sealed)) => {
                 let code = seal::open(&context.cipher, seal::CODE, &session.id.to_string(), sealed)?;
-                let attempt = exchange::Attempt { code, from_card: true, received_at: envelope.time };
-                let session = exchange::run(context, session, attempt, may_be_half_done).await?;
+                let attempt = exchange::Attempt {
+                    code,
+                    from_card: true,
+                    received_at: envelope.time,
+                    may_be_half_done,
+                    budget,
+                };
+                let session = exchange::run(context, session, attempt).await?;
                 Ok(self.current(app, &session))
             }
             // The button opened the consent page; the card keeps it, so that a closed page can be opened again.

@@ -8,13 +8,18 @@ use larkauth_lark::{
     error::{Fault, LarkError, Outcome},
 };
 use larkauth_models::{
-    AuthSession, FailureReason, SecretString, SessionState, Timestamp, TokenApi, TokenPair, UserProfile,
+    AuthSession, ExposeSecret, FailureReason, SecretString, SessionState, Timestamp, TokenApi, TokenPair,
+    UserProfile,
 };
-use larkauth_storage::{Completion, ExchangeClaim, SessionEnding};
+use larkauth_storage::{Completion, ExchangeClaim, SessionEnding, StorageError};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Trouble;
-use crate::{App, Context};
+use super::{
+    HANDLER_DEADLINE, Trouble,
+    budget::{Budget, Step},
+};
+use crate::{App, Context, seal};
 
 /// A code in hand.
 pub(super) struct Attempt {
@@ -24,20 +29,22 @@ pub(super) struct Attempt {
     pub(super) from_card: bool,
     /// When it came; it lives 5 minutes.
     pub(super) received_at: Timestamp,
+    /// Somebody may have begun with it before, or even sent the code.
+    pub(super) may_be_half_done: bool,
+    /// The time there is for it.
+    pub(super) budget: Budget,
 }
 
-/// Longer than the exchange, the look at the person and the commit together can take with their deadlines.
+/// Longer than a delivery can take, by more than the clocks of two machines differ.
 const CLAIM: TimeDelta = TimeDelta::seconds(60);
+const _: () = assert!(CLAIM.num_seconds() >= HANDLER_DEADLINE.as_secs().cast_signed() + 30);
 /// Lark's codes live 5 minutes; nearer to that end trying again makes no sense.
 const CODE_LIFE: TimeDelta = TimeDelta::seconds(270);
 /// How often a delivery whose code somebody else is exchanging comes back to look.
 const HELD_CHECK: Duration = Duration::from_secs(8);
-/// How long a pair in hand is kept trying to be stored while the database is away.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(12);
-/// How long Lark may take to say who consented, all attempts together.
-const PROFILE_PATIENCE: Duration = Duration::from_secs(12);
 
-/// Exchanges the code and ends the session one way or the other; gives the session as it is then.
+/// Exchanges the code and ends the session one way or the other; gives the session as it is then. It is still pending
+/// only if the code was superseded, and nothing happened.
 ///
 /// The claim is written down before the code leaves the house. Whoever finds an abandoned claim knows that the code may
 /// be used up and ends the session visibly, instead of using the code again.
@@ -45,18 +52,24 @@ pub(super) async fn run(
     context: &Context,
     session: AuthSession,
     attempt: Attempt,
-    may_be_half_done: bool,
 ) -> Result<AuthSession, Trouble> {
     if session.state == SessionState::Pending && session.expires_at <= attempt.received_at {
-        return end(context, &session, SessionEnding::Expired, attempt.from_card).await;
+        return Ok(context.end(session.id, SessionEnding::Expired, attempt.from_card).await?);
     }
+    let app = context.apps.any(&session.app_id).await?;
     let now = context.now();
     let claim = context.entropy.uuid(&*context.clock);
-    match context.store.claim_exchange(session.id, claim, now, now + CLAIM).await? {
+    // A code out of a card callback was never bound: its click is answered for itself.
+    let bound = (!attempt.from_card).then(|| seal::sha256(attempt.code.expose_secret()));
+    match context.store.claim_exchange(session.id, bound.as_ref(), claim, now, now + CLAIM).await? {
         ExchangeClaim::Claimed => {}
+        ExchangeClaim::Superseded => {
+            tracing::info!("auth.exchange.superseded: a later code has taken this one's place");
+            return Ok(session);
+        }
         ExchangeClaim::NotPending => {
             let session = context.existing(session.id).await?;
-            if may_be_half_done {
+            if attempt.may_be_half_done {
                 context.announce_end(&session, attempt.from_card).await?;
             }
             return Ok(session);
@@ -67,55 +80,32 @@ pub(super) async fn run(
         }
         ExchangeClaim::Abandoned => {
             let ending = SessionEnding::Failed(FailureReason::ExchangeInterrupted);
-            return end(context, &session, ending, attempt.from_card).await;
+            return Ok(context.end(session.id, ending, attempt.from_card).await?);
         }
     }
-    let app = context.apps.any(&session.app_id).await.map_err(Trouble::from);
-    let app = release_on_error(context, &session, claim, app).await?;
-    let pair =
-        match app.client.exchange_code(app.application.token_api, &grant(&app, &session, &attempt)).await {
-            Ok(pair) => pair,
-            Err(error) => return refused(context, &session, &attempt, claim, error).await,
-        };
-    if let Err(error) = context.apps.thaw(&app, context.now()).await {
-        // The pair in hand matters more; the next success tries again.
-        tracing::warn!(%error, "auth.app.thaw");
-    }
-    let profile = match who_consented(context, &app, &pair).await {
+    let (grant, until) = (grant(&app, &session, &attempt), attempt.budget.end_of(Step::Exchange));
+    let pair = match app.client.exchange_code(app.application.token_api, &grant, until).await {
+        Ok(pair) => pair,
+        Err(error) => return refused(context, &session, &attempt, claim, error).await,
+    };
+    let profile = match who_consented(context, attempt.budget, &app, &pair).await {
         Ok(profile) => profile,
-        Err(reason) => return end(context, &session, SessionEnding::Failed(reason), attempt.from_card).await,
+        Err(reason) => {
+            let ending = SessionEnding::Failed(reason);
+            return Ok(context.end(session.id, ending, attempt.from_card).await?);
+        }
     };
     if !is_the_one_asked(&session, &profile) {
         tracing::warn!("auth.exchange.identity_mismatch: somebody else consented, nothing is stored");
         let ending = SessionEnding::Failed(FailureReason::IdentityMismatch);
-        return end(context, &session, ending, attempt.from_card).await;
+        return Ok(context.end(session.id, ending, attempt.from_card).await?);
     }
-    commit(context, &session, claim, pair, profile).await?;
-    ended(context, &session, attempt.from_card).await
-}
-
-/// Ends a pending session, counts and announces it; gives the session as it is then, whoever ended it.
-pub(super) async fn end(
-    context: &Context,
-    session: &AuthSession,
-    ending: SessionEnding,
-    answer_pending: bool,
-) -> Result<AuthSession, Trouble> {
-    if context.store.end_session(session.id, ending, context.now()).await? {
-        ended(context, session, answer_pending).await
-    } else {
-        Ok(context.existing(session.id).await?)
+    commit(context, attempt.budget, &session, claim, pair, profile).await?;
+    let session = context.ended(session.id, attempt.from_card).await?;
+    // The tokens came first; if this fails the next success tries again.
+    if let Err(error) = context.apps.thaw(&app, context.now()).await {
+        tracing::warn!(%error, "auth.app.thaw");
     }
-}
-
-async fn ended(
-    context: &Context,
-    session: &AuthSession,
-    answer_pending: bool,
-) -> Result<AuthSession, Trouble> {
-    let session = context.existing(session.id).await?;
-    context.count_end(&session);
-    context.announce_end(&session, answer_pending).await?;
     Ok(session)
 }
 
@@ -137,10 +127,11 @@ async fn refused(
     claim: Uuid,
     error: LarkError,
 ) -> Result<AuthSession, Trouble> {
-    // A number of Lark's own says that the request arrived and was turned down; silence says nothing.
-    let certainly_unused = error.outcome == Outcome::NotProcessed || error.code.is_some();
+    // Silence says nothing. With a number of its own Lark turned the request down; where even then the outcome may be
+    // unknown (20050, 20072) Lark wants it repeated, and a code that was used up all the same is refused then.
+    let repeatable = error.outcome == Outcome::NotProcessed || error.code.is_some();
     let reason = match error.fault {
-        Fault::Transient | Fault::RateLimited | Fault::Unknown if certainly_unused => {
+        Fault::Transient | Fault::RateLimited | Fault::Unknown if repeatable => {
             if context.now() - attempt.received_at < CODE_LIFE {
                 context.store.release_exchange(session.id, claim).await?;
                 return Err(error.into());
@@ -155,36 +146,30 @@ async fn refused(
             FailureReason::AppMisconfigured
         }
         Fault::Ours | Fault::Scope { .. } => FailureReason::AppMisconfigured,
+        Fault::Code if attempt.may_be_half_done => FailureReason::ExchangeOutcomeUnknown,
         _ => FailureReason::CodeInvalid,
     };
     match reason {
         FailureReason::AppMisconfigured => tracing::error!(%error, "auth.exchange.refused"),
         _ => tracing::warn!(%error, %reason, "auth.exchange.refused"),
     }
-    end(context, session, SessionEnding::Failed(reason), attempt.from_card).await
-}
-
-async fn release_on_error<T>(
-    context: &Context,
-    session: &AuthSession,
-    claim: Uuid,
-    result: Result<T, Trouble>,
-) -> Result<T, Trouble> {
-    if result.is_err() {
-        context.store.release_exchange(session.id, claim).await?;
-    }
-    result
+    Ok(context.end(session.id, SessionEnding::Failed(reason), attempt.from_card).await?)
 }
 
 /// The pair exists only here: asking who it belongs to is repeated for a while before it is given up.
-async fn who_consented(context: &Context, app: &App, pair: &TokenPair) -> Result<UserProfile, FailureReason> {
-    let asking = patiently(
-        context,
-        PROFILE_PATIENCE,
-        || app.client.user_info(&pair.access_token),
-        LarkError::is_retryable,
-    );
-    asking.await.map_err(|error| {
+async fn who_consented(
+    context: &Context,
+    budget: Budget,
+    app: &App,
+    pair: &TokenPair,
+) -> Result<UserProfile, FailureReason> {
+    let ask = || app.client.user_info(&pair.access_token);
+    let asking = patiently(context, budget.end_of(Step::Consenter), ask, LarkError::is_retryable);
+    let Some(answer) = budget.within(Step::Consenter, asking).await else {
+        tracing::warn!("auth.exchange.user_info: Lark did not say in time who consented");
+        return Err(FailureReason::UpstreamUnavailable);
+    };
+    answer.map_err(|error| {
         tracing::warn!(%error, "auth.exchange.user_info");
         match error.fault {
             Fault::User => FailureReason::UserUnavailable,
@@ -202,19 +187,22 @@ fn is_the_one_asked(session: &AuthSession, profile: &UserProfile) -> bool {
 
 async fn commit(
     context: &Context,
+    budget: Budget,
     session: &AuthSession,
     claim: Uuid,
     pair: TokenPair,
     profile: UserProfile,
 ) -> Result<(), Trouble> {
     let completion = Completion { session_id: session.id, claim, pair, profile, now: context.now() };
-    let commit = patiently(
-        context,
-        COMMIT_PATIENCE,
-        || context.store.complete_session(&completion),
-        larkauth_storage::StorageError::is_transient,
-    );
-    if commit.await? {
+    let store = || context.store.complete_session(&completion);
+    let storing = patiently(context, budget.end_of(Step::Commit), store, StorageError::is_transient);
+    let Some(stored) = budget.within(Step::Commit, storing).await else {
+        return Err(Trouble::Retry {
+            after: None,
+            reason: "the tokens could not be stored in time".to_owned(),
+        });
+    };
+    if stored? {
         return Ok(());
     }
     // Somebody ended the session under a live claim: only possible for a lost answer to this very commit.
@@ -227,18 +215,17 @@ async fn commit(
     }
 }
 
-/// Repeats a call while its error is one that passes, for at most so long.
+/// Repeats a call while its error is one that passes, and there is time for one more.
 async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
     context: &Context,
-    patience: Duration,
+    until: Instant,
     call: impl Fn() -> F,
     passes: impl Fn(&E) -> bool,
 ) -> Result<T, E> {
-    let until = tokio::time::Instant::now() + patience;
     let mut pause = Duration::from_millis(200);
     loop {
         match call().await {
-            Err(error) if passes(&error) && tokio::time::Instant::now() + pause < until => {
+            Err(error) if passes(&error) && Instant::now() + pause < until => {
                 tokio::time::sleep(context.entropy.jitter(pause, 0.2)).await;
                 pause = (pause * 2).min(Duration::from_secs(2));
             }

@@ -1,8 +1,9 @@
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use larkauth_contracts::message::InvitationRequested;
 use larkauth_lark::{api::Receiver, error::Fault};
 use larkauth_messaging::{Delivery, Handler, Verdict};
-use larkauth_models::{AuthSession, CardFace, FailureReason, SessionState};
+use larkauth_models::{AuthSession, CardFace, FailureReason};
 use larkauth_storage::SessionEnding;
 
 use super::{Handled, Trouble, decode, verdict};
@@ -12,6 +13,9 @@ use crate::{AuthError, Context, cards};
 /// a session that has its card is done. A person who cannot be reached ends the session; an application that Lark
 /// refuses opens its breaker and ends it too.
 pub(super) struct InvitationHandler(pub(super) Context);
+
+/// Lark sends at most one message with the same `uuid` in an hour.
+const SENT_ONCE: TimeDelta = TimeDelta::minutes(55);
 
 #[async_trait]
 impl Handler for InvitationHandler {
@@ -25,21 +29,26 @@ impl InvitationHandler {
         let context = &self.0;
         let envelope = decode::<InvitationRequested>(delivery)?;
         let Some(session) = context.store.session(envelope.data.session_id).await? else { return Ok(None) };
-        if session.state != SessionState::Pending || session.message_id.is_some() {
+        // Expiry is the housekeeper's; a card that can no longer be used is not sent. But whoever died with this delivery
+        // in hand may have sent it and not written it down: sent again, Lark only says which one it is.
+        let over = session.state.is_final() || session.expires_at <= context.now();
+        let may_be_out = delivery.redelivered && context.now() - session.created_at < SENT_ONCE;
+        if session.message_id.is_some() || (over && !may_be_out) {
             return Ok(None);
         }
-        if session.expires_at <= context.now() {
-            // Expiry is the housekeeper's; a card that can no longer be used is not sent.
-            return Ok(None);
-        }
-        let app = match context.apps.inviting(&session.app_id).await {
+        let app = if over {
+            context.apps.any(&session.app_id).await
+        } else {
+            context.apps.inviting(&session.app_id).await
+        };
+        let app = match app {
             Ok(app) => app,
             Err(AuthError::AppFrozen { .. }) => {
                 return self.fail(session, FailureReason::AppMisconfigured).await;
             }
             Err(error) => return Err(error.into()),
         };
-        let card = cards::render(&app, &session, CardFace::Invitation, context.now());
+        let card = cards::render(&app, &session, cards::face_of(session.state), context.now());
         let receiver = match (&session.person.open_id, &session.person.user_id) {
             (Some(open_id), _) => Receiver::OpenId(open_id.clone()),
             (None, Some(user_id)) => Receiver::UserId(user_id.clone()),
@@ -74,7 +83,7 @@ impl InvitationHandler {
     }
 
     async fn fail(&self, session: AuthSession, reason: FailureReason) -> Handled {
-        super::exchange::end(&self.0, &session, SessionEnding::Failed(reason), false).await?;
+        self.0.end(session.id, SessionEnding::Failed(reason), false).await?;
         Ok(None)
     }
 }

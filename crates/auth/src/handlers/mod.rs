@@ -4,6 +4,7 @@
 //! is down means retry with backoff; a session that has ended means done. Nothing is dropped, nothing loops hot. Every
 //! handler is idempotent: effects are conditional transitions in the store, and events that had theirs are remembered.
 
+mod budget;
 mod card_action;
 mod card_face;
 mod exchange;
@@ -25,11 +26,8 @@ use larkauth_models::EventId;
 use larkauth_storage::{CipherError, StorageError};
 use tracing::{Instrument, field::Empty};
 
+pub use self::budget::HANDLER_DEADLINE;
 use crate::{AuthError, Context};
-
-/// Longer than an exchange with all its deadlines, shorter than its claim; a handler that takes longer is cancelled and
-/// its delivery retried.
-const HANDLER_DEADLINE: Duration = Duration::from_secs(55);
 
 /// Every queue this project consumes, with its handler.
 #[must_use]

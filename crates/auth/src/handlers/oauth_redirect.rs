@@ -4,7 +4,7 @@ use larkauth_messaging::{Delivery, Handler, Verdict};
 use larkauth_models::SessionState;
 use larkauth_storage::SessionEnding;
 
-use super::{Handled, Trouble, decode, exchange, may_be_half_done, verdict};
+use super::{Handled, Trouble, budget::Budget, decode, exchange, may_be_half_done, verdict};
 use crate::{Context, seal};
 
 /// Handles what the browser brought back: exchanges the code or notes the refusal. The waiting gateway gets an empty
@@ -29,6 +29,7 @@ const LOOK_NOW: Reply = Reply { answer: None, shows: None };
 
 impl OauthRedirectHandler {
     async fn code(&self, delivery: &Delivery) -> Handled {
+        let budget = Budget::begin();
         let context = &self.0;
         let envelope = decode::<AuthorizationCodeReceived>(delivery)?;
         if context.store.is_processed(CONSUMER, &envelope.id).await? {
@@ -36,8 +37,18 @@ impl OauthRedirectHandler {
         }
         let session = context.existing(envelope.data.session_id).await?;
         let code = seal::open(&context.cipher, seal::CODE, &session.id.to_string(), &envelope.data.code)?;
-        let attempt = exchange::Attempt { code, from_card: false, received_at: envelope.time };
-        exchange::run(context, session, attempt, may_be_half_done(delivery)).await?;
+        let attempt = exchange::Attempt {
+            code,
+            from_card: false,
+            received_at: envelope.time,
+            may_be_half_done: may_be_half_done(delivery),
+            budget,
+        };
+        let session = exchange::run(context, session, attempt).await?;
+        if session.state == SessionState::Pending {
+            // Superseded. Nothing happened that could be remembered: a reloaded page may make it the session's code again.
+            return Ok(Some(LOOK_NOW));
+        }
         context.store.mark_processed(CONSUMER, &envelope.id, context.now()).await?;
         Ok(Some(LOOK_NOW))
     }
@@ -50,7 +61,7 @@ impl OauthRedirectHandler {
         }
         let session = context.existing(envelope.data.session_id).await?;
         if session.state == SessionState::Pending {
-            exchange::end(context, &session, SessionEnding::Rejected, false).await?;
+            context.end(session.id, SessionEnding::Rejected, false).await?;
         } else if may_be_half_done(delivery) {
             context.announce_end(&session, false).await?;
         }

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use larkauth_auth::AuthError;
-use larkauth_contracts::message::{AuthorizationDenied, SessionEnded};
+use larkauth_auth::{AuthError, redirect::Consent};
+use larkauth_contracts::message::{AuthorizationCodeReceived, AuthorizationDenied, SessionEnded};
+use larkauth_lark::api::CodeGrant;
 use larkauth_lark_sim::{Effect, Endpoint, Fault, SimConfig, SimUser};
 use larkauth_messaging::Verdict;
 use larkauth_models::{
     ExposeSecret, FailureReason, OpenId, Person, SecretString, SessionState, StoredToken, TokenApi,
     TokenKind, UserId,
 };
+
+use tokio::time::Instant;
 
 use crate::stage::{Invited, Setup, Stage, delivery, reply};
 
@@ -21,7 +24,7 @@ impl Stage {
     /// Consents, brings the code back, and gives how the session ended.
     async fn end_of(&self, invited: &Invited) -> (SessionState, Option<FailureReason>) {
         let code = self.consent(invited, 0).await;
-        let reply = reply(self.deliver(self.code_message(invited, &code)).await);
+        let reply = reply(self.deliver(self.code_message(invited, &code).await).await);
         assert_eq!((reply.answer, reply.shows), (None, None), "the waiting browser only needs to look");
         self.ended(invited).await
     }
@@ -47,7 +50,7 @@ async fn a_code_becomes_a_token_and_a_profile() {
     let stage = Stage::new().await;
     let invited = stage.invited(0).await;
     let code = stage.consent(&invited, 0).await;
-    let message = stage.code_message(&invited, &code);
+    let message = stage.code_message(&invited, &code).await;
     reply(stage.deliver(message.clone()).await);
 
     let ended = stage.bus.take::<SessionEnded>();
@@ -65,7 +68,7 @@ async fn a_code_becomes_a_token_and_a_profile() {
 
     // The same event again, as a reloaded page publishes it, and the same code under another id.
     reply(stage.deliver(message).await);
-    reply(stage.deliver(stage.code_message(&invited, &code)).await);
+    reply(stage.deliver(stage.code_message(&invited, &code).await).await);
     assert_eq!(stage.bus.left(), [""; 0]);
     assert_eq!(stage.sim.stats().calls(Endpoint::TokenCode), 1);
     assert_eq!(stage.token(&invited.open_id).await.unwrap().generation, token.generation);
@@ -112,7 +115,7 @@ async fn a_person_who_is_not_the_one_asked_gets_nothing_stored() {
     let by_user_id = stage.invited_as(0, Person { open_id: None, user_id: Some(user_id) }).await;
     for invited in [by_open_id, by_user_id] {
         let code = stage.consent(&invited, 1).await;
-        reply(stage.deliver(stage.code_message(&invited, &code)).await);
+        reply(stage.deliver(stage.code_message(&invited, &code).await).await);
         assert_eq!(stage.ended(&invited).await, failed(FailureReason::IdentityMismatch));
     }
     for n in [0, 1] {
@@ -127,21 +130,21 @@ async fn a_dead_code_ends_the_session() {
     let stage = Stage::new().await;
     // Unknown to Lark.
     let invited = stage.invited(0).await;
-    reply(stage.deliver(stage.code_message(&invited, &SecretString::from("never-issued"))).await);
+    reply(stage.deliver(stage.code_message(&invited, &SecretString::from("never-issued")).await).await);
     assert_eq!(stage.ended(&invited).await, failed(FailureReason::CodeInvalid));
     // Expired: it lives 5 minutes, the invitation 10.
     let invited = stage.invited(1).await;
     let code = stage.consent(&invited, 1).await;
     stage.clock.advance(Duration::from_secs(301));
-    reply(stage.deliver(stage.code_message(&invited, &code)).await);
+    reply(stage.deliver(stage.code_message(&invited, &code).await).await);
     assert_eq!(stage.ended(&invited).await, failed(FailureReason::CodeInvalid));
     // Used before.
     let (first, second) = (stage.invited(2).await, stage.invited(2).await);
     let code = stage.consent(&first, 2).await;
     stage.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::LostAnswer));
-    reply(stage.deliver(stage.code_message(&first, &code)).await);
+    reply(stage.deliver(stage.code_message(&first, &code).await).await);
     assert_eq!(stage.ended(&first).await, failed(FailureReason::ExchangeOutcomeUnknown));
-    reply(stage.deliver(stage.code_message(&second, &code)).await);
+    reply(stage.deliver(stage.code_message(&second, &code).await).await);
     assert_eq!(stage.ended(&second).await, failed(FailureReason::CodeInvalid));
 }
 
@@ -151,7 +154,7 @@ async fn a_code_after_the_end_of_time_expires_the_session() {
     let invited = stage.invited(0).await;
     let code = stage.consent(&invited, 0).await;
     stage.clock.advance(Duration::from_secs(600));
-    reply(stage.deliver(stage.code_message(&invited, &code)).await);
+    reply(stage.deliver(stage.code_message(&invited, &code).await).await);
     assert_eq!(stage.ended(&invited).await, (SessionState::Expired, None));
     assert_eq!(stage.sim.stats().calls(Endpoint::TokenCode), 0);
 }
@@ -169,7 +172,7 @@ async fn what_passes_is_tried_again_with_the_same_code() {
         // More often than the client repeats by itself.
         stage.sim.faults().push(Fault::at(Endpoint::TokenCode, effect.clone()).times(1));
         let code = stage.consent(&invited, 0).await;
-        let message = stage.code_message(&invited, &code);
+        let message = stage.code_message(&invited, &code).await;
         let verdict = stage.deliver(message.clone()).await;
         if effect == Effect::Cut {
             // The request went out and nothing came back: the code may be used up.
@@ -188,11 +191,38 @@ async fn what_passes_is_tried_again_with_the_same_code() {
 }
 
 #[tokio::test]
+async fn a_code_that_was_used_up_by_a_try_that_lark_called_failed_ends_visibly() {
+    for code in [20050, 20072] {
+        let stage = Stage::new().await;
+        let invited = stage.invited(0).await;
+        let authorization = stage.consent(&invited, 0).await;
+        let message = stage.code_message(&invited, &authorization).await;
+        stage.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::Answer { status: 500, code }));
+        assert!(matches!(stage.deliver(message.clone()).await, Verdict::Retry { .. }));
+        // Lark had acted on it all the same.
+        let app = stage.context.apps.any(&stage.app_id()).await.unwrap();
+        let grant = CodeGrant {
+            code: authorization,
+            redirect_uri: app.application.redirect_uri.clone(),
+            code_verifier: Some(stage.session(invited.session_id).await.consent.unwrap().pkce_verifier),
+        };
+        let until = Instant::now() + Duration::from_secs(20);
+        app.client.exchange_code(TokenApi::V2, &grant, until).await.unwrap();
+
+        let mut again = delivery(&message);
+        again.attempt = 2;
+        reply(stage.handle(again).await);
+        assert_eq!(stage.ended(&invited).await, failed(FailureReason::ExchangeOutcomeUnknown));
+        assert!(stage.token(&invited.open_id).await.is_none());
+    }
+}
+
+#[tokio::test]
 async fn trying_again_ends_with_the_life_of_the_code() {
     let stage = Stage::new().await;
     let invited = stage.invited(0).await;
     let code = stage.consent(&invited, 0).await;
-    let message = stage.code_message(&invited, &code);
+    let message = stage.code_message(&invited, &code).await;
     stage
         .sim
         .faults()
@@ -267,12 +297,12 @@ async fn a_code_that_somebody_else_is_exchanging_is_left_alone() {
     let stage = Stage::new().await;
     let invited = stage.invited(0).await;
     let code = stage.consent(&invited, 0).await;
+    let message = stage.code_message(&invited, &code).await;
     let now = stage.context.now();
     let claim = stage.context.entropy.uuid(&*stage.clock);
     let until = now + Duration::from_secs(40);
-    stage.context.store.claim_exchange(invited.session_id, claim, now, until).await.unwrap();
+    stage.context.store.claim_exchange(invited.session_id, None, claim, now, until).await.unwrap();
 
-    let message = stage.code_message(&invited, &code);
     let verdict = stage.deliver(message.clone()).await;
     assert!(matches!(verdict, Verdict::Retry { after: Some(_), .. }), "{verdict:?}");
     assert_eq!(stage.session(invited.session_id).await.state, SessionState::Pending);
@@ -282,6 +312,42 @@ async fn a_code_that_somebody_else_is_exchanging_is_left_alone() {
     reply(stage.deliver(message).await);
     assert_eq!(stage.ended(&invited).await, failed(FailureReason::ExchangeInterrupted));
     assert_eq!(stage.sim.stats().calls(Endpoint::TokenCode), 0);
+}
+
+#[tokio::test]
+async fn a_superseded_code_changes_nothing() {
+    let stage = Stage::new().await;
+    for reloaded in [false, true] {
+        let invited = stage.invited(0).await;
+        let state = stage.session(invited.session_id).await.consent.unwrap().state;
+        let land = async |code: &SecretString| {
+            // Nobody answers on this bus, but the message is on it.
+            stage.context.take_redirect(&state, Consent::Code(code.clone())).await.unwrap_err();
+            stage.bus.take::<AuthorizationCodeReceived>()
+        };
+        let codes = [stage.consent(&invited, 0).await, stage.consent(&invited, 0).await];
+        let (first, second) = (land(&codes[0]).await, land(&codes[1]).await);
+        assert_ne!(first.id, second.id, "the second is no duplicate of the first");
+        let calls = stage.sim.stats().calls(Endpoint::TokenCode);
+        let passed_over = async |message| {
+            reply(stage.deliver(message).await);
+            assert_eq!(stage.sim.stats().calls(Endpoint::TokenCode), calls, "it is not exchanged");
+            assert_eq!(stage.session(invited.session_id).await.state, SessionState::Pending);
+            assert_eq!(stage.bus.left(), [""; 0]);
+        };
+        passed_over(first.clone()).await;
+        let newest = if reloaded {
+            let again = land(&codes[0]).await;
+            assert_eq!(again.id, first.id);
+            passed_over(second).await;
+            again
+        } else {
+            second
+        };
+        reply(stage.deliver(newest).await);
+        assert_eq!(stage.ended(&invited).await, COMPLETED);
+    }
+    assert_eq!(stage.sim.violations(), []);
 }
 
 #[tokio::test]
@@ -311,7 +377,7 @@ async fn what_cannot_be_read_is_dead_at_once() {
         Verdict::Dead { reason } => reason,
         verdict => panic!("{verdict:?}"),
     };
-    let good = delivery(&stage.code_message(&invited, &code));
+    let good = delivery(&stage.code_message(&invited, &code).await);
     for body in ["", "{}", "{\"type\":\"larkauth.oauth.code_received.v1\",\"data\":{}}"] {
         let mut poison = good.clone();
         poison.body = body.to_owned().into();
@@ -321,12 +387,12 @@ async fn what_cannot_be_read_is_dead_at_once() {
     unknown.r#type = "larkauth.oauth.code_received.v9".to_owned();
     dead(unknown).await;
 
-    let mut moved = stage.code_message(&other, &code);
+    let mut moved = stage.code_message(&other, &code).await;
     moved.data.session_id = invited.session_id;
     let reason = dead(delivery(&moved)).await;
     assert!(!reason.contains(code.expose_secret()), "{reason}");
 
-    let mut nobodys = stage.code_message(&invited, &code);
+    let mut nobodys = stage.code_message(&invited, &code).await;
     nobodys.data.session_id = larkauth_models::SessionId(uuid::Uuid::from_u128(9));
     assert!(dead(delivery(&nobodys)).await.contains("no session"));
 

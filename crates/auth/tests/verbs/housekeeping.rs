@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use larkauth_contracts::message::{CardActionKind, CardFaceRequested, SessionEnded};
+use larkauth_contracts::message::{CardActionKind, CardFaceRequested, InvitationRequested, SessionEnded};
 use larkauth_messaging::Verdict;
-use larkauth_models::{CardFace, SessionState};
+use larkauth_models::{CardFace, MessageId, Person, SessionState};
 use larkauth_storage::SessionEnding;
 
 use crate::stage::{Stage, reply};
@@ -37,8 +37,7 @@ async fn what_nobody_answered_expires_once_and_is_announced() {
 async fn more_than_one_batch_expires_in_one_round() {
     let stage = Stage::new().await;
     for n in 0..205 {
-        let person =
-            larkauth_models::Person { open_id: Some(format!("ou_{n}").parse().unwrap()), user_id: None };
+        let person = Person { open_id: Some(format!("ou_{n}").parse().unwrap()), user_id: None };
         stage.context.invite(stage.invitation(person)).await.unwrap();
     }
     stage.clock.advance(Duration::from_secs(600));
@@ -64,6 +63,35 @@ async fn a_card_that_a_crash_left_behind_is_mended() {
     assert_eq!(stage.colour(&invited), "grey");
     assert_eq!(stage.session(invited.session_id).await.card_face, Some(CardFace::Declined));
     assert_eq!(stage.context.mend_cards().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn cards_that_cannot_be_mended_do_not_keep_others_waiting() {
+    let stage = Stage::new().await;
+    let store = &stage.context.store;
+    let card = async |n: u32| {
+        let person = Person { open_id: Some(format!("ou_{n}").parse().unwrap()), user_id: None };
+        let session = stage.context.invite(stage.invitation(person)).await.unwrap();
+        let message = MessageId::new(format!("om_{n}")).unwrap();
+        store.record_card(session.id, &message, CardFace::Invitation).await.unwrap();
+        store.end_session(session.id, SessionEnding::Rejected, stage.context.now()).await.unwrap();
+        stage.bus.take::<InvitationRequested>();
+        stage.clock.advance(Duration::from_millis(1));
+        session.id
+    };
+    // As many as one round takes, and one more.
+    for n in 0..200 {
+        card(n).await;
+    }
+    let last = card(200).await;
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        stage.clock.advance(Duration::from_secs(61));
+        for _ in 0..stage.context.mend_cards().await.unwrap() {
+            asked.push(stage.bus.take::<CardFaceRequested>().data.session_id);
+        }
+    }
+    assert_eq!((asked.len(), asked.contains(&last)), (400, true));
 }
 
 #[tokio::test]

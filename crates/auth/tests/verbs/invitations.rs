@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use larkauth_auth::AuthError;
-use larkauth_contracts::message::{InvitationRequested, SessionEnded};
+use larkauth_contracts::message::{CardFaceRequested, InvitationRequested, SessionEnded};
+use larkauth_lark::api::Receiver;
 use larkauth_lark_sim::{Effect, Endpoint, Fault, UserStatus};
 use larkauth_messaging::Verdict;
 use larkauth_models::{AuthMethod, AuthSession, CardFace, FailureReason, Person, SessionState};
@@ -140,7 +141,7 @@ async fn an_end_while_the_card_was_on_its_way_is_shown_on_it() {
     let (verdict, ended) = tokio::join!(stage.deliver(message), ending);
     assert_eq!((verdict, ended), (Verdict::DONE, true));
     if stage.session(session.id).await.message_id.is_some() {
-        let request = stage.bus.take::<larkauth_contracts::message::CardFaceRequested>();
+        let request = stage.bus.take::<CardFaceRequested>();
         assert_eq!(request.data.session_id, session.id);
     }
 }
@@ -156,6 +157,42 @@ async fn a_bus_that_is_down_leaves_nobody_waiting() {
         (all[0].state, all[0].failure_reason),
         (SessionState::Failed, Some(FailureReason::CardUndeliverable))
     );
+    let metrics = stage.context.metrics.render();
+    let counted =
+        metrics.lines().any(|line| line.contains("reason=\"card_undeliverable\"") && line.ends_with(" 1"));
+    assert!(counted, "{metrics}");
+}
+
+#[tokio::test]
+async fn a_card_whose_sender_died_before_the_session_ended_still_shows_the_end() {
+    let stage = Stage::new().await;
+    for known_to_have_ended in [true, false] {
+        let session = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+        let mut invitation = delivery(&stage.bus.take::<InvitationRequested>());
+        // Sent, and the one who sent it died before writing it down.
+        let app = stage.context.apps.any(&stage.app_id()).await.unwrap();
+        let card = serde_json::json!({ "schema": "2.0", "config": { "update_multi": true }, "body": { "elements": [] } });
+        let receiver = Receiver::OpenId(stage.person(0));
+        let card = app.client.send_card(&receiver, &card, &session.id.to_string()).await.unwrap();
+        stage.clock.advance(Duration::from_secs(600));
+        if known_to_have_ended {
+            assert_eq!(stage.context.expire_sessions().await.unwrap(), 1);
+            stage.bus.take::<SessionEnded>();
+        }
+        let sent = stage.sim.messages().len();
+        invitation.redelivered = true;
+        assert_eq!(stage.handle(invitation).await, Verdict::DONE);
+        assert_eq!(stage.sim.messages().len(), sent, "nothing is sent twice");
+        assert_eq!(stage.session(session.id).await.message_id, Some(card.clone()));
+        let verdict = if known_to_have_ended {
+            stage.deliver(stage.bus.take::<CardFaceRequested>()).await
+        } else {
+            assert_eq!(stage.context.expire_sessions().await.unwrap(), 1);
+            stage.deliver(stage.bus.take::<SessionEnded>()).await
+        };
+        assert_eq!(verdict, Verdict::DONE);
+        assert_eq!(stage.sim.card(card.as_str()).unwrap()["header"]["template"], "grey");
+    }
 }
 
 #[tokio::test]

@@ -208,7 +208,7 @@ async fn a_redirect_that_does_not_belong_here_has_no_effect() {
     // The state works for one code, from when somebody exchanges it.
     let (claim, now) = (uuid::Uuid::from_u128(1), live.stage.clock.now());
     let until = now + chrono::TimeDelta::seconds(60);
-    live.context.store.claim_exchange(invited.session_id, claim, now, until).await.unwrap();
+    live.context.store.claim_exchange(invited.session_id, None, claim, now, until).await.unwrap();
     let code = live.stage.consent(&invited, 0).await;
     assert!(matches!(live.land(&state, Consent::Code(code)).await, Landing::StateUsed));
     assert_eq!(live.stage.sim.stats().calls(Endpoint::TokenCode), 0);

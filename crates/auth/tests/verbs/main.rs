@@ -9,5 +9,6 @@ mod codes;
 mod housekeeping;
 mod invitations;
 mod live;
+mod slow;
 mod stage;
 mod tokens;

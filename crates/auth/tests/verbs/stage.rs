@@ -22,14 +22,15 @@ use larkauth_messaging::{
     Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Handler, Outgoing, PendingReply, Verdict,
 };
 use larkauth_models::{
-    AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, Clock, EventId, ManualClock, MessageId,
-    OpenId, OsEntropy, Person, SecretString, SessionId, Timestamp, TokenApi,
+    AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, Clock, EventId, ExposeSecret,
+    ManualClock, MessageId, OpenId, OsEntropy, Person, SecretString, SessionId, Timestamp, TokenApi,
 };
 use larkauth_storage::{
     InvitationLimit, Store,
     testing::{TestDatabase, test_cipher},
 };
 use larkauth_telemetry::Metrics;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -218,11 +219,14 @@ impl Stage {
         SealedText(self.context.cipher.seal(&context, code).unwrap().to_text())
     }
 
-    pub(crate) fn code_message(
+    /// The code as the gateway hands it on, bound to its session.
+    pub(crate) async fn code_message(
         &self,
         to: &Invited,
         code: &SecretString,
     ) -> Envelope<AuthorizationCodeReceived> {
+        let sha256 = Sha256::digest(code.expose_secret()).into();
+        self.context.store.bind_code(to.session_id, &sha256).await.unwrap();
         let code = self.sealed(to.session_id, code);
         self.message(AuthorizationCodeReceived { session_id: to.session_id, code })
     }

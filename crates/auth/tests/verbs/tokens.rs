@@ -14,7 +14,7 @@ impl Stage {
     async fn authorized(&self, n: usize) -> OpenId {
         let invited = self.invited(n).await;
         let code = self.consent(&invited, n).await;
-        reply(self.deliver(self.code_message(&invited, &code)).await);
+        reply(self.deliver(self.code_message(&invited, &code).await).await);
         invited.open_id
     }
 

@@ -8,7 +8,7 @@ use larkauth_models::{Entropy, OsEntropy, SecretString};
 use reqwest::RequestBuilder;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use super::{LarkClient, pace::Budget};
@@ -23,6 +23,8 @@ const MAX_REPEATS: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// A longer pause is the caller's to make.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// A call that is needed by a certain time is not begun with less than this left.
+const SHORTEST_CALL: Duration = Duration::from_secs(5);
 /// A longer wait than this in a header is nonsense.
 const LONGEST_RETRY_AFTER: u64 = 3600;
 
@@ -36,20 +38,50 @@ pub(super) struct Api {
     device: bool,
     /// Which of Lark's budgets it is paid from.
     pub(super) budget: Option<Budget>,
+    /// When its caller needs to know how it went.
+    until: Option<Instant>,
 }
 
 impl Api {
     pub(super) const fn lark(name: &'static str) -> Self {
-        Self { name, oauth: false, device: false, budget: None }
+        Self { name, oauth: false, device: false, budget: None, until: None }
     }
     pub(super) const fn oauth(name: &'static str) -> Self {
-        Self { name, oauth: true, device: false, budget: None }
+        Self { name, oauth: true, device: false, budget: None, until: None }
     }
     pub(super) const fn device_poll(name: &'static str) -> Self {
         Self { device: true, ..Self::oauth(name) }
     }
     pub(super) const fn paid_from(self, budget: Budget) -> Self {
         Self { budget: Some(budget), ..self }
+    }
+    pub(super) const fn until(self, until: Instant) -> Self {
+        Self { until: Some(until), ..self }
+    }
+
+    /// Whatever comes before the call has to leave enough time for it.
+    pub(super) async fn prepare<T>(
+        self,
+        work: impl Future<Output = Result<T, LarkError>>,
+    ) -> Result<T, LarkError> {
+        let Some(until) = self.until else { return work.await };
+        let begin_by = until - SHORTEST_CALL;
+        match timeout_at(begin_by, work).await {
+            Ok(done) if done.is_err() || Instant::now() <= begin_by => done,
+            _ => {
+                let (fault, outcome) = (Fault::Transient, Outcome::NotProcessed);
+                let message = "too little time was left to begin it";
+                Err(LarkError::new(self.name, fault, outcome, Cause::NotSent, message))
+            }
+        }
+    }
+
+    /// The request, which is cut off when its time is over.
+    fn in_time(self, request: RequestBuilder) -> RequestBuilder {
+        match self.until {
+            Some(until) => request.timeout(until.saturating_duration_since(Instant::now())),
+            None => request,
+        }
     }
 }
 
@@ -125,8 +157,8 @@ impl LarkClient {
         let mut headers = HeaderMap::new();
         span.in_scope(|| self.inner.observer.inject_headers(&mut headers));
         let result = async {
-            self.inner.pace.wait(api).await?;
-            let (answer, body) = exchange(api, request.headers(headers)).await?;
+            api.prepare(self.inner.pace.wait(api)).await?;
+            let (answer, body) = exchange(api, api.in_time(request).headers(headers)).await?;
             answer.check(api, &body)?;
             read(&body).ok_or_else(|| answer.invalid(api, "Lark's answer is not of the documented form"))
         }

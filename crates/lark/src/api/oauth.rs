@@ -10,6 +10,7 @@ use larkauth_models::{ExposeSecret, SecretString, Timestamp, TokenApi, TokenPair
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use url::{Url, form_urlencoded};
 
 use super::{
@@ -101,11 +102,18 @@ impl LarkClient {
         url
     }
 
-    /// Exchanges an authorization code for a pair of tokens. The code works once: see [`LarkError::outcome`].
+    /// Exchanges an authorization code for a pair of tokens, and has ended by `until`; with too little time for it the
+    /// code is not sent. The code works once: see [`LarkError::outcome`].
     ///
     /// # Errors
     /// [`Fault::Code`] when the code is over; the other faults as the platform's table says.
-    pub async fn exchange_code(&self, api: TokenApi, grant: &CodeGrant) -> Result<TokenPair, LarkError> {
+    pub async fn exchange_code(
+        &self,
+        api: TokenApi,
+        grant: &CodeGrant,
+        until: Instant,
+    ) -> Result<TokenPair, LarkError> {
+        let exchange = EXCHANGE.until(until);
         let code = grant.code.expose_secret();
         let result = match api {
             TokenApi::V2 => {
@@ -115,11 +123,11 @@ impl LarkClient {
                 if let Some(verifier) = &grant.code_verifier {
                     body["code_verifier"] = verifier.expose_secret().into();
                 }
-                self.v2_token(EXCHANGE, &body).await
+                self.v2_token(exchange, &body).await
             }
             TokenApi::V1 => {
                 let body = json!({ "grant_type": "authorization_code", "code": code });
-                self.v1_token(EXCHANGE, V1_EXCHANGE, &body).await
+                self.v1_token(exchange, V1_EXCHANGE, &body).await
             }
         };
         result.map_err(blame_code)
@@ -204,7 +212,7 @@ impl LarkClient {
     }
 
     async fn v1_token(&self, api: Api, path: &str, body: &Value) -> Result<TokenPair, LarkError> {
-        let app_token = self.app_access_token().await?;
+        let app_token = api.prepare(self.app_access_token()).await?;
         let sent_at = self.inner.clock.now();
         let build =
             || self.inner.http.post(self.api_url(path)).bearer_auth(app_token.expose_secret()).json(body);

@@ -23,7 +23,7 @@ pub async fn a_code_is_bound_once(bed: &Bed) {
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::Bound);
     let until = bed.now() + Duration::from_secs(60);
     assert_eq!(
-        bed.store.claim_exchange(id, bed.uuid(), bed.now(), until).await.unwrap(),
+        bed.store.claim_exchange(id, None, bed.uuid(), bed.now(), until).await.unwrap(),
         ExchangeClaim::Claimed
     );
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::SameCode);
@@ -46,7 +46,7 @@ pub async fn an_exchange_is_claimed_held_released_and_abandoned(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     let (mine, other) = (bed.uuid(), bed.uuid());
     let until = bed.now() + Duration::from_secs(60);
-    let claim = async |who| bed.second.claim_exchange(id, who, bed.now(), until).await.unwrap();
+    let claim = async |who| bed.second.claim_exchange(id, None, who, bed.now(), until).await.unwrap();
 
     assert_eq!(claim(mine).await, ExchangeClaim::Claimed);
     assert_eq!(claim(other).await, ExchangeClaim::Held { until });
@@ -63,6 +63,31 @@ pub async fn an_exchange_is_claimed_held_released_and_abandoned(bed: &Bed) {
     assert_eq!(claim(mine).await, ExchangeClaim::NotPending);
 }
 
+/// Only the session's latest code, whatever its claim; a code that needs no binding is not compared.
+pub async fn a_superseded_code_is_not_claimed(bed: &Bed) {
+    let id = bed.pending("ou_1").await;
+    let until = bed.now() + Duration::from_secs(60);
+    let claim = async |code: Option<[u8; 32]>| {
+        bed.second.claim_exchange(id, code.as_ref(), bed.uuid(), bed.now(), until).await.unwrap()
+    };
+    let (first, second) = (Some([1; 32]), Some([2; 32]));
+    assert_eq!(claim(first).await, ExchangeClaim::Superseded, "never bound");
+    for code in [&[1; 32], &[2; 32]] {
+        assert_eq!(bed.store.bind_code(id, code).await.unwrap(), CodeBinding::Bound);
+    }
+    assert_eq!(claim(first).await, ExchangeClaim::Superseded);
+    assert_eq!(claim(second).await, ExchangeClaim::Claimed);
+    assert_eq!(claim(None).await, ExchangeClaim::Held { until });
+    assert_eq!(claim(first).await, ExchangeClaim::Superseded, "held for another code");
+    bed.advance(60);
+    assert_eq!(claim(first).await, ExchangeClaim::Superseded, "abandoned with another code");
+    assert_eq!(claim(second).await, ExchangeClaim::Abandoned);
+
+    let id = bed.pending("ou_1").await;
+    assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::Bound);
+    bed.claim(id).await;
+}
+
 /// Twenty at once: one exchanges.
 pub async fn one_of_many_claims_wins(bed: &Bed) {
     let id = bed.pending("ou_1").await;
@@ -70,7 +95,7 @@ pub async fn one_of_many_claims_wins(bed: &Bed) {
     let mut outcomes = bed
         .race(20, |_, store| {
             let claim = bed.uuid();
-            async move { store.claim_exchange(id, claim, now, until).await }
+            async move { store.claim_exchange(id, None, claim, now, until).await }
         })
         .await;
     outcomes.retain(|outcome| *outcome != ExchangeClaim::Held { until });

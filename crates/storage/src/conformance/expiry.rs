@@ -49,7 +49,7 @@ pub async fn a_live_claim_keeps_a_session_from_expiring(bed: &Bed) {
     assert!(bed.store.complete_session(&bed.completion(finished, claim, "ou_1", "t")).await.unwrap());
     bed.advance(40);
     assert_eq!(bed.store.expire_due_sessions(bed.now(), 100).await.unwrap(), [abandoned]);
-    let late = bed.store.claim_exchange(abandoned, bed.uuid(), bed.now(), bed.now()).await.unwrap();
+    let late = bed.store.claim_exchange(abandoned, None, bed.uuid(), bed.now(), bed.now()).await.unwrap();
     assert_eq!(late, ExchangeClaim::NotPending);
 }
 

@@ -54,6 +54,7 @@ macro_rules! conformance_suite {
         $crate::conformance_suite!(@cases $backend;
             exchange::a_code_is_bound_once,
             exchange::an_exchange_is_claimed_held_released_and_abandoned,
+            exchange::a_superseded_code_is_not_claimed,
             exchange::one_of_many_claims_wins,
             exchange::completion_stores_token_profile_and_session,
             exchange::completion_needs_the_claim,
@@ -92,6 +93,7 @@ macro_rules! conformance_suite {
             sessions::a_card_is_recorded_once,
             sessions::a_card_changes_hands,
             sessions::stale_cards_are_listed,
+            sessions::stale_cards_take_turns,
             sessions::an_open_id_is_recorded_once,
         );
     };
@@ -198,7 +200,7 @@ impl Bed {
     async fn claim(&self, id: SessionId) -> Uuid {
         let claim = self.uuid();
         let until = self.now() + Duration::from_secs(60);
-        let outcome = self.store.claim_exchange(id, claim, self.now(), until).await.unwrap();
+        let outcome = self.store.claim_exchange(id, None, claim, self.now(), until).await.unwrap();
         assert_eq!(outcome, ExchangeClaim::Claimed);
         claim
     }

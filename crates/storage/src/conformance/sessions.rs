@@ -60,7 +60,7 @@ pub async fn unknown_sessions_are_not_found(bed: &Bed) {
     assert!(!store.record_face(id, CardFace::Done).await.unwrap());
     assert!(!store.record_open_id(id, &ou("ou_1")).await.unwrap());
     assert_eq!(store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::NotPending);
-    let outcome = store.claim_exchange(id, claim, bed.now(), bed.now()).await.unwrap();
+    let outcome = store.claim_exchange(id, None, claim, bed.now(), bed.now()).await.unwrap();
     assert_eq!(outcome, ExchangeClaim::NotPending);
     assert!(!store.release_exchange(id, claim).await.unwrap());
     assert!(!store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await.unwrap());
@@ -90,7 +90,7 @@ pub async fn the_first_ending_is_final(bed: &Bed) {
         }
         assert!(!bed.store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await.unwrap());
         assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::NotPending);
-        let outcome = bed.store.claim_exchange(id, bed.uuid(), bed.now(), bed.now()).await.unwrap();
+        let outcome = bed.store.claim_exchange(id, None, bed.uuid(), bed.now(), bed.now()).await.unwrap();
         assert_eq!(outcome, ExchangeClaim::NotPending);
         assert!(!bed.store.release_exchange(id, claim).await.unwrap());
         let session = bed.get(id).await;
@@ -212,7 +212,7 @@ pub async fn a_card_changes_hands(bed: &Bed) {
     assert!(bed.get(late).await.message_id.is_none());
 }
 
-/// Ended sessions whose card does not show it, by the time of the end; those without a card have nothing to mend.
+/// Ended sessions whose card does not show it, within the times of the end; those without a card have nothing to mend.
 pub async fn stale_cards_are_listed(bed: &Bed) {
     let started = bed.now();
     let final_faces = [CardFace::Declined, CardFace::Expired, CardFace::Failed, CardFace::Done];
@@ -237,17 +237,60 @@ pub async fn stale_cards_are_listed(bed: &Bed) {
     let pending = bed.pending("ou_3").await;
     assert!(bed.store.record_card(pending, &message("om_p"), CardFace::Invitation).await.unwrap());
 
-    let list = async |from: u64, to: u64, limit| {
+    let take = async |from: u64, to: u64, limit| {
         let at = |seconds| started + Duration::from_secs(seconds);
-        bed.second.sessions_with_stale_card(at(from), at(to), limit).await.unwrap()
+        bed.advance(1);
+        let taken = bed.second.take_stale_cards(bed.now(), at(from), at(to), limit).await.unwrap();
+        assert!(taken.iter().all(|(app, _)| *app == bed.app));
+        let mut taken: Vec<_> = taken.into_iter().map(|(_, id)| id).collect();
+        taken.sort();
+        taken
     };
-    assert_eq!(list(0, 100, 100).await, ids, "oldest first");
-    assert_eq!(list(0, 100, 2).await, ids[..2]);
-    assert_eq!(list(10, 30, 100).await, ids[1..3]);
+    assert_eq!(take(10, 30, 100).await, ids[1..3]);
+    assert_eq!(take(0, 100, 100).await, ids);
     for (number, face) in final_faces.into_iter().enumerate() {
         assert!(bed.store.record_face(ids[number], face).await.unwrap());
-        assert_eq!(list(0, 100, 100).await, ids[number + 1..]);
+        assert_eq!(take(0, 100, 100).await, ids[number + 1..]);
     }
+}
+
+/// The oldest end first, then whoever was taken longest ago; none of an application that is not served.
+pub async fn stale_cards_take_turns(bed: &Bed) {
+    let mut ids = Vec::new();
+    let started = bed.now();
+    for (number, app) in
+        [&bed.other_app, &bed.other_app, &bed.app, &bed.app, &bed.app].into_iter().enumerate()
+    {
+        let id = bed.create(&bed.new_session(app, person("ou_1"))).await;
+        assert!(
+            bed.store.record_card(id, &message(&format!("om_{number}")), CardFace::Invitation).await.unwrap()
+        );
+        assert!(bed.store.end_session(id, SessionEnding::Expired, bed.now()).await.unwrap());
+        bed.advance(1);
+        ids.push(id);
+    }
+    let take = async |limit| {
+        bed.advance(1);
+        let (now, before) = (bed.now(), started + Duration::from_secs(60));
+        let mut taken = bed.second.take_stale_cards(now, started, before, limit).await.unwrap();
+        taken.sort_by_key(|(_, id)| *id);
+        taken.into_iter().map(|(_, id)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(take(2).await, ids[..2]);
+    assert_eq!(take(2).await, ids[2..4], "the first two have had their turn");
+    assert_eq!(take(2).await, [ids[0], ids[4]], "a new one comes before them");
+
+    assert!(bed.store.set_application_frozen(&bed.other_app, Some("refused"), bed.now()).await.unwrap());
+    assert_eq!(take(100).await, ids[2..]);
+    assert!(bed.store.set_application_frozen(&bed.other_app, None, bed.now()).await.unwrap());
+    assert!(bed.store.set_application_enabled(&bed.app, false, bed.now()).await.unwrap());
+    assert_eq!(take(100).await, ids[..2]);
+    assert!(bed.store.set_application_enabled(&bed.app, true, bed.now()).await.unwrap());
+
+    let (now, before) = (bed.now(), started + Duration::from_secs(60));
+    let taken =
+        bed.race(5, |_, store| async move { store.take_stale_cards(now, started, before, 1).await }).await;
+    assert!(taken.iter().all(|taken| taken.len() == 1), "{taken:?}");
 }
 
 /// For a person invited by user id; an open id that is there already is not changed.

@@ -132,6 +132,7 @@ pub(super) static SESSIONS: Shape = shape!(
         exchange_claimed_until: Time,
         message_id: Text,
         card_face: Text,
+        card_asked_at: Time,
         created_at: Time,
         expires_at: Time,
         completed_at: Time,

@@ -45,35 +45,42 @@ impl PgStore {
     pub(super) async fn claim(
         &self,
         id: SessionId,
+        code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<ExchangeClaim> {
+        let code = code_sha256.map(|code| &code[..]);
         self.call("claiming an exchange", async |db| {
             let claimed = query!(
                 "update user_auth_sessions set exchange_claim = $2, exchange_claimed_until = $3
-                 where session_id = $1 and state = 'pending' and exchange_claim is null",
+                 where session_id = $1 and state = 'pending' and exchange_claim is null
+                   and ($4::bytea is null or code_sha256 = $4)",
                 id.0,
                 claim,
-                until
+                until,
+                code
             )
             .execute(&mut *db)
             .await?;
             if claimed.rows_affected() == 1 {
                 return Ok(ExchangeClaim::Claimed);
             }
-            let held = query_scalar!(
-                "select exchange_claimed_until from user_auth_sessions where session_id = $1 and state = 'pending'",
-                id.0
+            let held = query!(
+                r#"select $2::bytea is null or code_sha256 is not distinct from $2 as "current!", exchange_claimed_until as until
+                   from user_auth_sessions where session_id = $1 and state = 'pending'"#,
+                id.0,
+                code
             )
             .fetch_optional(db)
             .await?;
-            Ok(match held {
+            Ok(match held.map(|held| (held.current, held.until)) {
                 None => ExchangeClaim::NotPending,
-                Some(Some(until)) if until <= now => ExchangeClaim::Abandoned,
-                Some(Some(until)) => ExchangeClaim::Held { until },
+                Some((false, _)) => ExchangeClaim::Superseded,
+                Some((true, Some(until))) if until <= now => ExchangeClaim::Abandoned,
+                Some((true, Some(until))) => ExchangeClaim::Held { until },
                 // Given back between the two statements: it was held, and need not be waited for.
-                Some(None) => ExchangeClaim::Held { until: now },
+                Some((true, None)) => ExchangeClaim::Held { until: now },
             })
         })
         .await

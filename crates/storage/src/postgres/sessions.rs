@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use larkauth_models::{
-    AuthSession, CardFace, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp,
+    AppId, AuthSession, CardFace, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp,
 };
 use sqlx::{Connection, query, query_as, query_scalar};
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use super::PgStore;
 use crate::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
     SessionCursor, SessionEnding, SessionFilter, Sessions,
-    rows::{SessionRow, active_counts},
+    rows::{SessionRow, active_counts, taken},
 };
 
 /// Whole sessions; the arguments are what follows the columns, and its parameters.
@@ -138,11 +138,12 @@ impl Sessions for PgStore {
     async fn claim_exchange(
         &self,
         id: SessionId,
+        code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<ExchangeClaim> {
-        self.claim(id, claim, now, until).await
+        self.claim(id, code_sha256, claim, now, until).await
     }
 
     async fn release_exchange(&self, id: SessionId, claim: Uuid) -> Result<bool> {
@@ -200,17 +201,25 @@ impl Sessions for PgStore {
         Ok(ids.into_iter().map(SessionId).collect())
     }
 
-    async fn sessions_with_stale_card(
+    async fn take_stale_cards(
         &self,
+        now: Timestamp,
         ended_after: Timestamp,
         ended_before: Timestamp,
         limit: u32,
-    ) -> Result<Vec<SessionId>> {
-        let ids = self
-            .call("listing stale cards", async |db| {
-                query_scalar!(
-                    "select session_id from user_auth_sessions
-                     where card_is_stale and ended_at >= $1 and ended_at < $2 order by ended_at limit $3",
+    ) -> Result<Vec<(AppId, SessionId)>> {
+        let rows = self
+            .call("taking stale cards", async |db| {
+                query!(
+                    "update user_auth_sessions set card_asked_at = $1
+                     where session_id = any(array(
+                         select session_id from user_auth_sessions s
+                         where card_is_stale and ended_at >= $2 and ended_at < $3
+                           and (select enabled and frozen_since is null from applications a where a.app_id = s.app_id)
+                         order by card_asked_at nulls first, ended_at limit $4
+                         for update skip locked))
+                     returning app_id, session_id",
+                    now,
                     ended_after,
                     ended_before,
                     i64::from(limit)
@@ -219,7 +228,7 @@ impl Sessions for PgStore {
                 .await
             })
             .await?;
-        Ok(ids.into_iter().map(SessionId).collect())
+        taken(rows.into_iter().map(|row| (row.app_id, row.session_id)))
     }
 
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>> {

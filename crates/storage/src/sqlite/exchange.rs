@@ -43,23 +43,29 @@ impl SqliteStore {
     pub(super) async fn claim(
         &self,
         id: SessionId,
+        code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<ExchangeClaim> {
         self.write("claiming an exchange", async |db| {
             let mut tx = db.begin_with(BEGIN_WRITING).await?;
-            let held: Option<Option<i64>> = query_scalar(
-                "select exchange_claimed_until from user_auth_sessions where session_id = ?1 and state = 'pending'",
+            let held: Option<(bool, Option<i64>)> = query_as(
+                "select ?2 is null or code_sha256 is not distinct from ?2, exchange_claimed_until
+                 from user_auth_sessions where session_id = ?1 and state = 'pending'",
             )
             .bind(id.0.hyphenated())
+            .bind(code_sha256.map(|code| &code[..]))
             .fetch_optional(&mut *tx)
             .await?;
-            let outcome = match held.map(|held| held.map(time).transpose()).transpose()? {
+            let outcome = match held {
                 None => ExchangeClaim::NotPending,
-                Some(Some(until)) if until <= now => ExchangeClaim::Abandoned,
-                Some(Some(until)) => ExchangeClaim::Held { until },
-                Some(None) => {
+                Some((false, _)) => ExchangeClaim::Superseded,
+                Some((true, Some(until))) => match time(until)? {
+                    until if until <= now => ExchangeClaim::Abandoned,
+                    until => ExchangeClaim::Held { until },
+                },
+                Some((true, None)) => {
                     query(
                         "update user_auth_sessions set exchange_claim = ?2, exchange_claimed_until = ?3
                          where session_id = ?1",

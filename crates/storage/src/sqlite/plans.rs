@@ -49,7 +49,7 @@ async fn hot_queries_use_their_indexes() {
         (list(None, person, None, false), "user_auth_sessions_by_open_id"),
         (sessions::END.to_owned(), "sqlite_autoindex_user_auth_sessions_1"),
         (sessions::EXPIRE.to_owned(), "user_auth_sessions_pending"),
-        (sessions::STALE_CARDS.to_owned(), "user_auth_sessions_stale_card"),
+        (sessions::TAKE_STALE_CARDS.to_owned(), "user_auth_sessions_stale_card"),
         (people::TOKEN.to_owned(), "sqlite_autoindex_access_tokens_1"),
         (people::PROFILE.to_owned(), "SEARCH user_profiles USING PRIMARY KEY"),
         (events::EXISTS.to_owned(), "SEARCH processed_events USING"),

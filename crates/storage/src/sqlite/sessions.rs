@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use larkauth_models::{AuthSession, CardFace, FailureReason, MessageId, OpenId, SessionId, Timestamp};
+use larkauth_models::{AppId, AuthSession, CardFace, FailureReason, MessageId, OpenId, SessionId, Timestamp};
 use sqlx::{QueryBuilder, Sqlite, query, query_as, query_scalar};
 use uuid::{Uuid, fmt::Hyphenated};
 
@@ -7,7 +7,7 @@ use super::SqliteStore;
 use crate::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
     SessionCursor, SessionEnding, SessionFilter, Sessions,
-    rows::{SessionRow, active_counts},
+    rows::{SessionRow, active_counts, taken},
 };
 
 /// Whole sessions; the argument is what follows the columns.
@@ -41,8 +41,14 @@ pub(super) const EXPIRE: &str = "update user_auth_sessions set
                                        and (exchange_claimed_until is null or exchange_claimed_until <= ?1)
                                      order by expires_at limit ?2)
                                  returning session_id";
-pub(super) const STALE_CARDS: &str = "select session_id from user_auth_sessions
-     where card_is_stale and ended_at >= ?1 and ended_at < ?2 order by ended_at limit ?3";
+pub(super) const TAKE_STALE_CARDS: &str = "update user_auth_sessions set card_asked_at = ?1
+                                           where session_id in (
+                                               select session_id from user_auth_sessions s
+                                               where card_is_stale and ended_at >= ?2 and ended_at < ?3
+                                                 and (select enabled and frozen_since is null from applications a
+                                                      where a.app_id = s.app_id)
+                                               order by card_asked_at nulls first, ended_at limit ?4)
+                                           returning app_id, session_id";
 
 /// The list with the conditions that this call has, so that it is planned for them.
 pub(super) fn list(filter: &SessionFilter, after: Option<SessionCursor>, limit: u32) -> QueryBuilder<Sqlite> {
@@ -159,11 +165,12 @@ impl Sessions for SqliteStore {
     async fn claim_exchange(
         &self,
         id: SessionId,
+        code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<ExchangeClaim> {
-        self.claim(id, claim, now, until).await
+        self.claim(id, code_sha256, claim, now, until).await
     }
 
     async fn release_exchange(&self, id: SessionId, claim: Uuid) -> Result<bool> {
@@ -198,15 +205,17 @@ impl Sessions for SqliteStore {
         Ok(session_ids(ids))
     }
 
-    async fn sessions_with_stale_card(
+    async fn take_stale_cards(
         &self,
+        now: Timestamp,
         ended_after: Timestamp,
         ended_before: Timestamp,
         limit: u32,
-    ) -> Result<Vec<SessionId>> {
-        let ids = self
-            .read("listing stale cards", async |db| {
-                query_scalar(STALE_CARDS)
+    ) -> Result<Vec<(AppId, SessionId)>> {
+        let rows: Vec<(String, Hyphenated)> = self
+            .write("taking stale cards", async |db| {
+                query_as(TAKE_STALE_CARDS)
+                    .bind(now.timestamp_micros())
                     .bind(ended_after.timestamp_micros())
                     .bind(ended_before.timestamp_micros())
                     .bind(limit)
@@ -214,7 +223,7 @@ impl Sessions for SqliteStore {
                     .await
             })
             .await?;
-        Ok(session_ids(ids))
+        taken(rows)
     }
 
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>> {

@@ -121,7 +121,7 @@ impl TestAuthorization {
         let now = self.started_at() + Duration::from_secs(1);
         let claim = Uuid::from_u128(2);
         let until = now + Duration::from_secs(60);
-        let claimed = store.claim_exchange(self.session_id, claim, now, until).await;
+        let claimed = store.claim_exchange(self.session_id, None, claim, now, until).await;
         assert_eq!(claimed.unwrap(), ExchangeClaim::Claimed);
         let completion = Completion {
             session_id: self.session_id,

@@ -82,7 +82,7 @@ async fn links_that_lead_nowhere() {
     // Its code is being exchanged: another one comes too late.
     let (claim, now) = (uuid::Uuid::from_u128(1), world.context.now());
     let until = now + chrono::TimeDelta::seconds(60);
-    world.context.store.claim_exchange(session.id, claim, now, until).await.unwrap();
+    world.context.store.claim_exchange(session.id, None, claim, now, until).await.unwrap();
     let query = format!("code=s3cret-code&state={}", state(&session));
     assert_eq!(title(&open(&world, &query, "").await), (409, "This link was used already"));
 }

@@ -274,7 +274,7 @@ impl World {
         let (now, hour) = (now(), chrono::TimeDelta::hours(1));
         let store = &self.context.store;
         store.bind_code(session.id, &[1; 32]).await.unwrap();
-        store.claim_exchange(session.id, claim, now, now + hour).await.unwrap();
+        store.claim_exchange(session.id, None, claim, now, now + hour).await.unwrap();
         let completion = Completion {
             session_id: session.id,
             claim,

@@ -1,9 +1,10 @@
 use larkauth_models::{ExposeSecret, TokenApi};
+use tokio::time::Instant;
 use wiremock::matchers::{body_json, body_string, header};
 
 use super::*;
 use crate::{
-    api::{AuthorizeRequest, CodeGrant, pkce_challenge},
+    api::{AuthorizeRequest, CodeGrant, NoObserver, pkce_challenge},
     error::{Cause, Fault, Outcome, known},
 };
 
@@ -30,6 +31,11 @@ fn pair() -> Value {
 #[test]
 fn the_challenge_is_the_one_of_rfc_7636() {
     assert_eq!(pkce_challenge(&secret(VERIFIER)), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+}
+
+/// Time enough for any exchange.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
 }
 
 #[tokio::test]
@@ -76,7 +82,7 @@ async fn v2_exchanges_a_code() {
         .expect(1)
         .mount(&lark.server)
         .await;
-    let pair = lark.client.exchange_code(TokenApi::V2, &grant()).await.unwrap();
+    let pair = lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap();
     assert_eq!(pair.access_token.expose_secret(), "u-access");
     assert_eq!(pair.access_expires_at, after(7200));
     assert_eq!(pair.refresh_token.as_ref().unwrap().expose_secret(), "r-refresh");
@@ -124,7 +130,7 @@ async fn v1_does_both_with_the_app_token() {
             .mount(&lark.server)
             .await;
     }
-    let pair = lark.client.exchange_code(TokenApi::V1, &grant()).await.unwrap();
+    let pair = lark.client.exchange_code(TokenApi::V1, &grant(), soon()).await.unwrap();
     assert_eq!((pair.access_expires_at, pair.refresh_expires_at), (after(6900), Some(after(2_591_700))));
     assert!(lark.client.refresh(TokenApi::V1, &secret("r-old")).await.is_ok());
 }
@@ -133,9 +139,29 @@ async fn v1_does_both_with_the_app_token() {
 async fn v1_without_an_app_token_has_not_touched_the_code() {
     let lark = Lark::start().await;
     lark.answer("POST", APP_PATH, ResponseTemplate::new(200).set_body_string("<html>")).await;
-    let error = lark.client.exchange_code(TokenApi::V1, &grant()).await.unwrap_err();
+    let error = lark.client.exchange_code(TokenApi::V1, &grant(), soon()).await.unwrap_err();
     assert_eq!((error.outcome, error.fault), (Outcome::NotProcessed, Fault::Transient));
     assert_eq!(lark.count(V1_EXCHANGE).await, 0);
+}
+
+/// A Lark that takes connections and says nothing; the clock runs as soon as everybody waits.
+#[tokio::test(start_paused = true)]
+async fn an_exchange_ends_in_time_and_a_late_one_is_not_begun() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let client = client(&address, Arc::new(ManualClock::at(start_of_time())), Arc::new(NoObserver));
+    let cases = [
+        (TokenApi::V2, 7, Outcome::MaybeProcessed),
+        (TokenApi::V2, 4, Outcome::NotProcessed),
+        // The application's own token takes too long: the code stays at home.
+        (TokenApi::V1, 6, Outcome::NotProcessed),
+    ];
+    for (api, seconds, outcome) in cases {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        let error = client.exchange_code(api, &grant(), until).await.unwrap_err();
+        assert_eq!((error.outcome, error.fault), (outcome, Fault::Transient), "{api:?} {seconds}");
+        assert!(Instant::now() <= until + Duration::from_millis(1), "{api:?} {seconds}");
+    }
 }
 
 #[tokio::test]
@@ -144,7 +170,7 @@ async fn v1_drops_an_app_token_that_is_refused_but_repeats_nothing() {
     lark.answer("POST", APP_PATH, ok(&json!({ "code": 0, "app_access_token": "a-1", "expire": 7200 }))).await;
     lark.answer("POST", V1_EXCHANGE, refusal(200, 20014)).await;
     for tries in 1..=2 {
-        let error = lark.client.exchange_code(TokenApi::V1, &grant()).await.unwrap_err();
+        let error = lark.client.exchange_code(TokenApi::V1, &grant(), soon()).await.unwrap_err();
         assert_eq!((error.outcome, error.fault), (Outcome::NotProcessed, Fault::Transient));
         assert_eq!((lark.count(APP_PATH).await, lark.count(V1_EXCHANGE).await), (tries, tries));
     }
@@ -188,7 +214,10 @@ async fn an_unknown_code_ends_nothing() {
 async fn in_an_exchange_what_is_over_is_the_code() {
     let lark = Lark::start().await;
     lark.answer("POST", V2, refusal(400, 20024)).await;
-    assert_eq!(lark.client.exchange_code(TokenApi::V2, &grant()).await.unwrap_err().fault, Fault::Code);
+    assert_eq!(
+        lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().fault,
+        Fault::Code
+    );
 }
 
 #[tokio::test]
@@ -197,7 +226,10 @@ async fn a_bare_invalid_grant_goes_by_the_kind_of_grant() {
     lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(json!({ "error": "invalid_grant" })))
         .await;
     assert_eq!(lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err().fault, Fault::Token);
-    assert_eq!(lark.client.exchange_code(TokenApi::V2, &grant()).await.unwrap_err().fault, Fault::Code);
+    assert_eq!(
+        lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().fault,
+        Fault::Code
+    );
     assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().fault, Fault::Code);
 }
 
