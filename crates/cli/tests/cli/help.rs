@@ -25,6 +25,7 @@ const COMMANDS: &[&str] = &[
     "doctor",
     "sim",
     "completions",
+    "demo",
     "try",
 ];
 
