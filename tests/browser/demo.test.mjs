@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 
-import { DESKTOP, PHONE, ask, close, colour, decide, frame, hold, launch, open, picture, repair, result, shut } from "./page.mjs";
+import { DESKTOP, PHONE, ask, close, colour, decide, frame, hold, launch, open, picture, repair, result, shut, tabTo } from "./page.mjs";
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -15,10 +15,10 @@ const titles = (page) => page.locator("#timeline .title").allTextContents();
 test("somebody agrees, and a service reads the token", async () => {
   const page = await open(browser);
   const card = await ask(page, "message");
-  assert.match(await card.textContent(), /The weekly report needs to read your calendar/);
+  assert.match(await card.textContent(), /For your weekly report/);
   await colour(card, "blue");
   await card.getByRole("button", { name: "Authorize" }).click();
-  await page.locator("#toast", { hasText: "Please confirm on the page that opened" }).waitFor();
+  await page.locator("#page-toast", { hasText: "Please confirm on the page that opened" }).waitFor();
   await decide(page, "agree");
   await result(page, "good");
   assert.match(await page.locator("#address").textContent(), /\/oauth\/callback$/);
@@ -31,7 +31,10 @@ test("somebody agrees, and a service reads the token", async () => {
   const text = await token.textContent();
   assert.match(text, /"access_token": "u-.{4}… \(\d+ characters\)"/);
   assert.match(text, /valid for another (1:59:\d\d|2:00:00)/);
-  assert.match(text, /curl -H "Authorization: Bearer \$API_KEY"/);
+  await token.getByRole("button", { name: "Copy" }).click();
+  await token.getByRole("button", { name: "Copied" }).waitFor();
+  const [, key, url] = /curl -H 'Authorization: (Bearer [^']+)' (\S+\/token)/.exec(await page.evaluate(() => navigator.clipboard.readText()));
+  assert.equal((await fetch(url, { headers: { authorization: key } })).status, 200);
   const before = await page.locator("#expires").textContent();
   await page.waitForFunction((old) => document.getElementById("expires").textContent !== old, before);
 
@@ -206,7 +209,7 @@ for (const language of ["en", "zh"]) {
     const good = await result(page, "good");
     const box = await good.boundingBox();
     assert.ok(box.x >= 0 && box.x + box.width <= PHONE.width, "the result page does not fit");
-    await page.locator("#toast").waitFor({ state: "hidden" });
+    await page.locator("#page-toast").waitFor({ state: "hidden" });
     await picture(page, `result-phone${suffix}`);
     await shut(page);
     await page.locator(".tabs [data-tab=inside]").click();
@@ -218,6 +221,102 @@ for (const language of ["en", "zh"]) {
     assert.ok(overflow <= 0, "the page is wider than the phone");
     await close(page);
   });
+}
+
+test("the keyboard is enough, and is never lost", async () => {
+  const page = await open(browser);
+  await hold(page, 1);
+  const ask = page.locator("#ask [type=submit]");
+  const messages = page.locator(".message");
+  const before = await messages.count();
+  await page.locator("#style").focus();
+  await tabTo(page, ask);
+  await page.keyboard.press("Enter");
+  const message = messages.nth(before);
+  await message.waitFor();
+  assert.ok(await ask.evaluate((node) => node === document.activeElement), "asking lost the focus");
+
+  const authorize = message.getByRole("button", { name: "Authorize" });
+  await tabTo(page, authorize);
+  await page.keyboard.press("Enter");
+  await page.locator("#close-sheet:focus").waitFor();
+  // The card that was clicked is drawn anew meanwhile.
+  await page.locator("#page-toast").waitFor();
+  await page.keyboard.press("Escape");
+  await page.locator("#sheet").waitFor({ state: "hidden" });
+  await message.getByRole("button", { name: "Open the page again" }).and(page.locator(":focus")).waitFor();
+
+  await page.keyboard.press("Enter");
+  const agree = frame(page).locator("button[value=agree]");
+  await agree.waitFor();
+  await tabTo(page, agree);
+  await page.keyboard.press("Enter");
+  await result(page, "good");
+  await page.keyboard.press("Escape");
+  await page.locator("#sheet").waitFor({ state: "hidden" });
+  await colour(message.locator(".card"), "green");
+  await messages.nth(before).and(page.locator(":focus")).waitFor();
+  await close(page);
+});
+
+test("what the page covers is out of reach until it is closed", async () => {
+  for (const size of [DESKTOP, PHONE]) {
+    const page = await open(browser, { size });
+    await hold(page, 1);
+    const card = await ask(page);
+    await card.getByRole("button", { name: "Authorize" }).click();
+    const covered = page.locator(size === PHONE ? "#chat-tab, .bar, .tabs" : "#chat-tab");
+    await page.locator("#page-toast").waitFor();
+    assert.ok(await covered.evaluateAll((nodes) => nodes.every((node) => node.inert)), `${size.width}`);
+    await shut(page);
+    assert.ok(await page.locator("#page-toast").isHidden(), "the page's toast outlives it");
+    assert.equal(await page.locator("[inert]").count(), 0);
+    await close(page);
+  }
+});
+
+const inside = (inner, outer) =>
+  inner.x >= outer.x && inner.y >= outer.y && inner.x + inner.width <= outer.x + outer.width && inner.y + inner.height <= outer.y + outer.height;
+const apart = (one, other) => one.y + one.height <= other.y || other.y + other.height <= one.y || one.x + one.width <= other.x || other.x + other.width <= one.x;
+
+for (const [width, height] of [[1280, 800], [390, 844], [320, 640]]) {
+  for (const language of ["en", "zh"]) {
+    test(`the consent page can be answered, and nothing is cut, at ${width}x${height} (${language})`, async () => {
+      const page = await open(browser, { size: { width, height }, language });
+      const card = await ask(page, "message");
+      const { shown, wanted } = await page.locator("#message").evaluate((input) => {
+        input.value = input.placeholder;
+        const widths = { shown: input.clientWidth, wanted: input.scrollWidth };
+        input.value = "";
+        return widths;
+      });
+      assert.ok(wanted <= shown, "the example of a message is cut");
+      await card.locator(".card-button").first().click();
+      await frame(page).locator("button[value=agree]").waitFor();
+      const toast = page.locator("#page-toast");
+      await toast.waitFor();
+      const [shown_at, said] = [await page.locator("#frame").boundingBox(), await toast.boundingBox()];
+      assert.ok(inside(shown_at, { x: 0, y: 0, width, height }), "the page leaves the window");
+      for (const button of ["agree", "decline"]) {
+        assert.ok(inside(await frame(page).locator(`button[value=${button}]`).boundingBox(), shown_at), `${button} is out of sight`);
+      }
+      for (const other of ["#frame", "#address", "#close-sheet"]) {
+        assert.ok(apart(said, await page.locator(other).boundingBox()), `the toast covers ${other}`);
+      }
+      await decide(page, "agree");
+      await result(page, "good");
+      await page.locator("#address", { hasText: "/oauth/callback" }).waitFor();
+      assert.ok(await toast.isHidden(), "the toast outlives the page that it was about");
+      await shut(page);
+      await colour(page.locator(".message .card").last(), "green");
+      if (width < 860) await page.locator(".tabs [data-tab=inside]").click();
+      const cut = await page.locator("#timeline .entry .title, #timeline .action span").evaluateAll((nodes) =>
+        // Letters may reach beyond their line, but not by half of one.
+        nodes.filter((node) => node.scrollWidth > node.clientWidth || node.scrollHeight > node.clientHeight + 6).map((node) => node.textContent));
+      assert.deepEqual(cut, []);
+      await close(page);
+    });
+  }
 }
 
 // The last one: what it leaves in the dead letters stays there.

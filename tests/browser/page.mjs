@@ -32,6 +32,7 @@ export async function open(browser, { size = DESKTOP, language = "en", scheme = 
     colorScheme: scheme,
     deviceScaleFactor: size === PHONE ? 2 : 1,
     hasTouch: size === PHONE,
+    permissions: ["clipboard-read", "clipboard-write"],
     reducedMotion: "reduce",
   });
   const page = await context.newPage();
@@ -93,6 +94,16 @@ export async function result(page, tone) {
   const main = frame(page).locator(`main.${tone}`);
   await main.waitFor();
   return main;
+}
+
+// Presses Tab until the keyboard is at this element.
+export async function tabTo(page, target) {
+  const here = (node) => node.ownerDocument.hasFocus() && node.ownerDocument.activeElement === node;
+  for (let presses = 0; presses < 60; presses += 1) {
+    if (await target.evaluate(here)) return;
+    await page.keyboard.press("Tab");
+  }
+  assert.fail(`the keyboard does not come to ${target}`);
 }
 
 export const colour = (card, name) => card.and(card.page().locator(`.card.${name}`)).waitFor();

@@ -1,5 +1,5 @@
 import { drawCard, el } from "./card.js";
-import { Timeline } from "./timeline.js";
+import { NARROW, Timeline } from "./timeline.js";
 import { words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -17,6 +17,8 @@ let language = stored("language") || (navigator.language.startsWith("zh") ? "zh"
 let state = null;
 let token = null;
 let toastTimer = 0;
+// What opened the page in the phone's browser: a message, and which of its buttons.
+let opener = null;
 
 const t = (name) => (words[name] || [name, name])[language === "zh" ? 0 : 1];
 const timeline = new Timeline($("timeline"), $("lanes"), t);
@@ -32,15 +34,16 @@ async function post(path, body) {
   return json;
 }
 
-// Does what a button says; while it lasts the button cannot be pressed again.
+// Does what a button says; while it lasts the button cannot be pressed again, but keeps the focus.
 async function doing(button, work) {
-  button.disabled = true;
+  if (button.ariaDisabled === "true") return;
+  button.ariaDisabled = "true";
   try {
     await work();
   } catch (error) {
     toast("error", error.message || t("no_answer"));
   } finally {
-    button.disabled = false;
+    button.ariaDisabled = null;
   }
 }
 
@@ -101,14 +104,23 @@ function showChat(redraw) {
     if (!cards.some((card) => card.message_id === old.dataset.id)) old.remove();
   }
   for (const card of cards) {
-    const known = chat.querySelector(`[data-id="${CSS.escape(card.message_id)}"]`);
+    const known = messageNode(card.message_id);
     if (known && known.dataset.faces === String(card.faces)) continue;
     const drawn = message(card);
+    const focused = known?.contains(document.activeElement) ? buttons(known).indexOf(document.activeElement) : null;
     if (known) known.replaceWith(drawn);
     else chat.append(drawn);
-    if (!redraw) chat.scrollTo({ top: chat.scrollHeight, behavior: "smooth" });
+    if (focused !== null) focusOn(drawn, focused);
+    if (!redraw) chat.scrollTop = chat.scrollHeight;
   }
 }
+
+const messageNode = (id) => $("chat").querySelector(`[data-id="${CSS.escape(id)}"]`);
+
+const buttons = (node) => [...node.querySelectorAll("button")];
+
+// A card that was drawn anew has other buttons: the focus goes to the one in the same place, or else to the message.
+const focusOn = (node, button) => (buttons(node)[button] || node).focus();
 
 function message(card) {
   const time = new Date(card.sent_at).toLocaleTimeString(language === "zh" ? "zh-CN" : "en-GB", { hour: "2-digit", minute: "2-digit" });
@@ -122,13 +134,14 @@ function message(card) {
   );
   node.dataset.id = card.message_id;
   node.dataset.faces = card.faces;
+  node.tabIndex = -1;
   return node;
 }
 
 function press(messageId, button) {
   // As in the real client: the page opens while the click is on its way.
   if (button.calls) call(messageId, button);
-  if (button.url) openPage(button.url);
+  if (button.url) openPage(button.url, { messageId, button: button.index });
 }
 
 function call(messageId, button) {
@@ -141,32 +154,65 @@ function call(messageId, button) {
 
 const localized = (text) => (text.i18n && text.i18n[language === "zh" ? "zh_cn" : "en_us"]) || text.content;
 
+// What is open says it: the page in the phone's browser in its foot, the chat over its head.
 function toast(type, text) {
-  const node = $("toast");
+  hush();
+  const node = $($("sheet").open ? "page-toast" : "toast");
   node.className = `toast ${type || "info"}`;
   node.textContent = text;
   node.hidden = false;
+  toastTimer = setTimeout(hush, 3500);
+}
+
+function hush() {
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { node.hidden = true; }, 3500);
+  for (const node of document.querySelectorAll(".toast")) node.hidden = true;
 }
 
 // ---- the phone's browser
 
-function openPage(url) {
+function openPage(url, from) {
   const page = new URL(url);
   const frame = $("frame");
   frame.src = "about:blank";
   page.searchParams.set("lang", language);
   frame.src = page.pathname + page.search;
   $("address").textContent = page.host + page.pathname;
-  $("sheet").hidden = false;
+  opener = from;
+  hush();
+  if (!$("sheet").open) $("sheet").show();
+  cover();
+}
+
+function closePage() {
+  $("sheet").close();
+  $("frame").src = "about:blank";
+  hush();
+  cover();
+  const node = messageNode(opener.messageId);
+  if (node) focusOn(node, opener.button);
+}
+
+// What the open page covers is out of the keyboard's reach; on a phone that is everything.
+function cover() {
+  const { open } = $("sheet");
+  $("chat-tab").inert = open;
+  for (const node of document.querySelectorAll("body > .bar, body > .tabs")) node.inert = open && NARROW.matches;
+}
+
+function onEscape(event) {
+  if (event.key === "Escape" && $("sheet").open) closePage();
 }
 
 function pageLoaded() {
   const frame = $("frame");
   const place = frame.contentWindow?.location;
   if (!place || place.href === "about:blank") return;
-  const host = place.pathname === "/oauth/callback" ? new URL(state.app.gateway).host : $("address").textContent.split("/")[0];
+  frame.contentWindow.addEventListener("keydown", onEscape);
+  const decided = place.pathname === "/oauth/callback";
+  // What was said of the page before is over.
+  if (decided) hush();
+  const host = decided ? new URL(state.app.gateway).host : $("address").textContent.split("/")[0];
   $("address").textContent = host + place.pathname;
   // Whoever holds the phone is logged in; on the simulated page they can be somebody else.
   const user = frame.contentDocument.querySelector("select[name=user]");
@@ -200,7 +246,11 @@ function showToken() {
   const close = el("button", "quiet", "✕");
   close.type = "button";
   close.setAttribute("aria-label", t("close"));
-  close.addEventListener("click", () => { token = null; showToken(); });
+  close.addEventListener("click", () => {
+    token = null;
+    showToken();
+    $("read-token").focus();
+  });
   const good = token.status === 200;
   const shown = good ? token.body : { code: token.body.code, title: token.body.title, detail: token.body.detail };
   const left = el("span", "left");
@@ -208,9 +258,19 @@ function showToken() {
   panel.replaceChildren(
     el("div", "head", el("b", good ? "ok" : "bad", `HTTP ${token.status}`), left, close),
     el("pre", "", compact(shown)),
-    el("div", "by-hand", t("by_hand"), " ", el("code", "", token.curl)),
+    el("div", "by-hand", t("by_hand"), copyButton(token.curl), el("code", "", token.curl)),
   );
   countDown();
+}
+
+function copyButton(text) {
+  const button = el("button", "small", t("copy"));
+  button.type = "button";
+  button.addEventListener("click", () => doing(button, async () => {
+    await navigator.clipboard.writeText(text);
+    button.textContent = t("copied");
+  }));
+  return button;
 }
 
 // One line for each field.
@@ -304,9 +364,11 @@ $("theme").addEventListener("click", () => {
 });
 $("ask").addEventListener("submit", ask);
 $("style").addEventListener("change", () => { $("message-row").hidden = $("style").value !== "message"; });
-$("who").addEventListener("change", () => { token = null; showToken(); $("sheet").hidden = true; show(true); });
+$("who").addEventListener("change", () => { token = null; showToken(); show(true); });
 $("read-token").addEventListener("click", readToken);
-$("close-sheet").addEventListener("click", () => { $("sheet").hidden = true; $("frame").src = "about:blank"; });
+$("close-sheet").addEventListener("click", closePage);
+addEventListener("keydown", onEscape);
+NARROW.addEventListener("change", cover);
 $("frame").addEventListener("load", pageLoaded);
 $("repair").addEventListener("click", () => doing($("repair"), () => post("/api/repair")));
 $("clear").addEventListener("click", () => timeline.clear());

@@ -4,11 +4,12 @@ import { el } from "./card.js";
 import { describe, laneNames, lanes } from "./words.js";
 
 const KEPT = 300;
-const NARROW = matchMedia("(max-width: 860px)");
-const HEIGHT = 36;
+export const NARROW = matchMedia("(max-width: 860px)");
 const SVG = "http://www.w3.org/2000/svg";
 
-const width = () => (NARROW.matches ? 17 : 26);
+// Of a lane, and of a row: a narrow one leaves the title more room, in up to three lines.
+const width = () => (NARROW.matches ? 14 : 26);
+const height = () => (NARROW.matches ? 42 : 36);
 const centre = (lane) => (lanes.indexOf(lane) + 0.5) * width();
 
 const svg = (tag, attributes) => {
@@ -24,12 +25,12 @@ const failure = ({ outcome, status }) => (outcome && outcome !== "ok" ? outcome 
 
 // The lanes, and from where the thread comes to this row's dot.
 function graph(lane, from) {
-  const drawing = svg("svg", { width: width() * lanes.length, height: HEIGHT, class: "graph", "aria-hidden": "true" });
+  const drawing = svg("svg", { width: width() * lanes.length, height: height(), class: "graph", "aria-hidden": "true" });
   for (const other of lanes) {
     const x = centre(other);
-    drawing.append(svg("line", { x1: x, y1: 0, x2: x, y2: HEIGHT, class: "rail" }));
+    drawing.append(svg("line", { x1: x, y1: 0, x2: x, y2: height(), class: "rail" }));
   }
-  const [x, y] = [centre(lane), HEIGHT / 2];
+  const [x, y] = [centre(lane), height() / 2];
   if (from) {
     const start = centre(from);
     drawing.append(svg("path", { d: `M${start} ${-y} C${start} ${y / 3} ${x} ${-y / 3} ${x} ${y}`, class: "thread" }));
@@ -117,7 +118,9 @@ export class Timeline {
       this.fill(row);
       item.scrollIntoView({ block: "nearest" });
     });
+    const focused = item.contains(document.activeElement);
     item.replaceChildren(head);
+    if (focused) head.focus();
     if (row.expanded) item.append(this.details(entry));
   }
 

@@ -88,7 +88,8 @@ pub(crate) struct WhoseToken {
     open_id: String,
 }
 
-/// A service reads a person's token. The page gets the answer with the token masked, and how to ask by hand.
+/// A service reads a person's token. The page gets the answer with the token masked, and how to ask by hand: with the key,
+/// which is good for nothing but this demo and as long as it runs.
 pub(crate) async fn token(
     State(demo): State<Demo>,
     Json(whose): Json<WhoseToken>,
@@ -98,8 +99,7 @@ pub(crate) async fn token(
     if let Some(token) = body.get_mut("access_token") {
         *token = report::masked(token.as_str().unwrap_or_default()).into();
     }
-    let url = demo.caller.token_url(&demo.app_id, &whose.open_id);
-    let curl = format!("curl -H \"Authorization: Bearer $API_KEY\" {url}");
+    let curl = demo.caller.token_by_hand(&demo.app_id, &whose.open_id);
     Ok(Json(json!({ "status": status.as_u16(), "body": body, "curl": curl })))
 }
 

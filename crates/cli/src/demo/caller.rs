@@ -27,9 +27,14 @@ impl Caller {
         &self.base
     }
 
-    /// Where a person's token is read.
-    pub(crate) fn token_url(&self, app_id: &str, open_id: &str) -> String {
+    fn token_url(&self, app_id: &str, open_id: &str) -> String {
         format!("{}/v1/apps/{app_id}/users/{open_id}/token", self.base)
+    }
+
+    /// The command that reads a person's token, API key and all.
+    pub(crate) fn token_by_hand(&self, app_id: &str, open_id: &str) -> String {
+        let (key, url) = (self.key.expose_secret(), self.token_url(app_id, open_id));
+        format!("curl -H 'Authorization: Bearer {key}' {url}")
     }
 
     /// Asks this person for consent; gives status and body whatever they are.

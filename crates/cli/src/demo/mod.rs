@@ -35,6 +35,9 @@ use crate::report;
 
 /// Try it out against a simulated Lark: a chat to click in, and a look inside
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  larkauth demo\n  larkauth demo --port 9000 --no-open\n  larkauth demo --auto"
+)]
 pub(crate) struct Arguments {
     /// Play it without anybody clicking, print each step, and end
     #[arg(long, conflicts_with_all = ["port", "no_open"])]

@@ -64,7 +64,7 @@ pub(crate) struct Demo {
     pub(crate) sim: Sim,
     /// Its application.
     pub(crate) app_id: String,
-    /// Somebody with an API key, which never leaves this process.
+    /// Somebody with an API key.
     pub(crate) caller: Caller,
     /// What happens inside.
     pub(crate) feed: Arc<Feed>,

@@ -27,6 +27,7 @@ const COMMANDS: &[&str] = &[
     "standalone",
     "sim",
     "completions",
+    "demo",
     "try",
 ];
 
