@@ -51,7 +51,7 @@ macro_rules! spelled_enum {
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($text => Ok(Self::$variant),)+
-                    _ => Err(crate::IdError::new(stringify!($name), concat!("one of ", $("`", $text, "` "),+), text)),
+                    _ => Err(crate::IdError::new(stringify!($name), concat!("one of", $(" `", $text, "`"),+), text)),
                 }
             }
         }

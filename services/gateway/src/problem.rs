@@ -239,8 +239,8 @@ mod tests {
         for (message, expected) in [
             ("invalid type: string \"s3cret, expected\", expected u32 at line 1 column 9", "expected u32"),
             (
-                "`s3cret is not a valid x` is not a valid AppId: expected `cli_`…",
-                "not a valid AppId: expected `cli_`…",
+                "`s3cret is not a valid x` is not a valid app id: expected `cli_`…",
+                "not a valid app id: expected `cli_`…",
             ),
             ("missing field `app_id` at line 1 column 2", "field `app_id` is missing"),
             (

@@ -45,7 +45,7 @@ async fn where_it_gets_stuck_there_is_a_page() {
     let ended = stage.run_with(&["try"], &input).await.with(1);
     assert!(ended.err.contains("secret-or-brand.md"), "{}", ended.err);
     let ended = stage.run_with(&["try"], "cli_short\n").await.with(2);
-    assert!(ended.err.contains("not a valid AppId"), "{}", ended.err);
+    assert!(ended.err.contains("not a valid app id"), "{}", ended.err);
     // The simulated platform looks nobody up by mail.
     let input = format!("{APP_ID}\n{APP_SECRET}\n");
     let ended = stage.run_with(&["try", "--email", "someone@example.com"], &input).await.with(1);
