@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
-use axum::http::StatusCode;
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
 use larkauth_contracts::{problem::ProblemCode, rest::OnMissing};
 use larkauth_models::{AuthMethod, FailureReason, SessionState};
 use serde_json::{Value, json};
@@ -97,6 +100,17 @@ async fn an_example_is_taken_as_it_is() {
         }
     }
     assert_eq!(sent, ["/v1/auth/sessions"]);
+}
+
+#[tokio::test]
+async fn the_bare_address_leads_to_the_documentation() {
+    let world = World::new().await;
+    let open = async |path: &str| world.send(Request::get(path).body(Body::empty()).unwrap()).await;
+    let root = open("/").await;
+    assert_eq!((root.status, root.header("location")), (StatusCode::TEMPORARY_REDIRECT, "/docs"));
+    let docs = open("/docs").await;
+    assert!(docs.status.is_redirection(), "{}", docs.status);
+    assert_eq!(open(docs.header("location")).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
