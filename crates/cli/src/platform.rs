@@ -11,6 +11,8 @@ use crate::output::one_line;
 const MAX_BODY: usize = 64 * 1024;
 /// "The application may not do this": long connections are for self-built applications only.
 const NOT_ALLOWED: i64 = 403;
+/// "The application lacks the scope."
+const NO_PERMISSION: i64 = 99_991_672;
 /// Lark's "busy" and "internal error" when it is asked for a long connection.
 const BUSY: [i64; 2] = [1, 1_000_040_343];
 
@@ -31,6 +33,11 @@ pub(crate) enum PlatformError {
 }
 
 impl PlatformError {
+    /// Whether the application lacks a permission.
+    pub(crate) const fn is_missing_permission(&self) -> bool {
+        matches!(self, Self::Refused { code: NO_PERMISSION, .. })
+    }
+
     /// Whether the application itself is at fault, rather than its secret.
     pub(crate) const fn is_not_allowed(&self) -> bool {
         matches!(self, Self::Refused { code: NOT_ALLOWED, .. })
@@ -150,9 +157,10 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_told_apart_from_trouble() {
         let refused = json!({ "code": 99_991_672, "msg": "no\nscope" });
-        let error = look_up(ResponseTemplate::new(400).set_body_json(refused)).await.unwrap_err().to_string();
-        assert_eq!(error, "Lark refuses (code 99991672: no scope)");
+        let error = look_up(ResponseTemplate::new(400).set_body_json(refused)).await.unwrap_err();
+        assert!(error.is_missing_permission());
+        assert_eq!(error.to_string(), "Lark refuses (code 99991672: no scope)");
         let trouble = look_up(ResponseTemplate::new(502).set_body_string("<html>")).await.unwrap_err();
-        assert!(matches!(trouble, PlatformError::Unavailable(_)), "{trouble}");
+        assert!(matches!(trouble, PlatformError::Unavailable(_)) && !trouble.is_missing_permission());
     }
 }

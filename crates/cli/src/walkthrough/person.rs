@@ -1,6 +1,6 @@
 //! Who is asked.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use larkauth_auth::LarkSettings;
 use larkauth_lark::LarkClient;
 use larkauth_models::{Application, OpenId, SecretString};
@@ -37,11 +37,14 @@ async fn by_mail(
 ) -> anyhow::Result<OpenId> {
     let base = &lark.endpoints(app.brand).base_url;
     let token = client.tenant_access_token().await?;
-    let found = platform::open_id_of(&lark.http, base, &token, email).await.with_context(|| {
-        format!(
-            "the mail address cannot be looked up (it takes the permission contact:user.id:readonly, see {}); give --open-id instead",
-            page::PERMISSIONS
-        )
+    let found = platform::open_id_of(&lark.http, base, &token, email).await.map_err(|error| {
+        let cure = if error.is_missing_permission() {
+            format!("add the permission contact:user.id:readonly, see {}", page::PERMISSIONS)
+        } else {
+            "try again later".to_owned()
+        };
+        anyhow::Error::new(error)
+            .context(format!("the mail address cannot be looked up: {cure}; or give --open-id instead"))
     })?;
     let Some(open_id) = found else {
         bail!("nobody with this work mail address is within the application's range; see {}", page::PERSON);
