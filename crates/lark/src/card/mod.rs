@@ -134,12 +134,16 @@ fn invitation(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
     if let Some(message) = &content.options.custom_message {
         elements.push(paragraph(&verbatim(&plain(message, MAX_MESSAGE))));
     }
-    if detailed && !content.scopes.is_empty() {
-        elements.push(paragraph(&localized(&text::SCOPES)));
-        let list =
-            content.scopes.iter().take(MAX_SCOPES).map(|scope| format!("• {}", plain(scope, MAX_NAME)));
-        elements.push(paragraph(&verbatim(&list.collect::<Vec<_>>().join("\n"))));
-        if content.scopes.iter().any(|scope| scope == "offline_access") {
+    if detailed {
+        // The one scope that has a sentence of its own is not listed as well.
+        let (offline, others): (Vec<_>, Vec<_>) =
+            content.scopes.iter().partition(|scope| *scope == "offline_access");
+        if !others.is_empty() {
+            elements.push(paragraph(&localized(&text::SCOPES)));
+            let list = others.iter().take(MAX_SCOPES).map(|scope| format!("• {}", plain(scope, MAX_NAME)));
+            elements.push(paragraph(&verbatim(&list.collect::<Vec<_>>().join("\n"))));
+        }
+        if !offline.is_empty() {
             elements.push(note(&text::OFFLINE));
         }
     }
@@ -184,7 +188,7 @@ fn template(id: &str, content: &CardContent<'_>) -> Value {
                 "custom_message": disarmed(content.options.custom_message.as_deref().unwrap_or_default(), MAX_MESSAGE),
                 "privacy_policy_url": content.options.privacy_policy_url.as_ref().map(Url::as_str).unwrap_or_default(),
                 "scopes": scopes.join("\n"),
-                "valid_minutes": content.valid_for.map(|d| (d.as_secs() / 60).to_string()).unwrap_or_default(),
+                "valid_minutes": content.valid_for.map(|left| text::nearest_minute(left).to_string()).unwrap_or_default(),
             },
         },
     })

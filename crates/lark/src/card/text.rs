@@ -81,8 +81,13 @@ pub(super) const SCOPES: Text = fixed("申请的权限：", "It asks for:");
 pub(super) const OFFLINE: Text =
     fixed("你不在线时，这项授权也会继续有效。", "The permission also applies while you are away.");
 
+/// A fresh card is shown a moment after its time began to run; that moment does not make a minute.
+pub(super) const fn nearest_minute(duration: Duration) -> u64 {
+    (duration.as_secs() + 30) / 60
+}
+
 pub(super) fn valid_for(duration: Duration) -> Text {
-    match duration.as_secs() / 60 {
+    match nearest_minute(duration) {
         0 | 1 => fixed("请在 1 分钟内完成。", "Please answer within a minute."),
         minutes @ 2..=119 => {
             made(format!("请在 {minutes} 分钟内完成。"), format!("Please answer within {minutes} minutes."))
