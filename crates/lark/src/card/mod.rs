@@ -49,6 +49,8 @@ pub struct CardContent<'a> {
     pub valid_for: Option<Duration>,
     /// Whom to thank.
     pub person_name: Option<&'a str>,
+    /// What to call them in English, where that is another name.
+    pub person_en_name: Option<&'a str>,
     /// Why it failed.
     pub failure: Option<FailureReason>,
 }
@@ -105,8 +107,9 @@ fn body(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
             vec![paragraph(&localized(&words)), authorize_button(content, &label)]
         }
         CardFace::Done => {
-            let person = content.person_name.map(|name| plain(name, MAX_NAME));
-            vec![paragraph(&localized(&text::done(person.as_deref(), app)))]
+            let zh = content.person_name.map(|name| plain(name, MAX_NAME));
+            let en = content.person_en_name.map(|name| plain(name, MAX_NAME)).or_else(|| zh.clone());
+            vec![paragraph(&localized(&text::done(zh.as_deref(), en.as_deref(), app)))]
         }
         CardFace::Declined => vec![paragraph(&localized(&text::declined(app)))],
         CardFace::Expired => vec![

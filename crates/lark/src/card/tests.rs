@@ -22,7 +22,8 @@ fn with_content<T>(face: CardFace, options: &CardOptions, check: impl FnOnce(Car
         options,
         authorize_url: Some(&url),
         valid_for: Some(Duration::from_millis(599_700)),
-        person_name: Some("Ada"),
+        person_name: Some("李雷"),
+        person_en_name: Some("Li Lei"),
         failure: None,
     })
 }
@@ -87,6 +88,7 @@ fn a_card_of_which_little_is_known() {
                 authorize_url: None,
                 valid_for: None,
                 person_name: None,
+                person_en_name: None,
                 ..c
             })
         });
@@ -182,6 +184,7 @@ fn the_largest_card_is_below_the_limit() {
                         authorize_url: Some(&url),
                         app_name: name,
                         person_name: name,
+                        person_en_name: name,
                         ..c
                     })
                 })

@@ -106,8 +106,9 @@ pub(super) const CONFIRM_ON_PAGE: Text = fixed(
 
 pub(super) const WORKING: Text = fixed("正在处理，请稍候。", "Working on it, just a moment.");
 
-pub(super) fn done(person: Option<&str>, app: AppName<'_>) -> Text {
-    let (zh, en) = person.map_or_else(Default::default, |name| (format!("，{name}"), format!(", {name}")));
+pub(super) fn done(person_zh: Option<&str>, person_en: Option<&str>, app: AppName<'_>) -> Text {
+    let zh = person_zh.map(|name| format!("，{name}")).unwrap_or_default();
+    let en = person_en.map(|name| format!(", {name}")).unwrap_or_default();
     made(
         format!("谢谢{zh}。{}现在可以在你授权的范围内以你的身份工作了。", app.zh()),
         format!("Thank you{en}. {} can now work on your behalf within what you allowed.", app.en_start()),
