@@ -6,10 +6,10 @@ use larkauth_lark::{
     api::{AuthorizeRequest, pkce_challenge},
     card::{self, CardContent},
 };
-use larkauth_models::{AuthSession, CardFace, SessionState, Timestamp};
+use larkauth_models::{AuthSession, CardFace, SessionState};
 use serde_json::Value;
 
-use crate::App;
+use crate::{App, Context};
 
 /// The face that a session's state asks for. While consent is open the card keeps its authorize button.
 pub(crate) const fn face_of(state: SessionState) -> CardFace {
@@ -22,9 +22,25 @@ pub(crate) const fn face_of(state: SessionState) -> CardFace {
     }
 }
 
+impl Context {
+    /// What to call the person of a completed session in English, where they have such a name. A profile that cannot be
+    /// read costs no more than that.
+    pub async fn english_name(&self, session: &AuthSession) -> Option<String> {
+        let open_id = session.person.open_id.as_ref().filter(|_| session.state == SessionState::Completed)?;
+        match self.store.profile(&session.app_id, open_id).await {
+            Ok(profile) => profile?.en_name,
+            Err(error) => {
+                tracing::warn!(%error, "auth.profile: the English name is left out");
+                None
+            }
+        }
+    }
+}
+
 /// The card, as message content.
-pub(crate) fn render(app: &App, session: &AuthSession, face: CardFace, now: Timestamp) -> Value {
+pub(crate) async fn render(context: &Context, app: &App, session: &AuthSession, face: CardFace) -> Value {
     let authorize_url = authorize_url(app, session);
+    let en_name = context.english_name(session).await;
     card::render(&CardContent {
         face,
         session_id: session.id,
@@ -32,8 +48,9 @@ pub(crate) fn render(app: &App, session: &AuthSession, face: CardFace, now: Time
         scopes: &session.scopes,
         options: &session.card,
         authorize_url: authorize_url.as_ref(),
-        valid_for: (session.expires_at - now).to_std().ok().filter(|left| *left > Duration::ZERO),
+        valid_for: (session.expires_at - context.now()).to_std().ok().filter(|left| *left > Duration::ZERO),
         person_name: session.user_name.as_deref(),
+        person_en_name: en_name.as_deref(),
         failure: session.failure_reason,
     })
 }

@@ -28,13 +28,13 @@ pub enum AuthError {
         reason: String,
     },
     /// Asked too often.
-    #[error("this person was invited {max} times within {} s; try again in {} s", window.as_secs(), retry_after.as_secs().max(1))]
+    #[error("this person was invited {max} times within {} s; try again in {} s", window.as_secs(), retry_after.as_secs())]
     RateLimited {
         /// The limit.
         max: u32,
         /// Its window.
         window: Duration,
-        /// When the next one is allowed.
+        /// When the next one is allowed, in whole seconds.
         retry_after: Duration,
     },
     /// No such session.

@@ -120,6 +120,9 @@ impl Context {
                 Ok(())
             }
             Created::RateLimited { retry_after } => {
+                // Rounded up, once: the same number for the sentence and for `Retry-After`, and never too early.
+                let retry_after =
+                    Duration::from_secs(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0));
                 Err(AuthError::RateLimited { max: limit.max, window: limit.window, retry_after })
             }
         }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use larkauth_auth::Context;
+use larkauth_contracts::message::{Message, UnrecognizedCallback};
 use larkauth_messaging::{BusError, DeadLetter};
 use larkauth_models::{EventId, Timestamp};
 use serde::Serialize;
@@ -50,6 +51,10 @@ pub(crate) enum DeadLetters {
     )]
     Drop(Which),
 }
+
+/// Of a callback that larkauth did not understand.
+const NOBODY_TAKES_IT: &str = "Nothing in this version handles such a callback, so to put it back cannot work; drop it, or \
+                               keep it for a version that does.";
 
 /// Which dead letters.
 #[derive(Debug, clap::Args)]
@@ -104,12 +109,17 @@ impl From<DeadLetter> for LetterView {
     fn from(letter: DeadLetter) -> Self {
         let body = serde_json::from_slice(&letter.body)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&letter.body).into_owned()));
+        // No handler gave it up: why it is here stands in the message itself.
+        let reason = letter.reason.or_else(|| match letter.r#type.as_str() {
+            UnrecognizedCallback::TYPE => body["data"]["reason"].as_str().map(str::to_owned),
+            _ => None,
+        });
         Self {
             id: letter.id,
             r#type: letter.r#type,
             routing_key: letter.routing_key,
             queue: letter.queue,
-            reason: letter.reason,
+            reason,
             attempt: letter.attempt,
             died_at: letter.died_at,
             body,
@@ -172,6 +182,9 @@ async fn show(context: &Context, id: &EventId, format: Format) -> anyhow::Result
     format.one(&letter, &fields)?;
     if format == Format::Text {
         output::text_out(&format!("\n{}\n", serde_json::to_string_pretty(&letter.body)?))?;
+        if letter.r#type == UnrecognizedCallback::TYPE {
+            report::note(NOBODY_TAKES_IT);
+        }
     }
     Ok(())
 }
@@ -209,6 +222,9 @@ async fn settle(context: &Context, which: &Which, fate: Fate, format: Format) ->
             // Of all that there were, somebody else took this one.
             Ok(false) if which.all => continue,
             Ok(false) => missing(id).into(),
+            Err(error) if is_unrecognized(&error) => {
+                anyhow::Error::new(error).context(format!("dead letter {id}: {NOBODY_TAKES_IT}"))
+            }
             Err(error) => anyhow::Error::new(error).context(format!("dead letter {id}")),
         };
         // One that no queue takes says nothing about the others; a bus that is down does.
@@ -240,6 +256,12 @@ fn tell(settled: &[&EventId], fate: Fate, format: Format) -> anyhow::Result<()> 
             Ok(())
         }
     }
+}
+
+/// Whether this is a callback that larkauth did not understand, put back and refused.
+fn is_unrecognized(refused: &BusError) -> bool {
+    matches!(refused, BusError::Refused { routing_key, .. }
+        if UnrecognizedCallback::ROUTING_KEYS.contains(&routing_key.as_str()))
 }
 
 fn missing(id: &EventId) -> CommandError {

@@ -35,8 +35,13 @@ pub(crate) enum Keys {
     #[command(after_help = "Example:\n  larkauth keys revoke 0198c5a0-0000-7000-8000-000000000000")]
     Revoke {
         /// The key's id, as `larkauth keys list` shows it
+        #[arg(value_parser = key_id)]
         id: Uuid,
     },
+}
+
+fn key_id(text: &str) -> Result<Uuid, &'static str> {
+    text.parse().map_err(|_| "not the id of a key; `larkauth keys list` shows the ids")
 }
 
 /// Create a key and show it, this once

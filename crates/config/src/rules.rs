@@ -28,7 +28,8 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
             cure: "set LARK_ENCRYPT_KEY or LARK_VERIFICATION_TOKEN, as in the developer console".into(),
         });
     }
-    if unverifiable && settings.websocket.fallback_to_http {
+    // Only where it was asked for: by default, not to fall back is what an application without these secrets does.
+    if unverifiable && settings.websocket.fallback_to_http && source.has(&t::WEBSOCKET_FALLBACK_TO_HTTP) {
         settings.warnings.push(
             "WEBSOCKET_FALLBACK_TO_HTTP cannot work for APP_ID: set LARK_ENCRYPT_KEY or LARK_VERIFICATION_TOKEN, or HTTP \
              callbacks are refused"

@@ -301,10 +301,14 @@ fn what_is_probably_a_mistake_is_a_warning() {
             ("LARK_BASE_URL", "http://127.0.0.1:1"),
             ("APP_ID", "cli_0123456789abcdef"),
             ("APP_SECRET", "s3cr3t"),
+            ("WEBSOCKET_FALLBACK_TO_HTTP", "true"),
         ],
     )
     .unwrap();
     insta::assert_snapshot!(s.warnings.join("\n"));
+    // What nobody asked for is no mistake.
+    let by_default = [("APP_ID", "cli_0123456789abcdef"), ("APP_SECRET", "s3cr3t")];
+    assert!(load(Service::Standalone, &by_default).unwrap().warnings.is_empty());
 }
 
 #[test]

@@ -5,8 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+// `$code` is a `tt`: utoipa's derive does not look into a `literal` and would document the variant's name instead.
 macro_rules! problems {
-    ($($(#[$meta:meta])* $variant:ident = $code:literal, $status:literal, $title:literal;)+) => {
+    ($($(#[$meta:meta])* $variant:ident = $code:tt, $status:literal, $title:literal;)+) => {
         /// What can go wrong, as callers see it. Codes are stable; titles may be reworded.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, ToSchema)]
         pub enum ProblemCode { $($(#[$meta])* #[serde(rename = $code)] $variant),+ }
@@ -74,6 +75,7 @@ pub struct Problem {
     /// One line for people.
     pub title: String,
     /// The HTTP status again.
+    #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
     /// What happened here and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +91,7 @@ pub struct Problem {
     pub session_id: Option<SessionId>,
     /// Seconds to wait, as in `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub retry_after: Option<u64>,
 }
 

@@ -11,15 +11,16 @@ use utoipa::{IntoParams, ToSchema};
 /// `POST /v1/auth/sessions`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"app_id": "cli_0123456789abcdef", "open_id": "ou_7d8a6e6df7621556ce0d21922b676706"}))]
 pub struct CreateSession {
     /// The application that asks.
-    #[schema(value_type = String, example = "cli_0123456789abcdef")]
+    #[schema(value_type = String)]
     pub app_id: AppId,
-    /// The person; this or `user_id`.
+    /// The person; either this or `user_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "ou_7d8a6e6df7621556ce0d21922b676706")]
+    #[schema(value_type = Option<String>)]
     pub open_id: Option<OpenId>,
-    /// The person; this or `open_id`.
+    /// The person; either this or `open_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub user_id: Option<UserId>,
@@ -142,6 +143,7 @@ impl From<AuthSession> for SessionView {
 pub struct WaitQuery {
     /// Answer when the state changes, or after so many seconds (at most 60).
     #[serde(default)]
+    #[param(maximum = 60)]
     pub wait: u16,
 }
 
@@ -159,6 +161,7 @@ pub struct ListSessions {
     /// In this state.
     pub state: Option<SessionState>,
     /// At most so many, 1 to 200; 50 by default.
+    #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u32>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
@@ -181,6 +184,7 @@ pub struct SessionPage {
 pub struct TokenQuery {
     /// Seconds the token must still live; 60 by default, at most 3600.
     #[serde(default = "one_minute")]
+    #[param(maximum = 3600)]
     pub min_validity: u32,
     /// What to do when there is none: nothing, or send a card.
     #[serde(default)]

@@ -43,6 +43,8 @@ pub enum Endpoint {
     Contact,
     /// Up to 50 contacts.
     ContactBatch,
+    /// Ids by mail address or mobile number.
+    ContactIds,
     /// Send a message.
     MessageSend,
     /// Update a message.

@@ -9,13 +9,21 @@ use uuid::Uuid;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{got}` is not a valid {kind}: expected {expected}")]
 pub struct IdError {
-    kind: &'static str,
+    kind: String,
     expected: &'static str,
     got: String,
 }
 
 impl IdError {
-    pub(crate) fn new(kind: &'static str, expected: &'static str, got: &str) -> Self {
+    /// `type_name` is said in plain words: `AppId` as "app id".
+    pub(crate) fn new(type_name: &str, expected: &'static str, got: &str) -> Self {
+        let mut kind = String::new();
+        for c in type_name.chars() {
+            if c.is_ascii_uppercase() && !kind.is_empty() {
+                kind.push(' ');
+            }
+            kind.push(c.to_ascii_lowercase());
+        }
         // Bounded and one line, so that hostile input cannot flood or forge a log.
         let got = got.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect();
         Self { kind, expected, got }
@@ -112,6 +120,8 @@ text_id!(
     |t| plain(t, 128)
 );
 
+const A_UUID: &str = "a UUID, like 0198c5a0-0000-7000-8000-000000000000";
+
 /// One invitation to authorize.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(transparent)]
@@ -130,7 +140,7 @@ impl fmt::Debug for SessionId {
 impl std::str::FromStr for SessionId {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
-        text.parse().map(Self).map_err(|_| IdError::new("SessionId", "a UUID", text))
+        text.parse().map(Self).map_err(|_| IdError::new("SessionId", A_UUID, text))
     }
 }
 
@@ -152,6 +162,17 @@ mod tests {
         ] {
             assert!(AppId::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_error_says_in_plain_words_what_was_expected() {
+        let error = AppId::new("foo").unwrap_err().to_string();
+        assert_eq!(error, "`foo` is not a valid app id: expected `cli_` and 16 to 32 letters or digits");
+        let error = "foo".parse::<SessionId>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "`foo` is not a valid session id: expected a UUID, like 0198c5a0-0000-7000-8000-000000000000"
+        );
     }
 
     #[test]

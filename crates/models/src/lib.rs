@@ -31,8 +31,9 @@ pub use user::UserProfile;
 pub type Timestamp = chrono::DateTime<chrono::Utc>;
 
 /// A unit-only enum whose variants have one fixed spelling: in the database, on the wire, in metrics.
+// `$text` is a `tt`: utoipa's derive does not look into a `literal` and would document the variant's name instead.
 macro_rules! spelled_enum {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:tt),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema, utoipa::ToSchema)]
         pub enum $name {
@@ -53,7 +54,7 @@ macro_rules! spelled_enum {
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($text => Ok(Self::$variant),)+
-                    _ => Err(crate::IdError::new(stringify!($name), concat!("one of ", $("`", $text, "` "),+).trim_end(), text)),
+                    _ => Err(crate::IdError::new(stringify!($name), concat!("one of", $(" `", $text, "`"),+), text)),
                 }
             }
         }

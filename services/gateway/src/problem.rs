@@ -171,15 +171,36 @@ impl Reporter {
     fn log(&self, inner: &Inner) {
         let (problem, cause) = (&inner.problem, inner.cause.as_deref());
         let (code, status) = (problem.code.as_str(), problem.status);
-        let is_ours = status >= 500;
-        let budget = if is_ours { &self.ours } else { &self.theirs };
+        let blame = blame(problem.code);
+        let budget = match blame {
+            Blame::Us => &self.ours,
+            Blame::Caller => &self.theirs,
+            Blame::Nobody => return tracing::debug!(code, status, "gateway.http.problem"),
+        };
         let Some(suppressed) = budget.take() else { return };
         let suppressed = (suppressed > 0).then_some(suppressed);
-        if is_ours {
+        if blame == Blame::Us {
             tracing::error!(code, status, cause, suppressed, "gateway.http.problem");
         } else {
             tracing::warn!(code, status, cause, suppressed, "gateway.http.problem");
         }
+    }
+}
+
+/// Whose mistake an error answer is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blame {
+    Us,
+    Caller,
+    Nobody,
+}
+
+fn blame(code: ProblemCode) -> Blame {
+    match code {
+        // The ordinary answer for whoever has not been asked yet.
+        ProblemCode::AuthenticationRequired => Blame::Nobody,
+        code if code.status() >= 500 => Blame::Us,
+        _ => Blame::Caller,
     }
 }
 
@@ -240,8 +261,8 @@ mod tests {
         for (message, expected) in [
             ("invalid type: string \"s3cret, expected\", expected u32 at line 1 column 9", "expected u32"),
             (
-                "`s3cret is not a valid x` is not a valid AppId: expected `cli_`…",
-                "not a valid AppId: expected `cli_`…",
+                "`s3cret is not a valid x` is not a valid app id: expected `cli_`…",
+                "not a valid app id: expected `cli_`…",
             ),
             ("missing field `app_id` at line 1 column 2", "field `app_id` is missing"),
             (
@@ -253,6 +274,13 @@ mod tests {
         ] {
             assert_eq!(without_content(message), expected);
         }
+    }
+
+    #[test]
+    fn an_ordinary_answer_is_nobodys_mistake() {
+        assert_eq!(blame(ProblemCode::AuthenticationRequired), Blame::Nobody);
+        assert_eq!(blame(ProblemCode::AppNotFound), Blame::Caller);
+        assert_eq!(blame(ProblemCode::Unavailable), Blame::Us);
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,7 +38,7 @@ impl CardActionHandler {
         // A retry is told apart by its session: answered with the ended one, the card would go back to it.
         if click.action != CardActionKind::Retry && context.store.is_processed(CONSUMER, &envelope.id).await?
         {
-            return Ok(Some(self.current(&app, &session)));
+            return Ok(Some(self.current(&app, &session).await));
         }
         if let (None, SessionState::Pending, Some(card)) =
             (&session.message_id, session.state, &click.message_id)
@@ -73,16 +73,16 @@ impl CardActionHandler {
             if may_be_half_done {
                 context.announce_end(&session, true).await?;
             }
-            return Ok(self.current(app, &session));
+            return Ok(self.current(app, &session).await);
         }
         if session.expires_at <= envelope.time {
             let session = context.end(session.id, SessionEnding::Expired, true).await?;
-            return Ok(self.current(app, &session));
+            return Ok(self.current(app, &session).await);
         }
         match (envelope.data.action, &envelope.data.code) {
             (CardActionKind::Cancel, _) => {
                 let session = context.end(session.id, SessionEnding::Rejected, true).await?;
-                Ok(self.current(app, &session))
+                Ok(self.current(app, &session).await)
             }
             (_, Some(sealed)) => {
                 let code = seal::open(&context.cipher, seal::CODE, &session.id.to_string(), sealed)?;
@@ -94,15 +94,13 @@ impl CardActionHandler {
                     budget,
                 };
                 let session = exchange::run(context, session, attempt).await?;
-                Ok(self.current(app, &session))
+                Ok(self.current(app, &session).await)
             }
             // The button opened the consent page; the card keeps it, so that a closed page can be opened again.
-            (_, None) => Ok(self.reply(
-                app,
-                &session,
-                CardFace::Processing,
-                (ToastKind::Info, ToastText::ConfirmOnPage),
-            )),
+            (_, None) => {
+                let toast = (ToastKind::Info, ToastText::ConfirmOnPage);
+                Ok(self.reply(app, &session, CardFace::Processing, toast).await)
+            }
         }
     }
 
@@ -114,10 +112,10 @@ impl CardActionHandler {
         let [head @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = digest;
         let session_id = SessionId(uuid::Builder::from_custom_bytes(head).into_uuid());
         if let Some(session) = context.store.session(session_id).await? {
-            return Ok(self.current(app, &session));
+            return Ok(self.current(app, &session).await);
         }
         if matches!(ended.state, SessionState::Pending | SessionState::Completed) {
-            return Ok(self.current(app, &ended));
+            return Ok(self.current(app, &ended).await);
         }
         let invite = Invite {
             app_id: ended.app_id.clone(),
@@ -144,11 +142,11 @@ impl CardActionHandler {
         // In case this answer comes too late to be shown.
         context.request_face(&ended.app_id, session_id, AFTER_THE_ANSWER).await?;
         let session = context.existing(session_id).await?;
-        Ok(self.reply(app, &session, CardFace::Invitation, (ToastKind::Info, ToastText::AskedAgain)))
+        Ok(self.reply(app, &session, CardFace::Invitation, (ToastKind::Info, ToastText::AskedAgain)).await)
     }
 
     /// The card as the session's state asks for, with a word about it.
-    fn current(&self, app: &App, session: &AuthSession) -> Reply {
+    async fn current(&self, app: &App, session: &AuthSession) -> Reply {
         let toast = match session.state {
             SessionState::Pending => (ToastKind::Info, ToastText::ConfirmOnPage),
             SessionState::Completed => (ToastKind::Success, ToastText::Authorized),
@@ -163,17 +161,17 @@ impl CardActionHandler {
             SessionState::Pending => CardFace::Processing,
             state => cards::face_of(state),
         };
-        self.reply(app, session, face, toast)
+        self.reply(app, session, face, toast).await
     }
 
-    fn reply(
+    async fn reply(
         &self,
         app: &App,
         session: &AuthSession,
         face: CardFace,
         (kind, text): (ToastKind, ToastText),
     ) -> Reply {
-        let card = cards::render(app, session, face, self.0.now());
+        let card = cards::render(&self.0, app, session, face).await;
         Reply {
             answer: Some(card::answer(Some(card::toast(kind, text)), Some(&card))),
             shows: Some((session.id, face)),

@@ -57,7 +57,7 @@ impl CardFaceHandler {
         }
         let Some(message_id) = &session.message_id else { return Ok(None) };
         let app = context.apps.any(app_id).await?;
-        let card = cards::render(&app, &session, face, context.now());
+        let card = cards::render(context, &app, &session, face).await;
         if let Err(error) = app.client.update_card(message_id, &card).await {
             match error.fault {
                 Fault::Message(_) => {

@@ -48,7 +48,7 @@ impl InvitationHandler {
             }
             Err(error) => return Err(error.into()),
         };
-        let card = cards::render(&app, &session, cards::face_of(session.state), context.now());
+        let card = cards::render(context, &app, &session, cards::face_of(session.state)).await;
         let receiver = match (&session.person.open_id, &session.person.user_id) {
             (Some(open_id), _) => Receiver::OpenId(open_id.clone()),
             (None, Some(user_id)) => Receiver::UserId(user_id.clone()),

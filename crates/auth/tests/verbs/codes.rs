@@ -58,6 +58,7 @@ async fn a_code_becomes_a_token_and_a_profile() {
     let session = stage.session(invited.session_id).await;
     let user = &stage.sim.users()[0];
     assert_eq!(session.user_name.as_deref(), Some(user.name.as_str()));
+    assert_eq!(stage.context.english_name(&session).await.as_deref(), Some(user.en_name.as_str()));
     assert_eq!(session.mobile.unwrap().expose_secret(), user.mobile.as_deref().unwrap());
     assert_eq!(session.completed_at, Some(stage.context.now()));
     let token = stage.token(&invited.open_id).await.unwrap();

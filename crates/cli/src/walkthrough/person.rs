@@ -1,7 +1,7 @@
 //! Who is asked.
 
-use anyhow::{Context, bail};
-use larkauth_lark::LarkClient;
+use anyhow::bail;
+use larkauth_lark::{LarkClient, error::Fault};
 use larkauth_models::{OpenId, SecretString};
 
 use super::Arguments;
@@ -24,11 +24,15 @@ pub(super) async fn ask(arguments: &Arguments, client: &LarkClient) -> anyhow::R
 }
 
 async fn by_mail(email: &SecretString, client: &LarkClient) -> anyhow::Result<OpenId> {
-    let found = client.open_id_by_email(email).await.with_context(|| {
-        format!(
-            "the mail address cannot be looked up (it takes the permission contact:user.id:readonly, see {}); give --open-id instead",
-            page::PERMISSIONS
-        )
+    let found = client.open_id_by_email(email).await.map_err(|error| {
+        let cure = match error.fault {
+            Fault::Scope { .. } => {
+                format!("add the permission contact:user.id:readonly, see {}", page::PERMISSIONS)
+            }
+            _ => "try again later".to_owned(),
+        };
+        anyhow::Error::new(error)
+            .context(format!("the mail address cannot be looked up: {cure}; or give --open-id instead"))
     })?;
     let Some(open_id) = found else {
         bail!("nobody with this work mail address is within the application's range; see {}", page::PERSON);

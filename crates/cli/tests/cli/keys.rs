@@ -23,6 +23,8 @@ async fn a_key_is_shown_once_and_stored_hashed() {
     assert!(revoked.out.contains("is revoked"), "{}", revoked.out);
     assert!(stage.run("keys list").await.with(0).out.contains("\tcrm\tsessions:read tokens:read\t"));
     stage.run(&format!("keys revoke {id}")).await.with(3);
+    let name = stage.run("keys revoke crm").await.with(2);
+    assert!(name.err.contains("not the id of a key; `larkauth keys list` shows the ids"), "{}", name.err);
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+use larkauth_lark_sim::{Effect, Endpoint, Fault};
+
 use crate::stage::{APP_ID, APP_SECRET, Stage, agree, card, person};
 
 #[tokio::test]
@@ -28,8 +30,8 @@ async fn from_an_id_and_a_secret_to_a_token() {
 async fn somebody_who_declines() {
     let (mut stage, sim) = Stage::with_lark().await;
     stage.set("APP_SECRET", APP_SECRET);
-    let second = person(&sim, 1);
-    let trying = stage.start(&["try", "--app", APP_ID, "--open-id", &second, "--yes"]).await;
+    let (second, mail) = (person(&sim, 1), sim.users()[1].email.clone().unwrap());
+    let trying = stage.start(&["try", "--app", APP_ID, "--email", &mail, "--yes"]).await;
     let asked = card(&sim, &second).await;
     sim.click(&asked.message_id, "cancel", &second).await.unwrap();
     let ended = trying.end().await.with(4);
@@ -45,11 +47,20 @@ async fn where_it_gets_stuck_there_is_a_page() {
     let ended = stage.run_with(&["try"], &input).await.with(1);
     assert!(ended.err.contains("secret-or-brand.md"), "{}", ended.err);
     let ended = stage.run_with(&["try"], "cli_short\n").await.with(2);
-    assert!(ended.err.contains("not a valid AppId"), "{}", ended.err);
-    // The simulated platform looks nobody up by mail.
+    assert!(ended.err.contains("not a valid app id"), "{}", ended.err);
     let input = format!("{APP_ID}\n{APP_SECRET}\n");
-    let ended = stage.run_with(&["try", "--email", "someone@example.com"], &input).await.with(1);
-    assert!(ended.err.contains("give --open-id instead"), "{}", ended.err);
-    assert!(!ended.err.contains("someone@example.com"), "{}", ended.err);
+    let look_up = async || {
+        let ended = stage.run_with(&["try", "--email", "someone@example.com"], &input).await.with(1);
+        assert!(!ended.err.contains("someone@example.com"), "{}", ended.err);
+        ended.err
+    };
+    let said = look_up().await;
+    assert!(said.contains("nobody with this work mail address"), "{said}");
+    for (code, blames_the_permission) in [(99_991_672, true), (99_991_400, false)] {
+        sim.faults().push(Fault::at(Endpoint::ContactIds, Effect::Answer { status: 400, code }));
+        let said = look_up().await;
+        assert!(said.contains("give --open-id instead"), "{said}");
+        assert_eq!(said.contains("contact:user.id:readonly"), blames_the_permission, "{said}");
+    }
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
 }

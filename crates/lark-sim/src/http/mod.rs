@@ -54,6 +54,7 @@ pub(crate) fn router(sim: Sim) -> Router {
         .route(DEVICE_PAGE, get(device::page).post(device::decide))
         .route("/open-apis/authen/v1/user_info", get(people::user_info))
         .route("/open-apis/contact/v3/users/batch", get(people::batch))
+        .route("/open-apis/contact/v3/users/batch_get_id", post(people::ids))
         .route("/open-apis/contact/v3/users/{user_id}", get(people::one))
         .route("/open-apis/im/v1/messages", post(messages::send))
         .route("/open-apis/im/v1/messages/{message_id}", patch(messages::update))

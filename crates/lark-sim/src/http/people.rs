@@ -85,6 +85,43 @@ pub(crate) async fn batch(call: Call) -> Response {
     .await
 }
 
+/// Ids of up to 50 mail addresses and 50 mobile numbers; of whom the application may not see there is none.
+pub(crate) async fn ids(call: Call) -> Response {
+    const MOST: usize = 50;
+    let app_id = bearer_app(&call.sim, call.bearer());
+    call.run(Endpoint::ContactIds, app_id.as_deref(), |state, now, _| {
+        flatten(tenant_app(state, now, call.bearer()).and_then(|app_id| {
+            state.limit("contacts", &app_id, now)?;
+            let body = call.json();
+            let id_type = call.param("user_id_type").unwrap_or("open_id");
+            let mut list = Vec::new();
+            for (kind, field) in [("email", "emails"), ("mobile", "mobiles")] {
+                let asked: Vec<_> =
+                    body[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                if asked.len() > MOST {
+                    return Err(Refusal::new(400, 99_992_402, "field validation failed: at most 50"));
+                }
+                for text in asked {
+                    let mut entry = json!({ kind: text });
+                    let found = state.users.all().find(|user| {
+                        let has = if kind == "email" { &user.email } else { &user.mobile };
+                        has.as_deref() == Some(text) && user.status != UserStatus::OutOfRange
+                    });
+                    if let Some(user) = found {
+                        entry["user_id"] = user.contact(&state.users.open_id(&app_id, user))[id_type].clone();
+                    }
+                    list.push(entry);
+                }
+            }
+            if list.is_empty() {
+                return Err(Refusal::new(400, 99_992_402, "field validation failed: emails or mobiles"));
+            }
+            Ok(success(&json!({"user_list": list})))
+        }))
+    })
+    .await
+}
+
 /// The application that asks, by tenant or user token.
 fn caller(state: &mut State, now: Timestamp, bearer: &str) -> Result<String, Refusal> {
     let app_id = match tenant_app(state, now, bearer) {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use larkauth_lark_sim::{Behaviour, FaceOrigin, UserStatus, ViolationKind};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, card, world, world_with};
 
@@ -21,6 +21,32 @@ async fn a_uuid_sends_once_an_hour() {
     assert_ne!(later["data"]["message_id"], first["data"]["message_id"]);
     let long = world.send_as(&tenant, &world.user.open_id, &card("hi"), &"x".repeat(51)).await.1;
     assert_eq!(long["code"], 230_001);
+}
+
+#[tokio::test]
+async fn people_are_found_by_mail_and_mobile() {
+    let world = world().await;
+    let tenant = world.tenant_token().await;
+    let (mail, mobile) = (world.user.email.clone().unwrap(), world.user.mobile.clone().unwrap());
+    let ask = async |body: Value| {
+        let url = world.url("/open-apis/contact/v3/users/batch_get_id?user_id_type=open_id");
+        let response = world.http.post(url).bearer_auth(&tenant).json(&body).send().await.unwrap();
+        response.json::<Value>().await.unwrap()
+    };
+    let body = json!({"emails": [mail, "nobody@mail.example.com"], "mobiles": [mobile]});
+    let open_id = &world.user.open_id;
+    assert_eq!(
+        ask(body.clone()).await["data"]["user_list"],
+        json!([
+            {"email": mail, "user_id": open_id},
+            {"email": "nobody@mail.example.com"},
+            {"mobile": mobile, "user_id": open_id},
+        ])
+    );
+    world.sim.set_status(open_id, UserStatus::OutOfRange).unwrap();
+    assert_eq!(ask(body).await["data"]["user_list"][0], json!({"email": mail}));
+    assert_eq!(ask(json!({"emails": []})).await["code"], 99_992_402);
+    assert_eq!(ask(json!({"emails": vec!["a"; 51]})).await["code"], 99_992_402);
 }
 
 #[tokio::test]

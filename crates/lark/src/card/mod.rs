@@ -49,6 +49,8 @@ pub struct CardContent<'a> {
     pub valid_for: Option<Duration>,
     /// Whom to thank.
     pub person_name: Option<&'a str>,
+    /// What to call them in English, where that is another name.
+    pub person_en_name: Option<&'a str>,
     /// Why it failed.
     pub failure: Option<FailureReason>,
 }
@@ -105,8 +107,9 @@ fn body(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
             vec![paragraph(&localized(&words)), authorize_button(content, &label)]
         }
         CardFace::Done => {
-            let person = content.person_name.map(|name| plain(name, MAX_NAME));
-            vec![paragraph(&localized(&text::done(person.as_deref(), app)))]
+            let zh = content.person_name.map(|name| plain(name, MAX_NAME));
+            let en = content.person_en_name.map(|name| plain(name, MAX_NAME)).or_else(|| zh.clone());
+            vec![paragraph(&localized(&text::done(zh.as_deref(), en.as_deref(), app)))]
         }
         CardFace::Declined => vec![paragraph(&localized(&text::declined(app)))],
         CardFace::Expired => vec![
@@ -134,12 +137,16 @@ fn invitation(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
     if let Some(message) = &content.options.custom_message {
         elements.push(paragraph(&verbatim(&plain(message, MAX_MESSAGE))));
     }
-    if detailed && !content.scopes.is_empty() {
-        elements.push(paragraph(&localized(&text::SCOPES)));
-        let list =
-            content.scopes.iter().take(MAX_SCOPES).map(|scope| format!("• {}", plain(scope, MAX_NAME)));
-        elements.push(paragraph(&verbatim(&list.collect::<Vec<_>>().join("\n"))));
-        if content.scopes.iter().any(|scope| scope == "offline_access") {
+    if detailed {
+        // The one scope that has a sentence of its own is not listed as well.
+        let (offline, others): (Vec<_>, Vec<_>) =
+            content.scopes.iter().partition(|scope| *scope == "offline_access");
+        if !others.is_empty() {
+            elements.push(paragraph(&localized(&text::SCOPES)));
+            let list = others.iter().take(MAX_SCOPES).map(|scope| format!("• {}", plain(scope, MAX_NAME)));
+            elements.push(paragraph(&verbatim(&list.collect::<Vec<_>>().join("\n"))));
+        }
+        if !offline.is_empty() {
             elements.push(note(&text::OFFLINE));
         }
     }
@@ -184,7 +191,7 @@ fn template(id: &str, content: &CardContent<'_>) -> Value {
                 "custom_message": disarmed(content.options.custom_message.as_deref().unwrap_or_default(), MAX_MESSAGE),
                 "privacy_policy_url": content.options.privacy_policy_url.as_ref().map(Url::as_str).unwrap_or_default(),
                 "scopes": scopes.join("\n"),
-                "valid_minutes": content.valid_for.map(|d| (d.as_secs() / 60).to_string()).unwrap_or_default(),
+                "valid_minutes": content.valid_for.map(|left| text::nearest_minute(left).to_string()).unwrap_or_default(),
             },
         },
     })

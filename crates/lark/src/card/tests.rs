@@ -21,8 +21,9 @@ fn with_content<T>(face: CardFace, options: &CardOptions, check: impl FnOnce(Car
         scopes: &scopes,
         options,
         authorize_url: Some(&url),
-        valid_for: Some(Duration::from_secs(600)),
-        person_name: Some("Ada"),
+        valid_for: Some(Duration::from_millis(599_700)),
+        person_name: Some("李雷"),
+        person_en_name: Some("Li Lei"),
         failure: None,
     })
 }
@@ -87,11 +88,23 @@ fn a_card_of_which_little_is_known() {
                 authorize_url: None,
                 valid_for: None,
                 person_name: None,
+                person_en_name: None,
                 ..c
             })
         });
         insta::assert_json_snapshot!(format!("bare_{face}"), card);
     }
+}
+
+#[test]
+fn a_refresh_token_alone_makes_no_list_of_scopes() {
+    let options = options();
+    let card = with_content(CardFace::Invitation, &options, |c| {
+        render(&CardContent { scopes: &["offline_access".to_owned()], ..c })
+    })
+    .to_string();
+    assert!(card.contains(&*text::OFFLINE.en_us), "{card}");
+    assert!(!card.contains(&*text::SCOPES.en_us) && !card.contains("offline_access"), "{card}");
 }
 
 /// All objects in a card that carry a key.
@@ -171,6 +184,7 @@ fn the_largest_card_is_below_the_limit() {
                         authorize_url: Some(&url),
                         app_name: name,
                         person_name: name,
+                        person_en_name: name,
                         ..c
                     })
                 })
@@ -187,6 +201,9 @@ fn the_largest_card_is_below_the_limit() {
 fn time_left_is_said_in_round_numbers() {
     let said = |seconds| text::valid_for(Duration::from_secs(seconds)).en_us.into_owned();
     assert_eq!(said(0), "Please answer within a minute.");
-    assert_eq!(said(600), "Please answer within 10 minutes.");
+    assert_eq!(said(89), "Please answer within a minute.");
+    // A card that has just been sent, of an invitation for 600 seconds.
+    assert_eq!(said(599), "Please answer within 10 minutes.");
+    assert_eq!(said(569), "Please answer within 9 minutes.");
     assert_eq!(said(7200), "Please answer within 2 hours.");
 }

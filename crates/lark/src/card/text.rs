@@ -81,8 +81,13 @@ pub(super) const SCOPES: Text = fixed("申请的权限：", "It asks for:");
 pub(super) const OFFLINE: Text =
     fixed("你不在线时，这项授权也会继续有效。", "The permission also applies while you are away.");
 
+/// A fresh card is shown a moment after its time began to run; that moment does not make a minute.
+pub(super) const fn nearest_minute(duration: Duration) -> u64 {
+    (duration.as_secs() + 30) / 60
+}
+
 pub(super) fn valid_for(duration: Duration) -> Text {
-    match duration.as_secs() / 60 {
+    match nearest_minute(duration) {
         0 | 1 => fixed("请在 1 分钟内完成。", "Please answer within a minute."),
         minutes @ 2..=119 => {
             made(format!("请在 {minutes} 分钟内完成。"), format!("Please answer within {minutes} minutes."))
@@ -101,8 +106,9 @@ pub(super) const CONFIRM_ON_PAGE: Text = fixed(
 
 pub(super) const WORKING: Text = fixed("正在处理，请稍候。", "Working on it, just a moment.");
 
-pub(super) fn done(person: Option<&str>, app: AppName<'_>) -> Text {
-    let (zh, en) = person.map_or_else(Default::default, |name| (format!("，{name}"), format!(", {name}")));
+pub(super) fn done(person_zh: Option<&str>, person_en: Option<&str>, app: AppName<'_>) -> Text {
+    let zh = person_zh.map(|name| format!("，{name}")).unwrap_or_default();
+    let en = person_en.map(|name| format!(", {name}")).unwrap_or_default();
     made(
         format!("谢谢{zh}。{}现在可以在你授权的范围内以你的身份工作了。", app.zh()),
         format!("Thank you{en}. {} can now work on your behalf within what you allowed.", app.en_start()),

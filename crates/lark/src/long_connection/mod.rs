@@ -233,7 +233,11 @@ impl LongConnection {
             }
             ConnectionState::Reconnecting { .. } => {}
             ConnectionState::FallenBack { failures } => {
-                tracing::warn!(state = state.as_str(), failures, "long connection: HTTP callbacks take over");
+                tracing::warn!(
+                    state = state.as_str(),
+                    failures,
+                    "long connection: given up for now, tried again at the slowest pace"
+                );
             }
             _ => tracing::info!(state = state.as_str(), "long connection: state changed"),
         }

@@ -132,7 +132,7 @@ mod tests {
         };
         for (body, expected) in [
             (r#"{"app_id": s3cret"#, "not well-formed JSON (line 1, column 12)"),
-            (r#"{"app_id": "s3cret"}"#, "app_id: not a valid AppId: expected `cli_`"),
+            (r#"{"app_id": "s3cret"}"#, "app_id: not a valid app id: expected `cli_`"),
             (r#"{"app_id":"cli_0123456789abcdef","s3crets":1}"#, "no such field; expected one of `app_id`"),
             (
                 r#"{"app_id":"cli_0123456789abcdef","card":{"custom_message":7}}"#,

@@ -49,8 +49,9 @@ pub(super) async fn create(
     JsonBody(request): JsonBody<CreateSession>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<SessionView>), ApiError> {
     tracing::Span::current().record("app_id", tracing::field::display(&request.app_id));
-    if request.open_id.is_none() && request.user_id.is_none() {
-        return Err(ApiError::invalid("open_id, user_id: one of the two is needed"));
+    // Of two, nobody could tell whether they are the same person's.
+    if request.open_id.is_some() == request.user_id.is_some() {
+        return Err(ApiError::invalid("open_id, user_id: give one of the two, and not both"));
     }
     let context = &gateway.context;
     let invite = Invite {

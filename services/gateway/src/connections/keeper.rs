@@ -218,7 +218,10 @@ impl Follower {
         self.metrics.websocket_fallback(app_id, state.is_fallen_back());
         match state {
             ConnectionState::Connected { .. } => self.part.set_ready(),
-            ConnectionState::FallenBack { .. } if self.http_is_set_up => self.part.set_ready(),
+            ConnectionState::FallenBack { .. } if self.http_is_set_up => {
+                tracing::warn!(app_id, "gateway.connections: HTTP callbacks take over from the long connection");
+                self.part.set_ready();
+            }
             ConnectionState::FallenBack { .. } => self.part.set_not_ready(
                 "the long connection is given up for now, and HTTP callbacks cannot take over: set the application's \
                  verification token or encrypt key",

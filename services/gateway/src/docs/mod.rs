@@ -4,7 +4,7 @@ mod problems;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, response::Redirect, routing::get};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -59,7 +59,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     edge::documented_routes().into_openapi()
 }
 
-/// `/docs` and what is below.
+/// `/docs` and what is below, and the way there for a browser that is given the bare address.
 pub(crate) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<Arc<Gateway>> {
-    Router::from(SwaggerUi::new("/docs").url("/docs/openapi.json", openapi)).merge(problems::routes())
+    Router::from(SwaggerUi::new("/docs").url("/docs/openapi.json", openapi))
+        .merge(problems::routes())
+        .route("/", get(async || Redirect::temporary("/docs")))
 }

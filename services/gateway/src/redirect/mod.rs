@@ -10,7 +10,10 @@ use axum::{
     http::{HeaderMap, header},
     response::Response,
 };
-use larkauth_auth::redirect::Consent;
+use larkauth_auth::{
+    AuthError,
+    redirect::{Consent, Landing},
+};
 use larkauth_models::SecretString;
 use tokio::time::timeout;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -58,13 +61,9 @@ async fn landing(
         Some((state, consent)) => take(&gateway, &state, consent).await,
         None => Outcome::UnknownLink,
     };
-    let name = match &outcome {
-        Outcome::Authorized { name } => name.clone(),
-        _ => None,
-    };
     let languages =
         headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    Page::new(&outcome, name, languages, page::tries_so_far(&headers)).respond()
+    Page::new(&outcome, languages, page::tries_so_far(&headers)).respond()
 }
 
 /// `state` and what came with it; `None` when there is no usable `state`.
@@ -84,8 +83,16 @@ fn read(query: &str) -> Option<(SecretString, Consent)> {
 }
 
 async fn take(gateway: &Gateway, state: &SecretString, consent: Consent) -> Outcome {
-    match timeout(DEADLINE, gateway.context.take_redirect(state, consent)).await {
-        Ok(Ok(landing)) => landing.into(),
+    let landing = async {
+        let landing = gateway.context.take_redirect(state, consent).await?;
+        let english_name = match &landing {
+            Landing::Session(session) => gateway.context.english_name(session).await,
+            _ => None,
+        };
+        Ok::<_, AuthError>(Outcome::of(landing, english_name))
+    };
+    match timeout(DEADLINE, landing).await {
+        Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => {
             tracing::error!(%error, "gateway.redirect.failed: the person is asked to try again");
             Outcome::TryAgain

@@ -55,7 +55,7 @@ pub(super) struct Page<'a> {
     style: &'static str,
     sign: &'static str,
     class: &'static str,
-    name: Option<String>,
+    name: Option<&'a str>,
     first: Spoken,
     second: Spoken,
     look_again: Option<u32>,
@@ -66,7 +66,7 @@ pub(super) struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    pub(super) fn new(outcome: &'a Outcome, name: Option<String>, accept_language: &str, tries: u32) -> Self {
+    pub(super) fn new(outcome: &'a Outcome, accept_language: &str, tries: u32) -> Self {
         let waiting = *outcome == Outcome::Processing;
         let (english, chinese) = if waiting && tries >= MAX_TRIES {
             WAITED_ENOUGH
@@ -75,15 +75,15 @@ impl<'a> Page<'a> {
         };
         let english = Spoken { lang: "en", words: english };
         let chinese = Spoken { lang: "zh-CN", words: chinese };
-        let (first, second) = match preferred(accept_language) {
-            Locale::ZhCn => (chinese, english),
-            Locale::EnUs => (english, chinese),
+        let (first, second, names) = match (preferred(accept_language), outcome.names()) {
+            (Locale::ZhCn, [name, english_name]) => (chinese, english, [name, english_name]),
+            (Locale::EnUs, [name, english_name]) => (english, chinese, [english_name, name]),
         };
         Self {
             style: STYLE,
             sign: outcome.tone().sign(),
             class: outcome.tone().class(),
-            name,
+            name: names.into_iter().flatten().next(),
             first,
             second,
             look_again: (waiting && tries < MAX_TRIES).then_some(LOOK_AGAIN),
@@ -156,7 +156,7 @@ mod tests {
 
     fn outcomes() -> Vec<Outcome> {
         let mut all = vec![
-            Outcome::Authorized { name: Some("<b>李雷</b>".to_owned()) },
+            Outcome::Authorized { name: None, english_name: None },
             Outcome::Declined,
             Outcome::Expired,
             Outcome::Processing,
@@ -172,16 +172,31 @@ mod tests {
 
     #[test]
     fn the_page_in_both_languages() {
-        let name = Some("<b>李雷</b>".to_owned());
-        let authorized = Outcome::Authorized { name: name.clone() };
+        let authorized = Outcome::Authorized {
+            name: Some("<b>李雷</b>".to_owned()),
+            english_name: Some("Li Lei".to_owned()),
+        };
         insta::assert_snapshot!(
             "authorized_zh",
-            Page::new(&authorized, name, "zh-CN,zh;q=0.9", 0).render().unwrap()
+            Page::new(&authorized, "zh-CN,zh;q=0.9", 0).render().unwrap()
         );
         insta::assert_snapshot!(
             "processing_en",
-            Page::new(&Outcome::Processing, None, "en-US", 3).render().unwrap()
+            Page::new(&Outcome::Processing, "en-US", 3).render().unwrap()
         );
+    }
+
+    #[test]
+    fn a_person_is_called_by_the_name_of_the_language() {
+        let called = |name: Option<&str>, english_name: Option<&str>, language| {
+            let [name, english_name] = [name, english_name].map(|name| name.map(str::to_owned));
+            let outcome = Outcome::Authorized { name, english_name };
+            Page::new(&outcome, language, 0).name.map(str::to_owned)
+        };
+        assert_eq!(called(Some("李雷"), Some("Li Lei"), "en").as_deref(), Some("Li Lei"));
+        assert_eq!(called(Some("李雷"), Some("Li Lei"), "zh").as_deref(), Some("李雷"));
+        assert_eq!(called(Some("李雷"), None, "en").as_deref(), Some("李雷"));
+        assert_eq!(called(None, None, "en"), None);
     }
 
     #[test]
@@ -210,7 +225,7 @@ mod tests {
 
     #[test]
     fn looking_again_ends() {
-        let waiting = |tries| Page::new(&Outcome::Processing, None, "", tries);
+        let waiting = |tries| Page::new(&Outcome::Processing, "", tries);
         assert!(waiting(MAX_TRIES - 1).render().unwrap().contains("http-equiv=\"refresh\""));
         let last = waiting(MAX_TRIES);
         assert!(!last.render().unwrap().contains("refresh"));

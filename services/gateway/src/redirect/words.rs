@@ -9,6 +9,8 @@ pub(super) enum Outcome {
     Authorized {
         /// Who consented.
         name: Option<String>,
+        /// What they are called in English, where that is another name.
+        english_name: Option<String>,
     },
     /// The person said no.
     Declined,
@@ -28,15 +30,15 @@ pub(super) enum Outcome {
     TryAgain,
 }
 
-impl From<Landing> for Outcome {
-    fn from(landing: Landing) -> Self {
+impl Outcome {
+    pub(super) fn of(landing: Landing, english_name: Option<String>) -> Self {
         match landing {
             Landing::UnknownState => Self::UnknownLink,
             Landing::StateUsed => Self::LinkUsed,
             Landing::ConsentFailed => Self::ConsentFailed,
             Landing::Session(session) => match session.state {
                 SessionState::Pending => Self::Processing,
-                SessionState::Completed => Self::Authorized { name: session.user_name },
+                SessionState::Completed => Self::Authorized { name: session.user_name, english_name },
                 SessionState::Rejected => Self::Declined,
                 SessionState::Expired => Self::Expired,
                 SessionState::Failed => Self::Failed(session.failure_reason),
@@ -99,6 +101,14 @@ impl Outcome {
             Self::LinkUsed => StatusCode::CONFLICT,
             Self::Expired => StatusCode::GONE,
             Self::TryAgain => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The names there are: their own, and the English one.
+    pub(super) fn names(&self) -> [Option<&str>; 2] {
+        match self {
+            Self::Authorized { name, english_name } => [name.as_deref(), english_name.as_deref()],
+            _ => [None, None],
         }
     }
 

@@ -76,6 +76,10 @@ async fn mistakes_of_callers_are_named() {
         world.post("/v1/auth/sessions", &json!({"app_id": "cli_bad", "open_id": PERSON})).await.summary(),
         world.post("/v1/auth/sessions", &json!({"app_id": APP})).await.summary(),
         world
+            .post("/v1/auth/sessions", &json!({"app_id": APP, "open_id": PERSON, "user_id": "u1"}))
+            .await
+            .summary(),
+        world
             .post("/v1/auth/sessions", &json!({"app_id": APP, "open_id": PERSON, "colour": "red"}))
             .await
             .summary(),

@@ -1,8 +1,14 @@
-use axum::http::StatusCode;
-use larkauth_contracts::problem::ProblemCode;
-use serde_json::Value;
+use std::collections::BTreeMap;
 
-use super::world::World;
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
+use larkauth_contracts::{problem::ProblemCode, rest::OnMissing};
+use larkauth_models::{AuthMethod, FailureReason, SessionState};
+use serde_json::{Value, json};
+
+use super::world::{APP, PERSON, World};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/openapi.yaml");
 
@@ -31,6 +37,80 @@ fn every_operation_is_described_and_guarded() {
     for reference in text.split("\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(document.pointer(reference).is_some(), "{reference}");
     }
+}
+
+#[test]
+fn enums_are_documented_as_they_are_sent() {
+    let document: Value = serde_json::to_value(crate::openapi()).unwrap();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let documented: BTreeMap<_, _> =
+        schemas.iter().filter_map(|(name, schema)| Some((name.as_str(), schema.get("enum")?))).collect();
+    let sent = [
+        ("AuthMethod", json!(AuthMethod::ALL)),
+        ("FailureReason", json!(FailureReason::ALL)),
+        ("OnMissing", json!([OnMissing::None, OnMissing::Card])),
+        ("ProblemCode", json!(ProblemCode::ALL)),
+        ("SessionState", json!(SessionState::ALL)),
+    ];
+    assert_eq!(documented, sent.iter().map(|(name, values)| (*name, values)).collect());
+}
+
+#[tokio::test]
+async fn documented_bounds_are_the_real_ones() {
+    let world = World::new().await;
+    let document: Value = serde_json::to_value(crate::openapi()).unwrap();
+    let mut bounded = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let path = path.replace("{app_id}", APP).replace("{open_id}", PERSON);
+        let path = path.replace("{session_id}", &uuid::Uuid::nil().to_string());
+        for parameter in methods["get"]["parameters"].as_array().into_iter().flatten() {
+            let (name, schema) = (parameter["name"].as_str().unwrap(), &parameter["schema"]);
+            if schema["type"] != "integer" {
+                continue;
+            }
+            let bound = |key: &str| schema[key].as_i64().unwrap_or_else(|| panic!("{name} has no {key}"));
+            let (least, most) = (bound("minimum"), bound("maximum"));
+            for (value, refused) in [(least - 1, true), (least, false), (most, false), (most + 1, true)] {
+                let answer = world.get(&format!("{path}?{name}={value}")).await;
+                assert_eq!(
+                    answer.status == StatusCode::BAD_REQUEST,
+                    refused,
+                    "{name}={value}: {}",
+                    answer.text
+                );
+            }
+            bounded.push(name.to_owned());
+        }
+    }
+    assert_eq!(bounded, ["min_validity", "limit", "wait"]);
+}
+
+#[tokio::test]
+async fn an_example_is_taken_as_it_is() {
+    let world = World::new().await;
+    let document: Value = serde_json::to_value(crate::openapi()).unwrap();
+    let mut sent = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let body = &methods["post"]["requestBody"]["content"]["application/json"]["schema"];
+        if let Some(reference) = body["$ref"].as_str() {
+            let example = &document.pointer(&reference[1..]).unwrap()["example"];
+            let answer = world.post(path, example).await;
+            assert_eq!(answer.status, StatusCode::CREATED, "{example}: {}", answer.text);
+            sent.push(path.as_str());
+        }
+    }
+    assert_eq!(sent, ["/v1/auth/sessions"]);
+}
+
+#[tokio::test]
+async fn the_bare_address_leads_to_the_documentation() {
+    let world = World::new().await;
+    let open = async |path: &str| world.send(Request::get(path).body(Body::empty()).unwrap()).await;
+    let root = open("/").await;
+    assert_eq!((root.status, root.header("location")), (StatusCode::TEMPORARY_REDIRECT, "/docs"));
+    let docs = open("/docs").await;
+    assert!(docs.status.is_redirection(), "{}", docs.status);
+    assert_eq!(open(docs.header("location")).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ async fn sessions_that_ended_are_told_how() {
     world.complete(&session, "u-token", "<Li & Lei>").await;
     let answer = open(&world, &format!("code=s3cret-code&state={}", state(&session)), "").await;
     assert_eq!(title(&answer), (200, "Authorized"));
-    assert!(answer.text.contains("Li") && !answer.text.contains("<Li"), "{}", answer.text);
+    assert!(answer.text.contains("in English") && !answer.text.contains("<Li"), "{}", answer.text);
 }
 
 #[tokio::test]

@@ -290,7 +290,7 @@ impl World {
                 union_id: None,
                 user_id: None,
                 name: Some(name.to_owned()),
-                en_name: None,
+                en_name: Some(format!("{name} in English")),
                 avatar_url: None,
                 email: None,
                 mobile: None,
