@@ -233,7 +233,10 @@ impl Add {
     fn application(&self, known: Option<Application>, settings: &Settings) -> anyhow::Result<Application> {
         let enabled = known.as_ref().is_none_or(|known| known.enabled);
         let described = settings.application.clone().filter(|app| app.app_id == self.app_id);
-        let base = described.or(known);
+        let base = match (described, known) {
+            (Some(_), Some(known)) => settings.application_over(known),
+            (described, known) => described.or(known),
+        };
         let app_secret = match (&self.secret_file, &base) {
             (Some(path), _) => prompt::secret_file(path)?,
             (None, Some(base)) => base.app_secret.clone(),

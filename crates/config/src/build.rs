@@ -11,6 +11,7 @@ use crate::{
     TokenSettings, Tz, UserSyncSettings, WebsocketSettings, WorkerSettings,
     parse::{self, Refusal, refuse},
     rules,
+    settings::LeftOpen,
     source::{self, Source},
     table as t,
 };
@@ -112,6 +113,12 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
             api_key: s.get(&t::API_KEY, parse::secret(16))?,
         },
         application: application(s, service, &lark, &oauth)?,
+        left_open: LeftOpen {
+            brand: !s.has(&t::LARK_BRAND),
+            token_api: !s.has(&t::LARK_TOKEN_API),
+            redirect_uri: !s.has(&t::OAUTH_REDIRECT_URI),
+            scopes: !s.has(&t::OAUTH_SCOPES),
+        },
         lark,
         oauth,
         encryption: EncryptionSettings {

@@ -80,6 +80,8 @@ pub struct Settings {
     pub oauth: OauthSettings,
     /// The application to register at start.
     pub application: Option<Application>,
+    /// What of it was left to a default.
+    pub(crate) left_open: LeftOpen,
     /// Encryption at rest.
     pub encryption: EncryptionSettings,
     /// Logs and traces.
@@ -88,6 +90,35 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// What looks like a mistake but stops nothing; one line each, without secrets, to be logged.
     pub warnings: Vec<String>,
+}
+
+/// The parts of an application that the settings say nothing of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeftOpen {
+    pub(crate) brand: bool,
+    pub(crate) token_api: bool,
+    pub(crate) redirect_uri: bool,
+    pub(crate) scopes: bool,
+}
+
+impl Settings {
+    /// The application of `APP_ID` where it is registered already: what the settings say wins, what they leave open stays
+    /// as it is known, and so does the switch. Services that are told different parts do not undo each other.
+    #[must_use]
+    pub fn application_over(&self, known: Application) -> Option<Application> {
+        let ours = self.application.clone()?;
+        let open = self.left_open;
+        Some(Application {
+            enabled: known.enabled,
+            brand: if open.brand { known.brand } else { ours.brand },
+            token_api: if open.token_api { known.token_api } else { ours.token_api },
+            redirect_uri: if open.redirect_uri { known.redirect_uri } else { ours.redirect_uri },
+            default_scopes: if open.scopes { known.default_scopes } else { ours.default_scopes },
+            verification_token: ours.verification_token.or(known.verification_token),
+            encrypt_key: ours.encrypt_key.or(known.encrypt_key),
+            ..ours
+        })
+    }
 }
 
 /// The long connection.

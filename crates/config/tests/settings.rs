@@ -320,6 +320,36 @@ fn only_who_takes_callbacks_is_asked_how_to_verify_them() {
 }
 
 #[test]
+fn what_is_left_open_stays_as_it_is_registered() {
+    let app = [("APP_ID", "cli_0123456789abcdef"), ("APP_SECRET", "s3cr3t")];
+    let told = [
+        ("OAUTH_REDIRECT_URI", "https://auth.example.com/oauth/callback"),
+        ("OAUTH_SCOPES", "im:message"),
+        ("LARK_BRAND", "lark"),
+        ("LARK_TOKEN_API", "v1"),
+        ("LARK_ENCRYPT_KEY", "encrypt-key"),
+    ];
+    let gateway = load(Service::Standalone, &[&app[..], &told].concat()).unwrap().application.unwrap();
+    let known = larkauth_models::Application { enabled: false, ..gateway.clone() };
+
+    let worker = load(Service::Standalone, &[("APP_SECRET", "new"), app[0]]).unwrap();
+    let merged = worker.application_over(known.clone()).unwrap();
+    assert_eq!(merged.app_secret.expose_secret(), "new");
+    assert_eq!(
+        (merged.brand, merged.token_api, &merged.redirect_uri, &merged.default_scopes, merged.enabled),
+        (known.brand, known.token_api, &known.redirect_uri, &known.default_scopes, false)
+    );
+    assert!(merged.encrypt_key.is_some());
+
+    // What is said wins, even where it says the default.
+    let told = [("LARK_BRAND", "feishu"), ("OAUTH_SCOPES", "offline_access")];
+    let merged =
+        load(Service::Standalone, &[&app[..], &told].concat()).unwrap().application_over(known).unwrap();
+    assert_eq!((merged.brand, merged.token_api), (Brand::Feishu, TokenApi::V1));
+    assert_eq!(merged.default_scopes, ["offline_access"]);
+}
+
+#[test]
 fn a_command_may_get_the_secret_in_another_way() {
     let app = [("APP_ID", "cli_0123456789abcdef")];
     assert!(load(Service::Standalone, &app).is_err());

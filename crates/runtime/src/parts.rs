@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use larkauth_auth::{Context, Directory, LarkSettings, Policy};
 use larkauth_config::{Service, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
-use larkauth_models::{Application, Brand, Clock, OsEntropy, SystemClock};
+use larkauth_models::{Brand, Clock, OsEntropy, SystemClock};
 use larkauth_storage::InvitationLimit;
 use larkauth_telemetry::Metrics;
 
@@ -67,8 +67,7 @@ pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
     })
 }
 
-/// Registers the application of `APP_ID`. The settings win over what is registered, except for the switch that an
-/// operator may have thrown.
+/// Registers the application of `APP_ID`. What the settings say wins over what is registered.
 pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::Result<()> {
     let Some(application) = settings.application.clone() else { return Ok(()) };
     let known = match context.store.application(&application.app_id).await {
@@ -76,16 +75,7 @@ pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::
         Err(error) if error.is_of_one_row() => return Ok(()),
         known => known?,
     };
-    let application = match known {
-        // Another service of this installation may have been given more of it.
-        Some(known) => Application {
-            enabled: known.enabled,
-            verification_token: application.verification_token.or(known.verification_token),
-            encrypt_key: application.encrypt_key.or(known.encrypt_key),
-            ..application
-        },
-        None => application,
-    };
+    let application = known.and_then(|known| settings.application_over(known)).unwrap_or(application);
     let enabled = application.enabled;
     context.store.put_application(&application, context.now()).await?;
     tracing::info!(app_id = %application.app_id, enabled, "the application of APP_ID is registered");
