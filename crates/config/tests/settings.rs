@@ -330,7 +330,7 @@ fn what_is_left_open_stays_as_it_is_registered() {
         ("LARK_ENCRYPT_KEY", "encrypt-key"),
     ];
     let gateway = load(Service::Standalone, &[&app[..], &told].concat()).unwrap().application.unwrap();
-    let known = larkauth_models::Application { enabled: false, ..gateway.clone() };
+    let known = larkauth_models::Application { enabled: false, ..gateway };
 
     let worker = load(Service::Standalone, &[("APP_SECRET", "new"), app[0]]).unwrap();
     let merged = worker.application_over(known.clone()).unwrap();

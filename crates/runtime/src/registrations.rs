@@ -27,7 +27,7 @@ pub(crate) async fn check(store: &dyn Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says in readiness which applications cannot be served because their registration cannot be read.
+/// Tells which applications cannot be served because their registration cannot be read; not ready when none can.
 pub(crate) struct Watch {
     store: Arc<dyn Store>,
     part: HealthHandle,
@@ -51,8 +51,10 @@ impl Watch {
     async fn look(&mut self) {
         // A store that does not answer is told by its own part.
         let Ok(stored) = self.store.applications().await else { return };
-        let enabled = stored.into_iter().filter(|listed| listed.enabled);
+        let enabled: Vec<_> = stored.into_iter().filter(|listed| listed.enabled).collect();
+        let is_one_readable = enabled.iter().any(|listed| listed.application.is_ok());
         let unreadable: BTreeMap<AppId, String> = enabled
+            .into_iter()
             .filter_map(|listed| Some((listed.app_id, listed.application.err()?.to_string())))
             .collect();
         for (app_id, error) in unreadable.iter().filter(|(app_id, _)| !self.unreadable.contains_key(*app_id))
@@ -63,9 +65,9 @@ impl Watch {
                  are back in ENCRYPTION_KEYS, or `larkauth apps add` registers it anew"
             );
         }
-        match unreadable.values().next() {
-            None => self.part.set_ready(),
+        match unreadable.values().next().filter(|_| !is_one_readable) {
             Some(first) => self.part.set_not_ready(first.clone()),
+            None => self.part.set_ready(),
         }
         self.unreadable = unreadable;
     }
@@ -105,11 +107,15 @@ mod tests {
             .unwrap();
         elsewhere.put_application(&other, Timestamp::UNIX_EPOCH).await.unwrap();
         watch.look().await;
-        let reason = health.report().parts[0].reason.clone().unwrap();
-        assert!(reason.contains("cli_aaaaaaaaaaaaaaaa") && reason.contains("`other`"), "{reason}");
+        let reason = &watch.unreadable[&other.app_id];
+        assert!(reason.contains("`other`"), "{reason}");
+        assert!(health.report().ready, "the first one is served");
         check(&*store).await.unwrap();
 
         elsewhere.put_application(&first, Timestamp::UNIX_EPOCH).await.unwrap();
+        watch.look().await;
+        let reason = health.report().parts[0].reason.clone().unwrap();
+        assert!(reason.contains("`other`"), "{reason}");
         let error = check(&*store).await.unwrap_err().to_string();
         assert!(
             error.contains("none of the stored applications") && error.contains("ENCRYPTION_KEYS"),

@@ -9,6 +9,9 @@ use std::{
 use serde::Serialize;
 
 /// The parts of a process on which its readiness depends. Cheap to clone; all clones are one.
+///
+/// Parts that share their name up to a colon (`websocket:cli_…`) are many of a kind, each for somebody else: the process
+/// is of use, and ready, while one of them works.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<Mutex<BTreeMap<String, Option<Cow<'static, str>>>>>);
 
@@ -38,7 +41,13 @@ impl Health {
                 reason: reason.clone().map(Cow::into_owned),
             })
             .collect();
-        HealthReport { ready: parts.iter().all(|part| part.ready), parts }
+        let mut kinds = BTreeMap::<&str, bool>::new();
+        for part in &parts {
+            let kind = part.name.split(':').next().unwrap_or_default();
+            *kinds.entry(kind).or_default() |= part.ready;
+        }
+        let ready = kinds.into_values().all(|works| works);
+        HealthReport { ready, parts }
     }
 
     fn parts(&self) -> MutexGuard<'_, BTreeMap<String, Option<Cow<'static, str>>>> {
@@ -94,7 +103,7 @@ impl Drop for HealthHandle {
 /// The answer of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HealthReport {
-    /// Whether every part is.
+    /// Whether every part is, or one of each kind.
     pub ready: bool,
     /// The parts, by name.
     pub parts: Vec<HealthPart>,
@@ -134,5 +143,24 @@ mod tests {
         assert!(health.report().ready);
         drop(database);
         assert_eq!(health.report().parts[0].reason.as_deref(), Some("stopped"));
+    }
+
+    #[test]
+    fn one_of_a_kind_is_enough() {
+        let health = Health::new();
+        let (database, first) = (health.register("database"), health.register("websocket:cli_1"));
+        let second = health.register("websocket:cli_2");
+        database.set_ready();
+        assert!(!health.report().ready);
+        second.set_ready();
+        first.set_not_ready("Lark refuses the application");
+        let report = health.report();
+        assert!(report.ready && !report.parts[1].ready, "the other one is still told: {report:?}");
+        second.set_not_ready("connecting");
+        assert!(!health.report().ready);
+        first.set_ready();
+        assert!(health.report().ready);
+        database.set_not_ready("gone");
+        assert!(!health.report().ready);
     }
 }
