@@ -14,10 +14,10 @@ const SERVICES: [Kind; 3] = [Kind::Gateway, Kind::AuthWorker, Kind::TokenRefresh
 
 /// Everything that was observed, by where.
 #[derive(Default)]
-struct Evidence(Vec<(String, String)>);
+pub(crate) struct Evidence(Vec<(String, String)>);
 
 impl Evidence {
-    fn add(&mut self, place: impl Into<String>, text: impl Into<String>) {
+    pub(crate) fn add(&mut self, place: impl Into<String>, text: impl Into<String>) {
         self.0.push((place.into(), text.into()));
     }
 
@@ -26,7 +26,7 @@ impl Evidence {
     }
 
     /// Each place that holds one of the secrets, plain or in an encoding that hides nothing.
-    fn leaks(&self, secrets: &[String]) -> Vec<String> {
+    pub(crate) fn leaks(&self, secrets: &[String]) -> Vec<String> {
         let mut leaks = Vec::new();
         for secret in secrets {
             for (encoding, spelled) in spellings(secret) {
@@ -43,7 +43,7 @@ impl Evidence {
     }
 
     /// All text of the places whose name begins so.
-    fn of(&self, place: &str) -> String {
+    pub(crate) fn of(&self, place: &str) -> String {
         self.0.iter().filter(|(name, _)| name.starts_with(place)).map(|(_, text)| text.as_str()).collect()
     }
 }

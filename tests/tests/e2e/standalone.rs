@@ -11,6 +11,8 @@ use larkauth_models::{ExposeSecret, FailureReason, SessionState};
 use larkauth_storage::testing::TestDatabase;
 use larkauth_tests::{Api, Kind, Service, eventually};
 
+use crate::secrets::Evidence;
+
 const APP_ID: &str = "cli_0123456789abcdef";
 const API_KEY: &str = "test-api-key-0123456789abcdef";
 const KEYS: &str = "moving:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
@@ -148,6 +150,56 @@ async fn killed_in_the_middle_it_loses_nothing() -> anyhow::Result<()> {
     assert_eq!(home.sim.violations(), []);
     let (status, output) = service.terminate().await?;
     ensure!(status.success(), "{output}");
+    Ok(())
+}
+
+/// Logs at trace level, what the commands print, and every byte of the data folder but the keys themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_and_its_commands_keep_secrets_too() -> anyhow::Result<()> {
+    let mut home = Home::new(2).await?;
+    home.env.insert("RUST_LOG".to_owned(), "trace".to_owned());
+    let service = home.standalone().await?;
+    let (agrees, declines) = (home.person(0), home.person(1));
+    let session = home.api.invite(APP_ID, &agrees).await?;
+    assert_eq!(home.authorize(&session, &agrees).await?.state, SessionState::Completed);
+    let declined = home.api.invite(APP_ID, &declines).await?;
+    let card = home.sim.wait_for_card(&declines, PATIENCE, |_| true).await?;
+    home.sim.click(&card.message_id, "cancel", &declines).await?;
+    assert_eq!(home.api.session(declined.session_id, 30).await?.state, SessionState::Rejected);
+
+    let mut evidence = Evidence::default();
+    for command in [
+        &["session", "list"][..],
+        &["session", "show", &session.session_id.to_string(), "--json"],
+        &["token", "show", "--app", APP_ID, "--open-id", &agrees],
+        &["apps", "list"],
+        &["apps", "show", APP_ID, "--json"],
+        &["keys", "list"],
+        &["dead-letters", "list"],
+        &["doctor"],
+    ] {
+        let (status, output) = Service::spawn(Kind::Cli, command, &home.env)?.wait().await?;
+        ensure!(status.success(), "{command:?}: {output}");
+        evidence.add(format!("output of {command:?}"), output);
+    }
+    for entry in std::fs::read_dir(home.folder.path().join("data"))? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name != "encryption-keys") {
+            evidence.add(path.display().to_string(), String::from_utf8_lossy(&std::fs::read(&path)?));
+        }
+    }
+    let (status, output) = service.terminate().await?;
+    ensure!(status.success(), "{output}");
+    evidence.add("output of standalone", output);
+
+    assert!(evidence.of("output of standalone").contains("\"DEBUG\""), "the level is as low as it gets");
+    assert!(evidence.of(&home.folder.path().display().to_string()).contains(APP_ID), "the database was read");
+    let mut secrets = home.sim.issued_secrets();
+    secrets.extend(["simulated-app-secret".to_owned(), API_KEY.to_owned()]);
+    let keys = std::fs::read_to_string(home.folder.path().join("data/encryption-keys"))?;
+    secrets.extend(keys.trim().split_once(':').map(|(_, key)| key.to_owned()));
+    let leaks = evidence.leaks(&secrets);
+    ensure!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
     Ok(())
 }
 
