@@ -1,5 +1,6 @@
 use std::{net::SocketAddr, process::ExitCode};
 
+use anyhow::Context;
 use larkauth_lark_sim::{Sim, SimConfig};
 use larkauth_models::{AppId, ExposeSecret};
 
@@ -16,10 +17,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "URI", default_value = "http://127.0.0.1:8080/oauth/callback")]
     redirect_uri: Vec<String>,
     /// The application's id (`cli_` and 16 to 32 letters or digits); random by default
-    #[arg(long, value_name = "APP_ID", requires = "app_secret")]
+    #[arg(long, value_name = "APP_ID")]
     app_id: Option<AppId>,
     /// The application's secret; random by default
-    #[arg(long, value_name = "SECRET", requires = "app_id", env = "SIM_APP_SECRET", hide_env_values = true)]
+    #[arg(long, value_name = "SECRET", env = "SIM_APP_SECRET", hide_env_values = true)]
     app_secret: Option<String>,
 }
 
@@ -34,12 +35,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut config = SimConfig { addr: arguments.addr, ..SimConfig::demo() };
     if let Some(app) = config.apps.first_mut() {
         app.redirect_uris = arguments.redirect_uri;
-        if let (Some(id), Some(secret)) = (arguments.app_id, arguments.app_secret) {
+        if let Some(id) = arguments.app_id {
             app.app_id = id.to_string();
+        }
+        if let Some(secret) = arguments.app_secret.filter(|secret| !secret.is_empty()) {
             app.secret = secret.into();
         }
     }
-    let sim = Sim::start(config).await?;
+    let sim = Sim::start(config).await.context("--addr")?;
     report::done("a simulated Lark is running", "stop it with Ctrl-C");
     report::say("");
     report::say(&format!("LARK_BASE_URL={}", sim.base_url()));

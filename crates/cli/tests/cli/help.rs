@@ -62,6 +62,7 @@ async fn wrong_arguments_and_settings_end_with_2() {
     let mut stage = Stage::new().await;
     stage.run("apps show nonsense").await.with(2);
     stage.run("no-such-command").await.with(2);
+    stage.run("sim --app-id foo").await.with(2);
     stage.set("HTTP_ADDR", "nowhere");
     let ended = stage.run("apps list").await.with(2);
     assert!(ended.err.contains("HTTP_ADDR"), "{}", ended.err);
@@ -78,4 +79,20 @@ async fn wrong_arguments_and_settings_end_with_2() {
         let ended = stage.run(arguments).await.with(2);
         assert!(ended.err.contains(named), "{arguments}: {}", ended.err);
     }
+}
+
+#[tokio::test]
+async fn a_simulator_needs_a_free_address_and_takes_what_is_given() {
+    let mut stage = Stage::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let ended = stage.run(&format!("sim --addr {addr}")).await.with(1);
+    assert!(ended.err.contains(&format!("{addr} cannot be listened on; stop what")), "{}", ended.err);
+    assert_eq!(ended.err.matches("in use").count(), 1, "{}", ended.err);
+
+    // Without an id, the secret is that of a random one.
+    stage.set("SIM_APP_SECRET", "of-the-environment");
+    let sim = stage.start(&["sim", "--addr", "127.0.0.1:0"]).await;
+    sim.says("APP_SECRET=of-the-environment\n").await;
+    sim.terminate().await.with(0);
 }
