@@ -1,8 +1,9 @@
 use std::{net::SocketAddr, process::ExitCode};
 
 use anyhow::Context;
-use larkauth_lark_sim::{Sim, SimConfig};
+use larkauth_lark_sim::{Sim, SimConfig, SimHandle};
 use larkauth_models::{AppId, ExposeSecret};
+use serde_json::json;
 
 use crate::{exit::CommandError, report};
 
@@ -43,6 +44,30 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     let sim = Sim::start(config).await.context("--addr")?;
+    let apps: Vec<_> = sim
+        .apps()
+        .iter()
+        .map(|app| json!({ "app_id": app.app_id, "app_secret": app.secret.expose_secret() }))
+        .collect();
+    let people: Vec<_> = sim
+        .users()
+        .iter()
+        .map(|user| json!({ "open_id": user.open_id, "name": user.name, "en_name": user.en_name }))
+        .collect();
+    let facts = json!({
+        "ready": true,
+        "lark_base_url": sim.base_url(),
+        "lark_accounts_url": sim.accounts_url(),
+        "applications": apps,
+        "people": people,
+    });
+    report::result(&facts, || tell(&sim));
+    larkauth_runtime::shutdown_signal().await;
+    sim.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(sim: &SimHandle) {
     report::done("a simulated Lark is running", "stop it with Ctrl-C");
     report::say("");
     report::say(&format!("LARK_BASE_URL={}", sim.base_url()));
@@ -56,7 +81,4 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     for user in sim.users() {
         report::say(&format!("{}  {} / {}", user.open_id, user.name, user.en_name));
     }
-    larkauth_runtime::shutdown_signal().await;
-    sim.shutdown().await;
-    Ok(ExitCode::SUCCESS)
 }
