@@ -6,8 +6,8 @@ say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Prints the comment at the head of a script, without the marks.
-usage() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$1"; }
+# usage "$0": prints the comment at the head of a script, without the marks, wherever it was called from.
+usage() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "scripts/${1##*/}"; }
 
 # apt_install REASON PACKAGE...: installs Debian packages, or says in one line what to install.
 apt_install() {

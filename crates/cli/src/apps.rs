@@ -10,6 +10,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::{
+    doctor,
     exit::CommandError,
     globals::{Globals, connected},
     output::{Format, or_dash, time},
@@ -216,6 +217,9 @@ impl Add {
         let is_new = known.is_none();
         let application = self.application(known, settings)?;
         context.store.put_application(&application, context.now()).await?;
+        if let Some(finding) = doctor::in_the_clear(&application) {
+            finding.warn();
+        }
         if format == Format::Json {
             return show(context, &self.app_id, format).await;
         }

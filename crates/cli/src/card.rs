@@ -33,9 +33,9 @@ pub(crate) enum Card {
     after_help = "Examples:\n  larkauth card send --app cli_0123456789abcdef --open-id ou_0123456789abcdef --wait\n  larkauth card send --app cli_0123456789abcdef --user-id 7b3f2a --message 'For the weekly report'"
 )]
 pub(crate) struct Send {
-    /// The application that asks
+    /// The application that asks; APP_ID by default, or the only registered one
     #[arg(long, value_name = "APP_ID")]
-    app: AppId,
+    app: Option<AppId>,
     /// The person, as this application sees them
     #[arg(long, value_name = "OPEN_ID", group = "person")]
     open_id: Option<OpenId>,
@@ -59,15 +59,16 @@ pub(crate) struct Send {
 pub(crate) async fn run(command: Card, globals: &Globals) -> anyhow::Result<ExitCode> {
     let Card::Send(arguments) = command;
     let format = globals.format();
-    globals.connected(async |context| arguments.run(context, format).await).await
+    let work = async |context: &Context, app_id: &AppId| arguments.run(context, app_id, format).await;
+    globals.connected_about(arguments.app.as_ref(), work).await
 }
 
 impl Send {
-    async fn run(&self, context: &Context, format: Format) -> anyhow::Result<ExitCode> {
+    async fn run(&self, context: &Context, app_id: &AppId, format: Format) -> anyhow::Result<ExitCode> {
         let scopes: Vec<String> = self.scopes.iter().filter(|scope| !scope.is_empty()).cloned().collect();
         let defaults = &context.policy.card;
         let invite = Invite {
-            app_id: self.app.clone(),
+            app_id: app_id.clone(),
             person: Person { open_id: self.open_id.clone(), user_id: self.user_id.clone() },
             auth_method: AuthMethod::WebsocketCard,
             scopes: (!scopes.is_empty()).then_some(scopes),

@@ -15,13 +15,13 @@ const TURN: Duration = Duration::from_millis(250);
 /// A card that is not sent after so long has nobody who sends it.
 const SENT_WITHIN: Duration = Duration::from_secs(10);
 
-/// What has been seen of an invitation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What has been seen of an invitation, in the order in which it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
-    /// The card is in the chat.
-    Sent,
     /// It is taking long, and nobody has sent the card.
     NotSent,
+    /// The card is in the chat.
+    Sent,
     /// The person clicked; the consent page is open.
     Clicked,
 }
@@ -39,17 +39,15 @@ pub(crate) async fn to_the_end(
     loop {
         let session = context.existing(id).await?;
         let waited = started.elapsed();
-        let step = step_of(&session, waited);
-        if step.is_some() && step != last {
+        if let Some(step) = forward(&mut last, step_of(&session, waited)) {
             line.finish();
-            step.into_iter().for_each(&mut seen);
-            last = step;
+            seen(step);
         }
         if session.state.is_final() || waited >= at_most {
             line.finish();
             return Ok(session);
         }
-        let what = match step {
+        let what = match last {
             Some(Step::Clicked) => "waiting for the consent",
             Some(Step::Sent) => "waiting for a click on the card",
             Some(Step::NotSent) | None => "waiting for the card to be sent",
@@ -60,6 +58,13 @@ pub(crate) async fn to_the_end(
             tokio::time::sleep_until(next_look.min(Instant::now() + TURN)).await;
         }
     }
+}
+
+/// The step when it is a new one. The card's face may turn back; the story does not.
+fn forward(last: &mut Option<Step>, now: Option<Step>) -> Option<Step> {
+    let step = now.filter(|_| now > *last)?;
+    last.replace(step);
+    Some(step)
 }
 
 fn step_of(session: &AuthSession, waited: Duration) -> Option<Step> {
@@ -136,5 +141,18 @@ pub(crate) const fn help(reason: FailureReason) -> &'static str {
         FailureReason::CardUndeliverable => {
             "The bot cannot write to this person: see docs/troubleshooting/bot-cannot-reach-person.md"
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Step::*, forward};
+
+    #[test]
+    fn the_story_only_goes_forward() {
+        let mut last = None;
+        let looks = [None, Some(NotSent), None, Some(Sent), Some(Sent), Some(Clicked), Some(Sent)];
+        let told: Vec<_> = looks.into_iter().filter_map(|now| forward(&mut last, now)).collect();
+        assert_eq!(told, [NotSent, Sent, Clicked]);
     }
 }

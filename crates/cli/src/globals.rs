@@ -17,7 +17,7 @@ pub(crate) struct Globals {
     /// A TOML file with settings; the environment wins over it (see docs/settings.md)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Write results as JSON
+    /// Write JSON: a result as one document, a story as one object for each step
     #[arg(long, global = true)]
     json: bool,
 }
@@ -55,6 +55,24 @@ impl Globals {
         LoadOptions { config_file: self.config.clone(), service: Service::Command }
     }
 
+    /// As [`Globals::connected`], for what is about one application: this one, that of `APP_ID`, or the only one there is.
+    pub(crate) async fn connected_about<T>(
+        &self,
+        app: Option<&AppId>,
+        work: impl AsyncFnOnce(&Context, &AppId) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let settings = self.settings()?;
+        let said = app.or(settings.app_id.as_ref()).cloned();
+        connected(&settings, async |context| {
+            let app_id = match said {
+                Some(app_id) => app_id,
+                None => only_application(context).await?,
+            };
+            work(context, &app_id).await
+        })
+        .await
+    }
+
     /// Does something with everything connected, and disconnects in order.
     pub(crate) async fn connected<T>(
         &self,
@@ -69,6 +87,23 @@ pub(crate) fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// The one that is meant where none is named.
+async fn only_application(context: &Context) -> anyhow::Result<AppId> {
+    let mut ids = context.store.applications().await?.into_iter().map(|known| known.app_id);
+    match (ids.next(), ids.next()) {
+        (Some(app_id), None) => Ok(app_id),
+        (None, _) => Err(CommandError::NotFound(
+            "no application is registered; set APP_ID and APP_SECRET, or run `larkauth apps add`".to_owned(),
+        )
+        .into()),
+        (Some(_), Some(_)) => Err(CommandError::Usage(
+            "several applications are registered; give --app or set APP_ID, `larkauth apps list` has them"
+                .to_owned(),
+        )
+        .into()),
+    }
 }
 
 /// Without `DATABASE_URL` everything is in the data folder, which begins with its keys: a database made without them would

@@ -64,7 +64,7 @@ enum Command {
     Sim(sim::Arguments),
     Completions(completions::Arguments),
     /// Print a generated document: the contracts and the list of settings
-    #[command(hide = true)]
+    #[command(hide = true, after_help = "Example:\n  larkauth contract openapi > contracts/openapi.yaml")]
     Contract {
         /// Which one
         document: contract::Document,
@@ -73,6 +73,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    report::set_format(cli.globals.format());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report::failed(&error.into()),
@@ -102,5 +103,36 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Sim(arguments) => sim::run(arguments).await,
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Contract { document } => contract::run(document),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory, error::ErrorKind};
+
+    use super::Cli;
+
+    #[test]
+    fn every_command_explains_itself_with_an_example() {
+        explained(&["larkauth"], &Cli::command());
+    }
+
+    /// Looks at what `--help` prints for this command and all below it.
+    fn explained(path: &[&str], command: &Command) {
+        let help = wide(Cli::command()).try_get_matches_from([path, &["--help"]].concat()).unwrap_err();
+        assert_eq!(help.kind(), ErrorKind::DisplayHelp, "{path:?}");
+        let help = help.to_string();
+        assert!(command.has_subcommands() || help.contains("Example"), "{path:?}: {help}");
+        insta::with_settings!({ omit_expression => true }, {
+            insta::assert_snapshot!(path.join("_"), help);
+        });
+        for below in command.get_subcommands() {
+            explained(&[path, &[below.get_name()]].concat(), below);
+        }
+    }
+
+    /// As wide as everybody's terminal is taken to be.
+    fn wide(command: Command) -> Command {
+        command.term_width(100).mut_subcommands(wide)
     }
 }

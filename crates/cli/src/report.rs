@@ -1,10 +1,13 @@
 //! What the command line says. Colours on a terminal only, and never with `NO_COLOR`.
+//!
+//! What goes to standard output is for people, or one JSON object for each line; [`set_format`] decides it once.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, process::ExitCode, sync::OnceLock};
 
 use anstream::{eprint, eprintln, println};
+use serde::Serialize;
 
-use crate::exit;
+use crate::{exit, output::Format};
 
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
@@ -12,9 +15,52 @@ const YELLOW: &str = "\x1b[33m";
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
+static FORMAT: OnceLock<Format> = OnceLock::new();
+
+/// How everything on standard output is written from here on.
+pub(crate) fn set_format(format: Format) {
+    // Once, by `main`.
+    let _ = FORMAT.set(format);
+}
+
+/// One line of the story.
+#[derive(Serialize)]
+struct Line<'a> {
+    step: &'a str,
+    outcome: &'static str,
+    detail: &'a str,
+}
+
+impl Line<'_> {
+    /// Writes it as JSON, or else these words.
+    fn or(&self, words: impl FnOnce() -> String) {
+        match FORMAT.get() {
+            Some(Format::Json) if self.step.is_empty() => {}
+            Some(Format::Json) => json_line(self),
+            _ => println!("{}", words()),
+        }
+    }
+}
+
+fn json_line(value: &impl Serialize) {
+    // Of plain texts and numbers only, which are always JSON.
+    if let Ok(text) = serde_json::to_string(value) {
+        println!("{text}");
+    }
+}
+
+/// What a command is run for: as one JSON object, or else in these words.
+pub(crate) fn result(value: &impl Serialize, words: impl FnOnce()) {
+    match FORMAT.get() {
+        Some(Format::Json) => json_line(value),
+        _ => words(),
+    }
+}
+
 /// A step that worked.
 pub(crate) fn done(what: &str, detail: &str) {
-    println!("{GREEN}✓{PLAIN} {}", line(what, &dimmed(detail)));
+    Line { step: what, outcome: "done", detail }
+        .or(|| format!("{GREEN}✓{PLAIN} {}", line(what, &dimmed(detail))));
 }
 
 fn dimmed(detail: &str) -> String {
@@ -27,7 +73,7 @@ fn line(what: &str, detail: &str) -> String {
 
 /// A line without a verdict.
 pub(crate) fn say(text: &str) {
-    println!("{text}");
+    Line { step: text.trim(), outcome: "note", detail: "" }.or(|| text.to_owned());
 }
 
 /// Something the person should know.
@@ -42,12 +88,13 @@ pub(crate) fn note(text: &str) {
 
 /// A step that did not work, with what to do.
 pub(crate) fn wrong(what: &str, detail: &str) {
-    println!("{RED}✗{PLAIN} {}", line(what, detail));
+    Line { step: what, outcome: "wrong", detail }.or(|| format!("{RED}✗{PLAIN} {}", line(what, detail)));
 }
 
 /// A step that worked, but probably not as meant.
 pub(crate) fn doubtful(what: &str, detail: &str) {
-    println!("{YELLOW}!{PLAIN} {}", line(what, detail));
+    Line { step: what, outcome: "doubtful", detail }
+        .or(|| format!("{YELLOW}!{PLAIN} {}", line(what, detail)));
 }
 
 /// The last line of a failed command. Who stops reading the output, as `head` does, has seen enough.

@@ -74,7 +74,7 @@ pub(crate) struct List {
 /// Follow one session until it ends, or all that change
 ///
 /// One session: ends with it, with 0 when the person has authorized and with 4 otherwise. Several: one line for each
-/// change, until it is stopped or --for is over; the newest 200 that match are watched.
+/// as it is now, then one for each change, until it is stopped or --for is over; the newest 200 that match are watched.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  larkauth session watch 0198c5a0-0000-7000-8000-000000000000\n  larkauth session watch --app cli_0123456789abcdef --json"

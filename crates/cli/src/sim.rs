@@ -1,7 +1,9 @@
 use std::{net::SocketAddr, process::ExitCode};
 
-use larkauth_lark_sim::{Sim, SimConfig};
+use anyhow::Context;
+use larkauth_lark_sim::{Sim, SimConfig, SimHandle};
 use larkauth_models::{AppId, ExposeSecret};
+use serde_json::json;
 
 use crate::{exit::CommandError, report};
 
@@ -16,10 +18,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "URI", default_value = "http://127.0.0.1:8080/oauth/callback")]
     redirect_uri: Vec<String>,
     /// The application's id (`cli_` and 16 to 32 letters or digits); random by default
-    #[arg(long, value_name = "APP_ID", requires = "app_secret")]
+    #[arg(long, value_name = "APP_ID")]
     app_id: Option<AppId>,
     /// The application's secret; random by default
-    #[arg(long, value_name = "SECRET", requires = "app_id", env = "SIM_APP_SECRET", hide_env_values = true)]
+    #[arg(long, value_name = "SECRET", env = "SIM_APP_SECRET", hide_env_values = true)]
     app_secret: Option<String>,
 }
 
@@ -34,12 +36,38 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut config = SimConfig { addr: arguments.addr, ..SimConfig::demo() };
     if let Some(app) = config.apps.first_mut() {
         app.redirect_uris = arguments.redirect_uri;
-        if let (Some(id), Some(secret)) = (arguments.app_id, arguments.app_secret) {
+        if let Some(id) = arguments.app_id {
             app.app_id = id.to_string();
+        }
+        if let Some(secret) = arguments.app_secret.filter(|secret| !secret.is_empty()) {
             app.secret = secret.into();
         }
     }
-    let sim = Sim::start(config).await?;
+    let sim = Sim::start(config).await.context("--addr")?;
+    let apps: Vec<_> = sim
+        .apps()
+        .iter()
+        .map(|app| json!({ "app_id": app.app_id, "app_secret": app.secret.expose_secret() }))
+        .collect();
+    let people: Vec<_> = sim
+        .users()
+        .iter()
+        .map(|user| json!({ "open_id": user.open_id, "name": user.name, "en_name": user.en_name }))
+        .collect();
+    let facts = json!({
+        "ready": true,
+        "lark_base_url": sim.base_url(),
+        "lark_accounts_url": sim.accounts_url(),
+        "applications": apps,
+        "people": people,
+    });
+    report::result(&facts, || tell(&sim));
+    larkauth_runtime::shutdown_signal().await;
+    sim.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(sim: &SimHandle) {
     report::done("a simulated Lark is running", "stop it with Ctrl-C");
     report::say("");
     report::say(&format!("LARK_BASE_URL={}", sim.base_url()));
@@ -53,7 +81,4 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     for user in sim.users() {
         report::say(&format!("{}  {} / {}", user.open_id, user.name, user.en_name));
     }
-    larkauth_runtime::shutdown_signal().await;
-    sim.shutdown().await;
-    Ok(ExitCode::SUCCESS)
 }

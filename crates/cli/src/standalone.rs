@@ -2,6 +2,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_runtime::{DataDir, DataDirLock, Process, Running, until_stopped};
+use serde_json::json;
 
 use crate::{globals::environment, report};
 
@@ -43,7 +44,10 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
     }
     let result = async {
         let standalone = start(&settings).await?;
-        report::done("larkauth is running", &format!("http://{}", standalone.running.addr));
+        let address = format!("http://{}", standalone.running.addr);
+        report::result(&json!({ "ready": true, "address": address }), || {
+            report::done("larkauth is running", &address);
+        });
         if standalone.running.context.store.applications().await?.is_empty() {
             report::say("  No application yet: set APP_ID and APP_SECRET, or run `larkauth apps add`.");
         }

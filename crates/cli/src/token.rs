@@ -4,9 +4,7 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Subcommand;
 use larkauth_auth::Context;
-use larkauth_models::{
-    AppId, ExposeSecret, OpenId, SecretString, StoredToken, Timestamp, TokenKind, TokenStatus,
-};
+use larkauth_models::{AppId, ExposeSecret, OpenId, StoredToken, Timestamp, TokenKind, TokenStatus};
 use serde::Serialize;
 
 use crate::{
@@ -30,7 +28,7 @@ pub(crate) enum Token {
         #[arg(long)]
         reveal: bool,
     },
-    /// Forget the token of a person: its secrets are wiped, and it is refreshed no more
+    /// Forget the token of a person: its secrets are wiped, and nobody gets it any more
     #[command(
         after_help = "Example:\n  larkauth token revoke --app cli_0123456789abcdef --open-id ou_0123456789abcdef"
     )]
@@ -43,9 +41,9 @@ pub(crate) enum Token {
 /// Whose token.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Owner {
-    /// The application
+    /// The application; APP_ID by default, or the only registered one
     #[arg(long, value_name = "APP_ID")]
-    app: AppId,
+    app: Option<AppId>,
     /// The person, as this application sees them
     #[arg(long, value_name = "OPEN_ID")]
     open_id: OpenId,
@@ -57,7 +55,11 @@ struct TokenView {
     app_id: AppId,
     open_id: OpenId,
     status: TokenStatus,
-    access_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<String>,
+    /// Under another name, so that no program takes it for the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token_hint: Option<String>,
     access_expires_at: Timestamp,
     has_refresh_token: bool,
     refresh_expires_at: Option<Timestamp>,
@@ -69,22 +71,20 @@ struct TokenView {
 
 pub(crate) async fn run(command: Token, globals: &Globals) -> anyhow::Result<ExitCode> {
     let format = globals.format();
-    globals
-        .connected(async |context| match command {
-            Token::Show { owner, reveal } => show(context, &owner, reveal, format).await,
-            Token::Revoke { owner } => revoke(context, &owner, format).await,
-        })
-        .await?;
+    let (Token::Show { owner, .. } | Token::Revoke { owner }) = &command;
+    let work = async |context: &Context, app_id: &AppId| match &command {
+        Token::Show { owner, reveal } => show(context, app_id, &owner.open_id, *reveal, format).await,
+        Token::Revoke { owner } => revoke(context, app_id, &owner.open_id, format).await,
+    };
+    globals.connected_about(owner.app.as_ref(), work).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn view(token: StoredToken, reveal: bool) -> TokenView {
-    let show = |secret: &SecretString| {
-        let secret = secret.expose_secret();
-        if reveal { secret.to_owned() } else { report::masked(secret) }
-    };
+    let secret = token.pair.access_token.expose_secret();
     TokenView {
-        access_token: show(&token.pair.access_token),
+        access_token: reveal.then(|| secret.to_owned()),
+        access_token_hint: (!reveal).then(|| report::masked(secret)),
         app_id: token.app_id,
         open_id: token.open_id,
         status: token.status,
@@ -98,10 +98,16 @@ fn view(token: StoredToken, reveal: bool) -> TokenView {
     }
 }
 
-async fn show(context: &Context, owner: &Owner, reveal: bool, format: Format) -> anyhow::Result<()> {
-    let token = context.store.token(&owner.app, &owner.open_id, TokenKind::User).await?;
+async fn show(
+    context: &Context,
+    app_id: &AppId,
+    open_id: &OpenId,
+    reveal: bool,
+    format: Format,
+) -> anyhow::Result<()> {
+    let token = context.store.token(app_id, open_id, TokenKind::User).await?;
     let now = context.now();
-    let token = view(token.ok_or_else(|| missing(owner))?, reveal);
+    let token = view(token.ok_or_else(|| missing(app_id, open_id))?, reveal);
     if reveal && std::io::stdout().is_terminal() {
         report::warn("whoever has this token can act as this person; mind who sees your screen");
     }
@@ -114,7 +120,7 @@ async fn show(context: &Context, owner: &Owner, reveal: bool, format: Format) ->
         ("app_id", token.app_id.to_string()),
         ("open_id", token.open_id.to_string()),
         ("status", token.status.to_string()),
-        ("access_token", token.access_token.clone()),
+        ("access_token", or_dash(token.access_token.as_ref().or(token.access_token_hint.as_ref()))),
         ("access_expires", ends(token.access_expires_at)),
         ("refresh_expires", refresh_ends),
         ("scopes", token.scopes.join(" ")),
@@ -125,13 +131,12 @@ async fn show(context: &Context, owner: &Owner, reveal: bool, format: Format) ->
     format.one(&token, &fields)
 }
 
-async fn revoke(context: &Context, owner: &Owner, format: Format) -> anyhow::Result<()> {
-    if !context.store.revoke_token(&owner.app, &owner.open_id, TokenKind::User, context.now()).await? {
-        return Err(missing(owner).into());
+async fn revoke(context: &Context, app_id: &AppId, open_id: &OpenId, format: Format) -> anyhow::Result<()> {
+    if !context.store.revoke_token(app_id, open_id, TokenKind::User, context.now()).await? {
+        return Err(missing(app_id, open_id).into());
     }
     if format == Format::Json {
-        let revoked =
-            serde_json::json!({ "app_id": owner.app, "open_id": owner.open_id, "status": "revoked" });
+        let revoked = serde_json::json!({ "app_id": app_id, "open_id": open_id, "status": "revoked" });
         return output::json(&revoked);
     }
     report::done(
@@ -141,9 +146,8 @@ async fn revoke(context: &Context, owner: &Owner, format: Format) -> anyhow::Res
     Ok(())
 }
 
-fn missing(owner: &Owner) -> CommandError {
+fn missing(app_id: &AppId, open_id: &OpenId) -> CommandError {
     CommandError::NotFound(format!(
-        "no token is stored for {} in {}; ask for one with `larkauth card send`",
-        owner.open_id, owner.app
+        "no token is stored for {open_id} in {app_id}; ask for one with `larkauth card send`"
     ))
 }

@@ -112,6 +112,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
             callback_enabled: s.need(&t::HTTP_CALLBACK_ENABLED, parse::switch)?,
             api_key: s.get(&t::API_KEY, parse::secret(16))?,
         },
+        app_id: app_id(s)?,
         application: application(s, service, &lark, &oauth)?,
         left_open: LeftOpen {
             brand: !s.has(&t::LARK_BRAND),
@@ -163,6 +164,17 @@ fn lark(s: &Source) -> Result<LarkSettings, ConfigError> {
     })
 }
 
+fn app_id(s: &Source) -> Result<Option<AppId>, ConfigError> {
+    s.get(&t::APP_ID, |text| {
+        AppId::new(text).or_else(|_| {
+            refuse(
+                "is not an app id",
+                "give `cli_` and 16 to 32 letters or digits, as in the developer console",
+            )
+        })
+    })
+}
+
 /// The application of `APP_ID`; which of its settings need each other is checked here, because it is built of them.
 fn application(
     s: &Source,
@@ -170,14 +182,7 @@ fn application(
     lark: &LarkSettings,
     oauth: &OauthSettings,
 ) -> Result<Option<Application>, ConfigError> {
-    let app_id = s.get(&t::APP_ID, |text| {
-        AppId::new(text).or_else(|_| {
-            refuse(
-                "is not an app id",
-                "give `cli_` and 16 to 32 letters or digits, as in the developer console",
-            )
-        })
-    })?;
+    let app_id = app_id(s)?;
     let app_secret = s.get(&t::APP_SECRET, parse::secret(1))?;
     let verification_token = s.get(&t::LARK_VERIFICATION_TOKEN, parse::secret(1))?;
     let encrypt_key = s.get(&t::LARK_ENCRYPT_KEY, parse::secret(1))?;

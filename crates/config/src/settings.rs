@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use larkauth_models::{Application, Brand, CardOptions, SecretString, TokenApi};
+use larkauth_models::{AppId, Application, Brand, CardOptions, SecretString, TokenApi};
 use larkauth_telemetry::TelemetryConfig;
 use url::Url;
 
@@ -78,6 +78,8 @@ pub struct Settings {
     pub lark: LarkSettings,
     /// Defaults of consent.
     pub oauth: OauthSettings,
+    /// `APP_ID`, which commands take also without its secret.
+    pub app_id: Option<AppId>,
     /// The application to register at start.
     pub application: Option<Application>,
     /// What of it was left to a default.

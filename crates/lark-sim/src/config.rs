@@ -93,7 +93,7 @@ impl SimConfig {
 /// One application, as its page in the developer console describes it.
 #[derive(Clone, Debug)]
 pub struct SimApp {
-    /// `cli_` and 16 hexadecimal digits.
+    /// `cli_` and 16 to 32 letters or digits.
     pub app_id: String,
     /// App secret, also the OAuth client secret.
     pub secret: SecretString,

@@ -45,7 +45,7 @@ impl IntoResponse for SimError {
             Self::NoApp | Self::NoUser | Self::NoMessage | Self::NoButton => StatusCode::NOT_FOUND,
             Self::Page(_) | Self::Callback(_) | Self::Challenge => StatusCode::BAD_GATEWAY,
             Self::Deadline => StatusCode::REQUEST_TIMEOUT,
-            Self::Start(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Listen(..) | Self::Start(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotLoopback(_) | Self::AppId(_) | Self::CardTooOld | Self::Consent(_) => {
                 StatusCode::BAD_REQUEST
             }

@@ -31,8 +31,11 @@ pub enum SimError {
     /// An application's id has the wrong form.
     #[error(transparent)]
     AppId(#[from] larkauth_models::IdError),
-    /// Listening failed, or the HTTP client could not be built.
-    #[error("cannot start: {0}")]
+    /// The address cannot be had.
+    #[error("{0} cannot be listened on; stop what listens there, or choose another address")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The HTTP client could not be built.
+    #[error("cannot start")]
     Start(#[from] io::Error),
     /// No such application.
     #[error("no such application")]
@@ -123,7 +126,7 @@ impl Sim {
     /// Starts a platform.
     ///
     /// # Errors
-    /// [`SimError::NotLoopback`], [`SimError::AppId`] for a bad configuration, [`SimError::Start`] when the address
+    /// [`SimError::NotLoopback`], [`SimError::AppId`] for a bad configuration, [`SimError::Listen`] when the address
     /// cannot be had.
     pub async fn start(config: SimConfig) -> Result<SimHandle, SimError> {
         if !config.addr.ip().is_loopback() && !config.allow_non_loopback {
@@ -135,7 +138,8 @@ impl Sim {
         // Callbacks are never redirected; people's browsers are.
         let http = client(reqwest::redirect::Policy::none())?;
         let browser = client(reqwest::redirect::Policy::limited(5))?;
-        let tcp = TcpListener::bind(config.addr).await?;
+        let tcp =
+            TcpListener::bind(config.addr).await.map_err(|error| SimError::Listen(config.addr, error))?;
         let lines = Lines::default();
         let sim = Self(Arc::new(Shared {
             state: Mutex::new(State::new(&config)),

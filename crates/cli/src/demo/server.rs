@@ -21,6 +21,7 @@ use axum::{
 };
 use futures::{Stream, StreamExt, stream};
 use larkauth_lark_sim::Sim;
+use serde_json::json;
 use tokio::{
     net::TcpListener,
     process::Command,
@@ -104,8 +105,16 @@ pub(crate) async fn run(
     let demo = Demo { sim: sim.clone(), app_id, caller, feed, browser, state, stopping: stopping.clone() };
     // How the services started is of no interest to somebody who comes to click.
     demo.feed.forget();
-    report::done("the demo is open", &url);
-    report::say("\nStop it with Ctrl-C.");
+    let facts = json!({
+        "ready": true,
+        "address": url,
+        "gateway": demo.caller.base(),
+        "lark_base_url": demo.sim.base_url(),
+    });
+    report::result(&facts, || {
+        report::done("the demo is open", &url);
+        report::say("\nStop it with Ctrl-C.");
+    });
     // Kept until the end, not waited for: it may be the browser itself.
     let _opener = open.then(|| open_page(&url)).flatten();
     let stop = async {

@@ -18,18 +18,27 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// Where the gateway takes browsers back.
 const CALLBACK: &str = "/oauth/callback";
 
+/// That codes would travel in the clear, which can be told without asking anybody.
+pub(crate) fn in_the_clear(app: &Application) -> Option<Finding> {
+    let uri = &app.redirect_uri;
+    let is_safe = uri.scheme() == "https" || is_loopback(uri);
+    (!is_safe).then(|| {
+        let check = format!("{} redirect URI", app.app_id);
+        Finding::wrong(check, format!("{uri} is not https: codes would travel in the clear")).cure(
+            "put a TLS proxy in front of the gateway, and change it with `larkauth apps add --redirect-uri`",
+            page::REDIRECT_URI,
+        )
+    })
+}
+
 /// The redirect URI of one application.
 pub(crate) async fn redirect_uri(app: &Application) -> Vec<Finding> {
+    if let Some(finding) = in_the_clear(app) {
+        return vec![finding];
+    }
     let check = format!("{} redirect URI", app.app_id);
     let uri = &app.redirect_uri;
     let loopback = is_loopback(uri);
-    if uri.scheme() != "https" && !loopback {
-        let finding = Finding::wrong(check, format!("{uri} is not https: codes would travel in the clear"));
-        return vec![finding.cure(
-            "put a TLS proxy in front of the gateway, and change it with `larkauth apps add --redirect-uri`",
-            page::REDIRECT_URI,
-        )];
-    }
     let mut findings = Vec::new();
     if !uri.path().ends_with(CALLBACK) {
         let finding = Finding::doubtful(

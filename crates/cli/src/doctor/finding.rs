@@ -81,6 +81,14 @@ impl Finding {
         self.verdict == Verdict::Ok
     }
 
+    /// Writes it beside a result, as something to know.
+    pub(crate) fn warn(&self) {
+        let cure = self.cure.iter().map(|cure| format!("; {cure}"));
+        let page = self.page.iter().map(|page| format!(", see {page}"));
+        let rest: String = cure.chain(page).collect();
+        report::warn(&format!("{}  {}{rest}", self.check, self.detail));
+    }
+
     /// Writes it for a person.
     pub(crate) fn tell(&self) {
         match self.verdict {

@@ -20,7 +20,11 @@ use crate::{
 };
 
 use self::finding::{Finding, tell};
-pub(crate) use self::{edge::redirect_uri, finding::page, lark::client};
+pub(crate) use self::{
+    edge::{in_the_clear, redirect_uri},
+    finding::page,
+    lark::client,
+};
 
 /// Check settings, database, broker, keys, clock, Lark and the redirect URI, and say the cure
 ///

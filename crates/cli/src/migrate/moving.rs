@@ -6,9 +6,12 @@ use anyhow::{Context, bail, ensure};
 use larkauth_config::Settings;
 use larkauth_messaging::EmbeddedBus;
 use larkauth_runtime::{AnyStore, DataDir, DataDirLock, Database, cipher_of, no_cipher};
-use larkauth_storage::{Cipher, ClosedKey, ComparedTable, TableProgress, closed_keys, compare, transfer};
+use larkauth_storage::{
+    Cipher, ClosedKey, ComparedTable, MigrationReport, TableProgress, TransferredTable, closed_keys, compare,
+    transfer,
+};
 
-use super::migrate;
+use super::{Moved, Summary, migrate};
 use crate::{exit::CommandError, report};
 
 pub(super) async fn run(from: &Database, to: &Database, settings: &Settings) -> anyhow::Result<ExitCode> {
@@ -25,12 +28,22 @@ pub(super) async fn run(from: &Database, to: &Database, settings: &Settings) -> 
         nothing_is_queued(path).await?;
     }
     keys_open(&source, from, to, settings).await?;
-    let target = migrate(to, settings).await.context("the target")?;
-    copy(&source, &target).await?;
-    compared(&source, &target).await?;
-    report::done(
-        "everything is there, and the same",
-        "point DATABASE_URL at the target, with the same ENCRYPTION_KEYS",
+    let (target, migrated) = migrate(to, settings).await.context("the target")?;
+    let copied = copy(&source, &target).await?;
+    let compared = compared(&source, &target).await?;
+    let same = compared.iter().all(ComparedTable::is_same);
+    if same {
+        report::done(
+            "everything is there, and the same",
+            "point DATABASE_URL at the target, with the same ENCRYPTION_KEYS",
+        );
+    }
+    report::result(&summary(&migrated, &copied, &compared), || {});
+    ensure!(
+        same,
+        "the target is not the same as the source, and was left as it is; stop all services and run this again. Rows \
+         that still differ are older or newer than the source's: keep them if the target has been in use since, else \
+         start over with an empty target"
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -116,20 +129,33 @@ fn key_file(from: &Database) -> Option<String> {
     file.exists().then(|| file.display().to_string())
 }
 
-async fn copy(source: &AnyStore, target: &AnyStore) -> anyhow::Result<()> {
+fn summary(migrated: &MigrationReport, copied: &[TransferredTable], compared: &[ComparedTable]) -> Summary {
+    let moved = |(copied, compared): (&TransferredTable, &ComparedTable)| Moved {
+        table: copied.table.name(),
+        rows: copied.read,
+        inserted: copied.inserted,
+        missing: compared.missing,
+        differing: compared.differing,
+    };
+    // Both in the order of `Table::ALL`.
+    Summary { tables: copied.iter().zip(compared).map(moved).collect(), ..Summary::of(migrated) }
+}
+
+async fn copy(source: &AnyStore, target: &AnyStore) -> anyhow::Result<Vec<TransferredTable>> {
     let mut bar = report::Progress::new();
     let copied = transfer(source.portable(), target.portable(), |now: TableProgress| {
         bar.show(now.table.name(), now.read, now.source);
     })
     .await;
     bar.finish();
-    for table in copied? {
+    let copied = copied?;
+    for table in &copied {
         report::done(table.table.name(), &format!("{} rows, {} of them new", table.read, table.inserted));
     }
-    Ok(())
+    Ok(copied)
 }
 
-async fn compared(source: &AnyStore, target: &AnyStore) -> anyhow::Result<()> {
+async fn compared(source: &AnyStore, target: &AnyStore) -> anyhow::Result<Vec<ComparedTable>> {
     let mut bar = report::Progress::new();
     let compared = compare(source.portable(), target.portable(), |now: TableProgress| {
         bar.show(&format!("comparing {}", now.table), now.read, now.source);
@@ -137,18 +163,11 @@ async fn compared(source: &AnyStore, target: &AnyStore) -> anyhow::Result<()> {
     .await;
     bar.finish();
     let compared = compared?;
-    let different: Vec<&ComparedTable> = compared.iter().filter(|table| !table.is_same()).collect();
-    for table in &different {
+    for table in compared.iter().filter(|table| !table.is_same()) {
         let ComparedTable { missing, differing, first, .. } = table;
         let more = if missing + differing > first.len() as u64 { ", …" } else { "" };
         let detail = format!("{missing} rows are missing, {differing} differ: {}{more}", first.join(", "));
         report::wrong(table.table.name(), &detail);
     }
-    ensure!(
-        different.is_empty(),
-        "the target is not the same as the source, and was left as it is; stop all services and run this again. Rows \
-         that still differ are older or newer than the source's: keep them if the target has been in use since, else \
-         start over with an empty target"
-    );
-    Ok(())
+    Ok(compared)
 }

@@ -26,10 +26,9 @@ impl Chosen {
     /// From the arguments, the settings, or the person at the terminal.
     pub(super) fn ask(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Self> {
         let set = settings.application.as_ref();
-        let app_id = match (&arguments.app, set) {
-            (Some(app_id), _) => app_id.clone(),
-            (None, Some(app)) => app.app_id.clone(),
-            (None, None) => {
+        let app_id = match arguments.app.as_ref().or(settings.app_id.as_ref()) {
+            Some(app_id) => app_id.clone(),
+            None => {
                 report::say("  Both are in the developer console, under Credentials & Basic Info.");
                 let typed = prompt::line("  App id (cli_…)")?;
                 AppId::new(typed).map_err(|error| CommandError::Usage(error.to_string()))?

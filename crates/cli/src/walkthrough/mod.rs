@@ -105,11 +105,6 @@ async fn tell(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Exit
     let stopped = standalone.running.wait().await;
     let code = outcome?;
     stopped?;
-    if code == ExitCode::SUCCESS {
-        report::say(
-            "\nFrom here: `larkauth standalone` keeps this token alive, `larkauth keys create` lets a service ask for it.",
-        );
-    }
     Ok(code)
 }
 
@@ -184,6 +179,12 @@ async fn authorize(
     };
     let ended = follow::to_the_end(context, invited.id, at_most, seen).await?;
     follow::tell_end(&ended);
+    if ended.state == SessionState::Pending {
+        report::say(&format!(
+            "  Clicks were taken by this process, which ends now: start `larkauth standalone` on the same data, and the card works until {}.",
+            time(ended.expires_at)
+        ));
+    }
     if ended.state != SessionState::Completed {
         report::say(&format!("  See also {} and `larkauth doctor`.", page::PERMISSIONS));
         return Ok(ExitCode::from(exit::NOT_AUTHORIZED));
@@ -193,10 +194,14 @@ async fn authorize(
     let token = context.store.token(app_id, &open_id, TokenKind::User).await?;
     let token = token.context("the session is completed, but its token is not stored")?;
     report::done("access token", &report::masked(token.pair.access_token.expose_secret()));
-    report::done("valid until", &time(token.pair.access_expires_at));
+    let ends = time(token.pair.access_expires_at);
+    report::done("valid until", &ends);
     match token.pair.refresh_expires_at {
         Some(at) if token.pair.refresh_token.is_some() => {
-            report::done("refreshed until", &time(at));
+            report::done(
+                "Lark would refresh it until",
+                &format!("{}; this version does not ask for that", time(at)),
+            );
         }
         _ => report::doubtful(
             "it cannot be refreshed",
@@ -204,6 +209,9 @@ async fn authorize(
         ),
     }
     report::done("scopes", &token.pair.scopes.join(" "));
+    report::say(&format!(
+        "\nFrom here: `larkauth standalone` hands this token out until it ends at {ends}, `larkauth keys create` lets a service ask for it."
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,6 +10,7 @@ use crate::{doctor::page, exit::CommandError, prompt, report};
 /// From the arguments, or the person at the terminal; a mail address is looked up.
 pub(super) async fn ask(arguments: &Arguments, client: &LarkClient) -> anyhow::Result<OpenId> {
     if let Some(open_id) = &arguments.open_id {
+        report::done("the person is named", open_id.as_str());
         return Ok(open_id.clone());
     }
     if let Some(email) = &arguments.email {

@@ -73,6 +73,15 @@ async fn what_cannot_be_is_refused() {
     let arguments = ["apps", "add", APP_ID, "--redirect-uri", "ftp://host/"];
     let ended = stage.run_with(&arguments, &format!("{APP_SECRET}\n")).await.with(2);
     assert!(ended.err.contains("must be an http or https address"), "{}", ended.err);
-    stage.run_with(&["apps", "add", APP_ID], "two words\n").await.with(2);
-    assert_eq!(stage.run("apps list --json").await.with(0).json(), json!([]));
+    let arguments = ["apps", "add", APP_ID, "--redirect-uri", "http://example.com/oauth/callback", "--json"];
+    let ended = stage.run_with(&arguments, &format!("{APP_SECRET}\n")).await.with(0);
+    assert!(
+        ended.err.contains("is not https: codes would travel in the clear; put a TLS proxy"),
+        "{}",
+        ended.err
+    );
+    assert_eq!(ended.json()["redirect_uri"], "http://example.com/oauth/callback");
+    let other = "cli_fedcba9876543210";
+    stage.run_with(&["apps", "add", other], "two words\n").await.with(2);
+    assert_eq!(stage.run("apps list").await.with(0).out.lines().count(), 1);
 }

@@ -60,5 +60,24 @@ async fn a_card_needs_an_application_and_one_person() {
     let ended = stage.run(&format!("card send --app {APP_ID} --open-id ou_1")).await.with(3);
     assert!(ended.err.contains("is not registered"), "{}", ended.err);
     stage.run(&format!("card send --app {APP_ID}")).await.with(2);
+    let none = stage.run("card send --open-id ou_1").await.with(3);
+    assert!(none.err.contains("larkauth apps add"), "{}", none.err);
     stage.run(&format!("card send --app {APP_ID} --open-id ou_1 --user-id u1")).await.with(2);
+}
+
+#[tokio::test]
+async fn the_application_is_that_of_the_settings_or_the_only_one() {
+    let mut stage = Stage::new().await;
+    let other = "cli_fedcba9876543210";
+    stage.run_with(&["apps", "add", APP_ID], APP_SECRET).await.with(0);
+    let of = async |stage: &Stage| stage.run("token show --open-id ou_1").await.with(3).err;
+    assert!(of(&stage).await.contains(&format!("no token is stored for ou_1 in {APP_ID}")));
+    stage.run("card send --open-id ou_1").await.with(0);
+    stage.run_with(&["apps", "add", other], APP_SECRET).await.with(0);
+    for command in ["card send", "token show", "token revoke"] {
+        let ended = stage.run(&format!("{command} --open-id ou_1")).await.with(2);
+        assert!(ended.err.contains("give --app or set APP_ID"), "{}", ended.err);
+    }
+    stage.set("APP_ID", other);
+    assert!(of(&stage).await.contains(&format!("no token is stored for ou_1 in {other}")));
 }

@@ -1,51 +1,5 @@
 use crate::stage::Stage;
 
-const COMMANDS: &[&str] = &[
-    "",
-    "apps",
-    "apps add",
-    "apps list",
-    "apps show",
-    "apps disable",
-    "apps enable",
-    "keys",
-    "keys create",
-    "keys list",
-    "keys revoke",
-    "card send",
-    "session list",
-    "session show",
-    "session watch",
-    "token show",
-    "token revoke",
-    "dead-letters list",
-    "dead-letters show",
-    "dead-letters requeue",
-    "dead-letters drop",
-    "doctor",
-    "migrate",
-    "standalone",
-    "sim",
-    "completions",
-    "demo",
-    "try",
-];
-
-#[tokio::test]
-async fn every_command_explains_itself_with_an_example() {
-    let mut stage = Stage::new().await;
-    stage.set("COLUMNS", "100");
-    for command in COMMANDS {
-        let ended = stage.run(format!("{command} --help").trim_start()).await.with(0);
-        let is_group = ["", "apps", "keys"].contains(command);
-        assert!(is_group || ended.out.contains("Example"), "{command}: {}", ended.out);
-        insta::with_settings!({ omit_expression => true }, {
-            let name = if command.is_empty() { "larkauth".to_owned() } else { command.replace(' ', "_") };
-            insta::assert_snapshot!(name, ended.out);
-        });
-    }
-}
-
 #[tokio::test]
 async fn completions_are_scripts_of_the_shell() {
     let stage = Stage::new().await;
@@ -62,6 +16,7 @@ async fn wrong_arguments_and_settings_end_with_2() {
     let mut stage = Stage::new().await;
     stage.run("apps show nonsense").await.with(2);
     stage.run("no-such-command").await.with(2);
+    stage.run("sim --app-id foo").await.with(2);
     stage.set("HTTP_ADDR", "nowhere");
     let ended = stage.run("apps list").await.with(2);
     assert!(ended.err.contains("HTTP_ADDR"), "{}", ended.err);
@@ -70,7 +25,7 @@ async fn wrong_arguments_and_settings_end_with_2() {
     for (arguments, named) in [
         ("apps list", "larkauth standalone"),
         ("session list --state open", "`failed`\n"),
-        ("card send --app cli_0123456789abcdef", "--open-id <OPEN_ID>|--user-id <USER_ID>"),
+        ("card send", "--open-id <OPEN_ID>|--user-id <USER_ID>"),
         ("dead-letters drop", "ID|--all"),
         ("sim --addr 0.0.0.0:1", "127.0.0.1"),
         ("try --app cli_0123456789abcdef --secret-file none", "none: "),
@@ -78,4 +33,20 @@ async fn wrong_arguments_and_settings_end_with_2() {
         let ended = stage.run(arguments).await.with(2);
         assert!(ended.err.contains(named), "{arguments}: {}", ended.err);
     }
+}
+
+#[tokio::test]
+async fn a_simulator_needs_a_free_address_and_takes_what_is_given() {
+    let mut stage = Stage::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let ended = stage.run(&format!("sim --addr {addr}")).await.with(1);
+    assert!(ended.err.contains(&format!("{addr} cannot be listened on; stop what")), "{}", ended.err);
+    assert_eq!(ended.err.matches("in use").count(), 1, "{}", ended.err);
+
+    // Without an id, the secret is that of a random one.
+    stage.set("SIM_APP_SECRET", "of-the-environment");
+    let sim = stage.start(&["sim", "--addr", "127.0.0.1:0"]).await;
+    sim.says("APP_SECRET=of-the-environment\n").await;
+    sim.terminate().await.with(0);
 }

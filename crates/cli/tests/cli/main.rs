@@ -6,6 +6,7 @@ mod cards;
 mod dead_letters;
 mod doctor;
 mod help;
+mod json;
 mod keys;
 mod migrate;
 mod sessions;

@@ -59,8 +59,15 @@ async fn a_token_is_masked_unless_it_is_asked_for() {
     let of_owner = format!("--app {} --open-id {}", owner.app_id, owner.open_id);
     let shown = stage.run(&format!("token show {of_owner}")).await.with(0);
     assert!(shown.out.contains("access_token     needle… (15 characters)"), "{}", shown.out);
+    // Nothing that a program would take for the token.
+    let masked = stage.run(&format!("token show {of_owner} --json")).await.with(0).json();
+    assert_eq!(
+        (masked.get("access_token"), &masked["access_token_hint"]),
+        (None, &"needle… (15 characters)".into())
+    );
     let revealed = stage.run(&format!("token show {of_owner} --reveal --json")).await;
     assert_eq!(revealed.json()["access_token"], owner.access_token());
+    assert_eq!(revealed.json().get("access_token_hint"), None);
     assert!(!revealed.out.contains("needle-refresh"));
 
     stage.run(&format!("token revoke {of_owner}")).await.with(0);

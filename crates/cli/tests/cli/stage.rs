@@ -49,6 +49,12 @@ impl Ended {
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
+
+    /// One document on each line.
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+        let document = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        self.out.lines().map(document).collect()
+    }
 }
 
 impl Stage {

@@ -18,7 +18,8 @@ async fn from_an_id_and_a_secret_to_a_token() {
         "the card is in the chat",
         "they authorized",
         "access token",
-        "refreshed until",
+        "Lark would refresh it until",
+        "hands this token out until it ends at",
     ] {
         assert!(ended.out.contains(step), "{step}: {}\n{}", ended.out, ended.err);
     }
@@ -57,10 +58,27 @@ async fn where_it_gets_stuck_there_is_a_page() {
     let said = look_up().await;
     assert!(said.contains("nobody with this work mail address"), "{said}");
     for (code, blames_the_permission) in [(99_991_672, true), (99_991_400, false)] {
-        sim.faults().push(Fault::at(Endpoint::ContactIds, Effect::Answer { status: 400, code }));
+        // The client asks again where that may help.
+        sim.faults()
+            .push(Fault::at(Endpoint::ContactIds, Effect::Answer { status: 400, code }).until_cleared());
         let said = look_up().await;
+        sim.faults().clear();
         assert!(said.contains("give --open-id instead"), "{said}");
         assert_eq!(said.contains("contact:user.id:readonly"), blames_the_permission, "{said}");
     }
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}
+
+#[tokio::test]
+async fn an_id_from_the_settings_a_secret_from_a_file_and_nobody_who_answers() {
+    let (mut stage, sim) = Stage::with_lark().await;
+    stage.set("APP_ID", APP_ID);
+    let file = stage.database.path().with_file_name("secret");
+    std::fs::write(&file, APP_SECRET).unwrap();
+    let first = person(&sim, 0);
+    let secret = file.to_str().unwrap();
+    let arguments = ["try", "--secret-file", secret, "--open-id", &first, "--yes", "--wait", "1"];
+    let ended = stage.run_with(&arguments, "").await.with(4);
+    assert!(ended.out.contains("no answer so far"), "{}", ended.out);
+    assert!(ended.out.contains("start `larkauth standalone` on the same data"), "{}", ended.out);
 }
