@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larkauth_auth::AuthError;
-use larkauth_contracts::message::{CardFaceRequested, InvitationRequested, SessionEnded};
+use larkauth_contracts::message::{CardActionKind, CardFaceRequested, InvitationRequested, SessionEnded};
 use larkauth_lark::api::Receiver;
 use larkauth_lark_sim::{Effect, Endpoint, Fault, UserStatus};
 use larkauth_messaging::Verdict;
@@ -12,7 +12,7 @@ use larkauth_models::{
 };
 use larkauth_storage::{InvitationLimit, NewSession, SessionEnding};
 
-use crate::stage::{Setup, Stage, delivery};
+use crate::stage::{Invited, Setup, Stage, delivery, reply};
 
 impl Stage {
     fn somebody(&self, n: usize) -> Person {
@@ -246,6 +246,28 @@ async fn a_card_whose_sender_died_before_the_session_ended_still_shows_the_end()
         assert_eq!(verdict, Verdict::DONE);
         assert_eq!(stage.sim.card(card.as_str()).unwrap()["header"]["template"], "grey");
     }
+}
+
+#[tokio::test]
+async fn a_card_that_went_on_to_the_next_session_is_not_wanted_back() {
+    let stage = Stage::new().await;
+    let session = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+    let mut invitation = delivery(&stage.bus.take::<InvitationRequested>());
+    let first = stage.handle(invitation.clone()).await;
+    assert_eq!(first, Verdict::DONE);
+    let message_id = stage.session(session.id).await.message_id.unwrap();
+    let invited =
+        Invited { session_id: session.id, message_id: message_id.clone(), open_id: stage.person(0) };
+    reply(stage.deliver(stage.click(&invited, CardActionKind::Cancel)).await);
+    let again = reply(stage.deliver(stage.click(&invited, CardActionKind::Retry)).await);
+    let (successor, _) = again.shows.unwrap();
+    assert_eq!(stage.session(successor).await.message_id.as_ref(), Some(&message_id));
+
+    invitation.redelivered = true;
+    assert_eq!(stage.handle(invitation).await, Verdict::DONE);
+    assert_eq!(stage.session(session.id).await.message_id, None);
+    assert_eq!(stage.session(successor).await.message_id, Some(message_id));
+    assert_eq!(stage.sim.messages().len(), 1);
 }
 
 #[tokio::test]
