@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use larkauth_lark::{
-    api::{AuthorizeRequest, pkce_challenge},
+    api::{AuthorizeRequest, MAX_CARD_BYTES, pkce_challenge},
     card::{self, CardContent},
 };
-use larkauth_models::{AuthSession, CardFace, SessionState};
+use larkauth_models::{AuthSession, CardFace, ConsentSecrets, SessionState};
+use larkauth_storage::NewSession;
 use serde_json::Value;
 
 use crate::{App, Context};
@@ -55,14 +56,38 @@ pub(crate) async fn render(context: &Context, app: &App, session: &AuthSession, 
     })
 }
 
+/// Whether Lark takes the session's card, whatever it will show. The faces after the end hold nothing of what the caller
+/// chose and are always small.
+pub(crate) fn fits(app: &App, new: &NewSession) -> bool {
+    let authorize_url = consent_page(app, &new.scopes, &new.consent);
+    [CardFace::Invitation, CardFace::Processing, CardFace::Reauthorize].into_iter().all(|face| {
+        let card = card::render(&CardContent {
+            face,
+            session_id: new.id,
+            app_name: None,
+            scopes: &new.scopes,
+            options: &new.card,
+            authorize_url: Some(&authorize_url),
+            valid_for: (new.expires_at - new.created_at).to_std().ok(),
+            person_name: None,
+            person_en_name: None,
+            failure: None,
+        });
+        card.to_string().len() <= MAX_CARD_BYTES
+    })
+}
+
 /// The consent page of a pending session.
 pub fn authorize_url(app: &App, session: &AuthSession) -> Option<url::Url> {
-    let consent = session.consent.as_ref()?;
+    Some(consent_page(app, &session.scopes, session.consent.as_ref()?))
+}
+
+fn consent_page(app: &App, scopes: &[String], consent: &ConsentSecrets) -> url::Url {
     let code_challenge = pkce_challenge(&consent.pkce_verifier);
-    Some(app.client.authorize_url(&AuthorizeRequest {
+    app.client.authorize_url(&AuthorizeRequest {
         redirect_uri: &app.application.redirect_uri,
-        scopes: &session.scopes,
+        scopes,
         state: &consent.state,
         code_challenge: &code_challenge,
-    }))
+    })
 }

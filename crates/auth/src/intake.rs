@@ -17,13 +17,16 @@ use crate::{AuthError, Context, seal};
 /// What to answer Lark.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
-    /// `None`: not taken, let Lark push it again (events) or show the person an error (never for cards).
+    /// `None`: not taken, let Lark push it again (never for a click).
     pub answer: Option<Value>,
     /// Which card face the answer shows, to be told to [`Context::answer_sent`].
     pub shows: Option<(SessionId, CardFace)>,
     /// A label for metrics: `in_time`, `late`, `publish_failed`, `unrecognized`.
     pub outcome: &'static str,
 }
+
+/// The type given to what is not even an event.
+const UNREADABLE: &str = "unreadable";
 
 /// How long an answer waits for the worker.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -37,9 +40,8 @@ impl Context {
                 let action = CardAction::from_event(event);
                 (event.event_id.clone(), event.event_type.clone(), action.map_err(|e| e.to_string()))
             }
-            Err(error) => (derived_id(payload), "unreadable".to_owned(), Err(error.to_string())),
+            Err(error) => (derived_id(payload), UNREADABLE.to_owned(), Err(error.to_string())),
         };
-        let is_card = event_type == CARD_ACTION || parsed.is_err();
         let ours = action.and_then(|action| {
             let button = ButtonAction::parse(&Value::Object(action.value.clone()))
                 .ok_or("a click on a card that is not larkauth's")?;
@@ -50,9 +52,7 @@ impl Context {
                 let outgoing = self.card_action(app_id, &event_id, action, button);
                 self.publish_action(outgoing, received_at).await
             }
-            Err(reason) => {
-                self.publish_unrecognized(app_id, &event_id, event_type, reason, payload, is_card).await
-            }
+            Err(reason) => self.publish_unrecognized(app_id, &event_id, event_type, reason, payload).await,
         }
     }
 
@@ -99,11 +99,7 @@ impl Context {
             }),
             Err(error) => {
                 tracing::error!(%error, "auth.callback.publish: the person is asked to click again");
-                Answered {
-                    answer: Some(said(ToastKind::Warning, ToastText::TryAgain)),
-                    shows: None,
-                    outcome: "publish_failed",
-                }
+                try_again()
             }
         }
     }
@@ -116,9 +112,9 @@ impl Context {
         event_type: String,
         reason: String,
         payload: &[u8],
-        is_card: bool,
     ) -> Answered {
         tracing::warn!(event_type, reason, "auth.callback.unrecognized");
+        let maybe_a_person = event_type == CARD_ACTION || event_type == UNREADABLE;
         let text = SecretString::from(String::from_utf8_lossy(payload).into_owned());
         let outgoing = seal::seal(&self.cipher, seal::CALLBACK, app_id.as_str(), &text)
             .map_err(AuthError::from)
@@ -129,18 +125,16 @@ impl Context {
             Ok(message) => self.bus.publish(message).await.map_err(AuthError::from),
             Err(error) => Err(error),
         };
-        if let Err(error) = &kept {
+        if let Err(error) = kept {
             tracing::error!(%error, "auth.callback.publish: an unrecognized callback could not be kept");
+            return not_taken(payload);
         }
-        let polite =
-            if is_card { said(ToastKind::Info, ToastText::UnknownButton) } else { card::answer(None, None) };
-        // An event that could not be kept is refused, so that Lark pushes it again.
-        let answer = (is_card || kept.is_ok()).then_some(polite);
-        Answered {
-            answer,
-            shows: None,
-            outcome: if kept.is_ok() { "unrecognized" } else { "publish_failed" },
-        }
+        let polite = if maybe_a_person {
+            said(ToastKind::Info, ToastText::UnknownButton)
+        } else {
+            card::answer(None, None)
+        };
+        Answered { answer: Some(polite), shows: None, outcome: "unrecognized" }
     }
 
     /// To be called after the answer went out: remembers the face, and mends it if the session ended meanwhile.
@@ -155,6 +149,22 @@ impl Context {
             self.request_face(app_id, session_id, Duration::ZERO).await?;
         }
         Ok(())
+    }
+}
+
+/// The answer to a callback that could not be kept: "please try again" for a person who clicked; anything else is
+/// refused, so that Lark pushes it again.
+#[must_use]
+pub fn not_taken(payload: &[u8]) -> Answered {
+    let is_click = Event::parse(payload).is_ok_and(|event| event.event_type == CARD_ACTION);
+    if is_click { try_again() } else { Answered { answer: None, ..try_again() } }
+}
+
+fn try_again() -> Answered {
+    Answered {
+        answer: Some(said(ToastKind::Warning, ToastText::TryAgain)),
+        shows: None,
+        outcome: "publish_failed",
     }
 }
 

@@ -10,7 +10,7 @@ use larkauth_models::{
 use larkauth_storage::{Created, NewSession, SessionEnding, SessionFilter};
 use tokio::time::Instant;
 
-use crate::{App, AuthError, Context, handlers::id};
+use crate::{App, AuthError, Context, cards, handlers::id};
 
 /// What a caller may choose about an invitation.
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ impl Context {
     ) -> Result<NewSession, AuthError> {
         check_card(&invite.card)?;
         let now = self.now();
-        Ok(NewSession {
+        let new = NewSession {
             id: session_id,
             app_id: invite.app_id,
             person: invite.person,
@@ -108,7 +108,15 @@ impl Context {
             created_at: now,
             expires_at: now + self.policy.session_lifetime,
             takes_card_of,
-        })
+        };
+        if new.auth_method.has_card() && !cards::fits(app, &new) {
+            return Err(AuthError::Invalid(
+                "the card would be larger than the 30 KB that Lark takes: ask for fewer or shorter scopes, or shorten \
+                 card.custom_message or card.privacy_policy_url"
+                    .to_owned(),
+            ));
+        }
+        Ok(new)
     }
 
     pub(crate) async fn create(&self, new: &NewSession) -> Result<(), AuthError> {

@@ -81,6 +81,17 @@ pub struct Person {
 }
 
 impl Person {
+    /// Whether they are somebody who is known by these; nothing where that cannot be told, because the only id known of
+    /// both is missing.
+    #[must_use]
+    pub fn is(&self, open_id: &OpenId, user_id: Option<&UserId>) -> Option<bool> {
+        match (&self.open_id, &self.user_id) {
+            (Some(asked), _) => Some(asked == open_id),
+            (None, Some(asked)) => user_id.map(|user_id| asked == user_id),
+            (None, None) => None,
+        }
+    }
+
     /// One text that stands for this person, for limits and logs; prefers the open id.
     #[must_use]
     pub fn key(&self) -> &str {

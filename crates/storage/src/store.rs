@@ -232,7 +232,7 @@ pub trait Sessions {
     ) -> Result<Vec<AuthSession>>;
     /// Finds the session that an OAuth `state` belongs to, by the SHA-256 of the state; works for ended sessions too.
     async fn session_by_state(&self, state_sha256: &[u8; 32]) -> Result<Option<AuthSession>>;
-    /// Remembers the sent card, if the session has none yet.
+    /// Remembers the sent card, if the session has none yet and no other session has taken this one over.
     async fn record_card(&self, id: SessionId, message_id: &MessageId, face: CardFace) -> Result<bool>;
     /// Remembers which face the card shows.
     async fn record_face(&self, id: SessionId, face: CardFace) -> Result<bool>;

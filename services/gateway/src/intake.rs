@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
-use larkauth_auth::{Context, intake::Answered};
-use larkauth_lark::{
-    card::{self, ToastKind, ToastText},
-    event::{CARD_ACTION, Event},
+use larkauth_auth::{
+    Context,
+    intake::{Answered, not_taken},
 };
 use larkauth_models::{AppId, CardFace, SessionId};
 use tokio::{
@@ -61,7 +60,7 @@ impl Intake {
             Ok(answered) => answered,
             Err(_) => {
                 tracing::error!("gateway.callback.late: the broker did not confirm in time");
-                Answered { answer: try_again(payload), shows: None, outcome: "publish_failed" }
+                not_taken(payload)
             }
         };
         self.context.metrics.callback_answered(app_id.as_str(), answered.outcome, received_at.elapsed());
@@ -80,12 +79,6 @@ impl Intake {
             tracing::warn!(session_id = %shown.0, %app_id, "gateway.answer.follow_up: too many waiting, the card is mended later");
         }
     }
-}
-
-/// "Please try again" for a person; an event is refused, so that Lark pushes it again.
-pub(crate) fn try_again(payload: &[u8]) -> Option<serde_json::Value> {
-    let is_event = Event::parse(payload).is_ok_and(|event| event.event_type != CARD_ACTION);
-    (!is_event).then(|| card::answer(Some(card::toast(ToastKind::Warning, ToastText::TryAgain)), None))
 }
 
 /// Has every answer that went out noted, until nobody is left who could send one.

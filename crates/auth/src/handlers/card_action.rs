@@ -5,7 +5,9 @@ use larkauth_messaging::{Delivery, Handler, Verdict};
 use larkauth_models::{AuthSession, CardFace, FailureReason, SessionId, SessionState};
 use larkauth_storage::SessionEnding;
 
-use super::{Handled, Trouble, budget::Budget, decode, exchange, may_be_half_done, verdict};
+use super::{
+    Handled, Trouble, USER_ID_PERMISSION, budget::Budget, decode, exchange, may_be_half_done, verdict,
+};
 use crate::{App, AuthError, Context, announce::AFTER_THE_ANSWER, cards, seal, sessions::Invite};
 
 /// Handles a click on a card and replies with the callback's answer. Only the person who was asked can change anything;
@@ -30,9 +32,22 @@ impl CardActionHandler {
         let Some(session) = context.store.session(click.session_id).await? else {
             return Ok(Some(toast_only((ToastKind::Warning, ToastText::AlreadyOver))));
         };
-        if !is_for(&session, click) {
-            tracing::warn!("auth.card.click: somebody else than the person who was asked, nothing changes");
-            return Ok(Some(toast_only((ToastKind::Warning, ToastText::NotForYou))));
+        match session.person.is(&click.operator_open_id, click.operator_user_id.as_ref()) {
+            Some(true) => {}
+            Some(false) => {
+                tracing::warn!(
+                    "auth.card.click: somebody else than the person who was asked, nothing changes"
+                );
+                return Ok(Some(toast_only((ToastKind::Warning, ToastText::NotForYou))));
+            }
+            None => {
+                tracing::error!(
+                    "auth.card.click: Lark does not tell the user id by which this person was asked, nothing changes; \
+                     {USER_ID_PERMISSION}"
+                );
+                let toast = ToastText::Failed(FailureReason::AppMisconfigured);
+                return Ok(Some(toast_only((ToastKind::Error, toast))));
+            }
         }
         let app = context.apps.any(&session.app_id).await?;
         // A retry is told apart by its session: answered with the ended one, the card would go back to it.
@@ -181,12 +196,4 @@ impl CardActionHandler {
 
 fn toast_only((kind, text): (ToastKind, ToastText)) -> Reply {
     Reply { answer: Some(card::answer(Some(card::toast(kind, text)), None)), shows: None }
-}
-
-/// Whether the one who clicked is the one who was asked.
-fn is_for(session: &AuthSession, click: &CardActionTriggered) -> bool {
-    match (&session.person.open_id, &session.person.user_id) {
-        (Some(asked), _) => *asked == click.operator_open_id,
-        (None, asked) => asked.is_some() && *asked == click.operator_user_id,
-    }
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    HANDLER_DEADLINE, Trouble,
+    HANDLER_DEADLINE, Trouble, USER_ID_PERMISSION,
     budget::{Budget, Step},
 };
 use crate::{App, Context, seal};
@@ -95,10 +95,8 @@ pub(super) async fn run(
             return Ok(context.end(session.id, ending, attempt.from_card).await?);
         }
     };
-    if !is_the_one_asked(&session, &profile) {
-        tracing::warn!("auth.exchange.identity_mismatch: somebody else consented, nothing is stored");
-        let ending = SessionEnding::Failed(FailureReason::IdentityMismatch);
-        return Ok(context.end(session.id, ending, attempt.from_card).await?);
+    if let Err(reason) = is_the_one_asked(&session, &profile) {
+        return Ok(context.end(session.id, SessionEnding::Failed(reason), attempt.from_card).await?);
     }
     commit(context, attempt.budget, &session, claim, pair, profile).await?;
     let session = context.ended(session.id, attempt.from_card).await?;
@@ -178,10 +176,20 @@ async fn who_consented(
     })
 }
 
-fn is_the_one_asked(session: &AuthSession, profile: &UserProfile) -> bool {
-    match (&session.person.open_id, &session.person.user_id) {
-        (Some(asked), _) => *asked == profile.open_id,
-        (None, asked) => asked.is_some() && *asked == profile.user_id,
+fn is_the_one_asked(session: &AuthSession, profile: &UserProfile) -> Result<(), FailureReason> {
+    match session.person.is(&profile.open_id, profile.user_id.as_ref()) {
+        Some(true) => Ok(()),
+        Some(false) => {
+            tracing::warn!("auth.exchange.identity_mismatch: somebody else consented, nothing is stored");
+            Err(FailureReason::IdentityMismatch)
+        }
+        None => {
+            tracing::error!(
+                "auth.exchange.identity_unknown: Lark does not tell the user id by which this person was asked, nothing \
+                 is stored; {USER_ID_PERMISSION}"
+            );
+            Err(FailureReason::AppMisconfigured)
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use super::{Handled, Trouble, decode, verdict};
 use crate::{AuthError, Context, cards};
 
 /// Sends the card of a new session. A repeated delivery sends nothing twice: the card's `uuid` is the session's id, and
-/// a session that has its card is done. A person who cannot be reached ends the session; an application that Lark
-/// refuses opens its breaker and ends it too.
+/// a session that has its card is done. A person who cannot be reached ends the session, and so does a card that this
+/// side got wrong; only an application that Lark refuses opens its breaker, too.
 pub(super) struct InvitationHandler(pub(super) Context);
 
 /// Lark sends at most one message with the same `uuid` in an hour.
@@ -61,7 +61,7 @@ impl InvitationHandler {
             }
             Err(error) => match error.fault {
                 Fault::Transient | Fault::RateLimited | Fault::Unknown => Err(error.into()),
-                Fault::App | Fault::Scope { .. } | Fault::Ours => {
+                Fault::App | Fault::Scope { .. } => {
                     context.apps.freeze(&session.app_id, &error.to_string(), context.now()).await?;
                     self.fail(session, FailureReason::AppMisconfigured).await
                 }

@@ -90,6 +90,9 @@ enum Trouble {
     Dead(String),
 }
 
+/// The cure where somebody was asked by user id and Lark does not tell that of anybody.
+const USER_ID_PERMISSION: &str = "give the application the permission contact:user.employee_id:readonly in the developer console, or ask by open id";
+
 type Handled = Result<Option<Reply>, Trouble>;
 
 impl Trouble {

@@ -88,7 +88,9 @@ async fn a_person_known_by_user_id_is_recognised_by_it() {
     assert_eq!(reply(stage.deliver(stranger).await).shows, None);
     let mut nameless = stage.click(&invited, CardActionKind::Cancel);
     nameless.data.operator_user_id = None;
-    assert_eq!(reply(stage.deliver(nameless).await).shows, None);
+    let unclear = reply(stage.deliver(nameless).await);
+    assert_eq!(unclear.shows, None);
+    assert!(seen(&unclear).0.contains("not set up correctly"), "nobody is called somebody else: {unclear:?}");
     assert_eq!(stage.session(invited.session_id).await.person.open_id, None);
 
     let mut click = stage.click(&invited, CardActionKind::Authorize);

@@ -8,8 +8,8 @@ use larkauth_lark::api::CodeGrant;
 use larkauth_lark_sim::{Effect, Endpoint, Fault, SimConfig, SimUser};
 use larkauth_messaging::Verdict;
 use larkauth_models::{
-    ExposeSecret, FailureReason, OpenId, Person, SecretString, SessionState, StoredToken, TokenApi,
-    TokenKind, UserId,
+    AuthMethod, ExposeSecret, FailureReason, OpenId, Person, SecretString, SessionState, StoredToken,
+    TokenApi, TokenKind, UserId,
 };
 
 use tokio::time::Instant;
@@ -106,6 +106,20 @@ async fn a_person_known_by_user_id_gets_their_open_id() {
     assert_eq!(stage.end_of(&invited).await, COMPLETED);
     assert_eq!(stage.session(invited.session_id).await.person.open_id.as_ref(), Some(&invited.open_id));
     assert!(stage.token(&invited.open_id).await.is_some());
+}
+
+#[tokio::test]
+async fn without_the_permission_to_see_user_ids_nobody_is_taken_for_somebody_else() {
+    let sim = SimConfig { users: vec![SimUser::numbered(1).without_contact_data()], ..SimConfig::default() };
+    let stage = Stage::with(Setup { sim, ..Setup::default() }).await;
+    let person = Person { open_id: None, user_id: Some(UserId::new("u1").unwrap()) };
+    let mut invite = stage.invitation(person);
+    invite.auth_method = AuthMethod::Oauth;
+    let session = stage.context.invite(invite).await.unwrap();
+    let message_id = "om_none".parse().unwrap();
+    let invited = Invited { session_id: session.id, message_id, open_id: stage.person(0) };
+    assert_eq!(stage.end_of(&invited).await, failed(FailureReason::AppMisconfigured));
+    assert!(stage.token(&invited.open_id).await.is_none(), "nothing is stored without proof");
 }
 
 #[tokio::test]

@@ -139,11 +139,18 @@ async fn without_a_bus_the_person_is_asked_to_click_again() {
     let answered = stage.context.take_callback(&stage.app_id(), &payload, Instant::now()).await;
     assert_eq!(answered.outcome, "publish_failed");
     assert!(answered.answer.unwrap()["toast"]["content"].as_str().unwrap().contains("click again"));
-    // An event is refused instead: Lark pushes it again.
+    // A click that nobody knows could not be kept either.
+    let unknown = String::from_utf8(payload).unwrap().replace("\"authorize\"", "\"another\"");
+    let answered = stage.context.take_callback(&stage.app_id(), unknown.as_bytes(), Instant::now()).await;
+    assert_eq!(answered.outcome, "publish_failed");
+    assert!(answered.answer.unwrap()["toast"]["content"].as_str().unwrap().contains("click again"));
+    // An event, and what is not even that, is refused instead: Lark pushes it again.
     let event =
         br#"{"schema":"2.0","header":{"event_id":"e-1","event_type":"im.message.receive_v1"},"event":{}}"#;
-    let answered = stage.context.take_callback(&stage.app_id(), event, Instant::now()).await;
-    assert_eq!((answered.outcome, answered.answer), ("publish_failed", None));
+    for push in [&event[..], b"not JSON"] {
+        let answered = stage.context.take_callback(&stage.app_id(), push, Instant::now()).await;
+        assert_eq!((answered.outcome, answered.answer), ("publish_failed", None));
+    }
 }
 
 #[tokio::test]

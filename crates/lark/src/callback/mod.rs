@@ -153,7 +153,8 @@ impl CallbackVerifier {
         }
     }
 
-    /// Checks a request; `body` exactly as received.
+    /// Checks a request; `body` exactly as received. Until it is [`taken`](Self::taken) it may come again, as Lark
+    /// pushes again what was refused.
     ///
     /// # Errors
     /// When the request is not believed. It is then to be refused with a 4xx and to have no effect.
@@ -169,6 +170,16 @@ impl CallbackVerifier {
                 callback(&plain, body)
             }
             (None, None) => Err(CallbackError::NotConfigured),
+        }
+    }
+
+    /// To be called when a verified request had its effect: from now on it is refused as a replay. Two copies at once may
+    /// both be verified before; they carry the same event id.
+    pub fn taken(&self, headers: &HeaderMap) {
+        if let Ok(signed) = Signed::read(headers)
+            && let Some(sent_at) = request_time(signed.timestamp)
+        {
+            self.memory.remember(signed.signature, self.clock.now(), sent_at + REPLAY_WINDOW);
         }
     }
 
@@ -212,26 +223,35 @@ impl CallbackVerifier {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<(), CallbackError> {
+        let Signed { timestamp, nonce, signature } = Signed::read(headers)?;
+        let expected = crypto::signature(key, timestamp, nonce, body);
+        if !bool::from(signature.ct_eq(&expected)) {
+            return Err(CallbackError::WrongSignature);
+        }
+        let sent_at = request_time(timestamp).ok_or(CallbackError::OutsideWindow)?;
+        if !(self.clock.now() - sent_at).abs().to_std().is_ok_and(|age| age <= REPLAY_WINDOW) {
+            return Err(CallbackError::OutsideWindow);
+        }
+        if self.memory.knows(&signature) { Err(CallbackError::Replayed) } else { Ok(()) }
+    }
+}
+
+/// What a signed request says about itself.
+struct Signed<'a> {
+    timestamp: &'a str,
+    nonce: &'a str,
+    signature: [u8; 32],
+}
+
+impl<'a> Signed<'a> {
+    fn read(headers: &'a HeaderMap) -> Result<Self, CallbackError> {
         let text =
             |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(CallbackError::NotSigned);
         let (timestamp, nonce) = (text(TIMESTAMP_HEADER)?, text(NONCE_HEADER)?);
-        let mut got = [0; 32];
-        hex::decode_to_slice(text(SIGNATURE_HEADER)?, &mut got).map_err(|_| CallbackError::WrongSignature)?;
-        let expected = crypto::signature(key, timestamp, nonce, body);
-        if !bool::from(got.ct_eq(&expected)) {
-            return Err(CallbackError::WrongSignature);
-        }
-        let now = self.clock.now();
-        let sent_at = request_time(timestamp).ok_or(CallbackError::OutsideWindow)?;
-        if (now - sent_at).abs().to_std().is_ok_and(|age| age <= REPLAY_WINDOW) {
-            let forget_at = sent_at + REPLAY_WINDOW;
-            return if self.memory.is_new(got, now, forget_at) {
-                Ok(())
-            } else {
-                Err(CallbackError::Replayed)
-            };
-        }
-        Err(CallbackError::OutsideWindow)
+        let mut signature = [0; 32];
+        hex::decode_to_slice(text(SIGNATURE_HEADER)?, &mut signature)
+            .map_err(|_| CallbackError::WrongSignature)?;
+        Ok(Self { timestamp, nonce, signature })
     }
 }
 

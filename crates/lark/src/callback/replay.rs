@@ -1,4 +1,4 @@
-//! Remembers the requests of the last minutes, so that none counts twice.
+//! Remembers the requests that were taken in the last minutes, so that none counts twice.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -22,8 +22,13 @@ impl ReplayMemory {
     /// About 200 requests a second for five minutes, in some 10 MB.
     const CAPACITY: usize = 65_536;
 
-    /// Remembers a signature until `forget_at`; false if it is remembered already.
-    pub(super) fn is_new(&self, signature: [u8; 32], now: Timestamp, forget_at: Timestamp) -> bool {
+    /// Whether a signature is remembered.
+    pub(super) fn knows(&self, signature: &[u8; 32]) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).signatures.contains(signature)
+    }
+
+    /// Remembers a signature until `forget_at`.
+    pub(super) fn remember(&self, signature: [u8; 32], now: Timestamp, forget_at: Timestamp) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((until, oldest)) = seen.order.front().copied()
             && (until < now || seen.order.len() >= Self::CAPACITY)
@@ -31,11 +36,9 @@ impl ReplayMemory {
             seen.order.pop_front();
             seen.signatures.remove(&oldest);
         }
-        if !seen.signatures.insert(signature) {
-            return false;
+        if seen.signatures.insert(signature) {
+            seen.order.push_back((forget_at, signature));
         }
-        seen.order.push_back((forget_at, signature));
-        true
     }
 }
 
@@ -50,13 +53,15 @@ mod tests {
         let memory = ReplayMemory::default();
         let start = Timestamp::from_timestamp_millis(1_700_000_000_000).unwrap();
         let later = start + Duration::from_secs(600);
-        assert!(memory.is_new([1; 32], start, later));
-        assert!(!memory.is_new([1; 32], later, later));
-        assert!(memory.is_new([1; 32], later + Duration::from_millis(1), later + Duration::from_secs(600)));
+        memory.remember([1; 32], start, later);
+        memory.remember([2; 32], later, later);
+        assert!(memory.knows(&[1; 32]) && memory.knows(&[2; 32]) && !memory.knows(&[3; 32]));
+        memory.remember([3; 32], later + Duration::from_millis(1), later + Duration::from_secs(600));
+        assert!(!memory.knows(&[1; 32]) && !memory.knows(&[2; 32]) && memory.knows(&[3; 32]));
         for n in 0..2 * ReplayMemory::CAPACITY {
             let mut signature = [0; 32];
             signature[..8].copy_from_slice(&n.to_le_bytes());
-            memory.is_new(signature, start, later);
+            memory.remember(signature, start, later);
         }
         let seen = memory.0.lock().unwrap();
         assert!(seen.order.len() <= ReplayMemory::CAPACITY && seen.signatures.len() == seen.order.len());

@@ -210,6 +210,12 @@ pub async fn a_card_changes_hands(bed: &Bed) {
         .create(&NewSession { takes_card_of: Some(first.id), ..bed.new_session(&bed.app, person("ou_1")) })
         .await;
     assert!(bed.get(late).await.message_id.is_none());
+    // Somebody who sent it long ago writes that down only now.
+    assert!(!bed.store.record_card(first.id, &message("om_1"), CardFace::Invitation).await.unwrap());
+    assert_eq!(
+        (bed.get(first.id).await.message_id, bed.get(next).await.message_id),
+        (None, Some(message("om_1")))
+    );
 }
 
 /// Ended sessions whose card does not show it, within the times of the end; those without a card have nothing to mend.

@@ -88,7 +88,8 @@ impl Sessions for PgStore {
             .call("recording a card", async |db| {
                 query!(
                     "update user_auth_sessions set message_id = $2, card_face = $3
-                     where session_id = $1 and message_id is null",
+                     where session_id = $1 and message_id is null
+                       and not exists (select 1 from user_auth_sessions where message_id = $2)",
                     id.0,
                     message_id.as_str(),
                     face.as_str()

@@ -117,7 +117,8 @@ impl Sessions for SqliteStore {
             .write("recording a card", async |db| {
                 query(
                     "update user_auth_sessions set message_id = ?2, card_face = ?3
-                     where session_id = ?1 and message_id is null",
+                     where session_id = ?1 and message_id is null
+                       and not exists (select 1 from user_auth_sessions where message_id = ?2)",
                 )
                 .bind(id.0.hyphenated())
                 .bind(message_id.as_str())

@@ -17,7 +17,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use larkauth_auth::App;
+use larkauth_auth::{App, intake::not_taken};
 use larkauth_contracts::problem::{Problem, ProblemCode};
 use larkauth_lark::callback::{Callback, CallbackError};
 use larkauth_models::AppId;
@@ -30,7 +30,6 @@ pub(crate) use verifiers::Verifiers;
 use crate::{
     api::{self, PathOf},
     gateway::Gateway,
-    intake,
     problem::ApiError,
 };
 
@@ -119,6 +118,7 @@ async fn take(
     }
     let answered = gateway.intake.take(app_id, &payload, received_at).await;
     let answer = answered.answer.ok_or_else(push_again)?;
+    verifier.taken(headers);
     let response = Json(answer).into_response();
     Ok(match answered.shows {
         Some(shown) => after::sent(response, gateway.intake.clone(), app_id.clone(), shown),
@@ -139,7 +139,7 @@ fn not_now(app: &App, payload: &[u8]) -> Result<Response, ApiError> {
         "gateway.callback.inactive: an HTTP callback came although the long connection is in use; choose the long \
          connection in the developer console, or set HTTP_CALLBACK_ENABLED=true"
     );
-    intake::try_again(payload).map(|answer| Json(answer).into_response()).ok_or_else(push_again)
+    not_taken(payload).answer.map(|answer| Json(answer).into_response()).ok_or_else(push_again)
 }
 
 fn push_again() -> ApiError {

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
     body::Body,
@@ -21,7 +21,7 @@ use larkauth_models::{AuthMethod, CardFace, SecretString, SessionId, SessionStat
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::world::{APP, Answer, ENCRYPT_KEY, PERSON, World, app_id, application, now};
+use super::world::{APP, Answer, ENCRYPT_KEY, FakeBus, PERSON, World, app_id, application, now};
 
 pub(super) fn click(session_id: SessionId, action: &str) -> Value {
     json!({
@@ -132,6 +132,24 @@ async fn a_click_that_cannot_be_published_is_answered_politely() {
     let session = world.session(AuthMethod::HttpCallback).await;
     let answer = world.send(signed(&path(), "n1", &click(session.id, "authorize"))).await;
     assert!(toast(&answer).contains("click again"));
+}
+
+#[tokio::test]
+async fn what_was_refused_is_taken_when_it_is_pushed_again_and_only_once() {
+    let bus = Arc::new(FakeBus::default());
+    let world = World::with_bus(bus.clone()).await;
+    let state = fall_back(&world);
+    bus.down.store(true, Ordering::Relaxed);
+    let push = async || world.send(signed(&path(), "n1", &an_event())).await;
+    assert_eq!(push().await.problem().code, ProblemCode::Unavailable);
+    // Nor is it used up by a route that is not in use.
+    state.send_replace(ConnectionState::Connecting);
+    assert_eq!(push().await.problem().code, ProblemCode::Unavailable);
+    state.send_replace(ConnectionState::FallenBack { failures: 10 });
+    bus.down.store(false, Ordering::Relaxed);
+    assert_eq!(push().await.status, StatusCode::OK);
+    assert_eq!(push().await.problem().code, ProblemCode::CallbackRejected);
+    assert_eq!(bus.published.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
