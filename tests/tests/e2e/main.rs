@@ -2,6 +2,7 @@
 //!
 //! One binary, since linking is what takes time. To add a test: a function in the file of its topic.
 
+mod cards;
 mod concurrency;
 mod flow;
 mod recovery;
