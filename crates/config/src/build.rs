@@ -78,7 +78,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         },
         card: CardOptions {
             include_description: s.need(&t::AUTH_CARD_INCLUDE_DESCRIPTION, parse::switch)?,
-            template_id: s.get(&t::AUTH_CARD_TEMPLATE_ID, parse::name(128, ""))?,
+            template_id: s.get(&t::AUTH_CARD_TEMPLATE_ID, parse::name(64, ""))?,
             custom_message: None,
             privacy_policy_url: None,
         },
