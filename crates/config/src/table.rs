@@ -28,6 +28,19 @@ pub struct Setting {
     pub secret: bool,
 }
 
+impl Setting {
+    /// What it does, and what holds when it is not given.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self.default {
+            None => self.meaning.to_owned(),
+            Fixed(text) | Varies(text) => {
+                format!("{} [default: {}]", self.meaning, text.replace('`', ""))
+            }
+        }
+    }
+}
+
 macro_rules! settings {
     ($($group:literal: $($name:ident $(($secret:ident))? = $default:expr, $meaning:literal;)+)+) => {
         $($(#[doc = $meaning] pub(crate) const $name: Setting = Setting {

@@ -84,7 +84,11 @@ fn arguments(
 ) -> Option<PathBuf> {
     let width = SETTINGS.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
     let settings: String =
-        SETTINGS.iter().map(|setting| format!("  {:width$}  {}\n", setting.name, setting.meaning)).collect();
+        SETTINGS.iter().map(|setting| format!("  {:width$}  {}\n", setting.name, setting.help())).collect();
+    let endpoints = match service {
+        Service::Gateway => "/v1, /docs, /oauth/callback, /lark/callback, /healthz, /readyz, /metrics",
+        _ => "/healthz, /readyz, /metrics",
+    };
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
@@ -96,7 +100,7 @@ fn arguments(
         .version(env!("CARGO_PKG_VERSION"))
         .arg(config)
         .after_help(format!(
-            "Settings (environment variables; every secret X also as X_FILE):\n{settings}\nEndpoints: /healthz, /readyz, /metrics"
+            "Settings (environment variables; every secret X also as X_FILE):\n{settings}\nEndpoints: {endpoints}"
         ))
         .get_matches_from(args);
     matches.remove_one("config")

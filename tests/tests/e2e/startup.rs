@@ -155,7 +155,9 @@ async fn help_lists_the_settings() -> anyhow::Result<()> {
     for kind in SERVICES {
         let (status, output) = Service::spawn(kind, &["--help"], &BTreeMap::new())?.wait().await?;
         assert!(status.success());
-        for expected in names.into_iter().chain(["--config", "/healthz", "/readyz", "/metrics"]) {
+        for expected in
+            names.into_iter().chain(["--config", "[default: 600]", "/healthz", "/readyz", "/metrics"])
+        {
             assert!(output.contains(expected), "{kind:?} does not tell about {expected}:\n{output}");
         }
         let (status, output) = Service::spawn(kind, &["--version"], &BTreeMap::new())?.wait().await?;
