@@ -198,7 +198,7 @@ async fn a_thousand_authorizations_in_flight_complete() -> anyhow::Result<()> {
     let world =
         World::start(Options { sim: SimConfig::default().with_users(1000), ..Options::default() }).await?;
     let inviting = async {
-        let invited = stream::iter(0..PEOPLE).map(async |n| invite(&world, n).await).buffer_unordered(100);
+        let invited = stream::iter(0..PEOPLE).map(async |n| invite(&world, n).await).buffer_unordered(32);
         invited.try_collect::<Vec<_>>().await
     };
     // Everybody clicks and consents as soon as their card is there.
