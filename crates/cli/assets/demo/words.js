@@ -32,6 +32,7 @@ export const words = {
   not_ready: ["有部分不可用", "not all well"],
   gone: ["演示已停止", "the demo has stopped"],
   part_websocket: ["长连接", "long connection"],
+  part_registrations: ["应用", "applications"],
   part_database: ["数据库", "database"],
   part_bus: ["消息总线", "bus"],
   dead_letters: ["死信", "dead letters"],
