@@ -8,7 +8,6 @@ use larkauth_contracts::{
 };
 use larkauth_messaging::Outgoing;
 use larkauth_models::{AppId, AuthSession, EventId, SessionId, SessionState};
-
 use larkauth_storage::SessionEnding;
 
 use crate::{AuthError, Context, handlers::id};
@@ -86,7 +85,7 @@ impl Context {
     }
 
     /// Counts and logs the end of a session; called by whoever made the transition, so exactly once.
-    fn count_end(&self, session: &AuthSession) {
+    pub(crate) fn count_end(&self, session: &AuthSession) {
         let (app_id, method) = (session.app_id.as_str(), session.auth_method.as_str());
         match session.state {
             SessionState::Completed => {

@@ -34,8 +34,8 @@ impl Context {
         }
     }
 
-    /// Finds ended sessions whose card does not show it (a process died in between) and has them brought up to date; those that were
-    /// asked for longest ago first.
+    /// Finds ended sessions whose card does not show it (a process died in between) and has them brought up to date;
+    /// those that were asked for longest ago first.
     ///
     /// # Errors
     /// The store's or the bus's.

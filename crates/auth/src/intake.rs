@@ -185,6 +185,5 @@ async fn in_time(mut reply: PendingReply, received_at: Instant) -> Option<Answer
 
 /// A callback without a readable event id is recognised by its bytes.
 fn derived_id(payload: &[u8]) -> EventId {
-    use sha2::Digest;
-    crate::handlers::id("sha256", &seal::hex(&sha2::Sha256::digest(payload)))
+    crate::handlers::id("sha256", &seal::hex(&seal::sha256(payload)))
 }

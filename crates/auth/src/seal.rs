@@ -40,8 +40,8 @@ pub(crate) fn digest(parts: &[&str]) -> [u8; 32] {
 
 /// Plain SHA-256, as the store expects it for OAuth `state`, codes and API keys.
 #[must_use]
-pub(crate) fn sha256(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
+pub(crate) fn sha256(bytes: impl AsRef<[u8]>) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 /// As two lower-case digits a byte.

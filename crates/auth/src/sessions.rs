@@ -54,14 +54,22 @@ impl Context {
             )?;
             if let Err(error) = self.bus.publish(message).await {
                 // The caller is told; the session must not look as if a card were on its way.
-                let ending = SessionEnding::Failed(FailureReason::CardUndeliverable);
-                if let Err(error) = self.end(session_id, ending, false).await {
-                    tracing::error!(%session_id, %error, "auth.session.end: an invitation that was not sent ends unannounced, or when it expires");
+                if let Err(error) = self.withdraw(session_id).await {
+                    tracing::error!(%session_id, %error, "auth.session.end: the unsent invitation stays pending until it expires");
                 }
                 return Err(error.into());
             }
         }
         self.existing(session_id).await
+    }
+
+    /// Ends a session that nobody has heard of. So nobody is told, least of all over a bus that just failed.
+    async fn withdraw(&self, session_id: SessionId) -> Result<(), AuthError> {
+        let ending = SessionEnding::Failed(FailureReason::CardUndeliverable);
+        if self.store.end_session(session_id, ending, self.now()).await? {
+            self.count_end(&self.existing(session_id).await?);
+        }
+        Ok(())
     }
 
     /// As [`Context::invite`], but somebody who has an open card already is not sent another one: gives that session.

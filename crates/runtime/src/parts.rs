@@ -71,7 +71,7 @@ pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
 pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::Result<()> {
     let Some(application) = settings.application.clone() else { return Ok(()) };
     let known = match context.store.application(&application.app_id).await {
-        // Told by readiness. Not written over: that would take it from the processes that can read it.
+        // Told by the watch over registrations. Not written over: that would take it from the processes that can read it.
         Err(error) if error.is_of_one_row() => return Ok(()),
         known => known?,
     };

@@ -113,7 +113,7 @@ impl Connections {
     /// Stops what should not be (any more) and starts what is missing. What must be made anew is stopped here and
     /// started once its task has ended, so that an application never has two.
     ///
-    /// An application that cannot be read has none: pushes go to processes that can read it. Readiness tells.
+    /// An application that cannot be read has none: pushes go to processes that can read it. The log tells.
     fn reconcile(&mut self, applications: Vec<Registration>, stopping: &CancellationToken) {
         let wanted: BTreeMap<AppId, Application> = applications
             .into_iter()
@@ -199,9 +199,15 @@ struct Follower {
 
 impl Follower {
     async fn follow(self, mut state: watch::Receiver<ConnectionState>, stopping: &CancellationToken) {
+        let mut was_fallen_back = false;
         loop {
             let now = state.borrow_and_update().clone();
             self.show(&now);
+            // Once, and not at each attempt that fails.
+            if now.is_fallen_back() && !was_fallen_back && self.http_is_set_up {
+                tracing::warn!(app_id = %self.app_id, "gateway.connections: HTTP callbacks take over from the long connection");
+            }
+            was_fallen_back = now.is_fallen_back();
             if state.changed().await.is_err() {
                 break;
             }
@@ -218,10 +224,7 @@ impl Follower {
         self.metrics.websocket_fallback(app_id, state.is_fallen_back());
         match state {
             ConnectionState::Connected { .. } => self.part.set_ready(),
-            ConnectionState::FallenBack { .. } if self.http_is_set_up => {
-                tracing::warn!(app_id, "gateway.connections: HTTP callbacks take over from the long connection");
-                self.part.set_ready();
-            }
+            ConnectionState::FallenBack { .. } if self.http_is_set_up => self.part.set_ready(),
             ConnectionState::FallenBack { .. } => self.part.set_not_ready(
                 "the long connection is given up for now, and HTTP callbacks cannot take over: set the application's \
                  verification token or encrypt key",
