@@ -8,6 +8,7 @@
 
 mod api_key;
 mod application;
+mod backoff;
 mod card;
 mod clock;
 mod entropy;
@@ -18,6 +19,7 @@ mod user;
 
 pub use api_key::KeyScope;
 pub use application::{Application, Brand, TokenApi};
+pub use backoff::Backoff;
 pub use card::{CardFace, CardOptions, Locale};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};

@@ -41,7 +41,7 @@ pub(super) struct Link<S> {
 }
 
 /// The server's wishes: with discovery, and now and then in a pong. The fields about reconnecting are left aside, see
-/// [`Backoff`](super::backoff::Backoff).
+/// [`Backoff`](larkauth_models::Backoff).
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct ClientConfig {
     /// Seconds; zero or less means no wish.

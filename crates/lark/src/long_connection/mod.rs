@@ -9,7 +9,6 @@
 
 mod arrivals;
 mod assembler;
-mod backoff;
 mod config;
 mod connection;
 mod dial;
@@ -21,7 +20,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use larkauth_models::{AppId, Clock, Entropy, OsEntropy, SecretString, SystemClock};
+use larkauth_models::{AppId, Backoff, Clock, Entropy, OsEntropy, SecretString, SystemClock};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -31,18 +30,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use url::Url;
 
-use self::{
-    backoff::Backoff,
-    connection::End,
-    dial::{Dial, LarkDial},
-    state::NoObserver,
-};
 pub use self::{
     config::{AssemblerConfig, LongConnectionConfig},
     dial::discover,
     error::ConnectError,
     push::{Answer, Push, PushHandler, PushKind, PushMeta},
     state::{ConnectionState, LongConnectionObserver},
+};
+use self::{
+    connection::End,
+    dial::{Dial, LarkDial},
+    state::NoObserver,
 };
 
 /// One application's long connection, not yet running.
@@ -133,7 +131,8 @@ impl LongConnection {
 
     async fn supervise<D: Dial>(self, dial: D, shutdown: CancellationToken) {
         let mut tasks = JoinSet::new();
-        let mut backoff = Backoff::new(&self.config);
+        let mut backoff =
+            Backoff::new(self.config.backoff_base, self.config.backoff_cap, self.config.backoff_jitter);
         let mut failures = 0_u32;
         loop {
             let dialled = tokio::select! {
