@@ -1,35 +1,71 @@
-//! The database file itself: made with the right mode, and looked at before it is used.
+//! The database file itself: created with the right mode, and verified before it is used.
 
 use std::{
     fs::{self, OpenOptions, Permissions},
     io::{self, ErrorKind},
     path::Path,
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sqlx::{
-    ConnectOptions, Connection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode},
+    ConnectOptions, Connection, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{
-    SqliteOptions,
-    error::{is_busy, is_damage, is_denied, translate},
+use crate::{
+    Result, SqliteError,
+    error::{is_busy, is_damage, is_denied},
 };
-use crate::{Result, StorageError, driver};
 
 const OWNER_ONLY: u32 = 0o600;
+/// Pause before another attempt at a locked file.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
+/// The write-ahead log is truncated to this size, in bytes (64 MiB), after a burst.
+const LOG_SIZE_LIMIT: &str = "67108864";
 
-/// Makes the file if it is wanted and missing, and sees to its mode.
+/// Returns the options of every connection to the file. `busy_timeout` bounds the wait for other writers.
+#[must_use]
+pub fn options(path: &Path, busy_timeout: Duration) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(busy_timeout)
+        .foreign_keys(true)
+        // A confirmed write survives a power failure: the log is synced at every commit.
+        .synchronous(SqliteSynchronous::Full)
+        // On macOS the system's own sync stops at the disk's cache.
+        .pragma("fullfsync", "on")
+        .pragma("checkpoint_fullfsync", "on")
+        .pragma("trusted_schema", "off")
+        .pragma("journal_size_limit", LOG_SIZE_LIMIT)
+        // Statements are not logged: their parameters are not for logs, and each caller has a span of its own.
+        .disable_statement_logging()
+}
+
+/// Opens one connection. Retries while another process changes the journal mode, which SQLite itself does not wait for.
 ///
-/// A file that is there is never opened here: closing it again would take away the locks that other connections of this
-/// process hold on it (POSIX locks belong to the process).
-pub(super) fn prepare(options: &SqliteOptions) -> Result<()> {
-    let path = &*options.path;
-    if options.create {
+/// # Errors
+/// The driver's, and that the file stayed locked until the deadline.
+pub async fn connect(options: &SqliteConnectOptions, deadline: Duration) -> sqlx::Result<SqliteConnection> {
+    let until = Instant::now() + deadline;
+    loop {
+        match options.connect().await {
+            Err(error) if is_busy(&error) && Instant::now() < until => sleep(RETRY_AFTER).await,
+            result => return result,
+        }
+    }
+}
+
+/// Creates the file if `create_missing` and it is missing, and restricts its mode to its owner (0600).
+///
+/// An existing file is never opened here: closing it would release the locks that other connections of this process
+/// hold on it (POSIX locks belong to the process).
+///
+/// # Errors
+/// [`SqliteError::File`] when the file is missing, cannot be created, is no regular file or is read-only.
+pub fn prepare(path: &Path, create_missing: bool) -> Result<()> {
+    if create_missing {
         create(path).map_err(|error| unusable(path, not_created(&error)))?;
     }
     let metadata = fs::metadata(path).map_err(|error| unusable(path, not_found(&error)))?;
@@ -43,20 +79,20 @@ pub(super) fn prepare(options: &SqliteOptions) -> Result<()> {
 }
 
 fn create(path: &Path) -> io::Result<()> {
-    // While it is open for being made, nobody in this process may have opened it with SQLite.
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut make = OpenOptions::new();
-    make.write(true).create_new(true);
+    // One creation at a time: until this handle is closed, SQLite must not have the file open in this process.
+    static CREATING: Mutex<()> = Mutex::new(());
+    let _creating = CREATING.lock();
+    let mut new = OpenOptions::new();
+    new.write(true).create_new(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut make, OWNER_ONLY);
-    match make.open(path) {
+    std::os::unix::fs::OpenOptionsExt::mode(&mut new, OWNER_ONLY);
+    match new.open(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
 }
 
-/// SQLite gives the log and the shared memory the mode of the database; those that are there already are told as well.
+/// Sets the mode of the database, its log and its shared memory. SQLite gives new ones the mode of the database.
 #[cfg(unix)]
 fn protect(path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -99,14 +135,17 @@ fn not_found(error: &io::Error) -> String {
     }
 }
 
-/// Connects once, and turns the file to write-ahead logging, which it then stays with.
-pub(super) async fn check(connect: &SqliteConnectOptions, deadline: Duration) -> Result<()> {
-    const DURING: &str = "opening the file";
-    let connect = connect.clone().journal_mode(SqliteJournalMode::Wal);
-    let path = connect.get_filename();
+/// Opens one connection, switches the file to write-ahead logging, which it keeps, and closes it.
+///
+/// # Errors
+/// [`SqliteError::File`] when the file is no database, damaged, not permitted, or on a file system without support for
+/// the write-ahead log; [`SqliteError::TimedOut`] when it stays locked until the deadline.
+pub async fn verify(options: &SqliteConnectOptions, deadline: Duration) -> Result<()> {
+    let options = options.clone().journal_mode(SqliteJournalMode::Wal);
+    let path = options.get_filename();
     let until = Instant::now() + deadline;
     let attempt = async || {
-        let mut connection = connect.connect().await?;
+        let mut connection = options.connect().await?;
         let mode: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&mut connection).await?;
         connection.close().await?;
         Ok(mode)
@@ -114,7 +153,7 @@ pub(super) async fn check(connect: &SqliteConnectOptions, deadline: Duration) ->
     let mode = loop {
         match timeout_at(until, attempt()).await {
             Ok(Ok(mode)) => break mode,
-            // SQLite itself does not wait when the mode is changed, as several processes do at the very first start.
+            // Several processes change the mode at the very first start; SQLite itself does not wait then.
             Ok(Err(error)) if is_busy(&error) && Instant::now() < until => sleep(RETRY_AFTER).await,
             Ok(Err(error)) if is_damage(&error) => {
                 let message = "it is no SQLite database, or a damaged one; restore it from a backup, or correct \
@@ -125,8 +164,8 @@ pub(super) async fn check(connect: &SqliteConnectOptions, deadline: Duration) ->
                 let message = "this user may not read and write it, and make files next to it; allow that";
                 return Err(unusable(path, message.to_owned()));
             }
-            Ok(Err(error)) => return Err(translate(DURING, &error)),
-            Err(_) => return Err(driver::too_late(DURING, deadline)),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(SqliteError::TimedOut(deadline)),
         }
     };
     if mode != "wal" {
@@ -136,6 +175,6 @@ pub(super) async fn check(connect: &SqliteConnectOptions, deadline: Duration) ->
     Ok(())
 }
 
-fn unusable(path: &Path, message: String) -> StorageError {
-    StorageError::File { path: path.to_owned(), message }
+fn unusable(path: &Path, message: String) -> SqliteError {
+    SqliteError::File { path: path.to_owned(), message }
 }

@@ -3,8 +3,9 @@ use larkauth_models::Timestamp;
 use sqlx::{query, query_as};
 use uuid::Uuid;
 
-use super::PgStore;
-use crate::{ApiKey, ApiKeys, Result};
+use larkauth_storage::{ApiKey, ApiKeys, Result};
+
+use crate::store::PgStore;
 
 #[async_trait]
 impl ApiKeys for PgStore {

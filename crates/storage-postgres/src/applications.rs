@@ -2,11 +2,12 @@ use async_trait::async_trait;
 use larkauth_models::{AppId, Application, Timestamp};
 use sqlx::{query, query_as};
 
-use super::PgStore;
-use crate::{
+use larkauth_storage::{
     Applications, Registration, Result,
-    rows::{APPLICATIONS, ApplicationRow, RowSeal, registrations},
+    backend::rows::{APPLICATIONS, ApplicationRow, RowSeal, registrations},
 };
+
+use crate::store::PgStore;
 
 #[async_trait]
 impl Applications for PgStore {

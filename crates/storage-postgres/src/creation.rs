@@ -6,11 +6,12 @@ use larkauth_models::{OpenId, SessionId, UserId};
 use sqlx::{Connection, PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::PgStore;
-use crate::{Created, InvitationLimit, NewSession, Result, sealed::SealedSession};
+use larkauth_storage::{Created, InvitationLimit, NewSession, Result, backend::sealed::SealedSession};
+
+use crate::store::PgStore;
 
 impl PgStore {
-    pub(super) async fn create(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created> {
+    pub(crate) async fn create(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created> {
         let sealed = SealedSession::new(&self.cipher, new)?;
         self.call("creating a session", async |db| {
             let mut tx = db.begin().await?;

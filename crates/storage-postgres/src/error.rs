@@ -1,8 +1,8 @@
 use sqlx::Error;
 
-use crate::{StorageError, driver};
+use larkauth_storage::{StorageError, backend::driver};
 
-pub(super) fn translate(during: &'static str, error: &Error) -> StorageError {
+pub(crate) fn translate(during: &'static str, error: &Error) -> StorageError {
     if let Error::Configuration(_) = error {
         // The driver would quote the URL, password and all.
         let message =

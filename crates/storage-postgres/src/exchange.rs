@@ -4,14 +4,15 @@ use larkauth_models::{SessionId, Timestamp, UnionId, UserId};
 use sqlx::{Connection, PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::PgStore;
-use crate::{
+use larkauth_storage::{
     CodeBinding, Completion, ExchangeClaim, Result,
-    sealed::{Outcome, SealedCompletion},
+    backend::sealed::{Outcome, SealedCompletion},
 };
 
+use crate::store::PgStore;
+
 impl PgStore {
-    pub(super) async fn bind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
+    pub(crate) async fn bind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
         self.call("binding a code", async |db| {
             let bound = query!(
                 "update user_auth_sessions set code_sha256 = $2
@@ -42,7 +43,7 @@ impl PgStore {
         .await
     }
 
-    pub(super) async fn claim(
+    pub(crate) async fn claim(
         &self,
         id: SessionId,
         code_sha256: Option<&[u8; 32]>,
@@ -86,7 +87,7 @@ impl PgStore {
         .await
     }
 
-    pub(super) async fn release(&self, id: SessionId, claim: Uuid) -> Result<bool> {
+    pub(crate) async fn release(&self, id: SessionId, claim: Uuid) -> Result<bool> {
         let done = self
             .call("releasing an exchange", async |db| {
                 query!(
@@ -102,7 +103,7 @@ impl PgStore {
         Ok(done.rows_affected() == 1)
     }
 
-    pub(super) async fn complete(&self, completion: &Completion) -> Result<bool> {
+    pub(crate) async fn complete(&self, completion: &Completion) -> Result<bool> {
         const DURING: &str = "completing a session";
         // What the row is sealed for depends on the session's application, which never changes.
         let app_id = self

@@ -3,12 +3,14 @@ use std::time::Duration;
 use sqlx::{ConnectOptions, Connection, PgConnection, migrate::Migrator};
 use tokio::time::timeout;
 
-use super::{PgStore, error::translate};
-use crate::{
+use crate::error::translate;
+use larkauth_storage::{
     MigrationReport, Result,
-    driver::too_late,
-    migrations::{self, Applied},
+    backend::driver::too_late,
+    backend::migrations::{self, Applied},
 };
+
+use crate::store::PgStore;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 

@@ -2,8 +2,9 @@ use async_trait::async_trait;
 use larkauth_models::{EventId, Timestamp};
 use sqlx::{query, query_scalar};
 
-use super::PgStore;
-use crate::{ProcessedEvents, Result};
+use larkauth_storage::{ProcessedEvents, Result};
+
+use crate::store::PgStore;
 
 #[async_trait]
 impl ProcessedEvents for PgStore {

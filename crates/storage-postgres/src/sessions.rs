@@ -5,12 +5,13 @@ use larkauth_models::{
 use sqlx::{Connection, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use super::PgStore;
-use crate::{
+use larkauth_storage::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
     SessionCursor, SessionEnding, SessionFilter, Sessions,
-    rows::{SessionRow, active_counts, taken},
+    backend::rows::{SessionRow, active_counts, taken},
 };
+
+use crate::store::PgStore;
 
 /// Whole sessions; the arguments are what follows the columns, and its parameters.
 macro_rules! select_sessions {

@@ -1,14 +1,10 @@
-//! Tokens and profiles: what is kept of a person once they consented.
-
 use async_trait::async_trait;
-use larkauth_models::{AppId, OpenId, StoredToken, Timestamp, TokenKind, UserProfile};
+use larkauth_models::{AppId, OpenId, StoredToken, Timestamp, TokenKind};
 use sqlx::{query, query_as};
 
-use super::PgStore;
-use crate::{
-    Profiles, Result, Tokens,
-    rows::{ProfileRow, TokenRow},
-};
+use larkauth_storage::{Result, Tokens, backend::rows::TokenRow};
+
+use crate::store::PgStore;
 
 #[async_trait]
 impl Tokens for PgStore {
@@ -58,26 +54,5 @@ impl Tokens for PgStore {
             })
             .await?;
         Ok(done.rows_affected() == 1)
-    }
-}
-
-#[async_trait]
-impl Profiles for PgStore {
-    async fn profile(&self, app_id: &AppId, open_id: &OpenId) -> Result<Option<UserProfile>> {
-        let row = self
-            .call("reading a profile", async |db| {
-                query_as!(
-                    ProfileRow,
-                    "select app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed, mobile_sealed,
-                            tenant_key
-                     from user_profiles where app_id = $1 and open_id = $2",
-                    app_id.as_str(),
-                    open_id.as_str()
-                )
-                .fetch_optional(db)
-                .await
-            })
-            .await?;
-        row.map(|row| row.into_model(&self.cipher)).transpose()
     }
 }

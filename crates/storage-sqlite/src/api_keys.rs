@@ -3,26 +3,27 @@ use larkauth_models::Timestamp;
 use sqlx::{query, query_as, types::Json};
 use uuid::Uuid;
 
-use super::SqliteStore;
-use crate::{ApiKey, ApiKeys, Result};
+use larkauth_storage::{ApiKey, ApiKeys, Result};
 
-pub(super) const BY_HASH: &str = "select key_id as id, name, scopes, created_at, revoked_at from api_keys
-                                  where key_sha256 = ?1 and revoked_at is null";
+use crate::{
+    columns::{Id, Micros, OptionalMicros, Texts},
+    store::SqliteStore,
+};
 
 #[async_trait]
 impl ApiKeys for SqliteStore {
     async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32]) -> Result<()> {
         self.write("writing an API key", async |db| {
-            query(
+            query!(
                 "insert into api_keys (key_id, name, scopes, key_sha256, created_at, revoked_at)
                  values (?1, ?2, ?3, ?4, ?5, ?6)",
+                key.id.hyphenated(),
+                &key.name,
+                Json(&key.scopes),
+                &sha256[..],
+                key.created_at.timestamp_micros(),
+                key.revoked_at.map(|at| at.timestamp_micros())
             )
-            .bind(key.id.hyphenated())
-            .bind(&key.name)
-            .bind(Json(&key.scopes))
-            .bind(&sha256[..])
-            .bind(key.created_at.timestamp_micros())
-            .bind(key.revoked_at.map(|at| at.timestamp_micros()))
             .execute(db)
             .await
         })
@@ -32,16 +33,18 @@ impl ApiKeys for SqliteStore {
 
     async fn api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>> {
         self.read("looking up an API key", async |db| {
-            query_as(BY_HASH).bind(&sha256[..]).fetch_optional(db).await
+            query_as!(ApiKey, r#"select key_id as "id!: Id", name, scopes as "scopes!: Texts", created_at as "created_at!: Micros",
+                          revoked_at as "revoked_at!: OptionalMicros"
+                   from api_keys where key_sha256 = ?1 and revoked_at is null"#, &sha256[..]).fetch_optional(db).await
         })
         .await
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKey>> {
         self.read("listing API keys", async |db| {
-            query_as(
-                "select key_id as id, name, scopes, created_at, revoked_at from api_keys order by created_at, key_id",
-            )
+            query_as!(ApiKey, r#"select key_id as "id!: Id", name, scopes as "scopes!: Texts", created_at as "created_at!: Micros",
+                          revoked_at as "revoked_at!: OptionalMicros"
+                   from api_keys order by created_at, key_id"#)
             .fetch_all(db)
             .await
         })
@@ -51,11 +54,13 @@ impl ApiKeys for SqliteStore {
     async fn revoke_api_key(&self, id: Uuid, now: Timestamp) -> Result<bool> {
         let done = self
             .write("revoking an API key", async |db| {
-                query("update api_keys set revoked_at = ?2 where key_id = ?1 and revoked_at is null")
-                    .bind(id.hyphenated())
-                    .bind(now.timestamp_micros())
-                    .execute(db)
-                    .await
+                query!(
+                    "update api_keys set revoked_at = ?2 where key_id = ?1 and revoked_at is null",
+                    id.hyphenated(),
+                    now.timestamp_micros()
+                )
+                .execute(db)
+                .await
             })
             .await?;
         Ok(done.rows_affected() == 1)

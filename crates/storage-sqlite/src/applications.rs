@@ -2,21 +2,27 @@ use async_trait::async_trait;
 use larkauth_models::{AppId, Application, Timestamp};
 use sqlx::{query, query_as, types::Json};
 
-use super::SqliteStore;
-use crate::{
+use larkauth_storage::{
     Applications, Registration, Result,
-    rows::{APPLICATIONS, ApplicationRow, RowSeal, registrations},
+    backend::rows::{APPLICATIONS, ApplicationRow, RowSeal, registrations},
 };
 
-/// Whole applications; the argument is what follows the columns.
+use crate::{
+    columns::{OptionalMicros, Texts},
+    store::SqliteStore,
+};
+
+/// Selects whole applications; the arguments are what follows the columns, and its parameters.
 macro_rules! select_applications {
-    ($rest:literal) => {
-        query_as::<_, ApplicationRow>(concat!(
-            "select app_id, app_secret_sealed, verification_token_sealed, encrypt_key_sealed, brand, token_api,
-                    redirect_uri, default_scopes, enabled, frozen_since, frozen_reason
-             from applications ",
-            $rest
-        ))
+    ($rest:tt $(, $parameter:expr)*) => {
+        query_as!(
+            ApplicationRow,
+            r#"select app_id, app_secret_sealed, verification_token_sealed, encrypt_key_sealed, brand, token_api,
+                      redirect_uri, default_scopes as "default_scopes!: Texts", enabled as "enabled!: bool",
+                      frozen_since as "frozen_since!: OptionalMicros", frozen_reason
+               from applications "# + $rest
+            $(, $parameter)*
+        )
     };
 }
 
@@ -25,7 +31,12 @@ impl Applications for SqliteStore {
     async fn application(&self, app_id: &AppId) -> Result<Option<Application>> {
         let row = self
             .read("reading an application", async |db| {
-                select_applications!("where app_id = ?1").bind(app_id.as_str()).fetch_optional(db).await
+                {
+                    let app_id = app_id.as_str();
+                    select_applications!("where app_id = ?1", app_id)
+                }
+                .fetch_optional(db)
+                .await
             })
             .await?;
         row.map(|row| row.into_model(&self.cipher)).transpose()
@@ -47,8 +58,7 @@ impl Applications for SqliteStore {
             row.seal_option("verification_token_sealed", application.verification_token.as_ref())?;
         let encrypt_key = row.seal_option("encrypt_key_sealed", application.encrypt_key.as_ref())?;
         self.write("writing an application", async |db| {
-            query(
-                "insert into applications (app_id, app_secret_sealed, verification_token_sealed, encrypt_key_sealed,
+            query!("insert into applications (app_id, app_secret_sealed, verification_token_sealed, encrypt_key_sealed,
                                            brand, token_api, redirect_uri, default_scopes, enabled, created_at, updated_at)
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)
                  on conflict (app_id) do update set
@@ -62,18 +72,7 @@ impl Applications for SqliteStore {
                      enabled = excluded.enabled,
                      frozen_since = null,
                      frozen_reason = null,
-                     updated_at = excluded.updated_at",
-            )
-            .bind(application.app_id.as_str())
-            .bind(secret)
-            .bind(verification_token)
-            .bind(encrypt_key)
-            .bind(application.brand.as_str())
-            .bind(application.token_api.as_str())
-            .bind(application.redirect_uri.as_str())
-            .bind(Json(&application.default_scopes))
-            .bind(application.enabled)
-            .bind(now.timestamp_micros())
+                     updated_at = excluded.updated_at", application.app_id.as_str(), secret, verification_token, encrypt_key, application.brand.as_str(), application.token_api.as_str(), application.redirect_uri.as_str(), Json(&application.default_scopes), application.enabled, now.timestamp_micros())
             .execute(db)
             .await
         })
@@ -84,12 +83,14 @@ impl Applications for SqliteStore {
     async fn set_application_enabled(&self, app_id: &AppId, enabled: bool, now: Timestamp) -> Result<bool> {
         let done = self
             .write("switching an application", async |db| {
-                query("update applications set enabled = ?2, updated_at = ?3 where app_id = ?1")
-                    .bind(app_id.as_str())
-                    .bind(enabled)
-                    .bind(now.timestamp_micros())
-                    .execute(db)
-                    .await
+                query!(
+                    "update applications set enabled = ?2, updated_at = ?3 where app_id = ?1",
+                    app_id.as_str(),
+                    enabled,
+                    now.timestamp_micros()
+                )
+                .execute(db)
+                .await
             })
             .await?;
         Ok(done.rows_affected() == 1)
@@ -103,16 +104,16 @@ impl Applications for SqliteStore {
     ) -> Result<bool> {
         let done = self
             .write("freezing an application", async |db| {
-                query(
+                query!(
                     "update applications set
                          frozen_since = case when ?2 is null then null else ?3 end,
                          frozen_reason = ?2,
                          updated_at = ?3
                      where app_id = ?1 and (frozen_since is null) = (?2 is not null)",
+                    app_id.as_str(),
+                    reason,
+                    now.timestamp_micros()
                 )
-                .bind(app_id.as_str())
-                .bind(reason)
-                .bind(now.timestamp_micros())
                 .execute(db)
                 .await
             })

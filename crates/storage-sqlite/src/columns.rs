@@ -1,140 +1,96 @@
-//! Values between SQLite's few types and ours: times are microseconds, UUIDs text, lists JSON.
+//! Column types between SQLite's few types and the domain's: times are microseconds since 1970, UUIDs are text, lists are
+//! JSON.
 
 use larkauth_models::Timestamp;
 use serde_json::Value;
-use sqlx::{Error, FromRow, Row, sqlite::SqliteRow, types::Json};
+use sqlx::{
+    Decode, Sqlite, Type, ValueRef,
+    error::BoxDynError,
+    sqlite::{SqliteTypeInfo, SqliteValueRef},
+    types::Json,
+};
 use uuid::{Uuid, fmt::Hyphenated};
 
-use crate::{
-    ApiKey,
-    rows::{ApplicationRow, ProfileRow, SessionRow, TokenRow},
-};
+/// Declares a column type: how SQLite stores it, and what it becomes.
+macro_rules! column {
+    ($(#[$meta:meta])* $name:ident($type:ty) stored as $stored:ty, |$value:ident| $decode:expr) => {
+        $(#[$meta])*
+        #[derive(Debug)]
+        pub(crate) struct $name($type);
 
-/// A value as it is read out of a column.
-trait Column: Sized {
-    fn get(row: &SqliteRow, name: &str) -> sqlx::Result<Self>;
-}
+        impl Type<Sqlite> for $name {
+            fn type_info() -> SqliteTypeInfo { <$stored as Type<Sqlite>>::type_info() }
+            fn compatible(ty: &SqliteTypeInfo) -> bool { <$stored as Type<Sqlite>>::compatible(ty) }
+        }
 
-macro_rules! as_they_are {
-    ($($type:ty),+) => {
-        $(impl Column for $type {
-            fn get(row: &SqliteRow, name: &str) -> sqlx::Result<Self> {
-                row.try_get(name)
+        impl<'r> Decode<'r, Sqlite> for $name {
+            fn decode(value: SqliteValueRef<'r>) -> Result<Self, BoxDynError> {
+                let $value = <$stored as Decode<Sqlite>>::decode(value)?;
+                Ok(Self($decode))
             }
-        })+
-    };
-}
+        }
 
-as_they_are!(String, Option<String>, Vec<u8>, Option<Vec<u8>>, bool, i64);
-
-impl Column for Uuid {
-    fn get(row: &SqliteRow, name: &str) -> sqlx::Result<Self> {
-        row.try_get::<Hyphenated, _>(name).map(Self::from)
-    }
-}
-
-impl Column for Vec<String> {
-    fn get(row: &SqliteRow, name: &str) -> sqlx::Result<Self> {
-        row.try_get::<Json<Self>, _>(name).map(|json| json.0)
-    }
-}
-
-impl Column for Value {
-    fn get(row: &SqliteRow, name: &str) -> sqlx::Result<Self> {
-        row.try_get::<Json<Self>, _>(name).map(|json| json.0)
-    }
-}
-
-impl Column for Timestamp {
-    fn get(row: &SqliteRow, name: &str) -> sqlx::Result<Self> {
-        time(row.try_get(name)?)
-    }
-}
-
-impl Column for Option<Timestamp> {
-    fn get(row: &SqliteRow, name: &str) -> sqlx::Result<Self> {
-        row.try_get::<Option<i64>, _>(name)?.map(time).transpose()
-    }
-}
-
-/// The time that a column holds as microseconds.
-pub(super) fn time(micros: i64) -> sqlx::Result<Timestamp> {
-    Timestamp::from_timestamp_micros(micros).ok_or_else(|| Error::Decode("a time out of range".into()))
-}
-
-macro_rules! read_by_name {
-    ($row:ident { $($field:ident),+ $(,)? }) => {
-        impl FromRow<'_, SqliteRow> for $row {
-            fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-                Ok(Self { $($field: Column::get(row, stringify!($field))?),+ })
-            }
+        impl From<$name> for $type {
+            fn from(column: $name) -> Self { column.0 }
         }
     };
 }
 
-read_by_name!(ApplicationRow {
-    app_id,
-    app_secret_sealed,
-    verification_token_sealed,
-    encrypt_key_sealed,
-    brand,
-    token_api,
-    redirect_uri,
-    default_scopes,
-    enabled,
-    frozen_since,
-    frozen_reason,
-});
+/// The same for a column that may be null.
+macro_rules! optional_column {
+    ($(#[$meta:meta])* $name:ident of $inner:ident($type:ty)) => {
+        $(#[$meta])*
+        #[derive(Debug)]
+        pub(crate) struct $name(Option<$type>);
 
-read_by_name!(SessionRow {
-    session_id,
-    app_id,
-    user_id,
-    open_id,
-    union_id,
-    user_name,
-    email_sealed,
-    mobile_sealed,
-    auth_method,
-    state,
-    failure_reason,
-    scopes,
-    card,
-    oauth_state_sealed,
-    pkce_verifier_sealed,
-    message_id,
-    card_face,
-    created_at,
-    expires_at,
-    completed_at,
-});
+        impl Type<Sqlite> for $name {
+            fn type_info() -> SqliteTypeInfo { <$inner as Type<Sqlite>>::type_info() }
+            fn compatible(ty: &SqliteTypeInfo) -> bool { <$inner as Type<Sqlite>>::compatible(ty) }
+        }
 
-read_by_name!(TokenRow {
-    app_id,
-    open_id,
-    kind,
-    access_token_sealed,
-    access_expires_at,
-    refresh_token_sealed,
-    refresh_expires_at,
-    scopes,
-    issued_at,
-    granted_at,
-    generation,
-    status,
-});
+        impl<'r> Decode<'r, Sqlite> for $name {
+            fn decode(value: SqliteValueRef<'r>) -> Result<Self, BoxDynError> {
+                if value.is_null() {
+                    return Ok(Self(None));
+                }
+                Ok(Self(Some($inner::decode(value)?.0)))
+            }
+        }
 
-read_by_name!(ProfileRow {
-    app_id,
-    open_id,
-    union_id,
-    user_id,
-    name,
-    en_name,
-    avatar_url,
-    email_sealed,
-    mobile_sealed,
-    tenant_key,
-});
+        impl From<$name> for Option<$type> {
+            fn from(column: $name) -> Self { column.0 }
+        }
+    };
+}
 
-read_by_name!(ApiKey { id, name, scopes, created_at, revoked_at });
+column! {
+    /// A time.
+    Micros(Timestamp) stored as i64, |micros| {
+        Timestamp::from_timestamp_micros(micros).ok_or("a time out of range")?
+    }
+}
+column! {
+    /// A UUID.
+    Id(Uuid) stored as Hyphenated, |id| id.into()
+}
+column! {
+    /// A list of texts.
+    Texts(Vec<String>) stored as Json<Vec<String>>, |list| list.0
+}
+column! {
+    /// Any JSON.
+    JsonValue(Value) stored as Json<Value>, |json| json.0
+}
+optional_column! {
+    /// A time, or null.
+    OptionalMicros of Micros(Timestamp)
+}
+optional_column! {
+    /// A UUID, or null.
+    OptionalId of Id(Uuid)
+}
+
+/// Returns a time as a column stores it.
+pub(crate) const fn micros(at: Timestamp) -> i64 {
+    at.timestamp_micros()
+}

@@ -1,36 +1,40 @@
 //! From the authorization code to the stored token.
 
 use larkauth_models::{SessionId, Timestamp, UnionId, UserId};
-use sqlx::{Connection, SqliteConnection, query, query_as, query_scalar, types::Json};
+use larkauth_sqlite::BEGIN_WRITING;
+use sqlx::{Connection, SqliteConnection, query, query_scalar, types::Json};
 use uuid::Uuid;
 
-use super::{BEGIN_WRITING, SqliteStore, columns::time};
-use crate::{
+use larkauth_storage::{
     CodeBinding, Completion, ExchangeClaim, Result,
-    sealed::{Outcome, SealedCompletion},
+    backend::sealed::{Outcome, SealedCompletion},
 };
 
+use crate::{columns::OptionalMicros, store::SqliteStore};
+
 impl SqliteStore {
-    pub(super) async fn bind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
+    pub(crate) async fn bind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
         self.write("binding a code", async |db| {
             let mut tx = db.begin_with(BEGIN_WRITING).await?;
-            let bound: Option<(Option<Vec<u8>>, bool)> = query_as(
-                "select code_sha256, exchange_claim is not null from user_auth_sessions
-                 where session_id = ?1 and state = 'pending'",
+            let bound = query!(
+                r#"select code_sha256, exchange_claim is not null as "claimed!: bool" from user_auth_sessions
+                 where session_id = ?1 and state = 'pending'"#,
+                id.0.hyphenated()
             )
-            .bind(id.0.hyphenated())
             .fetch_optional(&mut *tx)
             .await?;
-            let binding = match bound {
+            let binding = match bound.map(|bound| (bound.code_sha256, bound.claimed)) {
                 None => CodeBinding::NotPending,
                 Some((Some(code), _)) if code == code_sha256 => CodeBinding::SameCode,
                 Some((_, true)) => CodeBinding::OtherCode,
                 Some((_, false)) => {
-                    query("update user_auth_sessions set code_sha256 = ?2 where session_id = ?1")
-                        .bind(id.0.hyphenated())
-                        .bind(&code_sha256[..])
-                        .execute(&mut *tx)
-                        .await?;
+                    query!(
+                        "update user_auth_sessions set code_sha256 = ?2 where session_id = ?1",
+                        id.0.hyphenated(),
+                        &code_sha256[..]
+                    )
+                    .execute(&mut *tx)
+                    .await?;
                     CodeBinding::Bound
                 }
             };
@@ -40,7 +44,7 @@ impl SqliteStore {
         .await
     }
 
-    pub(super) async fn claim(
+    pub(crate) async fn claim(
         &self,
         id: SessionId,
         code_sha256: Option<&[u8; 32]>,
@@ -50,29 +54,28 @@ impl SqliteStore {
     ) -> Result<ExchangeClaim> {
         self.write("claiming an exchange", async |db| {
             let mut tx = db.begin_with(BEGIN_WRITING).await?;
-            let held: Option<(bool, Option<i64>)> = query_as(
-                "select ?2 is null or code_sha256 is not distinct from ?2, exchange_claimed_until
-                 from user_auth_sessions where session_id = ?1 and state = 'pending'",
+            let held = query!(
+                r#"select ?2 is null or code_sha256 is not distinct from ?2 as "current!: bool",
+                        exchange_claimed_until as "until!: OptionalMicros"
+                 from user_auth_sessions where session_id = ?1 and state = 'pending'"#,
+                id.0.hyphenated(),
+                code_sha256.map(|code| &code[..])
             )
-            .bind(id.0.hyphenated())
-            .bind(code_sha256.map(|code| &code[..]))
             .fetch_optional(&mut *tx)
             .await?;
-            let outcome = match held {
+            let outcome = match held.map(|held| (held.current, Option::from(held.until))) {
                 None => ExchangeClaim::NotPending,
                 Some((false, _)) => ExchangeClaim::Superseded,
-                Some((true, Some(until))) => match time(until)? {
-                    until if until <= now => ExchangeClaim::Abandoned,
-                    until => ExchangeClaim::Held { until },
-                },
+                Some((true, Some(until))) if until <= now => ExchangeClaim::Abandoned,
+                Some((true, Some(until))) => ExchangeClaim::Held { until },
                 Some((true, None)) => {
-                    query(
+                    query!(
                         "update user_auth_sessions set exchange_claim = ?2, exchange_claimed_until = ?3
                          where session_id = ?1",
+                        id.0.hyphenated(),
+                        claim.hyphenated(),
+                        until.timestamp_micros()
                     )
-                    .bind(id.0.hyphenated())
-                    .bind(claim.hyphenated())
-                    .bind(until.timestamp_micros())
                     .execute(&mut *tx)
                     .await?;
                     ExchangeClaim::Claimed
@@ -84,15 +87,15 @@ impl SqliteStore {
         .await
     }
 
-    pub(super) async fn release(&self, id: SessionId, claim: Uuid) -> Result<bool> {
+    pub(crate) async fn release(&self, id: SessionId, claim: Uuid) -> Result<bool> {
         let done = self
             .write("releasing an exchange", async |db| {
-                query(
+                query!(
                     "update user_auth_sessions set exchange_claim = null, exchange_claimed_until = null
                      where session_id = ?1 and state = 'pending' and exchange_claim = ?2",
+                    id.0.hyphenated(),
+                    claim.hyphenated()
                 )
-                .bind(id.0.hyphenated())
-                .bind(claim.hyphenated())
                 .execute(db)
                 .await
             })
@@ -100,15 +103,17 @@ impl SqliteStore {
         Ok(done.rows_affected() == 1)
     }
 
-    pub(super) async fn complete(&self, completion: &Completion) -> Result<bool> {
+    pub(crate) async fn complete(&self, completion: &Completion) -> Result<bool> {
         const DURING: &str = "completing a session";
         // What the row is sealed for depends on the session's application, which never changes.
-        let app_id: Option<String> = self
+        let app_id = self
             .read(DURING, async |db| {
-                query_scalar("select app_id from user_auth_sessions where session_id = ?1")
-                    .bind(completion.session_id.0.hyphenated())
-                    .fetch_optional(db)
-                    .await
+                query_scalar!(
+                    "select app_id from user_auth_sessions where session_id = ?1",
+                    completion.session_id.0.hyphenated()
+                )
+                .fetch_optional(db)
+                .await
             })
             .await?;
         let Some(app_id) = app_id else { return Ok(false) };
@@ -134,13 +139,13 @@ async fn write(
     completion: &Completion,
     sealed: &SealedCompletion,
 ) -> sqlx::Result<Outcome> {
-    let is_this_person: Option<bool> = query_scalar(
-        "select coalesce(open_id = ?3, true) from user_auth_sessions
-         where session_id = ?1 and state = 'pending' and exchange_claim = ?2",
+    let is_this_person = query_scalar!(
+        r#"select coalesce(open_id = ?3, true) as "same!: bool" from user_auth_sessions
+         where session_id = ?1 and state = 'pending' and exchange_claim = ?2"#,
+        completion.session_id.0.hyphenated(),
+        completion.claim.hyphenated(),
+        completion.profile.open_id.as_str()
     )
-    .bind(completion.session_id.0.hyphenated())
-    .bind(completion.claim.hyphenated())
-    .bind(completion.profile.open_id.as_str())
     .fetch_optional(&mut *db)
     .await?;
     match is_this_person {
@@ -160,8 +165,7 @@ async fn write_token(
     Completion { pair, profile, now, .. }: &Completion,
     sealed: &SealedCompletion,
 ) -> sqlx::Result<i64> {
-    query_scalar(
-        "insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
+    query_scalar!("insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
                                     refresh_expires_at, scopes, issued_at, granted_at)
          values (?1, ?2, 'user', ?3, ?4, ?5, ?6, ?7, ?8, ?8)
          on conflict (app_id, open_id, kind) do update set
@@ -179,16 +183,7 @@ async fn write_token(
              lease_until = null,
              failures = 0,
              next_attempt_at = null
-         returning token_id",
-    )
-    .bind(app_id)
-    .bind(profile.open_id.as_str())
-    .bind(&sealed.access_token)
-    .bind(pair.access_expires_at.timestamp_micros())
-    .bind(sealed.refresh_token.as_deref())
-    .bind(pair.refresh_expires_at.map(|at| at.timestamp_micros()))
-    .bind(Json(&pair.scopes))
-    .bind(now.timestamp_micros())
+         returning token_id", app_id, profile.open_id.as_str(), &sealed.access_token, pair.access_expires_at.timestamp_micros(), sealed.refresh_token.as_deref(), pair.refresh_expires_at.map(|at| at.timestamp_micros()), Json(&pair.scopes), now.timestamp_micros())
     .fetch_one(db)
     .await
 }
@@ -199,8 +194,7 @@ async fn write_profile(
     Completion { profile, now, .. }: &Completion,
     sealed: &SealedCompletion,
 ) -> sqlx::Result<()> {
-    query(
-        "insert into user_profiles (app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed,
+    query!("insert into user_profiles (app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed,
                                     mobile_sealed, tenant_key, updated_at)
          values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          on conflict (app_id, open_id) do update set
@@ -212,19 +206,7 @@ async fn write_profile(
              email_sealed = excluded.email_sealed,
              mobile_sealed = excluded.mobile_sealed,
              tenant_key = excluded.tenant_key,
-             updated_at = excluded.updated_at",
-    )
-    .bind(app_id)
-    .bind(profile.open_id.as_str())
-    .bind(profile.union_id.as_ref().map(UnionId::as_str))
-    .bind(profile.user_id.as_ref().map(UserId::as_str))
-    .bind(profile.name.as_deref())
-    .bind(profile.en_name.as_deref())
-    .bind(profile.avatar_url.as_deref())
-    .bind(sealed.profile_email.as_deref())
-    .bind(sealed.profile_mobile.as_deref())
-    .bind(profile.tenant_key.as_deref())
-    .bind(now.timestamp_micros())
+             updated_at = excluded.updated_at", app_id, profile.open_id.as_str(), profile.union_id.as_ref().map(UnionId::as_str), profile.user_id.as_ref().map(UserId::as_str), profile.name.as_deref(), profile.en_name.as_deref(), profile.avatar_url.as_deref(), sealed.profile_email.as_deref(), sealed.profile_mobile.as_deref(), profile.tenant_key.as_deref(), now.timestamp_micros())
     .execute(db)
     .await?;
     Ok(())
@@ -236,7 +218,7 @@ async fn end_well(
     sealed: &SealedCompletion,
     token_id: i64,
 ) -> sqlx::Result<()> {
-    query(
+    query!(
         "update user_auth_sessions set
              state = 'completed', completed_at = ?2, ended_at = ?2, token_id = ?3,
              open_id = ?4, user_id = coalesce(user_id, ?5), union_id = ?6, user_name = ?7,
@@ -244,16 +226,16 @@ async fn end_well(
              oauth_state_sealed = null, pkce_verifier_sealed = null,
              exchange_claim = null, exchange_claimed_until = null
          where session_id = ?1",
+        session_id.0.hyphenated(),
+        now.timestamp_micros(),
+        token_id,
+        profile.open_id.as_str(),
+        profile.user_id.as_ref().map(UserId::as_str),
+        profile.union_id.as_ref().map(UnionId::as_str),
+        profile.name.as_deref(),
+        sealed.session_email.as_deref(),
+        sealed.session_mobile.as_deref()
     )
-    .bind(session_id.0.hyphenated())
-    .bind(now.timestamp_micros())
-    .bind(token_id)
-    .bind(profile.open_id.as_str())
-    .bind(profile.user_id.as_ref().map(UserId::as_str))
-    .bind(profile.union_id.as_ref().map(UnionId::as_str))
-    .bind(profile.name.as_deref())
-    .bind(sealed.session_email.as_deref())
-    .bind(sealed.session_mobile.as_deref())
     .execute(db)
     .await?;
     Ok(())

@@ -2,33 +2,28 @@ use async_trait::async_trait;
 use larkauth_models::{EventId, Timestamp};
 use sqlx::{query, query_scalar};
 
-use super::SqliteStore;
-use crate::{ProcessedEvents, Result};
+use larkauth_storage::{ProcessedEvents, Result};
 
-pub(super) const EXISTS: &str =
-    "select exists(select 1 from processed_events where consumer = ?1 and event_id = ?2)";
-pub(super) const PURGE: &str = "delete from processed_events where (consumer, event_id) in (
-                                    select consumer, event_id from processed_events where processed_at < ?1
-                                    order by processed_at limit ?2)";
+use crate::store::SqliteStore;
 
 #[async_trait]
 impl ProcessedEvents for SqliteStore {
     async fn is_processed(&self, consumer: &str, event_id: &EventId) -> Result<bool> {
         self.read("looking up an event", async |db| {
-            query_scalar(EXISTS).bind(consumer).bind(event_id.as_str()).fetch_one(db).await
+            query_scalar!(r#"select exists(select 1 from processed_events where consumer = ?1 and event_id = ?2) as "exists!: bool""#, consumer, event_id.as_str()).fetch_one(db).await
         })
         .await
     }
 
     async fn mark_processed(&self, consumer: &str, event_id: &EventId, now: Timestamp) -> Result<()> {
         self.write("recording an event", async |db| {
-            query(
+            query!(
                 "insert into processed_events (consumer, event_id, processed_at) values (?1, ?2, ?3)
                  on conflict do nothing",
+                consumer,
+                event_id.as_str(),
+                now.timestamp_micros()
             )
-            .bind(consumer)
-            .bind(event_id.as_str())
-            .bind(now.timestamp_micros())
             .execute(db)
             .await
         })
@@ -39,7 +34,15 @@ impl ProcessedEvents for SqliteStore {
     async fn purge_processed(&self, before: Timestamp, limit: u32) -> Result<u64> {
         let done = self
             .write("purging events", async |db| {
-                query(PURGE).bind(before.timestamp_micros()).bind(limit).execute(db).await
+                query!(
+                    "delete from processed_events where (consumer, event_id) in (
+                                    select consumer, event_id from processed_events where processed_at < ?1
+                                    order by processed_at limit ?2)",
+                    before.timestamp_micros(),
+                    limit
+                )
+                .execute(db)
+                .await
             })
             .await?;
         Ok(done.rows_affected())

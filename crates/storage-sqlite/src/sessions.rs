@@ -1,77 +1,35 @@
 use async_trait::async_trait;
-use larkauth_models::{AppId, AuthSession, CardFace, FailureReason, MessageId, OpenId, SessionId, Timestamp};
-use sqlx::{QueryBuilder, Sqlite, query, query_as, query_scalar};
-use uuid::{Uuid, fmt::Hyphenated};
+use larkauth_models::{
+    AppId, AuthSession, CardFace, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp,
+};
+use sqlx::{SqliteConnection, query, query_as, query_scalar};
+use uuid::Uuid;
 
-use super::SqliteStore;
-use crate::{
+use larkauth_storage::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
     SessionCursor, SessionEnding, SessionFilter, Sessions,
-    rows::{SessionRow, active_counts, taken},
+    backend::rows::{SessionRow, active_counts, taken},
 };
 
-/// Whole sessions; the argument is what follows the columns.
+use crate::{
+    columns::{Id, JsonValue, Micros, OptionalMicros, Texts, micros},
+    store::SqliteStore,
+};
+
+/// Selects whole sessions; the arguments are what follows the columns, and its parameters.
 macro_rules! select_sessions {
-    ($rest:literal) => {
-        concat!(
-            "select session_id, app_id, user_id, open_id, union_id, user_name, email_sealed, mobile_sealed, auth_method,
-                    state, failure_reason, scopes, card, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face,
-                    created_at, expires_at, completed_at
-             from user_auth_sessions ",
-            $rest
+    ($rest:tt, $($parameter:expr),+) => {
+        query_as!(
+            SessionRow,
+            r#"select session_id as "session_id!: Id", app_id, user_id, open_id, union_id, user_name, email_sealed,
+                      mobile_sealed, auth_method, state, failure_reason, scopes as "scopes!: Texts",
+                      card as "card!: JsonValue", oauth_state_sealed, pkce_verifier_sealed, message_id, card_face,
+                      created_at as "created_at!: Micros", expires_at as "expires_at!: Micros",
+                      completed_at as "completed_at!: OptionalMicros"
+               from user_auth_sessions "# + $rest,
+            $($parameter),+
         )
     };
-}
-
-pub(super) const BY_ID: &str = select_sessions!("where session_id = ?1");
-pub(super) const BY_STATE: &str = select_sessions!("where oauth_state_sha256 = ?1");
-pub(super) const END: &str = "update user_auth_sessions set
-                                  state = ?2, failure_reason = ?3, ended_at = ?4,
-                                  oauth_state_sealed = null, pkce_verifier_sealed = null,
-                                  exchange_claim = null, exchange_claimed_until = null
-                              where session_id = ?1 and state = 'pending'
-                                and (?2 = 'failed' or exchange_claim is null or exchange_claimed_until <= ?4)";
-pub(super) const EXPIRE: &str = "update user_auth_sessions set
-                                     state = 'expired', ended_at = ?1,
-                                     oauth_state_sealed = null, pkce_verifier_sealed = null,
-                                     exchange_claim = null, exchange_claimed_until = null
-                                 where session_id in (
-                                     select session_id from user_auth_sessions
-                                     where state = 'pending' and expires_at <= ?1
-                                       and (exchange_claimed_until is null or exchange_claimed_until <= ?1)
-                                     order by expires_at limit ?2)
-                                 returning session_id";
-pub(super) const TAKE_STALE_CARDS: &str = "update user_auth_sessions set card_asked_at = ?1
-                                           where session_id in (
-                                               select session_id from user_auth_sessions s
-                                               where card_is_stale and ended_at >= ?2 and ended_at < ?3
-                                                 and (select enabled and frozen_since is null from applications a
-                                                      where a.app_id = s.app_id)
-                                               order by card_asked_at nulls first, ended_at limit ?4)
-                                           returning app_id, session_id";
-
-/// The list with the conditions that this call has, so that it is planned for them.
-pub(super) fn list(filter: &SessionFilter, after: Option<SessionCursor>, limit: u32) -> QueryBuilder<Sqlite> {
-    let mut list = QueryBuilder::new(select_sessions!("where true"));
-    if let Some(app_id) = &filter.app_id {
-        list.push(" and app_id = ").push_bind(app_id.to_string());
-    }
-    if let Some(open_id) = &filter.open_id {
-        list.push(" and open_id = ").push_bind(open_id.to_string());
-    }
-    if let Some(state) = filter.state {
-        list.push(" and state = ").push_bind(state.as_str());
-    }
-    if let Some(SessionCursor { created_at, id }) = after {
-        list.push(" and (created_at, session_id) < (").push_bind(created_at.timestamp_micros());
-        list.push(", ").push_bind(id.0.hyphenated()).push(")");
-    }
-    list.push(" order by created_at desc, session_id desc limit ").push_bind(limit);
-    list
-}
-
-fn session_ids(ids: Vec<Hyphenated>) -> Vec<SessionId> {
-    ids.into_iter().map(|id| SessionId(id.into())).collect()
 }
 
 #[async_trait]
@@ -83,7 +41,8 @@ impl Sessions for SqliteStore {
     async fn session(&self, id: SessionId) -> Result<Option<AuthSession>> {
         let row = self
             .read("reading a session", async |db| {
-                query_as::<_, SessionRow>(BY_ID).bind(id.0.hyphenated()).fetch_optional(db).await
+                let id = id.0.hyphenated();
+                select_sessions!("where session_id = ?1", id).fetch_optional(db).await
             })
             .await?;
         row.map(|row| row.into_model(&self.cipher)).transpose()
@@ -95,18 +54,15 @@ impl Sessions for SqliteStore {
         after: Option<SessionCursor>,
         limit: u32,
     ) -> Result<Vec<AuthSession>> {
-        let rows: Vec<SessionRow> = self
-            .read("listing sessions", async |db| {
-                list(filter, after, limit).build_query_as().fetch_all(db).await
-            })
-            .await?;
+        let rows = self.read("listing sessions", async |db| list(db, filter, after, limit).await).await?;
         rows.into_iter().map(|row| row.without_secrets().into_model(&self.cipher)).collect()
     }
 
     async fn session_by_state(&self, state_sha256: &[u8; 32]) -> Result<Option<AuthSession>> {
         let row = self
             .read("looking up an OAuth state", async |db| {
-                query_as::<_, SessionRow>(BY_STATE).bind(&state_sha256[..]).fetch_optional(db).await
+                let state = &state_sha256[..];
+                select_sessions!("where oauth_state_sha256 = ?1", state).fetch_optional(db).await
             })
             .await?;
         row.map(|row| row.into_model(&self.cipher)).transpose()
@@ -115,14 +71,14 @@ impl Sessions for SqliteStore {
     async fn record_card(&self, id: SessionId, message_id: &MessageId, face: CardFace) -> Result<bool> {
         let done = self
             .write("recording a card", async |db| {
-                query(
+                query!(
                     "update user_auth_sessions set message_id = ?2, card_face = ?3
                      where session_id = ?1 and message_id is null
                        and not exists (select 1 from user_auth_sessions where message_id = ?2)",
+                    id.0.hyphenated(),
+                    message_id.as_str(),
+                    face.as_str()
                 )
-                .bind(id.0.hyphenated())
-                .bind(message_id.as_str())
-                .bind(face.as_str())
                 .execute(db)
                 .await
             })
@@ -133,12 +89,12 @@ impl Sessions for SqliteStore {
     async fn record_face(&self, id: SessionId, face: CardFace) -> Result<bool> {
         let done = self
             .write("recording a card's face", async |db| {
-                query(
+                query!(
                     "update user_auth_sessions set card_face = ?2
                      where session_id = ?1 and message_id is not null and card_face is distinct from ?2",
+                    id.0.hyphenated(),
+                    face.as_str()
                 )
-                .bind(id.0.hyphenated())
-                .bind(face.as_str())
                 .execute(db)
                 .await
             })
@@ -149,11 +105,13 @@ impl Sessions for SqliteStore {
     async fn record_open_id(&self, id: SessionId, open_id: &OpenId) -> Result<bool> {
         let done = self
             .write("recording an open id", async |db| {
-                query("update user_auth_sessions set open_id = ?2 where session_id = ?1 and open_id is null")
-                    .bind(id.0.hyphenated())
-                    .bind(open_id.as_str())
-                    .execute(db)
-                    .await
+                query!(
+                    "update user_auth_sessions set open_id = ?2 where session_id = ?1 and open_id is null",
+                    id.0.hyphenated(),
+                    open_id.as_str()
+                )
+                .execute(db)
+                .await
             })
             .await?;
         Ok(done.rows_affected() == 1)
@@ -185,11 +143,12 @@ impl Sessions for SqliteStore {
     async fn end_session(&self, id: SessionId, ending: SessionEnding, now: Timestamp) -> Result<bool> {
         let done = self
             .write("ending a session", async |db| {
-                query(END)
-                    .bind(id.0.hyphenated())
-                    .bind(ending.state().as_str())
-                    .bind(ending.reason().map(FailureReason::as_str))
-                    .bind(now.timestamp_micros())
+                query!("update user_auth_sessions set
+                                  state = ?2, failure_reason = ?3, ended_at = ?4,
+                                  oauth_state_sealed = null, pkce_verifier_sealed = null,
+                                  exchange_claim = null, exchange_claimed_until = null
+                              where session_id = ?1 and state = 'pending'
+                                and (?2 = 'failed' or exchange_claim is null or exchange_claimed_until <= ?4)", id.0.hyphenated(), ending.state().as_str(), ending.reason().map(FailureReason::as_str), now.timestamp_micros())
                     .execute(db)
                     .await
             })
@@ -200,10 +159,25 @@ impl Sessions for SqliteStore {
     async fn expire_due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>> {
         let ids = self
             .write("expiring sessions", async |db| {
-                query_scalar(EXPIRE).bind(now.timestamp_micros()).bind(limit).fetch_all(db).await
+                query_scalar!(
+                    r#"update user_auth_sessions set
+                                     state = 'expired', ended_at = ?1,
+                                     oauth_state_sealed = null, pkce_verifier_sealed = null,
+                                     exchange_claim = null, exchange_claimed_until = null
+                                 where session_id in (
+                                     select session_id from user_auth_sessions
+                                     where state = 'pending' and expires_at <= ?1
+                                       and (exchange_claimed_until is null or exchange_claimed_until <= ?1)
+                                     order by expires_at limit ?2)
+                                 returning session_id as "id!: Id""#,
+                    now.timestamp_micros(),
+                    limit
+                )
+                .fetch_all(db)
+                .await
             })
             .await?;
-        Ok(session_ids(ids))
+        Ok(ids.into_iter().map(|id| SessionId(id.into())).collect())
     }
 
     async fn take_stale_cards(
@@ -213,36 +187,108 @@ impl Sessions for SqliteStore {
         ended_before: Timestamp,
         limit: u32,
     ) -> Result<Vec<(AppId, SessionId)>> {
-        let rows: Vec<(String, Hyphenated)> = self
+        let rows = self
             .write("taking stale cards", async |db| {
-                query_as(TAKE_STALE_CARDS)
-                    .bind(now.timestamp_micros())
-                    .bind(ended_after.timestamp_micros())
-                    .bind(ended_before.timestamp_micros())
-                    .bind(limit)
+                query!(r#"update user_auth_sessions set card_asked_at = ?1
+                                           where session_id in (
+                                               select session_id from user_auth_sessions s
+                                               where card_is_stale and ended_at >= ?2 and ended_at < ?3
+                                                 and (select enabled and frozen_since is null from applications a
+                                                      where a.app_id = s.app_id)
+                                               order by card_asked_at nulls first, ended_at limit ?4)
+                                           returning app_id, session_id as "session_id!: Id""#, now.timestamp_micros(), ended_after.timestamp_micros(), ended_before.timestamp_micros(), limit)
                     .fetch_all(db)
                     .await
             })
             .await?;
-        taken(rows)
+        taken(rows.into_iter().map(|row| (row.app_id, Uuid::from(row.session_id))))
     }
 
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>> {
-        let rows: Vec<(String, i64, i64)> = self
+        let rows = self
             .read("counting sessions and tokens", async |db| {
-                query_as(
-                    "select app_id, coalesce(s.n, 0), coalesce(t.n, 0)
+                query!(
+                    r#"select app_id, coalesce(s.n, 0) as "sessions!: i64", coalesce(t.n, 0) as "tokens!: i64"
                      from applications
                      left join (select app_id, count(*) as n from user_auth_sessions
                                 where state = 'pending' group by app_id) s using (app_id)
                      left join (select app_id, count(*) as n from access_tokens
                                 where kind = 'user' and status = 'active' group by app_id) t using (app_id)
-                     order by app_id",
+                     order by app_id"#
                 )
                 .fetch_all(db)
                 .await
             })
             .await?;
-        active_counts(rows)
+        active_counts(rows.into_iter().map(|row| (row.app_id, row.sessions, row.tokens)))
+    }
+}
+
+/// Reads one page of sessions. Each combination of filters is a statement of its own, planned for its index; the state
+/// is in no index and is filtered afterwards.
+async fn list(
+    db: &mut SqliteConnection,
+    filter: &SessionFilter,
+    after: Option<SessionCursor>,
+    limit: u32,
+) -> sqlx::Result<Vec<SessionRow>> {
+    let state = filter.state.map(SessionState::as_str);
+    // Without a cursor the page starts before every session.
+    let created_at = after.map_or(i64::MAX, |cursor| micros(cursor.created_at));
+    let id = after.map(|cursor| cursor.id.0.hyphenated().to_string()).unwrap_or_default();
+    match (filter.app_id.as_ref().map(AppId::as_str), filter.open_id.as_ref().map(OpenId::as_str)) {
+        (None, None) => {
+            select_sessions!(
+                "where (created_at, session_id) < (?1, ?2) and (?3 is null or state = ?3)
+                 order by created_at desc, session_id desc limit ?4",
+                created_at,
+                id,
+                state,
+                limit
+            )
+            .fetch_all(db)
+            .await
+        }
+        (Some(app_id), None) => {
+            select_sessions!(
+                "where app_id = ?5 and (created_at, session_id) < (?1, ?2) and (?3 is null or state = ?3)
+                 order by created_at desc, session_id desc limit ?4",
+                created_at,
+                id,
+                state,
+                limit,
+                app_id
+            )
+            .fetch_all(db)
+            .await
+        }
+        (None, Some(open_id)) => {
+            select_sessions!(
+                "where open_id = ?5 and (created_at, session_id) < (?1, ?2) and (?3 is null or state = ?3)
+                 order by created_at desc, session_id desc limit ?4",
+                created_at,
+                id,
+                state,
+                limit,
+                open_id
+            )
+            .fetch_all(db)
+            .await
+        }
+        (Some(app_id), Some(open_id)) => {
+            select_sessions!(
+                "where app_id = ?5 and open_id = ?6 and (created_at, session_id) < (?1, ?2)
+                   and (?3 is null or state = ?3)
+                 order by created_at desc, session_id desc limit ?4",
+                created_at,
+                id,
+                state,
+                limit,
+                app_id,
+                open_id
+            )
+            .fetch_all(db)
+            .await
+        }
     }
 }

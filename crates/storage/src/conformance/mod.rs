@@ -22,8 +22,7 @@ use tokio::{sync::Barrier, task::JoinSet};
 use uuid::Uuid;
 
 use crate::{
-    Cipher, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Store,
-    testing::{TestDatabase, TestSqlite, test_cipher},
+    Cipher, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Store, testing::test_cipher,
 };
 
 /// A database to run a case on; removed when dropped.
@@ -31,20 +30,6 @@ use crate::{
 pub trait Backend: Send + Sync + 'static {
     /// Another handle to the same data, as another process would have it.
     async fn open(&self, cipher: Cipher) -> Arc<dyn Store>;
-}
-
-#[async_trait]
-impl Backend for TestDatabase {
-    async fn open(&self, cipher: Cipher) -> Arc<dyn Store> {
-        Arc::new(crate::PgStore::connect(&self.options(), cipher).await.unwrap())
-    }
-}
-
-#[async_trait]
-impl Backend for TestSqlite {
-    async fn open(&self, cipher: Cipher) -> Arc<dyn Store> {
-        Arc::new(crate::SqliteStore::open(&self.options(), cipher).await.unwrap())
-    }
 }
 
 /// One `#[tokio::test]` for each case of the suite; the argument makes the [`Backend`](crate::conformance::Backend).

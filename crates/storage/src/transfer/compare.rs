@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 
-use super::{Portable, Table, TableProgress, each_page};
+use super::{Record, Table, TableProgress, Transfer, each_page};
 use crate::Result;
 
-/// Keys that [`ComparedTable`] names.
+/// Number of keys that [`ComparedTable`] names at most.
 const NAMED: usize = 5;
 
 /// How one table of the target stands to the source's.
@@ -29,14 +29,14 @@ impl ComparedTable {
     }
 }
 
-/// Reads every row of the source and looks for the same one in the target, value by value. Rows that only the target has
-/// do not count.
+/// Reads every row of the source and compares it with the target's, value by value. Ignores rows that only the target
+/// has.
 ///
 /// # Errors
-/// When one of the databases does not answer.
+/// Fails when one of the databases does not answer.
 pub async fn compare(
-    source: &dyn Portable,
-    target: &dyn Portable,
+    source: &dyn Transfer,
+    target: &dyn Transfer,
     mut progress: impl FnMut(TableProgress) + Send,
 ) -> Result<Vec<ComparedTable>> {
     let mut compared = Vec::new();
@@ -45,17 +45,17 @@ pub async fn compare(
         let mut now = ComparedTable { table, rows: 0, missing: 0, differing: 0, first: Vec::new() };
         progress(TableProgress { table, source: all, read: 0 });
         each_page(source, table, async |rows| {
-            let there = target.find(table, rows).await?;
-            let there: HashMap<_, _> = there.iter().map(|row| (row.key(table), row)).collect();
-            for row in rows {
-                let key = row.key(table);
-                match there.get(&key) {
+            let keys: Vec<_> = rows.iter().map(Record::key).collect();
+            let found = target.find(table, &keys).await?;
+            let found: HashMap<_, _> = found.iter().map(|row| (row.key(), row)).collect();
+            for (row, key) in rows.iter().zip(keys) {
+                match found.get(&key) {
                     Some(same) if *same == row => continue,
                     Some(_) => now.differing += 1,
                     None => now.missing += 1,
                 }
                 if now.first.len() < NAMED {
-                    now.first.push(key);
+                    now.first.push(key.to_string());
                 }
             }
             now.rows += rows.len() as u64;

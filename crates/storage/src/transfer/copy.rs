@@ -1,4 +1,4 @@
-use super::{Portable, Table, each_page};
+use super::{Table, Transfer, each_page};
 use crate::Result;
 
 /// How far [`transfer`] or [`compare`](super::compare) has come with a table.
@@ -30,8 +30,8 @@ pub struct TransferredTable {
 /// # Errors
 /// When one of the databases does not answer or refuses a row; what was copied before stays.
 pub async fn transfer(
-    source: &dyn Portable,
-    target: &dyn Portable,
+    source: &dyn Transfer,
+    target: &dyn Transfer,
     mut progress: impl FnMut(TableProgress) + Send,
 ) -> Result<Vec<TransferredTable>> {
     let mut transferred = Vec::new();
@@ -40,7 +40,7 @@ pub async fn transfer(
         let mut done = TransferredTable { table, read: 0, inserted: 0 };
         progress(TableProgress { table, source: all, read: 0 });
         each_page(source, table, async |rows| {
-            done.inserted += target.import(table, rows).await?;
+            done.inserted += target.import(rows).await?;
             done.read += rows.len() as u64;
             progress(TableProgress { table, source: all, read: done.read });
             Ok(())

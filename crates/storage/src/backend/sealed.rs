@@ -5,19 +5,19 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Cipher, Completion, NewSession, Result, StorageError,
-    rows::{PROFILES, RowSeal, SESSIONS, TOKENS},
+    backend::rows::{PROFILES, RowSeal, SESSIONS, TOKENS},
 };
 
 /// What of a [`NewSession`] is not stored as it is given.
-pub(crate) struct SealedSession {
-    pub(crate) state_sha256: [u8; 32],
-    pub(crate) state: Vec<u8>,
-    pub(crate) pkce_verifier: Vec<u8>,
-    pub(crate) card: serde_json::Value,
+pub struct SealedSession {
+    pub state_sha256: [u8; 32],
+    pub state: Vec<u8>,
+    pub pkce_verifier: Vec<u8>,
+    pub card: serde_json::Value,
 }
 
 impl SealedSession {
-    pub(crate) fn new(cipher: &Cipher, new: &NewSession) -> Result<Self> {
+    pub fn new(cipher: &Cipher, new: &NewSession) -> Result<Self> {
         let row = RowSeal::session(cipher, new.id);
         Ok(Self {
             state_sha256: Sha256::digest(new.consent.state.expose_secret()).into(),
@@ -33,17 +33,17 @@ impl SealedSession {
 }
 
 /// A [`Completion`]'s secrets.
-pub(crate) struct SealedCompletion {
-    pub(crate) access_token: Vec<u8>,
-    pub(crate) refresh_token: Option<Vec<u8>>,
-    pub(crate) profile_email: Option<Vec<u8>>,
-    pub(crate) profile_mobile: Option<Vec<u8>>,
-    pub(crate) session_email: Option<Vec<u8>>,
-    pub(crate) session_mobile: Option<Vec<u8>>,
+pub struct SealedCompletion {
+    pub access_token: Vec<u8>,
+    pub refresh_token: Option<Vec<u8>>,
+    pub profile_email: Option<Vec<u8>>,
+    pub profile_mobile: Option<Vec<u8>>,
+    pub session_email: Option<Vec<u8>>,
+    pub session_mobile: Option<Vec<u8>>,
 }
 
 impl SealedCompletion {
-    pub(crate) fn new(cipher: &Cipher, app_id: &str, completion: &Completion) -> Result<Self> {
+    pub fn new(cipher: &Cipher, app_id: &str, completion: &Completion) -> Result<Self> {
         let Completion { session_id, pair, profile, .. } = completion;
         let open_id = profile.open_id.as_str();
         let token_row = RowSeal::composite(cipher, TOKENS, &[app_id, open_id, TokenKind::User.as_str()]);
@@ -62,7 +62,7 @@ impl SealedCompletion {
 
 /// How writing a [`Completion`] ended.
 #[derive(Clone, Copy)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     Written,
     NotClaimed,
     OtherPerson,
@@ -70,7 +70,7 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// Callers compare the person first; that nobody's token is ever kept for somebody else does not depend on it.
-    pub(crate) fn into_result(self, during: &'static str, completion: &Completion) -> Result<bool> {
+    pub fn into_result(self, during: &'static str, completion: &Completion) -> Result<bool> {
         match self {
             Self::Written => Ok(true),
             Self::NotClaimed => Ok(false),

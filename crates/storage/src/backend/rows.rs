@@ -8,44 +8,40 @@ use uuid::Uuid;
 
 use crate::{ActiveCounts, Cipher, Registration, Result, StorageError};
 
-pub(crate) const APPLICATIONS: &str = "applications";
-pub(crate) const SESSIONS: &str = "user_auth_sessions";
-pub(crate) const TOKENS: &str = "access_tokens";
-pub(crate) const PROFILES: &str = "user_profiles";
+pub const APPLICATIONS: &str = "applications";
+pub const SESSIONS: &str = "user_auth_sessions";
+pub const TOKENS: &str = "access_tokens";
+pub const PROFILES: &str = "user_profiles";
 
 /// One row as seen by the cipher: values are bound to its table and key, and errors name them.
-pub(crate) struct RowSeal<'a> {
+pub struct RowSeal<'a> {
     cipher: &'a Cipher,
     table: &'static str,
     key: String,
 }
 
 impl<'a> RowSeal<'a> {
-    pub(crate) const fn new(cipher: &'a Cipher, table: &'static str, key: String) -> Self {
+    pub const fn new(cipher: &'a Cipher, table: &'static str, key: String) -> Self {
         Self { cipher, table, key }
     }
 
-    pub(crate) fn session(cipher: &'a Cipher, id: SessionId) -> Self {
+    pub fn session(cipher: &'a Cipher, id: SessionId) -> Self {
         Self::new(cipher, SESSIONS, id.to_string())
     }
 
     /// For tables whose key is more than one column; no id contains a slash.
-    pub(crate) fn composite(cipher: &'a Cipher, table: &'static str, key: &[&str]) -> Self {
+    pub fn composite(cipher: &'a Cipher, table: &'static str, key: &[&str]) -> Self {
         Self::new(cipher, table, key.join("/"))
     }
 
-    pub(crate) fn seal(&self, column: &'static str, value: &SecretString) -> Result<Vec<u8>> {
+    pub fn seal(&self, column: &'static str, value: &SecretString) -> Result<Vec<u8>> {
         self.cipher
             .seal(&[self.table, column, &self.key], value)
             .map(|sealed| sealed.0)
             .map_err(|error| StorageError::Refused { during: "encrypting", message: error.to_string() })
     }
 
-    pub(crate) fn seal_option(
-        &self,
-        column: &'static str,
-        value: Option<&SecretString>,
-    ) -> Result<Option<Vec<u8>>> {
+    pub fn seal_option(&self, column: &'static str, value: Option<&SecretString>) -> Result<Option<Vec<u8>>> {
         value.map(|value| self.seal(column, value)).transpose()
     }
 
@@ -76,22 +72,22 @@ impl<'a> RowSeal<'a> {
     }
 }
 
-pub(crate) struct ApplicationRow {
-    pub(crate) app_id: String,
-    pub(crate) app_secret_sealed: Vec<u8>,
-    pub(crate) verification_token_sealed: Option<Vec<u8>>,
-    pub(crate) encrypt_key_sealed: Option<Vec<u8>>,
-    pub(crate) brand: String,
-    pub(crate) token_api: String,
-    pub(crate) redirect_uri: String,
-    pub(crate) default_scopes: Vec<String>,
-    pub(crate) enabled: bool,
-    pub(crate) frozen_since: Option<Timestamp>,
-    pub(crate) frozen_reason: Option<String>,
+pub struct ApplicationRow {
+    pub app_id: String,
+    pub app_secret_sealed: Vec<u8>,
+    pub verification_token_sealed: Option<Vec<u8>>,
+    pub encrypt_key_sealed: Option<Vec<u8>>,
+    pub brand: String,
+    pub token_api: String,
+    pub redirect_uri: String,
+    pub default_scopes: Vec<String>,
+    pub enabled: bool,
+    pub frozen_since: Option<Timestamp>,
+    pub frozen_reason: Option<String>,
 }
 
 impl ApplicationRow {
-    pub(crate) fn into_model(self, cipher: &Cipher) -> Result<Application> {
+    pub fn into_model(self, cipher: &Cipher) -> Result<Application> {
         let row = RowSeal::new(cipher, APPLICATIONS, self.app_id.clone());
         Ok(Application {
             app_secret: row.open("app_secret_sealed", &self.app_secret_sealed)?,
@@ -111,7 +107,7 @@ impl ApplicationRow {
 }
 
 /// All applications, those that cannot be read too.
-pub(crate) fn registrations(rows: Vec<ApplicationRow>, cipher: &Cipher) -> Result<Vec<Registration>> {
+pub fn registrations(rows: Vec<ApplicationRow>, cipher: &Cipher) -> Result<Vec<Registration>> {
     let registrations = rows.into_iter().map(|row| {
         let app_id = AppId::new(row.app_id.as_str());
         Ok(Registration {
@@ -123,32 +119,32 @@ pub(crate) fn registrations(rows: Vec<ApplicationRow>, cipher: &Cipher) -> Resul
     registrations.collect()
 }
 
-pub(crate) struct SessionRow {
-    pub(crate) session_id: Uuid,
-    pub(crate) app_id: String,
-    pub(crate) user_id: Option<String>,
-    pub(crate) open_id: Option<String>,
-    pub(crate) union_id: Option<String>,
-    pub(crate) user_name: Option<String>,
-    pub(crate) email_sealed: Option<Vec<u8>>,
-    pub(crate) mobile_sealed: Option<Vec<u8>>,
-    pub(crate) auth_method: String,
-    pub(crate) state: String,
-    pub(crate) failure_reason: Option<String>,
-    pub(crate) scopes: Vec<String>,
-    pub(crate) card: serde_json::Value,
-    pub(crate) oauth_state_sealed: Option<Vec<u8>>,
-    pub(crate) pkce_verifier_sealed: Option<Vec<u8>>,
-    pub(crate) message_id: Option<String>,
-    pub(crate) card_face: Option<String>,
-    pub(crate) created_at: Timestamp,
-    pub(crate) expires_at: Timestamp,
-    pub(crate) completed_at: Option<Timestamp>,
+pub struct SessionRow {
+    pub session_id: Uuid,
+    pub app_id: String,
+    pub user_id: Option<String>,
+    pub open_id: Option<String>,
+    pub union_id: Option<String>,
+    pub user_name: Option<String>,
+    pub email_sealed: Option<Vec<u8>>,
+    pub mobile_sealed: Option<Vec<u8>>,
+    pub auth_method: String,
+    pub state: String,
+    pub failure_reason: Option<String>,
+    pub scopes: Vec<String>,
+    pub card: serde_json::Value,
+    pub oauth_state_sealed: Option<Vec<u8>>,
+    pub pkce_verifier_sealed: Option<Vec<u8>>,
+    pub message_id: Option<String>,
+    pub card_face: Option<String>,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub completed_at: Option<Timestamp>,
 }
 
 impl SessionRow {
     /// For lists, which show none: a secret that cannot be opened must not hide the other rows.
-    pub(crate) fn without_secrets(self) -> Self {
+    pub fn without_secrets(self) -> Self {
         Self {
             email_sealed: None,
             mobile_sealed: None,
@@ -158,7 +154,7 @@ impl SessionRow {
         }
     }
 
-    pub(crate) fn into_model(self, cipher: &Cipher) -> Result<AuthSession> {
+    pub fn into_model(self, cipher: &Cipher) -> Result<AuthSession> {
         let id = SessionId(self.session_id);
         let row = RowSeal::session(cipher, id);
         let consent = match (&self.oauth_state_sealed, &self.pkce_verifier_sealed) {
@@ -194,23 +190,23 @@ impl SessionRow {
     }
 }
 
-pub(crate) struct TokenRow {
-    pub(crate) app_id: String,
-    pub(crate) open_id: String,
-    pub(crate) kind: String,
-    pub(crate) access_token_sealed: Option<Vec<u8>>,
-    pub(crate) access_expires_at: Timestamp,
-    pub(crate) refresh_token_sealed: Option<Vec<u8>>,
-    pub(crate) refresh_expires_at: Option<Timestamp>,
-    pub(crate) scopes: Vec<String>,
-    pub(crate) issued_at: Timestamp,
-    pub(crate) granted_at: Timestamp,
-    pub(crate) generation: i64,
-    pub(crate) status: String,
+pub struct TokenRow {
+    pub app_id: String,
+    pub open_id: String,
+    pub kind: String,
+    pub access_token_sealed: Option<Vec<u8>>,
+    pub access_expires_at: Timestamp,
+    pub refresh_token_sealed: Option<Vec<u8>>,
+    pub refresh_expires_at: Option<Timestamp>,
+    pub scopes: Vec<String>,
+    pub issued_at: Timestamp,
+    pub granted_at: Timestamp,
+    pub generation: i64,
+    pub status: String,
 }
 
 impl TokenRow {
-    pub(crate) fn into_model(self, cipher: &Cipher) -> Result<StoredToken> {
+    pub fn into_model(self, cipher: &Cipher) -> Result<StoredToken> {
         let row = RowSeal::composite(cipher, TOKENS, &[&self.app_id, &self.open_id, &self.kind]);
         let access_token =
             self.access_token_sealed.ok_or_else(|| row.corrupt("it has no access token".to_owned()))?;
@@ -234,21 +230,21 @@ impl TokenRow {
     }
 }
 
-pub(crate) struct ProfileRow {
-    pub(crate) app_id: String,
-    pub(crate) open_id: String,
-    pub(crate) union_id: Option<String>,
-    pub(crate) user_id: Option<String>,
-    pub(crate) name: Option<String>,
-    pub(crate) en_name: Option<String>,
-    pub(crate) avatar_url: Option<String>,
-    pub(crate) email_sealed: Option<Vec<u8>>,
-    pub(crate) mobile_sealed: Option<Vec<u8>>,
-    pub(crate) tenant_key: Option<String>,
+pub struct ProfileRow {
+    pub app_id: String,
+    pub open_id: String,
+    pub union_id: Option<String>,
+    pub user_id: Option<String>,
+    pub name: Option<String>,
+    pub en_name: Option<String>,
+    pub avatar_url: Option<String>,
+    pub email_sealed: Option<Vec<u8>>,
+    pub mobile_sealed: Option<Vec<u8>>,
+    pub tenant_key: Option<String>,
 }
 
 impl ProfileRow {
-    pub(crate) fn into_model(self, cipher: &Cipher) -> Result<UserProfile> {
+    pub fn into_model(self, cipher: &Cipher) -> Result<UserProfile> {
         let row = RowSeal::composite(cipher, PROFILES, &[&self.app_id, &self.open_id]);
         Ok(UserProfile {
             open_id: row.checked(OpenId::new(self.open_id))?,
@@ -273,14 +269,14 @@ fn app_id(text: String) -> Result<AppId> {
 }
 
 /// Application, session.
-pub(crate) fn taken<Id: Into<Uuid>>(
+pub fn taken<Id: Into<Uuid>>(
     rows: impl IntoIterator<Item = (String, Id)>,
 ) -> Result<Vec<(AppId, SessionId)>> {
     rows.into_iter().map(|(app, id)| Ok((app_id(app)?, SessionId(id.into())))).collect()
 }
 
 /// Application, pending sessions, active tokens.
-pub(crate) fn active_counts(rows: impl IntoIterator<Item = (String, i64, i64)>) -> Result<Vec<ActiveCounts>> {
+pub fn active_counts(rows: impl IntoIterator<Item = (String, i64, i64)>) -> Result<Vec<ActiveCounts>> {
     let counts = rows.into_iter().map(|(app, pending_sessions, active_tokens)| {
         Ok(ActiveCounts { app_id: app_id(app)?, pending_sessions, active_tokens })
     });

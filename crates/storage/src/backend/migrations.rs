@@ -20,17 +20,17 @@ pub struct MigrationReport {
 
 /// Versions and checksums of what a database has.
 #[derive(Debug, Default)]
-pub(crate) struct Applied(pub(crate) BTreeMap<i64, Vec<u8>>);
+pub struct Applied(pub BTreeMap<i64, Vec<u8>>);
 
 impl Applied {
-    pub(crate) fn since(self, before: &Self) -> MigrationReport {
+    pub fn since(self, before: &Self) -> MigrationReport {
         let version = self.0.keys().next_back().copied().unwrap_or(0);
         let applied = self.0.into_keys().filter(|version| !before.0.contains_key(version)).collect();
         MigrationReport { applied, version }
     }
 
     /// Whether they are exactly the given ones.
-    pub(crate) fn compare(&self, migrations: &Migrator) -> Result<()> {
+    pub fn compare(&self, migrations: &Migrator) -> Result<()> {
         let applied = &self.0;
         let known: BTreeMap<i64, &[u8]> =
             migrations.iter().map(|m| (m.version, m.checksum.as_ref())).collect();
@@ -63,7 +63,7 @@ fn edited(version: i64) -> String {
     )
 }
 
-pub(crate) fn refused(
+pub fn refused(
     during: &'static str,
     error: MigrateError,
     translate: fn(&'static str, &Error) -> StorageError,

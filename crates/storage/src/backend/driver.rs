@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::{Result, StorageError};
 
 /// Lends a connection to `work`; waiting for a free one included, the call ends at the deadline.
-pub(crate) async fn call<DB: Database, T>(
+pub async fn call<DB: Database, T>(
     pool: &Pool<DB>,
     deadline: Duration,
     during: &'static str,
@@ -30,7 +30,7 @@ pub(crate) async fn call<DB: Database, T>(
 }
 
 /// Lets calls finish, then closes the pool. Every call has a deadline, so waiting for all of them has one too.
-pub(crate) async fn close<DB: Database>(pool: &Pool<DB>, deadline: Duration) {
+pub async fn close<DB: Database>(pool: &Pool<DB>, deadline: Duration) {
     if timeout(2 * deadline, pool.close()).await.is_err() {
         tracing::warn!("database connections were still in use at shutdown and were cut");
     }
@@ -51,14 +51,14 @@ impl<DB: Database> Drop for Lent<DB> {
     }
 }
 
-pub(crate) fn too_late(during: &'static str, deadline: Duration) -> StorageError {
+pub fn too_late(during: &'static str, deadline: Duration) -> StorageError {
     StorageError::Unavailable { during, message: format!("no answer within {deadline:?}") }
 }
 
 /// Driver errors speak of codes, constraints and columns, not of values or the connection string; where the driver
 /// could quote what it was given, its words are replaced. `is_transient` says it of a database's own codes: whether
 /// they tell of its condition rather than of our statement.
-pub(crate) fn translate(during: &'static str, error: &Error, is_transient: fn(&str) -> bool) -> StorageError {
+pub fn translate(during: &'static str, error: &Error, is_transient: fn(&str) -> bool) -> StorageError {
     let message = match error {
         Error::Database(database) => {
             let code = database.code().unwrap_or_default();

@@ -1,0 +1,114 @@
+//! The schema of the file: bringing it up to date, and whether it is the one that this build needs.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sqlx::{
+    Connection, SqliteConnection,
+    migrate::{MigrateError, Migrator},
+    query_as, query_scalar,
+    sqlite::SqliteConnectOptions,
+};
+use tokio::time::timeout;
+
+use crate::{Result, SqliteError, file::connect};
+
+/// All tables of the file, the store's and the bus's.
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// Starts a transaction that is going to write. One that started by reading could not wait for another writer: what it
+/// has read would be out of date.
+pub const BEGIN_WRITING: &str = "begin immediate";
+
+/// Upper bound of one migration run: enough to rebuild a large table.
+const MIGRATION_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// Result of [`migrate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationReport {
+    /// Migrations that this call applied, in order; empty when the schema was up to date.
+    pub applied: Vec<i64>,
+    /// Last migration of the schema as it is now.
+    pub version: i64,
+}
+
+/// Brings the schema up to date, all migrations or none. Of several processes one migrates and the others wait.
+///
+/// # Errors
+/// [`SqliteError::Schema`] when the file was migrated by a newer build or a migration was changed after it had been
+/// applied; SQLite's own; [`SqliteError::TimedOut`] after 15 minutes.
+pub async fn migrate(options: &SqliteConnectOptions) -> Result<MigrationReport> {
+    let work = async {
+        // A connection of its own, without the deadline of ordinary statements.
+        let options = options.clone().busy_timeout(MIGRATION_DEADLINE);
+        let mut connection = connect(&options, MIGRATION_DEADLINE).await?;
+        let mut tx = connection.begin_with(BEGIN_WRITING).await?;
+        let before = applied(&mut tx).await?;
+        MIGRATIONS.run_direct(None, &mut *tx, false).await.map_err(refused)?;
+        let after = applied(&mut tx).await?;
+        tx.commit().await?;
+        connection.close().await?;
+        let version = after.keys().next_back().copied().unwrap_or(0);
+        let applied = after.into_keys().filter(|version| !before.contains_key(version)).collect();
+        Ok(MigrationReport { applied, version })
+    };
+    timeout(MIGRATION_DEADLINE, work).await.map_err(|_| SqliteError::TimedOut(MIGRATION_DEADLINE))?
+}
+
+fn refused(error: MigrateError) -> SqliteError {
+    match error {
+        MigrateError::Execute(error) => SqliteError::Driver(error),
+        MigrateError::ExecuteMigration(source, version) => SqliteError::Migration { version, source },
+        MigrateError::VersionMissing(version) => SqliteError::Schema(newer(version)),
+        MigrateError::VersionMismatch(version) => SqliteError::Schema(edited(version)),
+        other => SqliteError::Schema(other.to_string()),
+    }
+}
+
+/// Compares the schema with the one that this build needs. Changes nothing.
+///
+/// # Errors
+/// [`SqliteError::Schema`] when it differs, with what to do about it; SQLite's own.
+pub async fn check_schema(db: &mut SqliteConnection) -> Result<()> {
+    let applied = applied(db).await?;
+    for (version, checksum) in &applied {
+        match MIGRATIONS.iter().find(|known| known.version == *version) {
+            None => return Err(SqliteError::Schema(newer(*version))),
+            Some(known) if known.checksum.as_ref() != checksum.as_slice() => {
+                return Err(SqliteError::Schema(edited(*version)));
+            }
+            Some(_) => {}
+        }
+    }
+    let known = MIGRATIONS.iter().map(|known| known.version);
+    let pending: Vec<_> = known.filter(|version| !applied.contains_key(version)).collect();
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let message = format!("migrations {pending:?} have not been applied; run `larkauth migrate`");
+    Err(SqliteError::Schema(message))
+}
+
+fn newer(version: i64) -> String {
+    format!("it has migration {version}, which this build does not know; run the newer build that applied it")
+}
+
+fn edited(version: i64) -> String {
+    format!(
+        "migration {version} was applied in another wording than this build has; run the build that applied it"
+    )
+}
+
+/// Returns versions and checksums of the applied migrations.
+async fn applied(db: &mut SqliteConnection) -> sqlx::Result<BTreeMap<i64, Vec<u8>>> {
+    // The migrator creates its table in its first run.
+    let exists: bool =
+        query_scalar("select exists(select 1 from sqlite_schema where name = '_sqlx_migrations')")
+            .fetch_one(&mut *db)
+            .await?;
+    if !exists {
+        return Ok(BTreeMap::new());
+    }
+    let rows: Vec<(i64, Vec<u8>)> =
+        query_as("select version, checksum from _sqlx_migrations where success").fetch_all(db).await?;
+    Ok(rows.into_iter().collect())
+}

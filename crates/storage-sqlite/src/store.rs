@@ -1,0 +1,157 @@
+use std::{fmt, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use larkauth_sqlite::SqliteError;
+use larkauth_storage::{Cipher, MigrationReport, Result, Store, backend::driver};
+use sqlx::{SqliteConnection, SqlitePool, query, sqlite::SqlitePoolOptions};
+
+use crate::error::{refused, translate};
+
+/// How to open a SQLite file.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// The database file. SQLite keeps two more next to it, `…-wal` and `…-shm`, while it is open.
+    pub path: PathBuf,
+    /// Whether a missing file is made; otherwise it is an error.
+    pub create: bool,
+    /// At most so many connections that read; one more writes.
+    pub max_readers: u32,
+    /// How long one call of the store may take, waiting for other writers, here or in another process, included.
+    pub statement_deadline: Duration,
+}
+
+/// One SQLite file. Cheap to clone; clones share the connections.
+#[derive(Clone)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    pub(crate) cipher: Cipher,
+    deadline: Duration,
+}
+
+impl SqliteStore {
+    /// Opens the file, to say early what is wrong, or makes an empty one. Only its owner may read it (mode 0600), which
+    /// is made so if need be.
+    ///
+    /// # Errors
+    /// [`StorageError::File`](crate::StorageError::File) when the file is missing, is no database, is damaged, or this
+    /// process may not read and write it; [`StorageError::Unavailable`](crate::StorageError::Unavailable) when others
+    /// keep it locked until the deadline.
+    pub async fn open(options: &SqliteOptions, cipher: Cipher) -> Result<Self> {
+        const DURING: &str = "opening the file";
+        let deadline = options.statement_deadline;
+        let connect = larkauth_sqlite::options(&options.path, deadline);
+        larkauth_sqlite::prepare(&options.path, options.create).map_err(|error| refused(DURING, error))?;
+        larkauth_sqlite::verify(&connect, deadline).await.map_err(|error| refused(DURING, error))?;
+        let pool = || {
+            SqlitePoolOptions::new()
+                .acquire_timeout(deadline)
+                // A file does not go away as a server does.
+                .test_before_acquire(false)
+                .idle_timeout(None)
+                .max_lifetime(None)
+        };
+        Ok(Self {
+            writer: pool().max_connections(1).connect_lazy_with(connect.clone()),
+            readers: pool()
+                .max_connections(options.max_readers)
+                .connect_lazy_with(connect.pragma("query_only", "on")),
+            cipher,
+            deadline,
+        })
+    }
+
+    /// Brings the schema up to date, all migrations or none. Of several processes one migrates and the others wait.
+    ///
+    /// # Errors
+    /// Fails when the file was migrated by a newer build, a migration was changed after it had been applied, SQLite
+    /// refuses, or it all takes longer than 15 minutes.
+    pub async fn migrate(&self) -> Result<MigrationReport> {
+        let options = self.writer.connect_options();
+        let report = larkauth_sqlite::migrate(&options).await.map_err(|error| refused("migrating", error))?;
+        Ok(MigrationReport { applied: report.applied, version: report.version })
+    }
+
+    /// Compares the schema with the one that this build was made for. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StorageError::Schema`](larkauth_storage::StorageError::Schema) when it differs, with what to do about it.
+    pub async fn check_schema(&self) -> Result<()> {
+        const DURING: &str = "checking the schema";
+        let checked = self
+            .read(DURING, async |db| match larkauth_sqlite::check_schema(db).await {
+                Err(SqliteError::Driver(error)) => Err(error),
+                checked => Ok(checked),
+            })
+            .await?;
+        checked.map_err(|error| refused(DURING, error))
+    }
+
+    /// Lends a connection that may only read to `work` until the deadline.
+    pub(crate) async fn read<T>(
+        &self,
+        during: &'static str,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+    ) -> Result<T> {
+        driver::call(&self.readers, self.deadline, during, translate, work).await
+    }
+
+    /// Lends the connection that writes to `work` until the deadline.
+    ///
+    /// A statement outside of a transaction is committed when all its rows have been fetched: one that writes and gives
+    /// rows back must not be stopped at the first of them.
+    pub(crate) async fn write<T>(
+        &self,
+        during: &'static str,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+    ) -> Result<T> {
+        driver::call(&self.writer, self.deadline, during, translate, work).await
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = self.writer.connect_options();
+        f.debug_struct("SqliteStore").field("path", &options.get_filename()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn ping(&self) -> Result<()> {
+        self.read("answering a ping", async |db| {
+            // The driver's own ping only asks its thread; this one looks at the file.
+            query("select 1 from sqlite_schema limit 1").execute(db).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        driver::close(&self.readers, self.deadline).await;
+        driver::close(&self.writer, self.deadline).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larkauth_storage::testing::TestSqlite;
+
+    #[tokio::test]
+    async fn connections_are_durable_and_strict() {
+        let database = TestSqlite::create().await;
+        let store = database.store().await;
+        for (pragma, writer, reader) in [
+            ("pragma journal_mode", "wal", "wal"),
+            ("select cast(synchronous as text) from pragma_synchronous", "2", "2"),
+            ("select cast(foreign_keys as text) from pragma_foreign_keys", "1", "1"),
+            ("select cast(trusted_schema as text) from pragma_trusted_schema", "0", "0"),
+            ("select cast(query_only as text) from pragma_query_only", "0", "1"),
+        ] {
+            for (pool, expected) in [(&store.writer, writer), (&store.readers, reader)] {
+                let value: String = sqlx::query_scalar(pragma).fetch_one(pool).await.unwrap();
+                assert_eq!(value, expected, "{pragma}");
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! One type for each table: a whole row, in the form that both databases understand.
+
+use larkauth_models::Timestamp;
+use uuid::Uuid;
+
+use super::Table;
+
+/// Declares a record, its table and key, and its sealed columns.
+macro_rules! record {
+    (
+        $(#[$meta:meta])* $name:ident of $table:ident
+        key [$($key:ident),+]
+        sealed [$($sealed:ident),*]
+        { $($field:ident: $type:ty),+ $(,)? }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "each field is the column of its name")]
+        pub struct $name { $(pub $field: $type),+ }
+
+        impl $name {
+            fn key(&self) -> Vec<String> { vec![$(self.$key.to_string()),+] }
+
+            fn sealed(&self) -> Vec<(&'static str, &[u8])> {
+                let columns: Vec<(&'static str, Option<&[u8]>)> =
+                    vec![$((stringify!($sealed), AsSealed::bytes(&self.$sealed))),*];
+                columns.into_iter().filter_map(|(column, value)| Some((column, value?))).collect()
+            }
+        }
+
+        impl From<$name> for Record {
+            fn from(row: $name) -> Self { Self::$table(Box::new(row)) }
+        }
+    };
+}
+
+trait AsSealed {
+    fn bytes(&self) -> Option<&[u8]>;
+}
+impl AsSealed for Vec<u8> {
+    fn bytes(&self) -> Option<&[u8]> {
+        Some(self)
+    }
+}
+impl AsSealed for Option<Vec<u8>> {
+    fn bytes(&self) -> Option<&[u8]> {
+        self.as_deref()
+    }
+}
+
+record! {
+    /// A row of `applications`.
+    ApplicationRecord of Applications
+    key [app_id]
+    sealed [app_secret_sealed, verification_token_sealed, encrypt_key_sealed]
+    {
+        app_id: String,
+        app_secret_sealed: Vec<u8>,
+        verification_token_sealed: Option<Vec<u8>>,
+        encrypt_key_sealed: Option<Vec<u8>>,
+        brand: String,
+        token_api: String,
+        redirect_uri: String,
+        default_scopes: Vec<String>,
+        enabled: bool,
+        frozen_since: Option<Timestamp>,
+        frozen_reason: Option<String>,
+        created_at: Timestamp,
+        updated_at: Timestamp,
+    }
+}
+
+record! {
+    /// A row of `access_tokens`, without `token_id`, which is a number of one database only.
+    TokenRecord of Tokens
+    key [app_id, open_id, kind]
+    sealed [access_token_sealed, refresh_token_sealed]
+    {
+        app_id: String,
+        open_id: String,
+        kind: String,
+        access_token_sealed: Option<Vec<u8>>,
+        access_expires_at: Timestamp,
+        refresh_token_sealed: Option<Vec<u8>>,
+        refresh_expires_at: Option<Timestamp>,
+        scopes: Vec<String>,
+        issued_at: Timestamp,
+        granted_at: Timestamp,
+        generation: i64,
+        status: String,
+        revoked_at: Option<Timestamp>,
+        lease_owner: Option<Uuid>,
+        lease_until: Option<Timestamp>,
+        failures: i32,
+        next_attempt_at: Option<Timestamp>,
+        last_used_at: Option<Timestamp>,
+    }
+}
+
+record! {
+    /// A row of `user_profiles`.
+    ProfileRecord of Profiles
+    key [app_id, open_id]
+    sealed [email_sealed, mobile_sealed]
+    {
+        app_id: String,
+        open_id: String,
+        union_id: Option<String>,
+        user_id: Option<String>,
+        name: Option<String>,
+        en_name: Option<String>,
+        avatar_url: Option<String>,
+        email_sealed: Option<Vec<u8>>,
+        mobile_sealed: Option<Vec<u8>>,
+        tenant_key: Option<String>,
+        updated_at: Timestamp,
+    }
+}
+
+record! {
+    /// A row of `user_auth_sessions`, without `token_id`: a completed session's token is found by its person.
+    SessionRecord of Sessions
+    key [session_id]
+    sealed [email_sealed, mobile_sealed, oauth_state_sealed, pkce_verifier_sealed]
+    {
+        session_id: Uuid,
+        app_id: String,
+        user_id: Option<String>,
+        open_id: Option<String>,
+        union_id: Option<String>,
+        user_name: Option<String>,
+        email_sealed: Option<Vec<u8>>,
+        mobile_sealed: Option<Vec<u8>>,
+        auth_method: String,
+        state: String,
+        failure_reason: Option<String>,
+        scopes: Vec<String>,
+        card: serde_json::Value,
+        oauth_state_sha256: Vec<u8>,
+        oauth_state_sealed: Option<Vec<u8>>,
+        pkce_verifier_sealed: Option<Vec<u8>>,
+        code_sha256: Option<Vec<u8>>,
+        exchange_claim: Option<Uuid>,
+        exchange_claimed_until: Option<Timestamp>,
+        message_id: Option<String>,
+        card_face: Option<String>,
+        card_asked_at: Option<Timestamp>,
+        created_at: Timestamp,
+        expires_at: Timestamp,
+        completed_at: Option<Timestamp>,
+        ended_at: Option<Timestamp>,
+    }
+}
+
+record! {
+    /// A row of `api_keys`.
+    ApiKeyRecord of ApiKeys
+    key [key_id]
+    sealed []
+    {
+        key_id: Uuid,
+        name: String,
+        scopes: Vec<String>,
+        key_sha256: Vec<u8>,
+        created_at: Timestamp,
+        revoked_at: Option<Timestamp>,
+    }
+}
+
+record! {
+    /// A row of `processed_events`.
+    ProcessedEventRecord of ProcessedEvents
+    key [consumer, event_id]
+    sealed []
+    {
+        consumer: String,
+        event_id: String,
+        processed_at: Timestamp,
+    }
+}
+
+/// One row of any table. Holds names of people, so that its `Debug` shows the table only.
+#[derive(Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is the table of its name")]
+pub enum Record {
+    Applications(Box<ApplicationRecord>),
+    Tokens(Box<TokenRecord>),
+    Profiles(Box<ProfileRecord>),
+    Sessions(Box<SessionRecord>),
+    ApiKeys(Box<ApiKeyRecord>),
+    ProcessedEvents(Box<ProcessedEventRecord>),
+}
+
+macro_rules! each {
+    ($record:ident, $row:ident => $result:expr) => {
+        match $record {
+            Record::Applications($row) => $result,
+            Record::Tokens($row) => $result,
+            Record::Profiles($row) => $result,
+            Record::Sessions($row) => $result,
+            Record::ApiKeys($row) => $result,
+            Record::ProcessedEvents($row) => $result,
+        }
+    };
+}
+
+impl Record {
+    /// Returns its table.
+    #[must_use]
+    pub const fn table(&self) -> Table {
+        match self {
+            Self::Applications(_) => Table::Applications,
+            Self::Tokens(_) => Table::Tokens,
+            Self::Profiles(_) => Table::Profiles,
+            Self::Sessions(_) => Table::Sessions,
+            Self::ApiKeys(_) => Table::ApiKeys,
+            Self::ProcessedEvents(_) => Table::ProcessedEvents,
+        }
+    }
+
+    /// Returns the values of its key columns, which are no secret.
+    #[must_use]
+    pub fn key(&self) -> RowKey {
+        RowKey(each!(self, row => row.key()))
+    }
+
+    /// Returns its sealed values with their columns.
+    #[must_use]
+    pub fn sealed(&self) -> Vec<(&'static str, &[u8])> {
+        each!(self, row => row.sealed())
+    }
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record").field("table", &self.table()).finish_non_exhaustive()
+    }
+}
+
+/// Key of a row: the values of its key columns as text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RowKey(pub Vec<String>);
+
+impl RowKey {
+    /// Returns the n-th value, or an empty text, which sorts before every other.
+    #[must_use]
+    pub fn part(key: Option<&Self>, n: usize) -> &str {
+        key.and_then(|key| key.0.get(n)).map_or("", String::as_str)
+    }
+}
+
+impl std::fmt::Display for RowKey {
+    /// In the form that errors and sealed values use.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join("/"))
+    }
+}
