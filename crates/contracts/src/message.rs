@@ -6,19 +6,22 @@ use larkauth_models::{
     AppId, CardFace, EventId, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp, UnionId,
     UserId,
 };
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+#[cfg(feature = "schema")]
+use crate::schema;
 
 /// The media type of every message body.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
 /// A secret inside a message: AES-256-GCM, bound to the message type and the session, base64url.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct SealedText(pub String);
 
 /// Something that is published.
-pub trait Message: Serialize + DeserializeOwned + JsonSchema + Send + Sync {
+pub trait Message: Serialize + DeserializeOwned + Send + Sync {
     /// CloudEvents `type`, with its version.
     const TYPE: &'static str;
     /// Every routing key it may have.
@@ -32,11 +35,13 @@ pub trait Message: Serialize + DeserializeOwned + JsonSchema + Send + Sync {
 }
 
 /// The CloudEvents envelope.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Envelope<T> {
     /// Always `1.0`.
     pub specversion: Cow<'static, str>,
     /// Unique to the effect: a redelivery and a repeated publish of the same thing carry the same id.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::EventId"))]
     pub id: EventId,
     /// The service it comes from, e.g. `/larkauth/gateway`.
     pub source: String,
@@ -48,6 +53,7 @@ pub struct Envelope<T> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Extension attribute: the application.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::AppId"))]
     pub appid: AppId,
     /// Always `application/json`.
     pub datacontenttype: Cow<'static, str>,
@@ -116,14 +122,17 @@ impl<T: Message> Envelope<T> {
 }
 
 /// A session was created and its card is to be sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InvitationRequested {
     /// The session; everything else is in the store.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
 }
 
 /// What a person did on a card.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CardActionKind {
     /// Opened the consent page (or, with a code, consented).
@@ -135,22 +144,28 @@ pub enum CardActionKind {
 }
 
 /// A click on a card of ours.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CardActionTriggered {
     /// The session the card belongs to.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
     /// What was clicked.
     pub action: CardActionKind,
     /// Who clicked, as this application sees them.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::OpenId"))]
     pub operator_open_id: OpenId,
     /// Who clicked, as their company sees them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::UserId>"))]
     pub operator_user_id: Option<UserId>,
     /// Who clicked, across applications.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::UnionId>"))]
     pub operator_union_id: Option<UnionId>,
     /// The card.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::MessageId>"))]
     pub message_id: Option<MessageId>,
     /// An authorization code that came inside the callback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,43 +173,55 @@ pub struct CardActionTriggered {
 }
 
 /// The browser came back from the consent page with a code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuthorizationCodeReceived {
     /// The session that the OAuth `state` belongs to.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
     /// The code.
     pub code: SealedText,
 }
 
 /// The browser came back from the consent page with a refusal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuthorizationDenied {
     /// The session that the OAuth `state` belongs to.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
 }
 
 /// A session's card may not show what it should: bring it up to date.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CardFaceRequested {
     /// The session.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
 }
 
 /// A session has ended. Announced for other services, and the reason to bring the card to its final face.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionEnded {
     /// The session.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
     /// `completed`, `rejected`, `expired` or `failed`.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionState"))]
     pub state: SessionState,
     /// Why, when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::FailureReason>"))]
     pub failure_reason: Option<FailureReason>,
     /// The person, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::OpenId>"))]
     pub open_id: Option<OpenId>,
     /// The person, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::UserId>"))]
     pub user_id: Option<UserId>,
     /// True when a card callback is being answered with this end: the card may be touched only after that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -202,7 +229,8 @@ pub struct SessionEnded {
 }
 
 /// A callback of a shape this project does not know. Goes to the dead letters for a look.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnrecognizedCallback {
     /// Lark's event type, or `card` for an old card frame.
     pub event_type: String,
@@ -213,7 +241,7 @@ pub struct UnrecognizedCallback {
 }
 
 /// What the worker answers to a waiting gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     /// The callback's answer: toast and card, ready to be sent to Lark. Absent for a browser redirect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -271,27 +299,32 @@ pub struct CatalogueEntry {
     /// Routing keys.
     pub routing_keys: &'static [&'static str],
     /// JSON schema of the whole body.
+    #[cfg(feature = "schema")]
     pub schema: schemars::Schema,
 }
 
-/// Every message there is, for the generated contract.
+macro_rules! entries {
+    ($($message:ident),+ $(,)?) => {
+        vec![$(CatalogueEntry {
+            r#type: <$message as Message>::TYPE,
+            routing_keys: <$message as Message>::ROUTING_KEYS,
+            #[cfg(feature = "schema")]
+            schema: schemars::schema_for!(Envelope<$message>),
+        }),+]
+    };
+}
+
+/// Returns every message there is, for the generated contract.
 #[must_use]
 pub fn catalogue() -> Vec<CatalogueEntry> {
-    fn entry<T: Message>() -> CatalogueEntry {
-        CatalogueEntry {
-            r#type: T::TYPE,
-            routing_keys: T::ROUTING_KEYS,
-            schema: schemars::schema_for!(Envelope<T>),
-        }
-    }
-    vec![
-        entry::<InvitationRequested>(),
-        entry::<CardActionTriggered>(),
-        entry::<AuthorizationCodeReceived>(),
-        entry::<AuthorizationDenied>(),
-        entry::<CardFaceRequested>(),
-        entry::<SessionEnded>(),
-        entry::<UnrecognizedCallback>(),
+    entries![
+        InvitationRequested,
+        CardActionTriggered,
+        AuthorizationCodeReceived,
+        AuthorizationDenied,
+        CardFaceRequested,
+        SessionEnded,
+        UnrecognizedCallback,
     ]
 }
 

@@ -1,15 +1,14 @@
 //! RFC 9457 problem documents with stable codes.
 
 use larkauth_models::SessionId;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 // `$code` is a `tt`: utoipa's derive does not look into a `literal` and would document the variant's name instead.
 macro_rules! problems {
     ($($(#[$meta:meta])* $variant:ident = $code:tt, $status:literal, $title:literal;)+) => {
         /// What can go wrong, as callers see it. Codes are stable; titles may be reworded.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, ToSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum ProblemCode { $($(#[$meta])* #[serde(rename = $code)] $variant),+ }
 
         impl ProblemCode {
@@ -68,14 +67,15 @@ problems! {
 }
 
 /// The body of every error answer, `application/problem+json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A page about this code.
     pub r#type: String,
     /// One line for people.
     pub title: String,
     /// The HTTP status again.
-    #[schema(minimum = 400, maximum = 599)]
+    #[cfg_attr(feature = "openapi", schema(minimum = 400, maximum = 599))]
     pub status: u16,
     /// What happened here and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,11 +87,11 @@ pub struct Problem {
     pub request_id: Option<String>,
     /// The invitation that was sent on the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<uuid::Uuid>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<uuid::Uuid>))]
     pub session_id: Option<SessionId>,
     /// Seconds to wait, as in `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub retry_after: Option<u64>,
 }
 

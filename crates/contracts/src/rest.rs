@@ -4,28 +4,31 @@ use larkauth_models::{
     AppId, AuthMethod, AuthSession, CardOptions, FailureReason, OpenId, SessionId, SessionState, Timestamp,
     UserId,
 };
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+
+#[cfg(feature = "openapi")]
+use crate::schema;
 
 /// `POST /v1/auth/sessions`.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, ToSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"app_id": "cli_0123456789abcdef", "open_id": "ou_7d8a6e6df7621556ce0d21922b676706"}))]
+#[cfg_attr(feature = "openapi", schema(example = json!({"app_id": "cli_0123456789abcdef", "open_id": "ou_7d8a6e6df7621556ce0d21922b676706"})))]
 pub struct CreateSession {
     /// The application that asks.
-    #[schema(value_type = String)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub app_id: AppId,
     /// The person; either this or `user_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub open_id: Option<OpenId>,
     /// The person; either this or `open_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub user_id: Option<UserId>,
     /// The way to take; `websocket_card` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<schema::AuthMethod>))]
     pub auth_method: Option<AuthMethod>,
     /// What to ask for, at most 50; the application's default by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,7 +39,8 @@ pub struct CreateSession {
 }
 
 /// How the card looks. What is left out is as in the settings.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CardRequest {
     /// Detailed or concise.
@@ -47,11 +51,11 @@ pub struct CardRequest {
     pub template_id: Option<String>,
     /// One paragraph, at most 1000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 1000)]
+    #[cfg_attr(feature = "openapi", schema(max_length = 1000))]
     pub custom_message: Option<String>,
     /// `https` address of the privacy policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "uri")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uri"))]
     pub privacy_policy_url: Option<url::Url>,
 }
 
@@ -69,31 +73,35 @@ impl CardRequest {
 }
 
 /// A session as callers see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionView {
     /// Its id.
-    #[schema(value_type = uuid::Uuid)]
+    #[cfg_attr(feature = "openapi", schema(value_type = uuid::Uuid))]
     pub session_id: SessionId,
     /// The application.
-    #[schema(value_type = String)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub app_id: AppId,
     /// The person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub open_id: Option<OpenId>,
     /// The person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub user_id: Option<UserId>,
     /// The person's display name, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_name: Option<String>,
     /// The way it takes.
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::AuthMethod))]
     pub auth_method: AuthMethod,
     /// Where it stands.
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::SessionState))]
     pub state: SessionState,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<schema::FailureReason>))]
     pub failure_reason: Option<FailureReason>,
     /// What was asked for.
     pub scopes: Vec<String>,
@@ -103,14 +111,14 @@ pub struct SessionView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorize_url: Option<String>,
     /// When it was asked for.
-    #[schema(value_type = String, format = DateTime)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub created_at: Timestamp,
     /// When it ends by itself.
-    #[schema(value_type = String, format = DateTime)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: Timestamp,
     /// When it ended well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub completed_at: Option<Timestamp>,
 }
 
@@ -137,38 +145,42 @@ impl From<AuthSession> for SessionView {
 }
 
 /// `GET /v1/auth/sessions/{id}`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams, utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct WaitQuery {
     /// Answer when the state changes, or after so many seconds (at most 60).
     #[serde(default)]
-    #[param(maximum = 60)]
+    #[cfg_attr(feature = "openapi", param(maximum = 60))]
     pub wait: u16,
 }
 
 /// `GET /v1/auth/sessions`.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct ListSessions {
     /// Of this application.
-    #[param(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub app_id: Option<AppId>,
     /// Of this person.
-    #[param(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub open_id: Option<OpenId>,
     /// In this state.
+    #[cfg_attr(feature = "openapi", param(value_type = Option<schema::SessionState>))]
     pub state: Option<SessionState>,
     /// At most so many, 1 to 200; 50 by default.
-    #[param(minimum = 1, maximum = 200)]
+    #[cfg_attr(feature = "openapi", param(minimum = 1, maximum = 200))]
     pub limit: Option<u32>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
 }
 
 /// One page of sessions, newest first.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionPage {
     /// The sessions.
     pub items: Vec<SessionView>,
@@ -178,13 +190,14 @@ pub struct SessionPage {
 }
 
 /// `GET /v1/apps/{app_id}/users/{open_id}/token`.
-#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct TokenQuery {
     /// Seconds the token must still live; 60 by default, at most 3600.
     #[serde(default = "one_minute")]
-    #[param(maximum = 3600)]
+    #[cfg_attr(feature = "openapi", param(maximum = 3600))]
     pub min_validity: u32,
     /// What to do when there is none: nothing, or send a card.
     #[serde(default)]
@@ -196,7 +209,8 @@ const fn one_minute() -> u32 {
 }
 
 /// See [`TokenQuery::on_missing`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnMissing {
     /// Only say so.
@@ -207,14 +221,15 @@ pub enum OnMissing {
 }
 
 /// A valid token. The one place where a token leaves larkauth.
-#[derive(Clone, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenView {
     /// Send it as `Authorization: Bearer`.
     pub access_token: String,
     /// Always `Bearer`.
     pub token_type: String,
     /// When it ends.
-    #[schema(value_type = String, format = DateTime)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: Timestamp,
     /// What was granted.
     pub scopes: Vec<String>,

@@ -1,4 +1,4 @@
-use crate::spelled_enum;
+use crate::spelled_enum::spelled_enum;
 
 spelled_enum! {
     /// What a key of the REST API may do.

@@ -1,6 +1,6 @@
 use url::Url;
 
-use crate::{AppId, SecretString, Timestamp, spelled_enum};
+use crate::{AppId, SecretString, Timestamp, spelled_enum::spelled_enum};
 
 spelled_enum! {
     /// Which of the two clouds an application lives in.

@@ -1,12 +1,10 @@
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use utoipa::ToSchema;
 
-use crate::spelled_enum;
+use crate::spelled_enum::spelled_enum;
 
 /// How an invitation card looks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CardOptions {
     /// Detailed card (what is asked for and why) or concise one.
@@ -17,11 +15,9 @@ pub struct CardOptions {
     pub template_id: Option<String>,
     /// One paragraph shown on the card, at most 1000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 1000)]
     pub custom_message: Option<String>,
     /// A link to the privacy policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "uri")]
     pub privacy_policy_url: Option<Url>,
 }
 

@@ -3,7 +3,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::Timestamp;
+/// Wall-clock time, everywhere in this workspace.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;
 
 /// Wall time as an argument, so that tests can move it. Durations are measured with `tokio::time`, which tests can pause.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {

@@ -1,6 +1,6 @@
 use crate::{
     AppId, CardFace, CardOptions, MessageId, OpenId, SecretString, SessionId, Timestamp, UnionId, UserId,
-    spelled_enum,
+    spelled_enum::spelled_enum,
 };
 
 spelled_enum! {

@@ -1,4 +1,4 @@
-use crate::{AppId, OpenId, SecretString, Timestamp, spelled_enum};
+use crate::{AppId, OpenId, SecretString, Timestamp, spelled_enum::spelled_enum};
 
 spelled_enum! {
     /// Whom a token speaks for.
