@@ -1,7 +1,6 @@
-use std::{
-    fmt,
-    sync::{Mutex, PoisonError},
-};
+use std::fmt;
+
+use parking_lot::Mutex;
 
 /// Wall-clock time, everywhere in this workspace.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;
@@ -37,12 +36,12 @@ impl ManualClock {
     /// Moves forward.
     pub fn advance(&self, by: std::time::Duration) {
         let by = chrono::TimeDelta::from_std(by).unwrap_or(chrono::TimeDelta::MAX);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+        *self.0.lock() += by;
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 }

@@ -8,7 +8,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::TelemetryError;
+use crate::error::TelemetryError;
 
 /// Used when `RUST_LOG` is not set.
 const DEFAULT: &str = "info";

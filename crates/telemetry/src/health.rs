@@ -1,11 +1,8 @@
 //! What `/readyz` answers.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
 /// The parts of a process on which its readiness depends. Cheap to clone; all clones are one.
@@ -51,7 +48,7 @@ impl Health {
     }
 
     fn parts(&self) -> MutexGuard<'_, BTreeMap<String, Option<Cow<'static, str>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

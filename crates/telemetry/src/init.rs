@@ -14,7 +14,7 @@ use tracing_subscriber::{
 };
 use url::Url;
 
-use crate::{filter, json::JsonLines, panic};
+use crate::{error::TelemetryError, filter, json::JsonLines, panic};
 
 /// Longest time that flushing spans may take at the end of a process.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -43,25 +43,6 @@ pub struct TelemetryConfig {
     pub otlp_endpoint: Option<Url>,
     /// Colours in [`LogFormat::Pretty`].
     pub ansi: bool,
-}
-
-/// Why telemetry could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// The directives are not understood.
-    #[error("RUST_LOG cannot be understood: write directives like `info` or `info,larkauth_auth=debug`")]
-    Filter,
-    /// The exporter refused its configuration.
-    #[error(
-        "OTEL_EXPORTER_OTLP_ENDPOINT cannot be used ({0}): give the base address of an OTLP/HTTP collector"
-    )]
-    Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
-    /// A second call in one process.
-    #[error("telemetry is already set up in this process")]
-    AlreadySet,
-    /// Two metrics of the same name, or a malformed one.
-    #[error("metrics cannot be registered: {0}")]
-    Metrics(#[from] prometheus::Error),
 }
 
 /// Keeps telemetry alive. Shut it down on every way out of `main`; dropping it flushes too, but blocks the thread.

@@ -8,6 +8,7 @@
 //!
 //! To add a metric: a field and its line in `metrics/families.rs`, a method in `metrics/mod.rs`, a call in its test.
 
+mod error;
 mod filter;
 mod health;
 mod init;
@@ -16,6 +17,7 @@ mod metrics;
 mod panic;
 pub mod propagation;
 
+pub use error::TelemetryError;
 pub use health::{Health, HealthHandle, HealthPart, HealthReport};
-pub use init::{LogFormat, TelemetryConfig, TelemetryError, TelemetryGuard, init, init_with};
+pub use init::{LogFormat, TelemetryConfig, TelemetryGuard, init, init_with};
 pub use metrics::Metrics;

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use prometheus::{Registry, TextEncoder};
 
 use self::families::Families;
-use crate::TelemetryError;
+use crate::error::TelemetryError;
 
 /// All metrics of one process. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
