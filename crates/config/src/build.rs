@@ -9,11 +9,11 @@ use crate::{
     BrokerSettings, ConfigError, Cron, DatabaseSettings, DatabaseUrl, EncryptionKey, EncryptionSettings,
     HttpSettings, LarkHosts, LarkSettings, LoadOptions, OauthSettings, Service, SessionSettings, Settings,
     TokenSettings, Tz, UserSyncSettings, WebsocketSettings, WorkerSettings,
-    parse::{self, Refusal, refuse},
-    rules,
+    parse::{self, ParseError, parse_error},
+    schema as t,
     settings::LeftOpen,
     source::{self, Source},
-    table as t,
+    validate,
 };
 
 const BRANDS: &[(&str, Brand)] = &[("feishu", Brand::Feishu), ("lark", Brand::Lark)];
@@ -57,7 +57,7 @@ impl Settings {
         let mut source = Source::new(environment, options.config_file.as_deref())?;
         let mut settings = build(options.service, &source)?;
         settings.warnings = std::mem::take(&mut source.warnings);
-        rules::check(&mut settings, &source)?;
+        validate::check(&mut settings, &source)?;
         Ok(settings)
     }
 }
@@ -144,10 +144,10 @@ fn lark(s: &Source) -> Result<LarkSettings, ConfigError> {
         let base_url = s.get(&t::LARK_BASE_URL, parse::base_url)?;
         let accounts_url = s.get(&t::LARK_ACCOUNTS_URL, parse::base_url)?;
         let of_brand = |setting: &t::Setting, text| {
-            parse::base_url(text).map_err(|refusal| ConfigError::Invalid {
+            parse::base_url(text).map_err(|error| ConfigError::Invalid {
                 name: setting.name.to_owned(),
-                problem: format!("the default `{text}` {}", refusal.problem),
-                cure: refusal.cure,
+                problem: format!("the default `{text}` {}", error.problem),
+                cure: error.cure,
             })
         };
         Ok(LarkHosts {
@@ -167,7 +167,7 @@ fn lark(s: &Source) -> Result<LarkSettings, ConfigError> {
 fn app_id(s: &Source) -> Result<Option<AppId>, ConfigError> {
     s.get(&t::APP_ID, |text| {
         AppId::new(text).or_else(|_| {
-            refuse(
+            parse_error(
                 "is not an app id",
                 "give `cli_` and 16 to 32 letters or digits, as in the developer console",
             )
@@ -188,7 +188,7 @@ fn application(
     let encrypt_key = s.get(&t::LARK_ENCRYPT_KEY, parse::secret(1))?;
     // A command may get the secret in another way, or need none.
     if service != Service::Command {
-        rules::application_is_whole(s)?;
+        validate::application_is_whole(s)?;
     }
     Ok(app_id.zip(app_secret).map(|(app_id, app_secret)| Application {
         app_id,
@@ -214,9 +214,9 @@ fn default_address(service: Service) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-fn address(text: &str) -> Result<SocketAddr, Refusal> {
+fn address(text: &str) -> Result<SocketAddr, ParseError> {
     text.parse().or_else(|_| {
-        refuse(
+        parse_error(
             "is not an address to listen on",
             "give IP address and port, like `127.0.0.1:8080` or `0.0.0.0:8080`",
         )
@@ -229,15 +229,15 @@ impl DatabaseUrl {
     /// # Errors
     /// When it is neither `postgres://…` nor `sqlite:…`; the address is not repeated.
     pub fn parse(name: &str, url: &SecretString) -> Result<Self, ConfigError> {
-        database_url(url.expose_secret()).map_err(|refusal| ConfigError::Invalid {
+        database_url(url.expose_secret()).map_err(|error| ConfigError::Invalid {
             name: name.to_owned(),
-            problem: refusal.problem,
-            cure: refusal.cure,
+            problem: error.problem,
+            cure: error.cure,
         })
     }
 }
 
-fn database_url(text: &str) -> Result<DatabaseUrl, Refusal> {
+fn database_url(text: &str) -> Result<DatabaseUrl, ParseError> {
     if text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sqlite:")) {
         return Ok(DatabaseUrl::Sqlite(text.into()));
     }
@@ -245,17 +245,18 @@ fn database_url(text: &str) -> Result<DatabaseUrl, Refusal> {
         .map(DatabaseUrl::Postgres)
 }
 
-fn schedule(text: &str) -> Result<Cron, Refusal> {
+fn schedule(text: &str) -> Result<Cron, ParseError> {
     const CURE: &str =
         "give minute, hour, day, month and weekday, like `0 2 * * *` for 2 o'clock every night";
-    let Ok(cron) = text.parse::<Cron>() else { return refuse("is not a cron expression", CURE) };
+    let Ok(cron) = text.parse::<Cron>() else { return parse_error("is not a cron expression", CURE) };
     // Any starting point shows whether a date like 30 February is meant.
     if cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, false).is_err() {
-        return refuse("never comes", CURE);
+        return parse_error("never comes", CURE);
     }
     Ok(cron)
 }
 
-fn timezone(text: &str) -> Result<Tz, Refusal> {
-    text.parse().or_else(|_| refuse("is not a time zone", "give an IANA name, like `UTC` or `Asia/Shanghai`"))
+fn timezone(text: &str) -> Result<Tz, ParseError> {
+    text.parse()
+        .or_else(|_| parse_error("is not a time zone", "give an IANA name, like `UTC` or `Asia/Shanghai`"))
 }

@@ -6,7 +6,7 @@ use larkauth_models::{AppId, Application, Brand, CardOptions, SecretString, Toke
 use larkauth_telemetry::TelemetryConfig;
 use url::Url;
 
-use crate::{ConfigError, Cron, EncryptionKey, Tz, table};
+use crate::{ConfigError, Cron, EncryptionKey, Tz, schema};
 
 /// Which process reads the settings: decides what is required, and some defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl DatabaseSettings {
     /// When `DATABASE_URL` is not set.
     pub fn required_url(&self) -> Result<&DatabaseUrl, ConfigError> {
         self.url.as_ref().ok_or_else(|| ConfigError::Missing {
-            name: table::DATABASE_URL.name,
+            name: schema::DATABASE_URL.name,
             cure: "give the address of a PostgreSQL database, like `postgres://user:password@host/database`"
                 .into(),
         })
@@ -209,7 +209,7 @@ impl BrokerSettings {
     /// When `AMQP_URL` is not set.
     pub fn required_url(&self) -> Result<&SecretString, ConfigError> {
         self.url.as_ref().ok_or_else(|| ConfigError::Missing {
-            name: table::AMQP_URL.name,
+            name: schema::AMQP_URL.name,
             cure: "give the address of a RabbitMQ broker, like `amqp://user:password@host/vhost`".into(),
         })
     }
@@ -288,7 +288,7 @@ impl EncryptionSettings {
     pub fn required_keys(&self) -> Result<&[EncryptionKey], ConfigError> {
         if self.keys.is_empty() {
             return Err(ConfigError::Missing {
-                name: table::ENCRYPTION_KEYS.name,
+                name: schema::ENCRYPTION_KEYS.name,
                 cure: "give `id:base64-of-32-bytes` (`openssl rand -base64 32` makes one), or its path as ENCRYPTION_KEYS_FILE"
                     .into(),
             });

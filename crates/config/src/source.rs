@@ -11,10 +11,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     ConfigError,
-    parse::{Refusal, shown},
-    table::{DefaultValue, SETTINGS, Setting},
+    parse::{ParseError, shown},
+    schema::{DefaultValue, SETTINGS, Setting},
 };
 
+/// Most single-character edits between a misspelling and the name that an error suggests for it.
+const MAX_EDITS: usize = 3;
 /// Variables that begin so are probably meant for us.
 const PREFIXES: &[&str] = &["WEBSOCKET_", "AUTH_", "USER_INFO_SYNC_", "LARK_", "OAUTH_", "ENCRYPTION_"];
 /// Longest content of a file that holds a secret, or of the settings file, in bytes.
@@ -65,7 +67,7 @@ impl Source {
     pub(crate) fn get<T>(
         &self,
         setting: &Setting,
-        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+        parse: impl FnOnce(&str) -> Result<T, ParseError>,
     ) -> Result<Option<T>, ConfigError> {
         let (text, label) = match (self.given.get(setting.name), setting.default) {
             (Some(given), _) => (given.text.expose_secret(), given.label.as_str()),
@@ -73,12 +75,12 @@ impl Source {
             (None, DefaultValue::None | DefaultValue::Varies(_)) => return Ok(None),
         };
         let text = if setting.secret { text } else { text.trim() };
-        parse(text).map(Some).map_err(|refusal| {
+        parse(text).map(Some).map_err(|error| {
             let value = if setting.secret { "the value".to_owned() } else { shown(text) };
             ConfigError::Invalid {
                 name: label.to_owned(),
-                problem: format!("{value} {}", refusal.problem),
-                cure: refusal.cure,
+                problem: format!("{value} {}", error.problem),
+                cure: error.cure,
             }
         })
     }
@@ -87,7 +89,7 @@ impl Source {
     pub(crate) fn need<T>(
         &self,
         setting: &Setting,
-        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+        parse: impl FnOnce(&str) -> Result<T, ParseError>,
     ) -> Result<T, ConfigError> {
         self.get(setting, parse)?
             .ok_or_else(|| ConfigError::Missing { name: setting.name, cure: "give it a value".into() })
@@ -189,7 +191,7 @@ fn words(error: &std::io::Error) -> String {
 /// Reads the settings file. Its errors give the line number and never its text, which may be a secret.
 fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
     let text = read("--config", path, "give the path of a readable TOML file")?;
-    let refuse = |line, problem: String, cure: String| ConfigError::File {
+    let invalid = |line, problem: String, cure: String| ConfigError::File {
         file: path.display().to_string(),
         line,
         problem,
@@ -197,7 +199,7 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
     };
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1);
-        refuse(line, "this is not valid TOML".into(), "write lines like `app_id = \"cli_…\"`".into())
+        invalid(line, "this is not valid TOML".into(), "write lines like `app_id = \"cli_…\"`".into())
     })?;
     let mut values = BTreeMap::new();
     for (key, value) in table {
@@ -207,7 +209,7 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
                 Some(near) => format!("did you mean `{}`?", near.to_ascii_lowercase()),
                 None => "take it out".into(),
             };
-            return Err(refuse(None, format!("unknown setting {}", shown(&key)), cure));
+            return Err(invalid(None, format!("unknown setting {}", shown(&key)), cure));
         }
         let value = match value {
             toml::Value::String(text) => text,
@@ -215,7 +217,7 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
             toml::Value::Float(number) => number.to_string(),
             toml::Value::Boolean(switch) => switch.to_string(),
             _ => {
-                return Err(refuse(
+                return Err(invalid(
                     None,
                     format!("`{key}` is a list, a table or a date"),
                     "write a text, a number, true or false".into(),
@@ -223,7 +225,7 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
             }
         };
         if values.insert(name, value).is_some() {
-            return Err(refuse(None, format!("`{key}` is there twice"), "keep one of them".into()));
+            return Err(invalid(None, format!("`{key}` is there twice"), "keep one of them".into()));
         }
     }
     Ok(values)
@@ -232,35 +234,8 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
 /// The known name that is nearest, if one is near.
 fn closest(name: &str) -> Option<String> {
     names()
-        .map(|known| (distance(name, &known), known))
-        .filter(|(far, _)| *far <= 3)
+        .map(|known| (strsim::levenshtein(name, &known), known))
+        .filter(|(distance, _)| *distance <= MAX_EDITS)
         .min()
         .map(|(_, known)| known)
-}
-
-/// Levenshtein's distance, in bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replace = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::distance;
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("same", "same"), 0);
-    }
 }

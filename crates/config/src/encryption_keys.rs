@@ -3,8 +3,8 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
-use crate::parse::{Refusal, refuse};
-use crate::{ConfigError, table};
+use crate::parse::{ParseError, parse_error};
+use crate::{ConfigError, schema};
 
 /// A 256-bit key that encrypts stored secrets, and the id that tells which one did.
 #[derive(Clone)]
@@ -35,43 +35,43 @@ impl EncryptionKey {
     /// # Errors
     /// When it is not of that form; says where, never what.
     pub fn read_list(text: &str) -> Result<Vec<Self>, ConfigError> {
-        Self::parse_list(text).map_err(|refusal| ConfigError::Invalid {
-            name: table::ENCRYPTION_KEYS.name.to_owned(),
-            problem: refusal.problem,
-            cure: refusal.cure,
+        Self::parse_list(text).map_err(|error| ConfigError::Invalid {
+            name: schema::ENCRYPTION_KEYS.name.to_owned(),
+            problem: error.problem,
+            cure: error.cure,
         })
     }
 
     /// Reads `id:base64-of-32-bytes[,id2:…]`.
-    pub(crate) fn parse_list(text: &str) -> Result<Vec<Self>, Refusal> {
+    pub(crate) fn parse_list(text: &str) -> Result<Vec<Self>, ParseError> {
         const FORM: &str =
             "write `id:base64-of-32-bytes`, several separated by commas; `openssl rand -base64 32` makes one";
         let mut keys: Vec<Self> = Vec::new();
         for (position, entry) in text.trim().split(',').enumerate() {
             let position = position + 1;
             let Some((id, encoded)) = entry.trim().split_once(':') else {
-                return refuse(format!("has no `id:` in key {position}"), FORM);
+                return parse_error(format!("has no `id:` in key {position}"), FORM);
             };
             if id.is_empty()
                 || id.len() > 32
                 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
             {
-                return refuse(
+                return parse_error(
                     format!("has a bad id in key {position}"),
                     "use 1 to 32 letters, digits or `_-` as id",
                 );
             }
             if keys.iter().any(|key| key.id == id) {
-                return refuse(
+                return parse_error(
                     format!("has the id of key {position} twice"),
                     "give each key an id of its own",
                 );
             }
             let Ok(decoded) = BASE64_STANDARD.decode(encoded).map(Zeroizing::new) else {
-                return refuse(format!("has no base64 in key {position}"), FORM);
+                return parse_error(format!("has no base64 in key {position}"), FORM);
             };
             let Ok(bytes) = <[u8; 32]>::try_from(decoded.as_slice()).map(Zeroizing::new) else {
-                return refuse(format!("has {} bytes in key {position}, not 32", decoded.len()), FORM);
+                return parse_error(format!("has {} bytes in key {position}, not 32", decoded.len()), FORM);
             };
             keys.push(Self::new(id.to_owned(), bytes));
         }

@@ -115,7 +115,7 @@ settings! {
 pub fn reference_markdown() -> String {
     let mut page = String::from(
         "# Settings\n\n\
-         Generated from the code; edit `crates/config/src/table.rs`.\n\n\
+         Generated from the code; edit `crates/config/src/schema.rs`.\n\n\
          The environment comes first; a TOML file (`--config`) may give the same names, in any case. Every secret `X` can also be \
          given as `X_FILE`, the path of a file that holds it. An empty variable counts as not set. Switches understand \
          `true`/`false`, `yes`/`no`, `1`/`0`. A wrong or missing setting stops the start with one line that says which and why.\n",
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reference_page() {
+    fn reference_markdown_matches_snapshot() {
         insta::assert_snapshot!(reference_markdown());
     }
 

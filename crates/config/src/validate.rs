@@ -1,6 +1,6 @@
 //! Rules that involve more than one setting.
 
-use crate::{ConfigError, DatabaseUrl, Service, Settings, source::Source, table as t};
+use crate::{ConfigError, DatabaseUrl, Service, Settings, schema as t, source::Source};
 
 /// Checks a whole; adds warnings for what is allowed but probably not meant.
 pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), ConfigError> {
