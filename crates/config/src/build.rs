@@ -1,4 +1,4 @@
-//! From given texts to typed settings, one line per setting.
+//! Builds the typed settings from their texts, one line per setting.
 
 use std::{io::IsTerminal, net::SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::{
     TokenSettings, Tz, UserSyncSettings, WebsocketSettings, WorkerSettings,
     parse::{self, ParseError, parse_error},
     schema as t,
-    settings::LeftOpen,
+    settings::Unset,
     source::{self, Source},
     validate,
 };
@@ -21,10 +21,10 @@ const TOKEN_APIS: &[(&str, TokenApi)] = &[("v2", TokenApi::V2), ("v1", TokenApi:
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
 
 impl Settings {
-    /// Reads the settings of this process: its environment first, then the file of `--config`.
+    /// Reads the settings of this process. The environment overrides the file of `--config`.
     ///
     /// # Errors
-    /// For the first setting that is missing or cannot be used.
+    /// Fails for the first setting that is missing or invalid.
     pub fn load(options: &LoadOptions) -> Result<Self, ConfigError> {
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
@@ -46,10 +46,10 @@ impl Settings {
         Ok(settings)
     }
 
-    /// As [`Settings::load`], with the environment as an argument.
+    /// Reads the settings as [`Settings::load`] does, with the environment as an argument.
     ///
     /// # Errors
-    /// For the first setting that is missing or cannot be used.
+    /// Fails for the first setting that is missing or invalid.
     pub fn from_pairs(
         options: &LoadOptions,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -114,7 +114,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         },
         app_id: app_id(s)?,
         application: application(s, service, &lark, &oauth)?,
-        left_open: LeftOpen {
+        unset: Unset {
             brand: !s.has(&t::LARK_BRAND),
             token_api: !s.has(&t::LARK_TOKEN_API),
             redirect_uri: !s.has(&t::OAUTH_REDIRECT_URI),
@@ -175,7 +175,7 @@ fn app_id(s: &Source) -> Result<Option<AppId>, ConfigError> {
     })
 }
 
-/// The application of `APP_ID`; which of its settings need each other is checked here, because it is built of them.
+/// Builds the application of `APP_ID`. Checks here which of its settings require each other.
 fn application(
     s: &Source,
     service: Service,
@@ -186,9 +186,9 @@ fn application(
     let app_secret = s.get(&t::APP_SECRET, parse::secret(1))?;
     let verification_token = s.get(&t::LARK_VERIFICATION_TOKEN, parse::secret(1))?;
     let encrypt_key = s.get(&t::LARK_ENCRYPT_KEY, parse::secret(1))?;
-    // A command may get the secret in another way, or need none.
+    // A command may read the secret elsewhere, or need none.
     if service != Service::Command {
-        validate::application_is_whole(s)?;
+        validate::application_is_complete(s)?;
     }
     Ok(app_id.zip(app_secret).map(|(app_id, app_secret)| Application {
         app_id,
@@ -224,10 +224,10 @@ fn address(text: &str) -> Result<SocketAddr, ParseError> {
 }
 
 impl DatabaseUrl {
-    /// Reads an address given some other way than as `DATABASE_URL`; errors call it by this name.
+    /// Parses an address that does not come from `DATABASE_URL`; errors show `name`.
     ///
     /// # Errors
-    /// When it is neither `postgres://…` nor `sqlite:…`; the address is not repeated.
+    /// Fails when the address is neither `postgres://…` nor `sqlite:…`. The error does not contain the address.
     pub fn parse(name: &str, url: &SecretString) -> Result<Self, ConfigError> {
         database_url(url.expose_secret()).map_err(|error| ConfigError::Invalid {
             name: name.to_owned(),
@@ -249,9 +249,9 @@ fn schedule(text: &str) -> Result<Cron, ParseError> {
     const CURE: &str =
         "give minute, hour, day, month and weekday, like `0 2 * * *` for 2 o'clock every night";
     let Ok(cron) = text.parse::<Cron>() else { return parse_error("is not a cron expression", CURE) };
-    // Any starting point shows whether a date like 30 February is meant.
+    // Any start date detects an impossible date such as 30 February.
     if cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, false).is_err() {
-        return parse_error("never comes", CURE);
+        return parse_error("never occurs", CURE);
     }
     Ok(cron)
 }

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use crate::parse::{ParseError, parse_error};
 use crate::{ConfigError, schema};
 
-/// A 256-bit key that encrypts stored secrets, and the id that tells which one did.
+/// A 256-bit key that encrypts stored secrets, with its id.
 #[derive(Clone)]
 pub struct EncryptionKey {
     id: String,
@@ -14,26 +14,26 @@ pub struct EncryptionKey {
 }
 
 impl EncryptionKey {
-    /// Names a key. The id is stored with every value that it encrypts.
+    /// Creates a key. The id is stored with every value that the key encrypts.
     #[must_use]
     pub const fn new(id: String, bytes: Zeroizing<[u8; 32]>) -> Self {
         Self { id, bytes }
     }
-    /// Its id: 1 to 32 letters, digits or `_-`.
+    /// Returns the id: 1 to 32 letters, digits or `_-`.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
-    /// The key itself.
+    /// Returns the key material.
     #[must_use]
     pub fn bytes(&self) -> &[u8; 32] {
         &self.bytes
     }
 
-    /// Reads `id:base64-of-32-bytes[,id2:…]` from a file of keys.
+    /// Parses the content of a key file, `id:base64-of-32-bytes[,id2:…]`.
     ///
     /// # Errors
-    /// When it is not of that form; says where, never what.
+    /// Fails when the text is of another form. The error shows the position, never the content.
     pub fn read_list(text: &str) -> Result<Vec<Self>, ConfigError> {
         Self::parse_list(text).map_err(|error| ConfigError::Invalid {
             name: schema::ENCRYPTION_KEYS.name.to_owned(),
@@ -42,7 +42,7 @@ impl EncryptionKey {
         })
     }
 
-    /// Reads `id:base64-of-32-bytes[,id2:…]`.
+    /// Parses `id:base64-of-32-bytes[,id2:…]`.
     pub(crate) fn parse_list(text: &str) -> Result<Vec<Self>, ParseError> {
         const FORM: &str =
             "write `id:base64-of-32-bytes`, several separated by commas; `openssl rand -base64 32` makes one";
@@ -64,7 +64,7 @@ impl EncryptionKey {
             if keys.iter().any(|key| key.id == id) {
                 return parse_error(
                     format!("has the id of key {position} twice"),
-                    "give each key an id of its own",
+                    "give each key a different id",
                 );
             }
             let Ok(decoded) = BASE64_STANDARD.decode(encoded).map(Zeroizing::new) else {

@@ -1,10 +1,10 @@
 //! Typed settings, from the environment and an optional TOML file.
 //!
-//! [`Settings::load`] reads them once, at the start of a process. The first thing that is wrong ends the start with one
-//! line ([`ConfigError`]) that names the variable and the cure and never shows a secret. No setting is read anywhere else.
+//! [`Settings::load`] reads them once, at the start of a process. The first error stops the start with one
+//! line ([`ConfigError`]) that names the variable and the cure and never shows a secret. No other code reads a setting.
 //!
 //! To add a setting: a line in `schema.rs` (name, default, meaning), a field in `settings.rs`, its line in `build.rs`; a rule
-//! that involves a second setting goes to `validate.rs`. The reference page follows by itself ([`reference_markdown`]).
+//! that involves a second setting goes to `validate.rs`. The reference page is generated ([`reference_markdown`]).
 
 mod build;
 mod encryption_keys;

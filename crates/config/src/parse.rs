@@ -1,11 +1,11 @@
-//! From text to one typed value. A refusal says what is wrong and the cure; the reader adds name and (if harmless) value.
+//! Parses one text into a typed value. An error has the problem and the cure; `source` adds the name and, unless secret, the value.
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
 use larkauth_models::SecretString;
 use url::Url;
 
-/// Why a value cannot be used: the rest of the sentence behind the value, and the cure.
+/// Error in a value: the text that follows the value in the message, and the cure.
 pub(crate) struct ParseError {
     pub(crate) problem: String,
     pub(crate) cure: String,
@@ -15,7 +15,7 @@ pub(crate) fn parse_error<T>(problem: impl Into<String>, cure: impl Into<String>
     Err(ParseError { problem: problem.into(), cure: cure.into() })
 }
 
-/// A value as an error may show it: one short line. What looks like an address with a password is not shown.
+/// Returns a value as one short line for an error. An address that may contain a password is not shown.
 pub(crate) fn shown(text: &str) -> String {
     if text.contains('@') {
         return "the value".into();
@@ -39,9 +39,7 @@ where
     move |text| match text.parse() {
         Ok(number) if number >= least && number <= most => Ok(number),
         Ok(_) => parse_error("is out of range", format!("give a number from {least} to {most}")),
-        Err(_) => {
-            parse_error("is not a number that fits here", format!("give a number from {least} to {most}"))
-        }
+        Err(_) => parse_error("is not a valid number", format!("give a number from {least} to {most}")),
     }
 }
 
@@ -52,7 +50,7 @@ pub(crate) fn seconds(least: u64, most: u64) -> impl Fn(&str) -> Result<Duration
     }
 }
 
-/// One of the fixed spellings of a type.
+/// Parses one of the fixed spellings of a type.
 pub(crate) fn one_of<T: Copy>(
     choices: &'static [(&'static str, T)],
 ) -> impl Fn(&str) -> Result<T, ParseError> {
@@ -65,7 +63,7 @@ pub(crate) fn one_of<T: Copy>(
     }
 }
 
-/// An address that others are appended to.
+/// Parses an address that paths are appended to.
 pub(crate) fn base_url(text: &str) -> Result<Url, ParseError> {
     const CURE: &str = "give an address like `https://host` or `http://host:port`";
     let url = web_url(text, CURE)?;
@@ -75,7 +73,7 @@ pub(crate) fn base_url(text: &str) -> Result<Url, ParseError> {
     Ok(url)
 }
 
-/// Where the browser comes back to.
+/// Parses the address of the redirect after consent.
 pub(crate) fn redirect_uri(text: &str) -> Result<Url, ParseError> {
     const CURE: &str = "give an absolute address like `https://host/oauth/callback`";
     let url = web_url(text, CURE)?;
@@ -98,7 +96,7 @@ fn web_url(text: &str, cure: &str) -> Result<Url, ParseError> {
     }
 }
 
-/// An address with a password in it: of a database or a broker.
+/// Parses the address of a database or a broker, which contains a password.
 pub(crate) fn service_url(
     schemes: &'static [&'static str],
     example: &'static str,
@@ -110,7 +108,7 @@ pub(crate) fn service_url(
             return parse_error("has a scheme that is not supported here", cure);
         }
         match Url::parse(text) {
-            // No host is fine: PostgreSQL can be reached over a socket.
+            // The host is optional: PostgreSQL can be reached over a socket.
             Ok(url) if !url.cannot_be_a_base() => Ok(text.into()),
             Ok(_) => parse_error("has no `//` behind its scheme", cure),
             Err(_) => parse_error(
@@ -133,7 +131,7 @@ pub(crate) fn secret(min_chars: usize) -> impl Fn(&str) -> Result<SecretString, 
     }
 }
 
-/// A short name of letters, digits and `_-` (and what else is allowed).
+/// Parses a short name of letters, digits, `_-` and the characters of `extra`.
 pub(crate) fn name(max: usize, extra: &'static str) -> impl Fn(&str) -> Result<String, ParseError> {
     move |text| {
         let fits = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c) || extra.contains(c);
@@ -145,7 +143,7 @@ pub(crate) fn name(max: usize, extra: &'static str) -> impl Fn(&str) -> Result<S
     }
 }
 
-/// Scopes of RFC 6749: separated by spaces, at most 50 for Lark.
+/// Parses scopes of RFC 6749, separated by spaces; Lark accepts at most 50.
 pub(crate) fn scopes(text: &str) -> Result<Vec<String>, ParseError> {
     let scopes: Vec<String> = text.split_ascii_whitespace().map(ToOwned::to_owned).collect();
     if scopes.iter().any(|scope| !scope.bytes().all(|b| b.is_ascii_graphic() && !b",;\"\\".contains(&b))) {

@@ -1,4 +1,4 @@
-//! Where values come from: the environment, then the file; a secret also from a file of its own.
+//! Sources of values: the environment overrides the settings file; a secret may also come from a separate file.
 
 use std::{
     collections::BTreeMap,
@@ -17,18 +17,18 @@ use crate::{
 
 /// Most single-character edits between a misspelling and the name that an error suggests for it.
 const MAX_EDITS: usize = 3;
-/// Variables that begin so are probably meant for us.
+/// Prefixes of variables that are probably settings of this product.
 const PREFIXES: &[&str] = &["WEBSOCKET_", "AUTH_", "USER_INFO_SYNC_", "LARK_", "OAUTH_", "ENCRYPTION_"];
-/// Longest content of a file that holds a secret, or of the settings file, in bytes.
+/// Maximum size of the settings file and of the file of a secret, in bytes; larger files are a mistake.
 const MAX_FILE: u64 = 256 * 1024;
 
-/// A value and what to call it in an error.
+/// A value and its name in an error.
 struct Given {
     text: SecretString,
     label: String,
 }
 
-/// All values that were given.
+/// All given values.
 pub(crate) struct Source {
     given: BTreeMap<&'static str, Given>,
     /// Variables that look like a misspelled setting.
@@ -36,7 +36,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Puts the environment over the file.
+    /// Reads the file and overrides it by the environment.
     pub(crate) fn new(
         environment: impl IntoIterator<Item = (String, String)>,
         file: Option<&Path>,
@@ -58,12 +58,12 @@ impl Source {
         Ok(Self { given, warnings })
     }
 
-    /// Whether a setting was given at all.
+    /// Returns true when the setting was given.
     pub(crate) fn has(&self, setting: &Setting) -> bool {
         self.given.contains_key(setting.name)
     }
 
-    /// Reads a setting, or its fixed default; `None` when there is neither.
+    /// Parses a setting or its fixed default; `None` when there is neither.
     pub(crate) fn get<T>(
         &self,
         setting: &Setting,
@@ -85,7 +85,7 @@ impl Source {
         })
     }
 
-    /// Reads a setting that must be there or have a fixed default.
+    /// Parses a setting that must be given or have a fixed default.
     pub(crate) fn need<T>(
         &self,
         setting: &Setting,
@@ -96,12 +96,12 @@ impl Source {
     }
 }
 
-/// Whether a variable is a setting, or names the file of one.
+/// Returns true when the variable is a setting, or the file variable of a secret.
 pub(crate) fn is_known(name: &str) -> bool {
     names().any(|known| known == name)
 }
 
-/// Every spelling that is read.
+/// Returns the name of every variable that is read.
 fn names() -> impl Iterator<Item = String> {
     SETTINGS.iter().flat_map(|setting| {
         [Some(setting.name.to_owned()), setting.secret.then(|| file_name(setting))].into_iter().flatten()
@@ -112,12 +112,12 @@ fn file_name(setting: &Setting) -> String {
     format!("{}_FILE", setting.name)
 }
 
-/// Picks the settings out of one origin; `place` says in errors which one.
+/// Collects the settings of one source; `place` names the source in errors.
 fn collect(
     mut values: BTreeMap<String, String>,
     place: &str,
 ) -> Result<BTreeMap<&'static str, Given>, ConfigError> {
-    // Compose files and the like pass a variable that is not set on as an empty one.
+    // Compose files pass an unset variable as an empty one.
     values.retain(|_, value| !value.is_empty());
     let mut given = BTreeMap::new();
     for setting in SETTINGS {
@@ -133,8 +133,8 @@ fn collect(
             (Some(_), Some(_)) => {
                 return Err(ConfigError::Invalid {
                     name: format!("{}{place}", setting.name),
-                    problem: format!("both it and {} are set", file_name(setting)),
-                    cure: "keep one of them".into(),
+                    problem: format!("{} is set too", file_name(setting)),
+                    cure: "remove one of them".into(),
                 });
             }
         };
@@ -143,7 +143,7 @@ fn collect(
     Ok(given)
 }
 
-/// The content of a file, without one newline at its end.
+/// Returns the content of a file without one newline at the end.
 fn read_secret(name: &str, path: &str) -> Result<String, ConfigError> {
     let mut text =
         read(name, Path::new(path), "give the path of a readable text file that holds the secret")?;
@@ -170,17 +170,17 @@ fn read(name: &str, path: &Path, cure: &'static str) -> Result<Zeroizing<String>
         problem,
         cure,
     };
-    let file = std::fs::File::open(path).map_err(|error| unreadable(words(&error)))?;
+    let file = std::fs::File::open(path).map_err(|error| unreadable(reason(&error)))?;
     let mut text = Zeroizing::new(String::new());
-    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| unreadable(words(&error)))?;
+    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| unreadable(reason(&error)))?;
     if text.len() as u64 > MAX_FILE {
         return Err(unreadable(format!("it is larger than {MAX_FILE} bytes")));
     }
     Ok(text)
 }
 
-/// The system's words, of which the commonest ones are for programmers.
-fn words(error: &std::io::Error) -> String {
+/// Returns the reason of the operating system, in plain language for the most common ones.
+fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "there is no such file".to_owned(),
         ErrorKind::InvalidData => "it is not text".to_owned(),
@@ -188,7 +188,7 @@ fn words(error: &std::io::Error) -> String {
     }
 }
 
-/// Reads the settings file. Its errors give the line number and never its text, which may be a secret.
+/// Reads the settings file. Errors contain the line number, never the text, which may be a secret.
 fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
     let text = read("--config", path, "give the path of a readable TOML file")?;
     let invalid = |line, problem: String, cure: String| ConfigError::File {
@@ -207,7 +207,7 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
         if !is_known(&name) {
             let cure = match closest(&name) {
                 Some(near) => format!("did you mean `{}`?", near.to_ascii_lowercase()),
-                None => "take it out".into(),
+                None => "remove it".into(),
             };
             return Err(invalid(None, format!("unknown setting {}", shown(&key)), cure));
         }
@@ -225,13 +225,13 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
             }
         };
         if values.insert(name, value).is_some() {
-            return Err(invalid(None, format!("`{key}` is there twice"), "keep one of them".into()));
+            return Err(invalid(None, format!("`{key}` occurs twice"), "remove one of them".into()));
         }
     }
     Ok(values)
 }
 
-/// The known name that is nearest, if one is near.
+/// Returns the most similar known name, if one is similar.
 fn closest(name: &str) -> Option<String> {
     names()
         .map(|known| (strsim::levenshtein(name, &known), known))

@@ -1,8 +1,8 @@
-//! Rules that involve more than one setting.
+//! Checks that involve more than one setting.
 
 use crate::{ConfigError, DatabaseUrl, Service, Settings, schema as t, source::Source};
 
-/// Checks a whole; adds warnings for what is allowed but probably not meant.
+/// Checks the settings of a process. Adds warnings for what is valid but probably a mistake.
 pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), ConfigError> {
     if settings.service.is_distributed() {
         if let DatabaseUrl::Sqlite(_) = settings.database.required_url()? {
@@ -28,7 +28,7 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
             cure: "set LARK_ENCRYPT_KEY or LARK_VERIFICATION_TOKEN, as in the developer console".into(),
         });
     }
-    // Only where it was asked for: by default, not to fall back is what an application without these secrets does.
+    // Warns only when the fallback was requested: by default, an application without these secrets has no fallback.
     if unverifiable && settings.websocket.fallback_to_http && source.has(&t::WEBSOCKET_FALLBACK_TO_HTTP) {
         settings.warnings.push(
             "WEBSOCKET_FALLBACK_TO_HTTP cannot work for APP_ID: set LARK_ENCRYPT_KEY or LARK_VERIFICATION_TOKEN, or HTTP \
@@ -38,7 +38,7 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
     }
     if source.has(&t::LARK_BASE_URL) != source.has(&t::LARK_ACCOUNTS_URL) {
         settings.warnings.push(
-            "only one of LARK_BASE_URL and LARK_ACCOUNTS_URL is set: API and consent pages are of different platforms".into(),
+            "only one of LARK_BASE_URL and LARK_ACCOUNTS_URL is set: API and consent page belong to different platforms".into(),
         );
     }
     for (setting, is_set) in [
@@ -46,14 +46,14 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
         (&t::USER_INFO_SYNC_ENABLED, settings.user_sync.enabled),
     ] {
         if is_set {
-            settings.warnings.push(format!("{} does nothing in this version", setting.name));
+            settings.warnings.push(format!("{} has no effect in this version", setting.name));
         }
     }
     Ok(())
 }
 
-/// `APP_ID` and `APP_SECRET` come together, and nothing else of an application comes without them.
-pub(crate) fn application_is_whole(source: &Source) -> Result<(), ConfigError> {
+/// Checks that `APP_ID` and `APP_SECRET` are given together, and other settings of an application only with them.
+pub(crate) fn application_is_complete(source: &Source) -> Result<(), ConfigError> {
     let missing = |needed: &t::Setting, because: &t::Setting| {
         Err(ConfigError::Missing {
             name: needed.name,

@@ -15,7 +15,7 @@ use crate::schema;
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", schema(example = json!({"app_id": "cli_0123456789abcdef", "open_id": "ou_7d8a6e6df7621556ce0d21922b676706"})))]
 pub struct CreateSession {
-    /// The application that asks.
+    /// Application that requests the authorization.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub app_id: AppId,
     /// The person; either this or `user_id`.
@@ -26,27 +26,27 @@ pub struct CreateSession {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub user_id: Option<UserId>,
-    /// The way to take; `websocket_card` by default.
+    /// Method of authorization; `websocket_card` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<schema::AuthMethod>))]
     pub auth_method: Option<AuthMethod>,
-    /// What to ask for, at most 50; the application's default by default.
+    /// Requested scopes, at most 50; by default those of the application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<String>>,
-    /// How the card looks; the settings' default by default.
+    /// Content options of the card; by default those of the settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub card: Option<CardRequest>,
 }
 
-/// How the card looks. What is left out is as in the settings.
+/// Content options of the card. An absent option is taken from the settings.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CardRequest {
-    /// Detailed or concise.
+    /// True for the detailed card, false for the concise one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_description: Option<bool>,
-    /// A template of the developer console.
+    /// Card template of the developer console.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_id: Option<String>,
     /// One paragraph, at most 1000 characters.
@@ -60,7 +60,7 @@ pub struct CardRequest {
 }
 
 impl CardRequest {
-    /// Fills in what was left out.
+    /// Returns the options, completed by the defaults.
     #[must_use]
     pub fn or(self, defaults: &CardOptions) -> CardOptions {
         CardOptions {
@@ -72,11 +72,11 @@ impl CardRequest {
     }
 }
 
-/// A session as callers see it.
+/// An authorization session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionView {
-    /// Its id.
+    /// Session id.
     #[cfg_attr(feature = "openapi", schema(value_type = uuid::Uuid))]
     pub session_id: SessionId,
     /// The application.
@@ -90,40 +90,40 @@ pub struct SessionView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub user_id: Option<UserId>,
-    /// The person's display name, once known.
+    /// Display name of the person, after consent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_name: Option<String>,
-    /// The way it takes.
+    /// Method of authorization.
     #[cfg_attr(feature = "openapi", schema(value_type = schema::AuthMethod))]
     pub auth_method: AuthMethod,
-    /// Where it stands.
+    /// State of the session.
     #[cfg_attr(feature = "openapi", schema(value_type = schema::SessionState))]
     pub state: SessionState,
-    /// Why it failed.
+    /// Reason of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<schema::FailureReason>))]
     pub failure_reason: Option<FailureReason>,
-    /// What was asked for.
+    /// Requested scopes.
     pub scopes: Vec<String>,
-    /// Whether the card has been sent.
+    /// True after the card was sent.
     pub card_sent: bool,
-    /// The consent page, for `oauth` sessions while pending: show it to this person and nobody else.
+    /// Address of the consent page, for pending `oauth` sessions. Show it to the invited person only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorize_url: Option<String>,
-    /// When it was asked for.
+    /// Time of creation.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Time of expiry.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: Timestamp,
-    /// When it ended well.
+    /// Time of completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub completed_at: Option<Timestamp>,
 }
 
 impl From<AuthSession> for SessionView {
-    /// Without the consent page's address, which is shown where it is needed and nowhere else.
+    /// Converts without the address of the consent page, which only its endpoint shows.
     fn from(session: AuthSession) -> Self {
         Self {
             session_id: session.id,
@@ -150,7 +150,7 @@ impl From<AuthSession> for SessionView {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct WaitQuery {
-    /// Answer when the state changes, or after so many seconds (at most 60).
+    /// Seconds to wait for a change of the state, at most 60.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", param(maximum = 60))]
     pub wait: u16,
@@ -162,19 +162,19 @@ pub struct WaitQuery {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct ListSessions {
-    /// Of this application.
+    /// Sessions of this application.
     #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub app_id: Option<AppId>,
-    /// Of this person.
+    /// Sessions of this person.
     #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub open_id: Option<OpenId>,
-    /// In this state.
+    /// Sessions in this state.
     #[cfg_attr(feature = "openapi", param(value_type = Option<schema::SessionState>))]
     pub state: Option<SessionState>,
-    /// At most so many, 1 to 200; 50 by default.
+    /// Size of the page, 1 to 200; 50 by default.
     #[cfg_attr(feature = "openapi", param(minimum = 1, maximum = 200))]
     pub limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }
 
@@ -184,7 +184,7 @@ pub struct ListSessions {
 pub struct SessionPage {
     /// The sessions.
     pub items: Vec<SessionView>,
-    /// Where the next page starts; absent on the last one.
+    /// Start of the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
@@ -195,11 +195,11 @@ pub struct SessionPage {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct TokenQuery {
-    /// Seconds the token must still live; 60 by default, at most 3600.
+    /// Seconds for which the token must still be valid; 60 by default, at most 3600.
     #[serde(default = "one_minute")]
     #[cfg_attr(feature = "openapi", param(maximum = 3600))]
     pub min_validity: u32,
-    /// What to do when there is none: nothing, or send a card.
+    /// Action when there is no valid token: none, or send a card.
     #[serde(default)]
     pub on_missing: OnMissing,
 }
@@ -213,27 +213,27 @@ const fn one_minute() -> u32 {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnMissing {
-    /// Only say so.
+    /// Returns the problem document only.
     #[default]
     None,
-    /// Send an invitation; the problem document carries its `session_id`.
+    /// Sends a card; the problem document has the `session_id`.
     Card,
 }
 
-/// A valid token. The one place where a token leaves larkauth.
+/// A valid access token. No other response contains a token.
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenView {
-    /// Send it as `Authorization: Bearer`.
+    /// Access token, to be sent as `Authorization: Bearer`.
     pub access_token: String,
     /// Always `Bearer`.
     pub token_type: String,
-    /// When it ends.
+    /// Time of expiry.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: Timestamp,
-    /// What was granted.
+    /// Granted scopes.
     pub scopes: Vec<String>,
-    /// Counts refreshes.
+    /// Number of refreshes.
     pub generation: i64,
 }
 

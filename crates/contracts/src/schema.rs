@@ -12,21 +12,21 @@ macro_rules! text_schemas {
 }
 
 text_schemas! {
-    /// An application of the Lark developer console, also its OAuth `client_id`.
+    /// Identifier of an application of the Lark developer console, also the OAuth `client_id`.
     AppId
-    /// A person as one application sees them (`ou_…`); differs from application to application.
+    /// Identifier of a person within one application (`ou_…`).
     OpenId
-    /// A person as their own company sees them; Lark gives it only with an extra permission.
+    /// Identifier of a person within the company; Lark returns it only with an extra permission.
     UserId
-    /// A person across the applications of one developer (`on_…`).
+    /// Identifier of a person across the applications of one developer (`on_…`).
     UnionId
-    /// A message in a chat (`om_…`), here: the card.
+    /// Identifier of a chat message (`om_…`); here, of the card.
     MessageId
-    /// What makes a delivery recognisable as one already handled.
+    /// Identifier that detects a repeated delivery.
     EventId
 }
 
-/// One invitation to authorize.
+/// Identifier of an authorization session.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionId(pub uuid::Uuid);
 
@@ -45,7 +45,7 @@ macro_rules! enum_schemas {
         #[cfg(test)]
         mod tests {
             #[test]
-            fn enum_schemas_spell_like_models() {
+            fn enum_schemas_have_the_spellings_of_models() {
                 $(assert_eq!(
                     [$($text),+].as_slice(),
                     larkauth_models::$name::ALL.iter().map(|variant| variant.as_str()).collect::<Vec<_>>(),
@@ -57,25 +57,25 @@ macro_rules! enum_schemas {
 }
 
 enum_schemas! {
-    /// Where an invitation stands. Only `pending` can change, and only once.
+    /// State of an authorization session. Only `pending` can change, and only once.
     SessionState {
-        /// The person was asked and has not answered.
+        /// The person has not answered yet.
         Pending = "pending",
         /// The token is stored.
         Completed = "completed",
-        /// The person said no.
+        /// The person refused.
         Rejected = "rejected",
-        /// Nobody answered in time.
+        /// The person did not answer in time.
         Expired = "expired",
-        /// Something went wrong; see the failure reason.
+        /// The authorization failed; see the failure reason.
         Failed = "failed",
     }
 
-    /// The way an invitation takes.
+    /// Method of authorization.
     AuthMethod {
         /// A card in the chat, its clicks pushed over the long connection.
         WebsocketCard = "websocket_card",
-        /// No card: the caller shows the consent page's address itself.
+        /// No card: the caller shows the address of the consent page.
         Oauth = "oauth",
         /// A card in the chat, its clicks posted to the HTTP callback.
         HttpCallback = "http_callback",
@@ -83,21 +83,21 @@ enum_schemas! {
         DeviceCode = "device_code",
     }
 
-    /// Why a session ended as `failed`.
+    /// Reason for which a session ended as `failed`.
     FailureReason {
-        /// Somebody else consented than the person who was asked; nothing was stored.
+        /// Another person than the invited one consented; nothing was stored.
         IdentityMismatch = "identity_mismatch",
-        /// Lark does not know the code, or it expired, or it was used before.
+        /// The code is unknown to Lark, expired or already used.
         CodeInvalid = "code_invalid",
         /// A worker stopped between exchange and commit; the code cannot be used again.
         ExchangeInterrupted = "exchange_interrupted",
         /// Lark's answer was lost; the code may have been used.
         ExchangeOutcomeUnknown = "exchange_outcome_unknown",
-        /// Lark stayed unavailable for longer than the code lived.
+        /// Lark was unavailable until the code expired.
         UpstreamUnavailable = "upstream_unavailable",
-        /// Lark does not let this person use the application (unknown, resigned, frozen, out of range).
+        /// Lark denies this person the application (unknown, resigned, frozen, out of range).
         UserUnavailable = "user_unavailable",
-        /// The application's credentials, scopes or redirect URI are wrong; no person is to blame.
+        /// The application's credentials, scopes or redirect URI are wrong.
         AppMisconfigured = "app_misconfigured",
         /// The card could not be delivered to this person.
         CardUndeliverable = "card_undeliverable",

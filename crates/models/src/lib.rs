@@ -1,10 +1,10 @@
 //! Plain domain types: identifiers, sessions and their states, tokens, people, card options, clock and randomness.
 //!
 //! What may live here: data and the rules that need nothing but data. What may not: IO of any kind, a database,
-//! a broker, an HTTP type, a schema crate (`contracts` has the schemas). Everything else in the workspace stands on this crate, and it stands on nothing of ours.
+//! a broker, an HTTP type, a schema crate (`contracts` has the schemas). Every other crate of the workspace depends on this one; this one depends on none of them.
 //!
-//! To add a type: give it its own validation in the constructor, keep secrets in [`SecretString`], and make sure that
-//! `Debug` of the whole can be printed in a log line without harm.
+//! To add a type: validate in the constructor, keep secrets in [`SecretString`], and make sure that
+//! the output of `Debug` is safe in a log line.
 
 mod api_key;
 mod application;

@@ -1,4 +1,4 @@
-/// A unit-only enum whose variants have one fixed spelling: in the database, on the wire, in metrics.
+/// Declares an enum of unit variants, each with one spelling for the database, the wire and metrics.
 macro_rules! spelled_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -9,7 +9,7 @@ macro_rules! spelled_enum {
         impl $name {
             /// Every variant, in the order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-            /// The one spelling used in the database, on the wire and in metrics.
+            /// Returns the spelling used in the database, on the wire and in metrics.
             #[must_use]
             pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $text),+ } }
         }
