@@ -65,51 +65,51 @@ impl Settings {
 fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
     let lark = lark(s)?;
     let oauth = OauthSettings {
-        redirect_uri: s.need(&t::OAUTH_REDIRECT_URI, parse::redirect_uri)?,
-        scopes: s.need(&t::OAUTH_SCOPES, parse::scopes)?,
+        redirect_uri: s.require(&t::OAUTH_REDIRECT_URI, parse::redirect_uri)?,
+        scopes: s.require(&t::OAUTH_SCOPES, parse::scopes)?,
     };
     Ok(Settings {
         service,
         websocket: WebsocketSettings {
             max_reconnect_retries: s
-                .need(&t::WEBSOCKET_MAX_RECONNECT_RETRIES, parse::number(1, 1_000_000))?,
-            heartbeat_interval: s.need(&t::WEBSOCKET_HEARTBEAT_INTERVAL, parse::seconds(1, 3600))?,
-            fallback_to_http: s.need(&t::WEBSOCKET_FALLBACK_TO_HTTP, parse::switch)?,
+                .require(&t::WEBSOCKET_MAX_RECONNECT_RETRIES, parse::number(1, 1_000_000))?,
+            heartbeat_interval: s.require(&t::WEBSOCKET_HEARTBEAT_INTERVAL, parse::seconds(1, 3600))?,
+            fallback_to_http: s.require(&t::WEBSOCKET_FALLBACK_TO_HTTP, parse::switch)?,
         },
         card: CardOptions {
-            include_description: s.need(&t::AUTH_CARD_INCLUDE_DESCRIPTION, parse::switch)?,
+            include_description: s.require(&t::AUTH_CARD_INCLUDE_DESCRIPTION, parse::switch)?,
             template_id: s.get(&t::AUTH_CARD_TEMPLATE_ID, parse::name(64, ""))?,
             custom_message: None,
             privacy_policy_url: None,
         },
         sessions: SessionSettings {
-            expiry: s.need(&t::AUTH_SESSION_EXPIRY_SECONDS, parse::seconds(1, 86_400))?,
-            rate_limit_per_minute: s.need(&t::AUTH_REQUEST_RATE_LIMIT, parse::number(1, 1000))?,
+            expiry: s.require(&t::AUTH_SESSION_EXPIRY_SECONDS, parse::seconds(1, 86_400))?,
+            rate_limit_per_minute: s.require(&t::AUTH_REQUEST_RATE_LIMIT, parse::number(1, 1000))?,
         },
         tokens: TokenSettings {
-            refresh_threshold: s.need(&t::AUTH_TOKEN_REFRESH_THRESHOLD, parse::number(0.5, 0.95))?,
+            refresh_threshold: s.require(&t::AUTH_TOKEN_REFRESH_THRESHOLD, parse::number(0.5, 0.95))?,
         },
         user_sync: UserSyncSettings {
-            enabled: s.need(&t::USER_INFO_SYNC_ENABLED, parse::switch)?,
-            schedule: s.need(&t::USER_INFO_SYNC_SCHEDULE, schedule)?,
-            timezone: s.need(&t::USER_INFO_SYNC_TIMEZONE, timezone)?,
+            enabled: s.require(&t::USER_INFO_SYNC_ENABLED, parse::switch)?,
+            schedule: s.require(&t::USER_INFO_SYNC_SCHEDULE, schedule)?,
+            timezone: s.require(&t::USER_INFO_SYNC_TIMEZONE, timezone)?,
         },
-        data_dir: s.need(&t::DATA_DIR, |text| Ok(std::path::PathBuf::from(text)))?,
+        data_dir: s.require(&t::DATA_DIR, |text| Ok(std::path::PathBuf::from(text)))?,
         database: DatabaseSettings {
             url: s.get(&t::DATABASE_URL, database_url)?,
-            max_connections: s.need(&t::DATABASE_MAX_CONNECTIONS, parse::number(1, 1000))?,
+            max_connections: s.require(&t::DATABASE_MAX_CONNECTIONS, parse::number(1, 1000))?,
         },
         broker: BrokerSettings {
             url: s.get(
                 &t::AMQP_URL,
                 parse::service_url(&["amqp", "amqps"], "amqp://user:password@host/vhost"),
             )?,
-            prefix: s.need(&t::AMQP_PREFIX, parse::name(40, "."))?,
+            prefix: s.require(&t::AMQP_PREFIX, parse::name(40, "."))?,
         },
-        worker: WorkerSettings { concurrency: s.need(&t::WORKER_CONCURRENCY, parse::number(1, 1024))? },
+        worker: WorkerSettings { concurrency: s.require(&t::WORKER_CONCURRENCY, parse::number(1, 1024))? },
         http: HttpSettings {
             addr: s.get(&t::HTTP_ADDR, address)?.unwrap_or(default_address(service)),
-            callback_enabled: s.need(&t::HTTP_CALLBACK_ENABLED, parse::switch)?,
+            callback_enabled: s.require(&t::HTTP_CALLBACK_ENABLED, parse::switch)?,
             api_key: s.get(&t::API_KEY, parse::secret(16))?,
         },
         app_id: app_id(s)?,
@@ -134,7 +134,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
             otlp_endpoint: s.get(&t::OTEL_EXPORTER_OTLP_ENDPOINT, parse::base_url)?,
             ansi: false,
         },
-        shutdown_grace: s.need(&t::SHUTDOWN_GRACE_SECONDS, parse::seconds(1, 600))?,
+        shutdown_grace: s.require(&t::SHUTDOWN_GRACE_SECONDS, parse::seconds(1, 600))?,
         warnings: Vec::new(),
     })
 }
@@ -157,8 +157,8 @@ fn lark(s: &Source) -> Result<LarkSettings, ConfigError> {
         })
     };
     Ok(LarkSettings {
-        brand: s.need(&t::LARK_BRAND, parse::one_of(BRANDS))?,
-        token_api: s.need(&t::LARK_TOKEN_API, parse::one_of(TOKEN_APIS))?,
+        brand: s.require(&t::LARK_BRAND, parse::one_of(BRANDS))?,
+        token_api: s.require(&t::LARK_TOKEN_API, parse::one_of(TOKEN_APIS))?,
         feishu: hosts(Brand::Feishu)?,
         lark: hosts(Brand::Lark)?,
     })

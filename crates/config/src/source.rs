@@ -15,8 +15,6 @@ use crate::{
     schema::{DefaultValue, SETTINGS, Setting},
 };
 
-/// Most single-character edits between a misspelling and the name that an error suggests for it.
-const MAX_EDITS: usize = 3;
 /// Prefixes of variables that are probably settings of this product.
 const PREFIXES: &[&str] = &["WEBSOCKET_", "AUTH_", "USER_INFO_SYNC_", "LARK_", "OAUTH_", "ENCRYPTION_"];
 /// Maximum size of the settings file and of the file of a secret, in bytes; larger files are a mistake.
@@ -86,7 +84,7 @@ impl Source {
     }
 
     /// Parses a setting that must be given or have a fixed default.
-    pub(crate) fn need<T>(
+    pub(crate) fn require<T>(
         &self,
         setting: &Setting,
         parse: impl FnOnce(&str) -> Result<T, ParseError>,
@@ -231,11 +229,32 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
     Ok(values)
 }
 
-/// Returns the most similar known name, if one is similar.
+/// Largest number of edits after which a name still counts as a misspelling of a known one.
+const MAX_DISTANCE: usize = 3;
+
+/// Returns the known name with the smallest Levenshtein distance, or `None` when that exceeds [`MAX_DISTANCE`].
 fn closest(name: &str) -> Option<String> {
     names()
         .map(|known| (strsim::levenshtein(name, &known), known))
-        .filter(|(distance, _)| *distance <= MAX_EDITS)
+        .filter(|(far, _)| *far <= MAX_DISTANCE)
         .min()
         .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::closest;
+
+    #[test]
+    fn closest_of_misspelled_name_returns_the_known_name() {
+        assert_eq!(closest("HTTP_ADRR").as_deref(), Some("HTTP_ADDR"));
+        assert_eq!(closest("DATABASE_URI").as_deref(), Some("DATABASE_URL"));
+        assert_eq!(closest("HTTP_ADDR").as_deref(), Some("HTTP_ADDR"));
+    }
+
+    #[test]
+    fn closest_of_distant_name_returns_none() {
+        assert_eq!(closest(""), None);
+        assert_eq!(closest("SOMETHING_ELSE"), None);
+    }
 }
