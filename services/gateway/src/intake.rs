@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use larkauth_auth::{
     Context,
-    intake::{Answered, not_taken},
+    callbacks::{Answered, not_taken},
 };
 use larkauth_models::{AppId, CardFace, SessionId};
 use tokio::{

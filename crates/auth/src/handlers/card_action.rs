@@ -5,10 +5,14 @@ use larkauth_messaging::{Delivery, Handler, Verdict};
 use larkauth_models::{AuthSession, CardFace, FailureReason, SessionId, SessionState};
 use larkauth_storage::SessionEnding;
 
-use super::{
-    Handled, Trouble, USER_ID_PERMISSION, budget::Budget, decode, exchange, may_be_half_done, verdict,
+use super::{Handled, Trouble, USER_ID_PERMISSION, decode, may_be_half_done, verdict};
+use crate::{
+    App, AuthError, Context, cards,
+    consent::{self, Budget},
+    events::AFTER_THE_ANSWER,
+    seal,
+    sessions::Invite,
 };
-use crate::{App, AuthError, Context, announce::AFTER_THE_ANSWER, cards, seal, sessions::Invite};
 
 /// Handles a click on a card and replies with the callback's answer. Only the person who was asked can change anything;
 /// a click that was handled before is answered again and changes nothing.
@@ -101,14 +105,14 @@ impl CardActionHandler {
             }
             (_, Some(sealed)) => {
                 let code = seal::open(&context.cipher, seal::CODE, &session.id.to_string(), sealed)?;
-                let attempt = exchange::Attempt {
+                let attempt = consent::Attempt {
                     code,
                     from_card: true,
                     received_at: envelope.time,
                     may_be_half_done,
                     budget,
                 };
-                let session = exchange::run(context, session, attempt).await?;
+                let session = consent::run(context, session, attempt).await?;
                 Ok(self.current(app, &session).await)
             }
             // The button opened the consent page; the card keeps it, so that a closed page can be opened again.

@@ -5,7 +5,7 @@ use larkauth_messaging::{Delivery, Handler, Verdict};
 use larkauth_models::{AppId, AuthSession, CardFace, SessionId};
 
 use super::{Handled, Trouble, decode, verdict};
-use crate::{Context, announce::AFTER_THE_ANSWER, cards};
+use crate::{Context, cards, events::AFTER_THE_ANSWER};
 
 /// Brings a card to the face that its session's state asks for, once. A card that can no longer be changed (recalled,
 /// deleted, too old) is taken as done. After [`PATIENCE`] attempts the housekeeper's mending takes over.

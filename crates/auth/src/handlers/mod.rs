@@ -4,10 +4,8 @@
 //! is down means retry with backoff; a session that has ended means done. Nothing is dropped, nothing loops hot. Every
 //! handler is idempotent: effects are conditional transitions in the store, and events that had theirs are remembered.
 
-mod budget;
 mod card_action;
 mod card_face;
-mod exchange;
 mod invitation;
 mod oauth_redirect;
 #[cfg(test)]
@@ -26,7 +24,7 @@ use larkauth_models::EventId;
 use larkauth_storage::{CipherError, StorageError};
 use tracing::{Instrument, field::Empty};
 
-pub use self::budget::HANDLER_DEADLINE;
+pub use crate::consent::HANDLER_DEADLINE;
 use crate::{AuthError, Context};
 
 /// Every queue this project consumes, with its handler.
@@ -83,7 +81,7 @@ pub(crate) fn id(kind: &str, about: &str) -> EventId {
 
 /// Why a handler could not finish.
 #[derive(Debug)]
-enum Trouble {
+pub(crate) enum Trouble {
     /// Comes again.
     Retry { after: Option<Duration>, reason: String },
     /// Dead letter.
@@ -91,12 +89,12 @@ enum Trouble {
 }
 
 /// The cure where somebody was asked by user id and Lark does not tell that of anybody.
-const USER_ID_PERMISSION: &str = "give the application the permission contact:user.employee_id:readonly in the developer console, or ask by open id";
+pub(crate) const USER_ID_PERMISSION: &str = "give the application the permission contact:user.employee_id:readonly in the developer console, or ask by open id";
 
 type Handled = Result<Option<Reply>, Trouble>;
 
 impl Trouble {
-    fn later(after: Duration, reason: &str) -> Self {
+    pub(crate) fn later(after: Duration, reason: &str) -> Self {
         Self::Retry { after: Some(after), reason: reason.to_owned() }
     }
 }

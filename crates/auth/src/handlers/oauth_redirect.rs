@@ -4,8 +4,12 @@ use larkauth_messaging::{Delivery, Handler, Verdict};
 use larkauth_models::SessionState;
 use larkauth_storage::SessionEnding;
 
-use super::{Handled, Trouble, budget::Budget, decode, exchange, may_be_half_done, verdict};
-use crate::{Context, seal};
+use super::{Handled, Trouble, decode, may_be_half_done, verdict};
+use crate::{
+    Context,
+    consent::{self, Budget},
+    seal,
+};
 
 /// Handles what the browser brought back: exchanges the code or notes the refusal. The waiting gateway gets an empty
 /// reply as soon as the session has ended.
@@ -37,14 +41,14 @@ impl OauthRedirectHandler {
         }
         let session = context.existing(envelope.data.session_id).await?;
         let code = seal::open(&context.cipher, seal::CODE, &session.id.to_string(), &envelope.data.code)?;
-        let attempt = exchange::Attempt {
+        let attempt = consent::Attempt {
             code,
             from_card: false,
             received_at: envelope.time,
             may_be_half_done: may_be_half_done(delivery),
             budget,
         };
-        let session = exchange::run(context, session, attempt).await?;
+        let session = consent::run(context, session, attempt).await?;
         if session.state == SessionState::Pending {
             // Superseded. Nothing happened that could be remembered: a reloaded page may make it the session's code again.
             return Ok(Some(LOOK_NOW));

@@ -17,7 +17,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use larkauth_auth::{App, intake::not_taken};
+use larkauth_auth::{App, callbacks::not_taken};
 use larkauth_contracts::problem::{Problem, ProblemCode};
 use larkauth_lark::callback::{Callback, CallbackError};
 use larkauth_models::AppId;

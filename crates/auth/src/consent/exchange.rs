@@ -15,24 +15,25 @@ use larkauth_storage::{Completion, ExchangeClaim, SessionEnding, StorageError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{
-    HANDLER_DEADLINE, Trouble, USER_ID_PERMISSION,
-    budget::{Budget, Step},
+use super::deadline::{Budget, HANDLER_DEADLINE, Step};
+use crate::{
+    App, Context,
+    handlers::{Trouble, USER_ID_PERMISSION},
+    seal,
 };
-use crate::{App, Context, seal};
 
 /// A code in hand.
-pub(super) struct Attempt {
+pub(crate) struct Attempt {
     /// The code.
-    pub(super) code: SecretString,
+    pub(crate) code: SecretString,
     /// It came inside a card callback: no redirect URI and no PKCE belong to it, and the callback waits for its answer.
-    pub(super) from_card: bool,
+    pub(crate) from_card: bool,
     /// When it came; it lives 5 minutes.
-    pub(super) received_at: Timestamp,
+    pub(crate) received_at: Timestamp,
     /// Somebody may have begun with it before, or even sent the code.
-    pub(super) may_be_half_done: bool,
+    pub(crate) may_be_half_done: bool,
     /// The time there is for it.
-    pub(super) budget: Budget,
+    pub(crate) budget: Budget,
 }
 
 /// Longer than a delivery can take, by more than the clocks of two machines differ.
@@ -48,7 +49,7 @@ const HELD_CHECK: Duration = Duration::from_secs(8);
 ///
 /// The claim is written down before the code leaves the house. Whoever finds an abandoned claim knows that the code may
 /// be used up and ends the session visibly, instead of using the code again.
-pub(super) async fn run(
+pub(crate) async fn run(
     context: &Context,
     session: AuthSession,
     attempt: Attempt,

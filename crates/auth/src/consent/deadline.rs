@@ -15,7 +15,7 @@ const ANNOUNCE: Duration = Duration::from_secs(3);
 
 /// A step of an exchange that must not be cut off by the end of the delivery.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// The code goes to Lark and a pair comes back; not begun when too little is left for it.
     Exchange,
     /// Lark says who consented.
@@ -26,18 +26,18 @@ pub(super) enum Step {
 
 /// The time of one delivery. Each step may take all that is left, but for what those after it need at least.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     until: Instant,
 }
 
 impl Budget {
     /// To be called when the delivery is taken up.
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self { until: Instant::now() + HANDLER_DEADLINE }
     }
 
     /// When a step must have ended.
-    pub(super) fn end_of(self, step: Step) -> Instant {
+    pub(crate) fn end_of(self, step: Step) -> Instant {
         let kept = match step {
             Step::Exchange => CONSENTER + COMMIT + ANNOUNCE,
             Step::Consenter => COMMIT + ANNOUNCE,
@@ -47,7 +47,7 @@ impl Budget {
     }
 
     /// Cuts a step off when its time is over: nothing then.
-    pub(super) async fn within<T>(self, step: Step, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn within<T>(self, step: Step, work: impl Future<Output = T>) -> Option<T> {
         timeout_at(self.end_of(step), work).await.ok()
     }
 }

@@ -14,7 +14,7 @@ use larkauth_models::{
 
 use tokio::time::Instant;
 
-use crate::stage::{Invited, Setup, Stage, delivery, reply};
+use crate::fixture::{Invited, Setup, Stage, delivery, reply};
 
 impl Stage {
     async fn token(&self, of: &OpenId) -> Option<StoredToken> {

@@ -12,7 +12,7 @@ use larkauth_models::{
 };
 use larkauth_storage::{InvitationLimit, NewSession, SessionEnding};
 
-use crate::stage::{Invited, Setup, Stage, delivery, reply};
+use crate::fixture::{Invited, Setup, Stage, delivery, reply};
 
 impl Stage {
     fn somebody(&self, n: usize) -> Person {
@@ -82,7 +82,7 @@ async fn a_person_who_cannot_be_reached_is_told_apart_from_an_application_at_fau
     stage.bus.take::<InvitationRequested>();
 
     let stage = Stage::new().await;
-    stage.sim.change_app(crate::stage::APP, |app| app.secret = "another".to_owned().into()).unwrap();
+    stage.sim.change_app(crate::fixture::APP, |app| app.secret = "another".to_owned().into()).unwrap();
     let (session, verdict) = stage.asked(2).await;
     assert_eq!(verdict, Verdict::DONE);
     assert_eq!(session.failure_reason, Some(FailureReason::AppMisconfigured));

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use crate::{AuthError, Context, announce::AFTER_THE_ANSWER};
+use crate::{AuthError, Context, events::AFTER_THE_ANSWER};
 
 /// How many rows one statement touches.
 const BATCH: u32 = 200;

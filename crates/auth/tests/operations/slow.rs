@@ -17,7 +17,7 @@ use larkauth_storage::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::stage::{Stage, delivery};
+use crate::fixture::{Stage, delivery};
 
 /// A store whose answers take their time, on a clock that stands still while the real one works.
 struct SlowStore {

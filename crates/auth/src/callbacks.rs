@@ -140,7 +140,7 @@ impl Context {
     /// To be called after the answer went out: remembers the face, and mends it if the session ended meanwhile.
     ///
     /// # Errors
-    /// The store's or the bus's; [`Context::mend_cards`](crate::housekeeping) finds such cards later.
+    /// The store's or the bus's; [`Context::mend_cards`](crate::Context::mend_cards) finds such cards later.
     pub async fn answer_sent(&self, app_id: &AppId, shown: (SessionId, CardFace)) -> Result<(), AuthError> {
         let (session_id, face) = shown;
         self.store.record_face(session_id, face).await?;

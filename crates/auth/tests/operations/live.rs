@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use larkauth_auth::{
-    Context, handlers,
-    intake::Answered,
+    Context,
+    callbacks::Answered,
+    handlers,
     redirect::{Consent, Landing},
 };
 use larkauth_contracts::message::{CardActionKind, Envelope, SessionEnded, UnrecognizedCallback};
@@ -17,7 +18,7 @@ use larkauth_models::{CardFace, Clock, ExposeSecret, SecretString, SessionState}
 use larkauth_storage::Sealed;
 use tokio::time::Instant;
 
-use crate::stage::{Invited, Stage, reply};
+use crate::fixture::{Invited, Stage, reply};
 
 /// A stage whose messages are handled.
 struct Live {

@@ -7,7 +7,7 @@ use larkauth_lark_sim::Endpoint;
 use larkauth_messaging::Verdict;
 use larkauth_models::{CardFace, OpenId, Person, SessionState, TokenApi, TokenKind, UserId};
 
-use crate::stage::{Setup, Stage, delivery, reply, seen};
+use crate::fixture::{Setup, Stage, delivery, reply, seen};
 
 #[tokio::test]
 async fn authorize_shows_processing_and_keeps_the_button() {

@@ -9,7 +9,7 @@ use larkauth_messaging::Verdict;
 use larkauth_models::{CardFace, FailureReason, SessionState};
 use larkauth_storage::SessionEnding;
 
-use crate::stage::{Invited, Stage, delivery};
+use crate::fixture::{Invited, Stage, delivery};
 
 impl Stage {
     /// A session that ended on its own, not announced.

@@ -6,9 +6,9 @@
 mod card_faces;
 mod clicks;
 mod codes;
-mod housekeeping;
+mod fixture;
 mod invitations;
 mod live;
+mod maintenance;
 mod slow;
-mod stage;
 mod tokens;

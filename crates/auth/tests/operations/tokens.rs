@@ -7,7 +7,7 @@ use larkauth_auth::AuthError;
 use larkauth_models::{AppId, OpenId, TokenApi, TokenKind};
 use larkauth_storage::{StorageError, testing::cipher_of};
 
-use crate::stage::{Stage, reply};
+use crate::fixture::{Stage, reply};
 
 impl Stage {
     /// The n-th person has authorized.

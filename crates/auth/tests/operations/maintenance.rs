@@ -7,7 +7,7 @@ use larkauth_messaging::Verdict;
 use larkauth_models::{CardFace, MessageId, Person, SessionState};
 use larkauth_storage::SessionEnding;
 
-use crate::stage::{Stage, reply};
+use crate::fixture::{Stage, reply};
 
 #[tokio::test]
 async fn what_nobody_answered_expires_once_and_is_announced() {

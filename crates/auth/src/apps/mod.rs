@@ -1,0 +1,5 @@
+//! Registered applications and their Lark clients.
+
+mod registry;
+
+pub use registry::{App, Directory, LarkSettings};

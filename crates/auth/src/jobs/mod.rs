@@ -1,0 +1,3 @@
+//! Scheduled work.
+
+mod maintenance;

@@ -1,0 +1,5 @@
+//! Inviting a person, and following the session to its end.
+
+mod invite;
+
+pub use invite::Invite;
