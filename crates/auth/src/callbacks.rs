@@ -12,27 +12,24 @@ use larkauth_models::{AppId, CardFace, EventId, SecretString, SessionId};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::{AuthError, Context, seal};
+use crate::{cards, context::Context, error::AuthError, event_id::event_id, seal};
 
-/// What to answer Lark.
+/// The answer to a callback.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
-    /// `None`: not taken, let Lark push it again (never for a click).
+    /// The body for Lark. `None` asks Lark to push the event again, which never happens for a click.
     pub answer: Option<Value>,
-    /// Which card face the answer shows, to be told to [`Context::answer_sent`].
+    /// The card face that the answer shows; an argument of [`Context::answer_sent`].
     pub shows: Option<(SessionId, CardFace)>,
     /// A label for metrics: `in_time`, `late`, `publish_failed`, `unrecognized`.
     pub outcome: &'static str,
 }
 
-/// The type given to what is not even an event.
+/// Event type of a payload that is no event.
 const UNREADABLE: &str = "unreadable";
 
-/// How long an answer waits for the worker.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-
 impl Context {
-    /// Takes one callback, already verified. Answers well only after the broker confirmed the message.
+    /// Takes one verified callback. The answer is positive only after the broker confirmed the message.
     pub async fn take_callback(&self, app_id: &AppId, payload: &[u8], received_at: Instant) -> Answered {
         let parsed = Event::parse(payload);
         let (event_id, event_type, action) = match &parsed {
@@ -92,11 +89,13 @@ impl Context {
             Err(error) => Err(error),
         };
         match published {
-            Ok(reply) => in_time(reply, received_at).await.unwrap_or_else(|| Answered {
-                answer: Some(said(ToastKind::Info, ToastText::Working)),
-                shows: None,
-                outcome: "late",
-            }),
+            Ok(reply) => {
+                in_time(reply, received_at + self.policy.answer_deadline).await.unwrap_or_else(|| Answered {
+                    answer: Some(toast(ToastKind::Info, ToastText::Working)),
+                    shows: None,
+                    outcome: "late",
+                })
+            }
             Err(error) => {
                 tracing::error!(%error, "auth.callback.publish: the person is asked to click again");
                 try_again()
@@ -104,7 +103,7 @@ impl Context {
         }
     }
 
-    /// Unknown shapes are answered politely and kept for a look, sealed: they may carry anything.
+    /// Publishes a callback of an unknown shape as a dead letter for an operator. It may carry secrets, so it is sealed.
     async fn publish_unrecognized(
         &self,
         app_id: &AppId,
@@ -114,7 +113,7 @@ impl Context {
         payload: &[u8],
     ) -> Answered {
         tracing::warn!(event_type, reason, "auth.callback.unrecognized");
-        let maybe_a_person = event_type == CARD_ACTION || event_type == UNREADABLE;
+        let may_be_click = event_type == CARD_ACTION || event_type == UNREADABLE;
         let text = SecretString::from(String::from_utf8_lossy(payload).into_owned());
         let outgoing = seal::seal(&self.cipher, seal::CALLBACK, app_id.as_str(), &text)
             .map_err(AuthError::from)
@@ -129,31 +128,32 @@ impl Context {
             tracing::error!(%error, "auth.callback.publish: an unrecognized callback could not be kept");
             return not_taken(payload);
         }
-        let polite = if maybe_a_person {
-            said(ToastKind::Info, ToastText::UnknownButton)
+        let answer = if may_be_click {
+            toast(ToastKind::Info, ToastText::UnknownButton)
         } else {
             card::answer(None, None)
         };
-        Answered { answer: Some(polite), shows: None, outcome: "unrecognized" }
+        Answered { answer: Some(answer), shows: None, outcome: "unrecognized" }
     }
 
-    /// To be called after the answer went out: remembers the face, and mends it if the session ended meanwhile.
+    /// Records the face that an answer showed, after the answer went out. Requests an update when the session ended
+    /// meanwhile.
     ///
     /// # Errors
-    /// The store's or the bus's; [`Context::mend_cards`](crate::Context::mend_cards) finds such cards later.
+    /// The store's or the bus's; [`Context::reconcile_cards`](Self::reconcile_cards) finds such cards later.
     pub async fn answer_sent(&self, app_id: &AppId, shown: (SessionId, CardFace)) -> Result<(), AuthError> {
         let (session_id, face) = shown;
         self.store.record_face(session_id, face).await?;
-        let session = self.existing(session_id).await?;
-        if session.state.is_final() && crate::cards::face_of(session.state) != face {
-            self.request_face(app_id, session_id, Duration::ZERO).await?;
+        let session = self.existing_session(session_id).await?;
+        if session.state.is_final() && cards::face_of(session.state) != face {
+            self.request_card_face(app_id, session_id, Duration::ZERO).await?;
         }
         Ok(())
     }
 }
 
-/// The answer to a callback that could not be kept: "please try again" for a person who clicked; anything else is
-/// refused, so that Lark pushes it again.
+/// Returns the answer to a callback that could not be published: "please try again" for a click, and a refusal for
+/// anything else, so that Lark pushes it again.
 #[must_use]
 pub fn not_taken(payload: &[u8]) -> Answered {
     let is_click = Event::parse(payload).is_ok_and(|event| event.event_type == CARD_ACTION);
@@ -162,18 +162,18 @@ pub fn not_taken(payload: &[u8]) -> Answered {
 
 fn try_again() -> Answered {
     Answered {
-        answer: Some(said(ToastKind::Warning, ToastText::TryAgain)),
+        answer: Some(toast(ToastKind::Warning, ToastText::TryAgain)),
         shows: None,
         outcome: "publish_failed",
     }
 }
 
-fn said(kind: ToastKind, text: ToastText) -> Value {
+fn toast(kind: ToastKind, text: ToastText) -> Value {
     card::answer(Some(card::toast(kind, text)), None)
 }
 
-async fn in_time(mut reply: PendingReply, received_at: Instant) -> Option<Answered> {
-    let left = (received_at + ANSWER_WITHIN).saturating_duration_since(Instant::now());
+async fn in_time(mut reply: PendingReply, until: Instant) -> Option<Answered> {
+    let left = until.saturating_duration_since(Instant::now());
     let body = reply.wait(left).await?;
     let reply: Reply = serde_json::from_slice(&body)
         .inspect_err(
@@ -183,7 +183,7 @@ async fn in_time(mut reply: PendingReply, received_at: Instant) -> Option<Answer
     Some(Answered { answer: reply.answer, shows: reply.shows, outcome: "in_time" })
 }
 
-/// A callback without a readable event id is recognised by its bytes.
+/// Returns the event id of a callback without a readable one, made of its bytes.
 fn derived_id(payload: &[u8]) -> EventId {
-    crate::handlers::id("sha256", &seal::hex(&seal::sha256(payload)))
+    event_id("sha256", &hex::encode(seal::sha256(payload)))
 }

@@ -1,55 +1,46 @@
-//! Telling the world that a session has ended, and counting it.
+//! The end of a session: the transition, its announcement, its metrics.
 
 use std::time::Duration;
 
 use larkauth_contracts::{
-    message::{CardFaceRequested, Envelope, Message, SessionEnded},
+    message::{CardFaceRequested, SessionEnded},
     topology::Queue,
 };
-use larkauth_messaging::Outgoing;
 use larkauth_models::{AppId, AuthSession, EventId, SessionId, SessionState};
 use larkauth_storage::SessionEnding;
 
-use crate::{AuthError, Context, handlers::id};
-
-/// Lark takes at most 3 s for an answer; whatever must come after the answer waits a little longer.
-pub(crate) const AFTER_THE_ANSWER: Duration = Duration::from_secs(4);
+use crate::{context::Context, error::AuthError, event_id::event_id};
 
 impl Context {
-    /// Wraps a message of this process.
-    pub(crate) fn outgoing<T: Message>(
-        &self,
-        id: EventId,
-        app_id: &AppId,
-        data: T,
-    ) -> Result<Outgoing, AuthError> {
-        Ok(Outgoing::new(&Envelope::new(id, &self.policy.source, self.now(), app_id.clone(), data))?)
-    }
-
-    /// Ends a pending session, counts and announces it; gives the session as it is then, whoever ended it.
-    pub(crate) async fn end(
+    /// Ends a pending session, records and announces the end. Returns the session as it is then; another process may have
+    /// ended it first.
+    pub(crate) async fn end_session(
         &self,
         id: SessionId,
         ending: SessionEnding,
         answer_pending: bool,
     ) -> Result<AuthSession, AuthError> {
         if self.store.end_session(id, ending, self.now()).await? {
-            self.ended(id, answer_pending).await
+            self.after_end(id, answer_pending).await
         } else {
-            self.existing(id).await
+            self.existing_session(id).await
         }
     }
 
-    /// What follows the end of a session: to be called by whoever made the transition.
-    pub(crate) async fn ended(&self, id: SessionId, answer_pending: bool) -> Result<AuthSession, AuthError> {
-        let session = self.existing(id).await?;
-        self.count_end(&session);
-        self.announce_end(&session, answer_pending).await?;
+    /// Records and announces the end of a session. Only the caller that made the transition calls it.
+    pub(crate) async fn after_end(
+        &self,
+        id: SessionId,
+        answer_pending: bool,
+    ) -> Result<AuthSession, AuthError> {
+        let session = self.existing_session(id).await?;
+        self.record_end(&session);
+        self.publish_end(&session, answer_pending).await?;
         Ok(session)
     }
 
-    /// Announces the end of a session. Twice is harmless: the announcement carries the same id.
-    pub(crate) async fn announce_end(
+    /// Publishes the end of a session. A repeated announcement carries the same id, so it has no second effect.
+    pub(crate) async fn publish_end(
         &self,
         session: &AuthSession,
         answer_pending: bool,
@@ -62,18 +53,18 @@ impl Context {
             user_id: session.person.user_id.clone(),
             card_answer_pending: answer_pending,
         };
-        let message = self.outgoing(id("ended", &session.id.to_string()), &session.app_id, data)?;
+        let message = self.outgoing(event_id("ended", &session.id.to_string()), &session.app_id, data)?;
         Ok(self.bus.publish(message).await?)
     }
 
-    /// Has a session's card looked at, now or after the callback in hand was answered.
-    pub(crate) async fn request_face(
+    /// Requests a look at a session's card, now or after a delay.
+    pub(crate) async fn request_card_face(
         &self,
         app_id: &AppId,
         session_id: SessionId,
         delay: Duration,
     ) -> Result<(), AuthError> {
-        let id = EventId::new(format!("face-{}", self.entropy.uuid(&*self.clock)))
+        let id = EventId::new(format!("face-{}", self.new_uuid()))
             .map_err(|e| AuthError::Invalid(e.to_string()))?;
         let message = self.outgoing(id, app_id, CardFaceRequested { session_id })?;
         if delay.is_zero() {
@@ -84,8 +75,8 @@ impl Context {
         Ok(())
     }
 
-    /// Counts and logs the end of a session; called by whoever made the transition, so exactly once.
-    pub(crate) fn count_end(&self, session: &AuthSession) {
+    /// Counts and logs the end of a session. Only the caller that made the transition calls it, so it runs once.
+    pub(crate) fn record_end(&self, session: &AuthSession) {
         let (app_id, method) = (session.app_id.as_str(), session.auth_method.as_str());
         match session.state {
             SessionState::Completed => {

@@ -6,6 +6,7 @@
 //! To add a type: give it its own validation in the constructor, keep secrets in [`SecretString`], and make sure that
 //! `Debug` of the whole can be printed in a log line without harm.
 
+mod actor;
 mod api_key;
 mod application;
 mod backoff;
@@ -17,6 +18,7 @@ mod session;
 mod token;
 mod user;
 
+pub use actor::Actor;
 pub use api_key::KeyScope;
 pub use application::{Application, Brand, TokenApi};
 pub use backoff::Backoff;

@@ -1,191 +1,105 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use larkauth_lark::api::{CallObserver, Endpoints, LarkClient};
-use larkauth_models::{AppId, Application, Brand, Clock, ExposeSecret, Timestamp};
+use chrono::TimeDelta;
+use larkauth_models::{AppId, Clock};
 use larkauth_storage::Store;
-use larkauth_telemetry::{Metrics, propagation};
-use moka::future::Cache;
+use larkauth_telemetry::Metrics;
 
-use crate::AuthError;
+use super::{
+    app::App,
+    breaker::Breaker,
+    cache::AppCache,
+    client::{ClientFactory, LarkSettings},
+};
+use crate::{error::AuthError, policy::Policy};
 
-/// How Lark is reached.
-#[derive(Clone, Debug)]
-pub struct LarkSettings {
-    /// The shared HTTP client, with its deadlines.
-    pub http: reqwest::Client,
-    /// The hosts of [`Brand::Feishu`].
-    pub feishu: Endpoints,
-    /// The hosts of [`Brand::Lark`].
-    pub lark: Endpoints,
-}
-
-impl LarkSettings {
-    /// The hosts of one cloud.
-    #[must_use]
-    pub const fn endpoints(&self, brand: Brand) -> &Endpoints {
-        match brand {
-            Brand::Feishu => &self.feishu,
-            Brand::Lark => &self.lark,
-        }
-    }
-}
-
-/// An application and the client that speaks for it.
-#[derive(Clone)]
-pub struct App {
-    /// As registered.
-    pub application: Application,
-    /// Holds the tenant token, so it outlives reloads of the registration.
-    pub client: LarkClient,
-}
-
-/// Registered applications, remembered for a few seconds; a change made elsewhere is seen after that.
-pub struct Directory {
+/// Registered applications with their clients, cached for [`Policy::app_cache_ttl`].
+pub struct AppRegistry {
     store: Arc<dyn Store>,
-    lark: LarkSettings,
     clock: Arc<dyn Clock>,
-    metrics: Metrics,
-    recent: Cache<AppId, Arc<App>>,
-    clients: Cache<(AppId, [u8; 32]), LarkClient>,
+    clients: ClientFactory,
+    cache: AppCache,
+    breaker: Breaker,
 }
 
-/// How long a registration is believed without a look at the store.
-const BELIEVED_FOR: Duration = Duration::from_secs(10);
-/// More applications than this, and the least used are looked up again.
-const REMEMBERED: u64 = 1_000;
-/// How long the breaker keeps everybody out; after that an invitation may try whether Lark is content again.
-const FROZEN_FOR: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
-
-impl Directory {
-    /// Looks applications up in the store and reaches Lark as told.
+impl AppRegistry {
+    /// Looks applications up in the store and reaches Lark as `lark` says.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, lark: LarkSettings, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        lark: LarkSettings,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        policy: &Policy,
+    ) -> Self {
+        let cache = AppCache::new(policy.app_cache_ttl);
+        let open_for = TimeDelta::from_std(policy.breaker_open).unwrap_or(TimeDelta::MAX);
         Self {
+            breaker: Breaker::new(store.clone(), cache.clone(), open_for),
+            clients: ClientFactory::new(lark, clock.clone(), metrics),
             store,
-            lark,
             clock,
-            metrics,
-            recent: Cache::builder().max_capacity(REMEMBERED).time_to_live(BELIEVED_FOR).build(),
-            clients: Cache::builder().max_capacity(REMEMBERED).build(),
+            cache,
         }
     }
 
-    /// How Lark is reached.
+    /// Returns how Lark is reached.
     #[must_use]
     pub const fn lark(&self) -> &LarkSettings {
-        &self.lark
+        &self.clients.lark
     }
 
-    /// One application, whatever its state.
+    pub(crate) const fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Drops what is cached of an application, after a change of its registration.
+    pub(crate) async fn invalidate(&self, app_id: &AppId) {
+        self.cache.invalidate(app_id).await;
+    }
+
+    /// Returns one application in any state.
     ///
     /// # Errors
     /// [`AuthError::AppNotFound`], or the store's.
-    pub async fn any(&self, app_id: &AppId) -> Result<Arc<App>, AuthError> {
-        if let Some(app) = self.recent.get(app_id).await {
+    pub async fn get(&self, app_id: &AppId) -> Result<Arc<App>, AuthError> {
+        if let Some(app) = self.cache.get(app_id).await {
             return Ok(app);
         }
         let application =
             self.store.application(app_id).await?.ok_or_else(|| AuthError::AppNotFound(app_id.clone()))?;
-        let client = self.client(&application).await;
+        let client = self.clients.client(&application).await;
         let app = Arc::new(App { application, client });
-        self.recent.insert(app_id.clone(), app.clone()).await;
+        self.cache.insert(app.clone()).await;
         Ok(app)
     }
 
-    /// One application that is switched on.
+    /// Returns one application that is enabled.
     ///
     /// # Errors
     /// [`AuthError::AppNotFound`], [`AuthError::AppDisabled`], or the store's.
-    pub async fn enabled(&self, app_id: &AppId) -> Result<Arc<App>, AuthError> {
-        let app = self.any(app_id).await?;
+    pub async fn get_enabled(&self, app_id: &AppId) -> Result<Arc<App>, AuthError> {
+        let app = self.get(app_id).await?;
         if app.application.enabled { Ok(app) } else { Err(AuthError::AppDisabled(app_id.clone())) }
     }
 
-    /// One application that may invite people now.
+    /// Returns one application that may invite people now.
     ///
     /// # Errors
-    /// As [`Directory::enabled`], and [`AuthError::AppFrozen`] while the breaker is open.
-    pub async fn inviting(&self, app_id: &AppId) -> Result<Arc<App>, AuthError> {
-        let app = self.enabled(app_id).await?;
-        if !self.is_frozen(&app) {
+    /// As [`AppRegistry::get_enabled`], and [`AuthError::AppFrozen`] while the breaker is open.
+    pub async fn get_for_invitation(&self, app_id: &AppId) -> Result<Arc<App>, AuthError> {
+        let app = self.get_enabled(app_id).await?;
+        let now = self.clock.now();
+        if !self.breaker.is_open(&app.application, now) {
             return Ok(app);
         }
-        // Somebody may have mended it a moment ago: a refusal is never given from memory.
-        self.recent.invalidate(app_id).await;
-        let app = self.enabled(app_id).await?;
-        if self.is_frozen(&app) {
+        // An operator may have corrected the application a moment ago: a refusal never comes from the cache.
+        self.cache.invalidate(app_id).await;
+        let app = self.get_enabled(app_id).await?;
+        if self.breaker.is_open(&app.application, now) {
             let reason = app.application.frozen_reason.clone().unwrap_or_default();
             return Err(AuthError::AppFrozen { app_id: app_id.clone(), reason });
         }
         Ok(app)
-    }
-
-    fn is_frozen(&self, app: &App) -> bool {
-        app.application.frozen_since.is_some_and(|since| self.clock.now() - since < FROZEN_FOR)
-    }
-
-    /// Opens the app-level breaker: Lark refuses the application, no person is to blame.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn freeze(&self, app_id: &AppId, reason: &str, now: Timestamp) -> Result<(), AuthError> {
-        // Refused again by the one that was let through: the breaker's time begins anew.
-        let application = self.store.application(app_id).await?;
-        if application.and_then(|known| known.frozen_since).is_some_and(|since| now - since >= FROZEN_FOR) {
-            self.store.set_application_frozen(app_id, None, now).await?;
-        }
-        if self.store.set_application_frozen(app_id, Some(reason), now).await? {
-            tracing::error!(%app_id, reason, "auth.app.frozen: Lark refuses the application, nobody is invited until it is mended");
-        }
-        self.recent.invalidate(app_id).await;
-        Ok(())
-    }
-
-    /// Closes the breaker after Lark accepted the application.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn thaw(&self, app: &App, now: Timestamp) -> Result<(), AuthError> {
-        if app.application.frozen_since.is_some() {
-            let app_id = &app.application.app_id;
-            if self.store.set_application_frozen(app_id, None, now).await? {
-                tracing::info!(%app_id, "auth.app.thawed: Lark accepts the application again");
-            }
-            self.recent.invalidate(app_id).await;
-        }
-        Ok(())
-    }
-
-    async fn client(&self, application: &Application) -> LarkClient {
-        let app_id = &application.app_id;
-        let key = (
-            app_id.clone(),
-            crate::seal::digest(&[application.brand.as_str(), application.app_secret.expose_secret()]),
-        );
-        if let Some(client) = self.clients.get(&key).await {
-            return client;
-        }
-        let client = LarkClient::new(
-            self.lark.http.clone(),
-            self.lark.endpoints(application.brand).clone(),
-            app_id.clone(),
-            application.app_secret.clone(),
-            self.clock.clone(),
-            Arc::new(Calls(self.metrics.clone())),
-        );
-        // Two tasks may get here at once; both then use the one that is kept.
-        self.clients.get_with(key, async { client }).await
-    }
-}
-
-/// Counts calls to Lark and sends the trace along.
-struct Calls(Metrics);
-
-impl CallObserver for Calls {
-    fn called(&self, app_id: &AppId, api: &'static str, outcome: &str, took: Duration) {
-        self.0.lark_api_called(app_id.as_str(), api, outcome, took);
-    }
-    fn inject_headers(&self, headers: &mut reqwest::header::HeaderMap) {
-        propagation::inject_headers(headers);
     }
 }

@@ -1,53 +1,57 @@
-use std::time::Duration;
-
+use larkauth_models::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
-/// What one delivery may take. A handler that takes longer is cancelled and its delivery comes again; a process that
-/// stops waits at least so long (`SHUTDOWN_GRACE_SECONDS`), and Kubernetes a little longer.
-pub const HANDLER_DEADLINE: Duration = Duration::from_secs(24);
+use crate::policy::Policy;
 
-/// The least that Lark has to say who consented.
-const CONSENTER: Duration = Duration::from_secs(4);
-/// The least that the database has to take the tokens: one statement with its deadline, and a little.
-const COMMIT: Duration = Duration::from_secs(6);
-/// What is left for telling about it. If that is cut off, the next delivery does it.
-const ANNOUNCE: Duration = Duration::from_secs(3);
-
-/// A step of an exchange that must not be cut off by the end of the delivery.
+/// A step of an exchange that the end of the delivery must not cut off.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
-    /// The code goes to Lark and a pair comes back; not begun when too little is left for it.
+pub(super) enum Step {
+    /// The code goes to Lark and a pair comes back. Not begun when too little time is left.
     Exchange,
     /// Lark says who consented.
-    Consenter,
+    Identity,
     /// The pair is stored.
     Commit,
 }
 
-/// The time of one delivery. Each step may take all that is left, but for what those after it need at least.
+/// The time of one delivery. Each step may take all that is left, except for what the later steps need.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget {
-    until: Instant,
+pub(crate) struct Deadline {
+    exchange: Instant,
+    identity: Instant,
+    commit: Instant,
 }
 
-impl Budget {
-    /// To be called when the delivery is taken up.
-    pub(crate) fn begin() -> Self {
-        Self { until: Instant::now() + HANDLER_DEADLINE }
+impl Deadline {
+    /// Starts with the delivery.
+    pub(crate) fn start(policy: &Policy) -> Self {
+        let commit = Instant::now() + policy.handler_deadline - policy.announce_reserve;
+        let identity = commit - policy.commit_reserve;
+        Self { exchange: identity - policy.identity_reserve, identity, commit }
     }
 
-    /// When a step must have ended.
-    pub(crate) fn end_of(self, step: Step) -> Instant {
-        let kept = match step {
-            Step::Exchange => CONSENTER + COMMIT + ANNOUNCE,
-            Step::Consenter => COMMIT + ANNOUNCE,
-            Step::Commit => ANNOUNCE,
-        };
-        self.until - kept
+    /// Returns when a step must have ended.
+    pub(super) const fn end_of(self, step: Step) -> Instant {
+        match step {
+            Step::Exchange => self.exchange,
+            Step::Identity => self.identity,
+            Step::Commit => self.commit,
+        }
     }
 
-    /// Cuts a step off when its time is over: nothing then.
-    pub(crate) async fn within<T>(self, step: Step, work: impl Future<Output = T>) -> Option<T> {
+    /// Runs a step; `None` when its time is over.
+    pub(super) async fn within<T>(self, step: Step, work: impl Future<Output = T>) -> Option<T> {
         timeout_at(self.end_of(step), work).await.ok()
     }
+}
+
+/// What is known of a delivery that carries a click or a code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    /// When the gateway received the click or the redirect.
+    pub(crate) at: Timestamp,
+    /// An earlier attempt may have begun with it, or even sent the code.
+    pub(crate) may_be_repeated: bool,
+    /// The time for this attempt.
+    pub(crate) deadline: Deadline,
 }

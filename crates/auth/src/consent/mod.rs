@@ -1,8 +1,13 @@
-//! From an authorization code to a stored token.
+//! From a click or a redirect to a stored token.
+//!
+//! [`click`] and [`redirect`] are the two ways in. Both end in [`exchange`], which claims the code, sends it to Lark, has
+//! [`identity`] check who consented, and has [`commit`] store the pair. [`deadline`] keeps time for the later steps.
 
-mod deadline;
+pub(crate) mod click;
+mod commit;
+pub(crate) mod deadline;
+pub(crate) mod error;
 mod exchange;
-
-pub(crate) use deadline::Budget;
-pub use deadline::HANDLER_DEADLINE;
-pub(crate) use exchange::{Attempt, run};
+mod identity;
+pub(crate) mod redirect;
+mod retry;

@@ -1,62 +1,61 @@
-//! Ending what nobody ended, mending what a crash left half done, forgetting what is no longer needed.
+use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::{AuthError, Context, events::AFTER_THE_ANSWER};
+use crate::{context::Context, error::AuthError};
 
-/// How many rows one statement touches.
-const BATCH: u32 = 200;
-/// A card whose session ended this long ago should show it by now.
-const CARD_GRACE: TimeDelta = TimeDelta::seconds(60);
-/// Lark takes updates of a card for 14 days; after a day nobody looks at it.
-const CARD_MENDABLE: TimeDelta = TimeDelta::hours(24);
-/// Longer than the 24 hours for which duplicates are promised to be recognised.
-const EVENTS_KEPT: TimeDelta = TimeDelta::hours(48);
+/// Rows of handled events that one purge deletes, as a multiple of [`Policy::sweep_batch`](crate::Policy::sweep_batch):
+/// they are many and small.
+const PURGE_BATCHES: u32 = 10;
 
 impl Context {
-    /// Expires the sessions whose time is over and announces each. Gives their number.
+    /// Expires the sessions whose time is over and announces each. Returns their number.
     ///
     /// # Errors
-    /// The store's. A failed announcement is only logged: [`Context::mend_cards`] brings the card up to date later.
+    /// The store's. A failed announcement is only logged: [`Context::reconcile_cards`] updates the card later.
     pub async fn expire_sessions(&self) -> Result<usize, AuthError> {
+        let batch = self.policy.sweep_batch;
         let mut expired = 0;
         loop {
-            let ids = self.store.expire_due_sessions(self.now(), BATCH).await?;
+            let ids = self.store.expire_due_sessions(self.now(), batch).await?;
             expired += ids.len();
             for id in &ids {
-                if let Err(error) = self.ended(*id, false).await {
-                    tracing::warn!(session_id = %id, %error, "auth.session.announce: left to the next round of mending");
+                if let Err(error) = self.after_end(*id, false).await {
+                    tracing::warn!(session_id = %id, %error, "auth.session.announce: left to the next reconciliation");
                 }
             }
-            if ids.len() < BATCH as usize {
+            if ids.len() < batch as usize {
                 return Ok(expired);
             }
         }
     }
 
-    /// Finds ended sessions whose card does not show it (a process died in between) and has them brought up to date;
-    /// those that were asked for longest ago first.
+    /// Finds ended sessions whose card does not show the end, because a process stopped in between, and requests an update
+    /// of each. The cards whose last request is the oldest come first. Returns their number.
     ///
     /// # Errors
     /// The store's or the bus's.
-    pub async fn mend_cards(&self) -> Result<usize, AuthError> {
+    pub async fn reconcile_cards(&self) -> Result<usize, AuthError> {
         let now = self.now();
-        let due = self.store.take_stale_cards(now, now - CARD_MENDABLE, now - CARD_GRACE, BATCH).await?;
+        let oldest = now - delta(self.policy.card_reconcile_window);
+        let newest = now - delta(self.policy.card_grace);
+        let due = self.store.take_stale_cards(now, oldest, newest, self.policy.sweep_batch).await?;
         for (app_id, session_id) in &due {
-            self.request_face(app_id, *session_id, AFTER_THE_ANSWER).await?;
+            self.request_card_face(app_id, *session_id, self.policy.after_answer_delay).await?;
         }
         Ok(due.len())
     }
 
-    /// Forgets records of handled events that are too old to be pushed again.
+    /// Deletes records of handled events that are too old to be pushed again. Returns their number.
     ///
     /// # Errors
     /// The store's.
     pub async fn purge_events(&self) -> Result<u64, AuthError> {
-        Ok(self.store.purge_processed(self.now() - EVENTS_KEPT, 10 * BATCH).await?)
+        let before = self.now() - delta(self.policy.event_retention);
+        Ok(self.store.purge_processed(before, PURGE_BATCHES * self.policy.sweep_batch).await?)
     }
 
-    /// Brings the gauges of sessions and tokens up to date.
+    /// Updates the gauges of sessions and tokens.
     ///
     /// # Errors
     /// The store's.
@@ -67,4 +66,9 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// Returns the largest difference of times when the duration is longer.
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }

@@ -1,3 +1,52 @@
-//! Scheduled work.
+//! Scheduled work. A job is a value: a name, a schedule, a function. Replicas share the work: each tick of a job is claimed
+//! in the store, and only the process that claimed it runs the job.
+//!
+//! To add a job: an operation in a module here, and an entry in [`all`].
 
+mod job;
 mod maintenance;
+mod runner;
+mod schedule;
+
+use std::time::Duration;
+
+pub use job::{Job, Scope};
+pub use runner::run;
+pub use schedule::Schedule;
+
+/// Returns every job of this project.
+#[must_use]
+pub fn all() -> Vec<Job> {
+    let every = |seconds| Schedule::Interval(Duration::from_secs(seconds));
+    vec![
+        Job {
+            name: "expire_sessions",
+            schedule: every(5),
+            scope: Scope::Cluster,
+            run: |context| Box::pin(async { Ok(context.expire_sessions().await? as u64) }),
+        },
+        Job {
+            name: "reconcile_cards",
+            schedule: every(60),
+            scope: Scope::Cluster,
+            run: |context| Box::pin(async { Ok(context.reconcile_cards().await? as u64) }),
+        },
+        Job {
+            name: "purge_events",
+            schedule: every(600),
+            scope: Scope::Cluster,
+            run: |context| Box::pin(context.purge_events()),
+        },
+        Job {
+            name: "update_gauges",
+            schedule: every(15),
+            scope: Scope::Process,
+            run: |context| {
+                Box::pin(async {
+                    context.update_gauges().await?;
+                    Ok(0)
+                })
+            },
+        },
+    ]
+}

@@ -9,15 +9,13 @@ use larkauth_messaging::Verdict;
 use larkauth_models::{CardFace, FailureReason, SessionState};
 use larkauth_storage::SessionEnding;
 
-use crate::fixture::{Invited, Stage, delivery};
+use crate::fixture::{ACTOR, Invited, Stage, delivery};
 
 impl Stage {
     /// A session that ended on its own, not announced.
     async fn ended_as(&self, ending: SessionEnding) -> Invited {
         let invited = self.invited(0).await;
-        assert!(
-            self.context.store.end_session(invited.session_id, ending, self.context.now()).await.unwrap()
-        );
+        assert!(self.parts.store.end_session(invited.session_id, ending, self.context.now()).await.unwrap());
         invited
     }
 
@@ -48,12 +46,12 @@ async fn while_consent_is_open_either_open_face_is_right() {
     let stage = Stage::new().await;
     let invited = stage.invited(0).await;
     for face in [CardFace::Invitation, CardFace::Processing, CardFace::Reauthorize] {
-        stage.context.store.record_face(invited.session_id, face).await.unwrap();
+        stage.parts.store.record_face(invited.session_id, face).await.unwrap();
         assert_eq!(stage.look(&invited).await, Verdict::DONE);
     }
     assert_eq!(stage.sim.stats().calls(Endpoint::MessageUpdate), 0);
     // A retried session took over a card that still shows its old end.
-    stage.context.store.record_face(invited.session_id, CardFace::Expired).await.unwrap();
+    stage.parts.store.record_face(invited.session_id, CardFace::Expired).await.unwrap();
     assert_eq!(stage.look(&invited).await, Verdict::DONE);
     assert_eq!(stage.sim.stats().calls(Endpoint::MessageUpdate), 1);
     assert_eq!(stage.colour(&invited), "blue");
@@ -124,7 +122,7 @@ async fn sessions_without_a_card_have_nothing_to_bring_up_to_date() {
     let mut invite =
         stage.invitation(larkauth_models::Person { open_id: Some(stage.person(0)), user_id: None });
     invite.auth_method = larkauth_models::AuthMethod::Oauth;
-    let session = stage.context.invite(invite).await.unwrap();
+    let session = stage.context.invite(&ACTOR, stage.context.now(), invite).await.unwrap();
     let request = CardFaceRequested { session_id: session.id };
     assert_eq!(stage.deliver(stage.message(request)).await, Verdict::DONE);
     let unknown = CardFaceRequested { session_id: larkauth_models::SessionId(uuid::Uuid::from_u128(5)) };

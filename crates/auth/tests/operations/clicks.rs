@@ -50,7 +50,7 @@ async fn a_worker_that_died_before_the_announcement_is_made_up_for() {
     let click = stage.click(&invited, CardActionKind::Cancel);
     // The first worker ended the session and died: no announcement, no record of the event.
     let ending = larkauth_storage::SessionEnding::Rejected;
-    assert!(stage.context.store.end_session(invited.session_id, ending, stage.context.now()).await.unwrap());
+    assert!(stage.parts.store.end_session(invited.session_id, ending, stage.context.now()).await.unwrap());
 
     let mut again = delivery(&click);
     again.redelivered = true;
@@ -152,7 +152,7 @@ async fn retry_goes_on_with_the_same_card_and_one_new_session() {
     let mut again = delivery(&click);
     again.redelivered = true;
     assert_eq!(reply(stage.handle(again).await).shows.unwrap().0, session_id);
-    let all = stage.context.store.list_sessions(&Default::default(), None, 10).await.unwrap();
+    let all = stage.parts.store.list_sessions(&Default::default(), None, 10).await.unwrap();
     assert_eq!(all.len(), 2);
     assert_eq!(stage.sim.stats().calls(Endpoint::MessageSend), 1, "no second card is sent");
 }
@@ -167,7 +167,7 @@ async fn retry_is_limited_like_any_invitation() {
 
     let refused = reply(stage.deliver(stage.click(&old, CardActionKind::Retry)).await);
     assert_eq!((refused.shows, seen(&refused).1), (None, None));
-    let all = stage.context.store.list_sessions(&Default::default(), None, 10).await.unwrap();
+    let all = stage.parts.store.list_sessions(&Default::default(), None, 10).await.unwrap();
     assert_eq!(all.len(), 1);
 
     stage.clock.advance(Duration::from_secs(61));
@@ -189,7 +189,7 @@ async fn nobody_is_asked_again_for_a_frozen_application() {
     let stage = Stage::new().await;
     let invited = stage.invited(0).await;
     reply(stage.deliver(stage.click(&invited, CardActionKind::Cancel)).await);
-    stage.context.apps.freeze(&stage.app_id(), "the secret is wrong", stage.context.now()).await.unwrap();
+    stage.open_breaker("the secret is wrong").await;
     let reply = reply(stage.deliver(stage.click(&invited, CardActionKind::Retry)).await);
     assert_eq!((reply.shows, seen(&reply).1), (None, None));
 }
@@ -206,7 +206,7 @@ async fn a_code_inside_the_callback(token_api: TokenApi, endpoint: Endpoint) {
     assert_eq!(seen(&first).1.as_deref(), Some("green"));
     let ended = stage.bus.take::<SessionEnded>();
     assert_eq!((ended.data.state, ended.data.card_answer_pending), (SessionState::Completed, true));
-    let token = stage.context.store.token(&stage.app_id(), &invited.open_id, TokenKind::User).await.unwrap();
+    let token = stage.parts.store.token(&stage.app_id(), &invited.open_id, TokenKind::User).await.unwrap();
     assert_eq!(token.unwrap().generation, 1);
     assert_eq!(seen(&reply(stage.deliver(click).await)), seen(&first));
     assert_eq!(stage.sim.stats().calls(endpoint), 1, "a code is used once");

@@ -14,11 +14,11 @@ use larkauth_models::{
 
 use tokio::time::Instant;
 
-use crate::fixture::{Invited, Setup, Stage, delivery, reply};
+use crate::fixture::{ACTOR, Invited, Setup, Stage, delivery, reply};
 
 impl Stage {
     async fn token(&self, of: &OpenId) -> Option<StoredToken> {
-        self.context.store.token(&self.app_id(), of, TokenKind::User).await.unwrap()
+        self.parts.store.token(&self.app_id(), of, TokenKind::User).await.unwrap()
     }
 
     /// Consents, brings the code back, and gives how the session ended.
@@ -64,7 +64,7 @@ async fn a_code_becomes_a_token_and_a_profile() {
     let token = stage.token(&invited.open_id).await.unwrap();
     assert!(stage.sim.issued_secrets().iter().any(|s| s == token.pair.access_token.expose_secret()));
     assert!(token.pair.refresh_token.is_some() && token.pair.access_expires_at > stage.context.now());
-    let profile = stage.context.store.profile(&stage.app_id(), &invited.open_id).await.unwrap().unwrap();
+    let profile = stage.parts.store.profile(&stage.app_id(), &invited.open_id).await.unwrap().unwrap();
     assert_eq!(profile.email.unwrap().expose_secret(), user.email.as_deref().unwrap());
 
     // The same event again, as a reloaded page publishes it, and the same code under another id.
@@ -115,7 +115,7 @@ async fn without_the_permission_to_see_user_ids_nobody_is_taken_for_somebody_els
     let person = Person { open_id: None, user_id: Some(UserId::new("u1").unwrap()) };
     let mut invite = stage.invitation(person);
     invite.auth_method = AuthMethod::Oauth;
-    let session = stage.context.invite(invite).await.unwrap();
+    let session = stage.context.invite(&ACTOR, stage.context.now(), invite).await.unwrap();
     let message_id = "om_none".parse().unwrap();
     let invited = Invited { session_id: session.id, message_id, open_id: stage.person(0) };
     assert_eq!(stage.end_of(&invited).await, failed(FailureReason::AppMisconfigured));
@@ -135,7 +135,7 @@ async fn a_person_who_is_not_the_one_asked_gets_nothing_stored() {
     }
     for n in [0, 1] {
         assert!(stage.token(&stage.person(n)).await.is_none());
-        let profile = stage.context.store.profile(&stage.app_id(), &stage.person(n)).await.unwrap();
+        let profile = stage.parts.store.profile(&stage.app_id(), &stage.person(n)).await.unwrap();
         assert!(profile.is_none(), "nothing at all is stored");
     }
 }
@@ -215,7 +215,7 @@ async fn a_code_that_was_used_up_by_a_try_that_lark_called_failed_ends_visibly()
         stage.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::Answer { status: 500, code }));
         assert!(matches!(stage.deliver(message.clone()).await, Verdict::Retry { .. }));
         // Lark had acted on it all the same.
-        let app = stage.context.apps.any(&stage.app_id()).await.unwrap();
+        let app = stage.parts.apps.get(&stage.app_id()).await.unwrap();
         let grant = CodeGrant {
             code: authorization,
             redirect_uri: app.application.redirect_uri.clone(),
@@ -272,7 +272,8 @@ async fn an_application_at_fault_is_frozen_and_thaws() {
     assert_eq!(stage.end_of(&invited).await, failed(FailureReason::AppMisconfigured));
 
     let person = Person { open_id: Some(stage.person(1)), user_id: None };
-    let refused = stage.context.invite(stage.invitation(person)).await.unwrap_err();
+    let refused =
+        stage.context.invite(&ACTOR, stage.context.now(), stage.invitation(person)).await.unwrap_err();
     assert!(matches!(refused, AuthError::AppFrozen { .. }), "{refused}");
     assert_eq!(stage.bus.left(), [""; 0], "nobody is asked");
 
@@ -283,7 +284,8 @@ async fn an_application_at_fault_is_frozen_and_thaws() {
     stage.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::Answer { status: 400, code: 20002 }));
     assert_eq!(stage.end_of(&probe).await, failed(FailureReason::AppMisconfigured));
     let person = Person { open_id: Some(stage.person(1)), user_id: None };
-    let refused = stage.context.invite(stage.invitation(person)).await.unwrap_err();
+    let refused =
+        stage.context.invite(&ACTOR, stage.context.now(), stage.invitation(person)).await.unwrap_err();
     assert!(
         matches!(refused, AuthError::AppFrozen { .. }),
         "one was let through, and refused again: {refused}"
@@ -291,8 +293,7 @@ async fn an_application_at_fault_is_frozen_and_thaws() {
 
     stage.clock.advance(Duration::from_secs(301));
     let again = stage.invited(0).await;
-    let frozen =
-        async || stage.context.store.application(&stage.app_id()).await.unwrap().unwrap().frozen_since;
+    let frozen = async || stage.parts.store.application(&stage.app_id()).await.unwrap().unwrap().frozen_since;
     assert!(frozen().await.is_some());
     stage.end_of(&again).await;
     assert_eq!(frozen().await, None);
@@ -314,9 +315,9 @@ async fn a_code_that_somebody_else_is_exchanging_is_left_alone() {
     let code = stage.consent(&invited, 0).await;
     let message = stage.code_message(&invited, &code).await;
     let now = stage.context.now();
-    let claim = stage.context.entropy.uuid(&*stage.clock);
+    let claim = stage.context.new_uuid();
     let until = now + Duration::from_secs(40);
-    stage.context.store.claim_exchange(invited.session_id, None, claim, now, until).await.unwrap();
+    stage.parts.store.claim_exchange(invited.session_id, None, claim, now, until).await.unwrap();
 
     let verdict = stage.deliver(message.clone()).await;
     assert!(matches!(verdict, Verdict::Retry { after: Some(_), .. }), "{verdict:?}");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use larkauth_auth::{Context, Directory, LarkSettings, Policy, cards, handlers, sessions::Invite};
+use larkauth_auth::{AppRegistry, Context, ContextParts, LarkSettings, Policy, handlers, sessions::Invite};
 use larkauth_contracts::{
     message::{
         AuthorizationCodeReceived, CardActionKind, CardActionTriggered, Envelope, InvitationRequested,
@@ -22,7 +22,7 @@ use larkauth_messaging::{
     Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Handler, Outgoing, PendingReply, Verdict,
 };
 use larkauth_models::{
-    AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, Clock, EventId, ExposeSecret,
+    Actor, AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, Clock, EventId, ExposeSecret,
     ManualClock, MessageId, OpenId, OsEntropy, Person, SecretString, SessionId, Timestamp, TokenApi,
 };
 use larkauth_storage::{
@@ -36,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
+/// Who asks in these tests.
+pub(crate) const ACTOR: Actor = Actor::Service("test");
 pub(crate) const APP: &str = "cli_0123456789abcdef";
 pub(crate) const SECRET: &str = "simulated-app-secret-0123456789";
 const REDIRECT: &str = "http://127.0.0.1:8080/oauth/callback";
@@ -53,9 +55,11 @@ impl Default for Setup {
     }
 }
 
-/// The verbs with everything they need. Time stands still for all of it.
+/// A context with everything it needs. Time stands still for all of it.
 pub(crate) struct Stage {
     pub(crate) context: Context,
+    /// What the context was built from, to look behind it or to build another one.
+    pub(crate) parts: ContextParts,
     pub(crate) bus: Arc<Recorder>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) sim: SimHandle,
@@ -100,24 +104,26 @@ impl Stage {
             lark: hosts,
         };
         let (bus, metrics) = (Arc::new(Recorder::default()), Metrics::new().unwrap());
-        let context = Context {
-            apps: Arc::new(Directory::new(store.clone(), lark, clock.clone(), metrics.clone())),
+        let policy = Policy {
+            source: "/larkauth/test".to_owned(),
+            invitation_limit: InvitationLimit { max: setup.limit, window: Duration::from_secs(60) },
+            ..Policy::default()
+        };
+        let apps = AppRegistry::new(store.clone(), lark, clock.clone(), metrics.clone(), &policy);
+        let parts = ContextParts {
+            apps: Arc::new(apps),
             store,
             bus: bus.clone(),
             cipher: test_cipher(),
             clock: clock.clone(),
             entropy: Arc::new(OsEntropy),
             metrics,
-            policy: Arc::new(Policy {
-                source: "/larkauth/test".to_owned(),
-                session_lifetime: Duration::from_secs(600),
-                invitation_limit: InvitationLimit { max: setup.limit, window: Duration::from_secs(60) },
-                card: CardOptions::default(),
-            }),
+            policy,
         };
-        let stage = Self { context, bus, clock, sim, database, callbacks };
+        let context = Context::new(parts.clone());
+        let stage = Self { context, parts, bus, clock, sim, database, callbacks };
         let application = stage.application(APP, setup.token_api);
-        stage.context.store.put_application(&application, start).await.unwrap();
+        stage.parts.store.put_application(&application, start).await.unwrap();
         stage
     }
 
@@ -135,6 +141,13 @@ impl Stage {
             frozen_since: None,
             frozen_reason: None,
         }
+    }
+
+    /// Opens the breaker of the application, as another process does. The cached registration is dropped.
+    pub(crate) async fn open_breaker(&self, reason: &str) {
+        let (app_id, now) = (self.app_id(), self.context.now());
+        assert!(self.parts.store.set_application_frozen(&app_id, Some(reason), now).await.unwrap());
+        self.context.set_application_enabled(&ACTOR, now, &app_id, true).await.unwrap();
     }
 
     pub(crate) fn app_id(&self) -> AppId {
@@ -163,7 +176,7 @@ impl Stage {
     }
 
     pub(crate) async fn invited_as(&self, n: usize, person: Person) -> Invited {
-        let session = self.context.invite(self.invitation(person)).await.unwrap();
+        let session = self.context.invite(&ACTOR, self.context.now(), self.invitation(person)).await.unwrap();
         let message = self.bus.take::<InvitationRequested>();
         assert_eq!(self.deliver(message).await, Verdict::DONE);
         let message_id = self.session(session.id).await.message_id.unwrap();
@@ -171,12 +184,12 @@ impl Stage {
     }
 
     pub(crate) async fn session(&self, id: SessionId) -> AuthSession {
-        self.context.existing(id).await.unwrap()
+        self.context.session(&ACTOR, self.context.now(), id).await.unwrap()
     }
 
     /// A message as the gateway would publish it now, with a fresh id.
     pub(crate) fn message<T: Message>(&self, data: T) -> Envelope<T> {
-        let id = self.context.entropy.uuid(&*self.clock).to_string();
+        let id = self.context.new_uuid().to_string();
         Envelope::new(EventId::new(id).unwrap(), "/larkauth/test", self.clock.now(), self.app_id(), data)
     }
 
@@ -206,8 +219,11 @@ impl Stage {
 
     /// The n-th person consents to this invitation; gives the code that the browser brings back.
     pub(crate) async fn consent(&self, to: &Invited, n: usize) -> SecretString {
-        let app = self.context.apps.any(&self.app_id()).await.unwrap();
-        let url = cards::authorize_url(&app, &self.session(to.session_id).await).unwrap();
+        let mut session = self.session(to.session_id).await;
+        // The card's button opens the page that a caller without a card is given.
+        session.auth_method = AuthMethod::Oauth;
+        let page = self.context.consent_page(&ACTOR, self.context.now(), &session).await;
+        let url = page.unwrap().unwrap();
         let redirect = self.sim.consent(url.as_str(), self.person(n).as_str()).await.unwrap();
         let redirect = Url::parse(&redirect).unwrap();
         let code = redirect.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned();
@@ -216,7 +232,7 @@ impl Stage {
 
     pub(crate) fn sealed(&self, session_id: SessionId, code: &SecretString) -> SealedText {
         let context = ["message.authorization_code", &session_id.to_string()];
-        SealedText(self.context.cipher.seal(&context, code).unwrap().to_text())
+        SealedText(self.parts.cipher.seal(&context, code).unwrap().to_text())
     }
 
     /// The code as the gateway hands it on, bound to its session.
@@ -226,7 +242,7 @@ impl Stage {
         code: &SecretString,
     ) -> Envelope<AuthorizationCodeReceived> {
         let sha256 = Sha256::digest(code.expose_secret()).into();
-        self.context.store.bind_code(to.session_id, &sha256).await.unwrap();
+        self.parts.store.bind_code(to.session_id, &sha256).await.unwrap();
         let code = self.sealed(to.session_id, code);
         self.message(AuthorizationCodeReceived { session_id: to.session_id, code })
     }

@@ -12,7 +12,7 @@ use larkauth_models::{
 };
 use larkauth_storage::{InvitationLimit, NewSession, SessionEnding};
 
-use crate::fixture::{Invited, Setup, Stage, delivery, reply};
+use crate::fixture::{ACTOR, Invited, Setup, Stage, delivery, reply};
 
 impl Stage {
     fn somebody(&self, n: usize) -> Person {
@@ -21,7 +21,8 @@ impl Stage {
 
     /// Asks the n-th person; gives the session as it is after the card was to be sent.
     async fn asked(&self, n: usize) -> (AuthSession, Verdict) {
-        let session = self.context.invite(self.invitation(self.somebody(n))).await.unwrap();
+        let session =
+            self.context.invite(&ACTOR, self.context.now(), self.invitation(self.somebody(n))).await.unwrap();
         let verdict = self.deliver(self.bus.take::<InvitationRequested>()).await;
         (self.session(session.id).await, verdict)
     }
@@ -30,7 +31,8 @@ impl Stage {
 #[tokio::test]
 async fn a_session_is_created_with_its_end_and_its_card() {
     let stage = Stage::new().await;
-    let session = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+    let session =
+        stage.context.invite(&ACTOR, stage.context.now(), stage.invitation(stage.somebody(0))).await.unwrap();
     assert_eq!(session.id.0.get_version_num(), 7);
     assert_eq!(session.expires_at - session.created_at, chrono::TimeDelta::seconds(600));
     assert_eq!(
@@ -55,16 +57,17 @@ async fn a_session_is_created_with_its_end_and_its_card() {
 #[tokio::test]
 async fn no_card_is_sent_for_what_is_over_or_needs_none() {
     let stage = Stage::new().await;
-    let expired = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+    let expired =
+        stage.context.invite(&ACTOR, stage.context.now(), stage.invitation(stage.somebody(0))).await.unwrap();
     let message = stage.bus.take::<InvitationRequested>();
     stage.clock.advance(Duration::from_secs(600));
     assert_eq!(stage.deliver(message.clone()).await, Verdict::DONE);
-    stage.context.store.end_session(expired.id, SessionEnding::Expired, stage.context.now()).await.unwrap();
+    stage.parts.store.end_session(expired.id, SessionEnding::Expired, stage.context.now()).await.unwrap();
     assert_eq!(stage.deliver(message).await, Verdict::DONE);
 
     let mut oauth = stage.invitation(stage.somebody(0));
     oauth.auth_method = AuthMethod::Oauth;
-    stage.context.invite(oauth).await.unwrap();
+    stage.context.invite(&ACTOR, stage.context.now(), oauth).await.unwrap();
     assert_eq!((stage.bus.left(), stage.sim.messages().len()), (vec![], 0));
 }
 
@@ -78,7 +81,11 @@ async fn a_person_who_cannot_be_reached_is_told_apart_from_an_application_at_fau
         assert_eq!(session.failure_reason, Some(FailureReason::CardUndeliverable), "{status:?}");
         assert_eq!(stage.bus.take::<SessionEnded>().data.state, SessionState::Failed);
     }
-    stage.context.invite(stage.invitation(stage.somebody(1))).await.expect("others can be asked");
+    stage
+        .context
+        .invite(&ACTOR, stage.context.now(), stage.invitation(stage.somebody(1)))
+        .await
+        .expect("others can be asked");
     stage.bus.take::<InvitationRequested>();
 
     let stage = Stage::new().await;
@@ -86,14 +93,19 @@ async fn a_person_who_cannot_be_reached_is_told_apart_from_an_application_at_fau
     let (session, verdict) = stage.asked(2).await;
     assert_eq!(verdict, Verdict::DONE);
     assert_eq!(session.failure_reason, Some(FailureReason::AppMisconfigured));
-    let refused = stage.context.invite(stage.invitation(stage.somebody(1))).await.unwrap_err();
+    let refused = stage
+        .context
+        .invite(&ACTOR, stage.context.now(), stage.invitation(stage.somebody(1)))
+        .await
+        .unwrap_err();
     assert!(matches!(refused, AuthError::AppFrozen { .. }), "{refused}");
 }
 
 #[tokio::test]
 async fn trouble_at_lark_is_waited_out_and_the_card_is_sent_once() {
     let stage = Stage::new().await;
-    let session = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+    let session =
+        stage.context.invite(&ACTOR, stage.context.now(), stage.invitation(stage.somebody(0))).await.unwrap();
     let message = stage.bus.take::<InvitationRequested>();
     // Longer than the client waits by itself.
     stage.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::TooManyRequests(20)));
@@ -114,7 +126,8 @@ async fn trouble_at_lark_is_waited_out_and_the_card_is_sent_once() {
 #[tokio::test]
 async fn an_end_while_the_card_was_on_its_way_is_shown_on_it() {
     let stage = Stage::new().await;
-    let session = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+    let session =
+        stage.context.invite(&ACTOR, stage.context.now(), stage.invitation(stage.somebody(0))).await.unwrap();
     let message = stage.bus.take::<InvitationRequested>();
     // Long enough for the end to be written down first, on a busy machine too.
     stage.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::Latency(2000)));
@@ -126,12 +139,7 @@ async fn an_end_while_the_card_was_on_its_way_is_shown_on_it() {
             })
             .await
             .ok();
-        stage
-            .context
-            .store
-            .end_session(session.id, SessionEnding::Rejected, stage.context.now())
-            .await
-            .unwrap()
+        stage.parts.store.end_session(session.id, SessionEnding::Rejected, stage.context.now()).await.unwrap()
     };
     let (verdict, ended) = tokio::join!(stage.deliver(message), ending);
     assert_eq!((verdict, ended), (Verdict::DONE, true));
@@ -157,7 +165,7 @@ async fn a_card_that_is_too_large_is_refused_before_anybody_is_asked() {
         invite.card.privacy_policy_url = format!("https://example.com/{}", "p".repeat(1900)).parse().ok();
         invite
     };
-    let refused = stage.context.invite(largest(120)).await.unwrap_err();
+    let refused = stage.context.invite(&ACTOR, stage.context.now(), largest(120)).await.unwrap_err();
     assert!(
         matches!(&refused, AuthError::Invalid(why) if why.contains("fewer or shorter scopes")),
         "{refused}"
@@ -167,8 +175,8 @@ async fn a_card_that_is_too_large_is_refused_before_anybody_is_asked() {
     // Without a card there is nothing to be too large.
     let mut oauth = largest(120);
     oauth.auth_method = AuthMethod::Oauth;
-    stage.context.invite(oauth).await.unwrap();
-    let fits = stage.context.invite(largest(10)).await.unwrap();
+    stage.context.invite(&ACTOR, stage.context.now(), oauth).await.unwrap();
+    let fits = stage.context.invite(&ACTOR, stage.context.now(), largest(10)).await.unwrap();
     assert_eq!(stage.deliver(stage.bus.take::<InvitationRequested>()).await, Verdict::DONE);
     assert!(stage.session(fits.id).await.message_id.is_some());
 }
@@ -190,7 +198,7 @@ async fn a_card_that_lark_cannot_take_ends_its_own_session_only() {
         takes_card_of: None,
     };
     let limit = InvitationLimit { max: 100, window: Duration::from_secs(60) };
-    stage.context.store.create_session(&new, limit).await.unwrap();
+    stage.parts.store.create_session(&new, limit).await.unwrap();
     let requested = stage.message(InvitationRequested { session_id: new.id });
     assert_eq!(stage.deliver(requested).await, Verdict::DONE);
     assert_eq!(stage.session(new.id).await.failure_reason, Some(FailureReason::CardUndeliverable));
@@ -203,14 +211,18 @@ async fn a_card_that_lark_cannot_take_ends_its_own_session_only() {
 async fn a_bus_that_is_down_leaves_nobody_waiting() {
     let stage = Stage::new().await;
     stage.bus.go_down();
-    let refused = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap_err();
+    let refused = stage
+        .context
+        .invite(&ACTOR, stage.context.now(), stage.invitation(stage.somebody(0)))
+        .await
+        .unwrap_err();
     assert!(matches!(refused, AuthError::Bus(_)), "{refused}");
-    let all = stage.context.store.list_sessions(&Default::default(), None, 10).await.unwrap();
+    let all = stage.parts.store.list_sessions(&Default::default(), None, 10).await.unwrap();
     assert_eq!(
         (all[0].state, all[0].failure_reason),
         (SessionState::Failed, Some(FailureReason::CardUndeliverable))
     );
-    let metrics = stage.context.metrics.render();
+    let metrics = stage.context.metrics().render();
     let counted =
         metrics.lines().any(|line| line.contains("reason=\"card_undeliverable\"") && line.ends_with(" 1"));
     assert!(counted, "{metrics}");
@@ -220,10 +232,14 @@ async fn a_bus_that_is_down_leaves_nobody_waiting() {
 async fn a_card_whose_sender_died_before_the_session_ended_still_shows_the_end() {
     let stage = Stage::new().await;
     for known_to_have_ended in [true, false] {
-        let session = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+        let session = stage
+            .context
+            .invite(&ACTOR, stage.context.now(), stage.invitation(stage.somebody(0)))
+            .await
+            .unwrap();
         let mut invitation = delivery(&stage.bus.take::<InvitationRequested>());
         // Sent, and the one who sent it died before writing it down.
-        let app = stage.context.apps.any(&stage.app_id()).await.unwrap();
+        let app = stage.parts.apps.get(&stage.app_id()).await.unwrap();
         let card = serde_json::json!({ "schema": "2.0", "config": { "update_multi": true }, "body": { "elements": [] } });
         let receiver = Receiver::OpenId(stage.person(0));
         let card = app.client.send_card(&receiver, &card, &session.id.to_string()).await.unwrap();
@@ -251,7 +267,8 @@ async fn a_card_whose_sender_died_before_the_session_ended_still_shows_the_end()
 #[tokio::test]
 async fn a_card_that_went_on_to_the_next_session_is_not_wanted_back() {
     let stage = Stage::new().await;
-    let session = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap();
+    let session =
+        stage.context.invite(&ACTOR, stage.context.now(), stage.invitation(stage.somebody(0))).await.unwrap();
     let mut invitation = delivery(&stage.bus.take::<InvitationRequested>());
     let first = stage.handle(invitation.clone()).await;
     assert_eq!(first, Verdict::DONE);
@@ -278,7 +295,11 @@ async fn a_person_is_not_asked_too_often() {
     }
     // What is left of the minute is told rounded up, so that nobody comes back too early.
     stage.clock.advance(Duration::from_millis(10_500));
-    let refused = stage.context.invite(stage.invitation(stage.somebody(0))).await.unwrap_err();
+    let refused = stage
+        .context
+        .invite(&ACTOR, stage.context.now(), stage.invitation(stage.somebody(0)))
+        .await
+        .unwrap_err();
     assert!(
         matches!(refused, AuthError::RateLimited { max: 2, retry_after, .. } if retry_after == Duration::from_secs(50)),
         "{refused}"
@@ -294,16 +315,25 @@ async fn what_is_not_offered_is_refused() {
     let stage = Stage::new().await;
     let mut device = stage.invitation(stage.somebody(0));
     device.auth_method = AuthMethod::DeviceCode;
-    assert!(matches!(stage.context.invite(device).await, Err(AuthError::AuthMethodUnavailable(_))));
+    assert!(matches!(
+        stage.context.invite(&ACTOR, stage.context.now(), device).await,
+        Err(AuthError::AuthMethodUnavailable(_))
+    ));
 
     let mut unknown = stage.invitation(stage.somebody(0));
     unknown.app_id = larkauth_models::AppId::new("cli_ffffffffffffffff").unwrap();
-    assert!(matches!(stage.context.invite(unknown).await, Err(AuthError::AppNotFound(_))));
+    assert!(matches!(
+        stage.context.invite(&ACTOR, stage.context.now(), unknown).await,
+        Err(AuthError::AppNotFound(_))
+    ));
 
-    stage.context.store.set_application_enabled(&stage.app_id(), false, stage.context.now()).await.unwrap();
-    let off = stage.context.invite(stage.invitation(stage.somebody(0))).await;
+    stage.parts.store.set_application_enabled(&stage.app_id(), false, stage.context.now()).await.unwrap();
+    let off = stage.context.invite(&ACTOR, stage.context.now(), stage.invitation(stage.somebody(0))).await;
     assert!(matches!(off, Err(AuthError::AppDisabled(_))));
 
-    let missing = stage.context.existing(larkauth_models::SessionId(uuid::Uuid::from_u128(1))).await;
+    let missing = stage
+        .context
+        .session(&ACTOR, stage.context.now(), larkauth_models::SessionId(uuid::Uuid::from_u128(1)))
+        .await;
     assert!(matches!(missing, Err(AuthError::SessionNotFound(_))));
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larkauth_auth::{
-    Context,
+    Context, ContextParts,
     callbacks::Answered,
     handlers,
     redirect::{Consent, Landing},
@@ -18,12 +18,13 @@ use larkauth_models::{CardFace, Clock, ExposeSecret, SecretString, SessionState}
 use larkauth_storage::Sealed;
 use tokio::time::Instant;
 
-use crate::fixture::{Invited, Stage, reply};
+use crate::fixture::{ACTOR, Invited, Stage, reply};
 
 /// A stage whose messages are handled.
 struct Live {
     stage: Stage,
     context: Context,
+    bus: Arc<dyn Bus>,
     corner: TestBus,
     worker: Vec<Consuming>,
 }
@@ -33,10 +34,10 @@ impl Live {
         let stage = Stage::new().await;
         let corner = TestBus::fast().await;
         let bus: Arc<dyn Bus> = corner.bus().await;
-        let context = Context { bus: bus.clone(), ..stage.context.clone() };
+        let context = Context::new(ContextParts { bus: bus.clone(), ..stage.parts.clone() });
         let consumers = handlers::consumers(&context, 4);
         let worker = consumers.into_iter().map(|(what, handler)| consume(&bus, what, handler)).collect();
-        Self { stage, context, corner, worker }
+        Self { stage, context, bus, corner, worker }
     }
 
     async fn take(&self, payload: &[u8]) -> Answered {
@@ -55,7 +56,7 @@ impl Live {
         for consumer in self.worker {
             consumer.stop().await;
         }
-        self.context.bus.close().await;
+        self.bus.close().await;
         self.corner.teardown().await;
     }
 }
@@ -112,7 +113,7 @@ async fn without_a_worker_the_person_is_told_to_wait() {
     let live = Live::new().await;
     let invited = live.stage.invited(0).await;
     let payload = live.stage.callback(&invited, "cancel", false).await;
-    let Live { stage, context, corner, worker } = live;
+    let Live { stage, context, bus, corner, worker } = live;
     for consumer in worker {
         consumer.stop().await;
     }
@@ -123,12 +124,14 @@ async fn without_a_worker_the_person_is_told_to_wait() {
     assert!(received.elapsed() < Duration::from_secs(3), "Lark waits no longer");
 
     // The click was kept: a worker that comes back has it.
-    let bus = context.bus.clone();
     let consumers = handlers::consumers(&context, 4);
     let worker: Vec<_> = consumers.into_iter().map(|(what, handler)| consume(&bus, what, handler)).collect();
-    let ended = context.wait_for_end(invited.session_id, Duration::from_secs(10)).await.unwrap();
+    let ended = context
+        .wait_for_end(&ACTOR, context.now(), invited.session_id, Duration::from_secs(10))
+        .await
+        .unwrap();
     assert_eq!(ended.state, SessionState::Rejected);
-    Live { stage, context, corner, worker }.finish().await;
+    Live { stage, context, bus, corner, worker }.finish().await;
 }
 
 #[tokio::test]
@@ -179,7 +182,7 @@ async fn what_nobody_knows_is_answered_politely_and_kept_sealed() {
         let letter = Envelope::<UnrecognizedCallback>::decode(text.as_bytes()).unwrap();
         let sealed = Sealed::from_text(&letter.data.payload.0).unwrap();
         let context = ["message.unrecognized_callback", live.stage.app_id().as_str().to_owned().leak()];
-        let opened = live.context.cipher.open(&context, &sealed.0).unwrap();
+        let opened = live.stage.parts.cipher.open(&context, &sealed.0).unwrap();
         assert_eq!(opened.expose_secret(), payload, "an operator can look at it");
     }
     live.finish().await;
@@ -216,7 +219,7 @@ async fn a_redirect_that_does_not_belong_here_has_no_effect() {
     // The state works for one code, from when somebody exchanges it.
     let (claim, now) = (uuid::Uuid::from_u128(1), live.stage.clock.now());
     let until = now + chrono::TimeDelta::seconds(60);
-    live.context.store.claim_exchange(invited.session_id, None, claim, now, until).await.unwrap();
+    live.stage.parts.store.claim_exchange(invited.session_id, None, claim, now, until).await.unwrap();
     let code = live.stage.consent(&invited, 0).await;
     assert!(matches!(live.land(&state, Consent::Code(code)).await, Landing::StateUsed));
     assert_eq!(live.stage.sim.stats().calls(Endpoint::TokenCode), 0);

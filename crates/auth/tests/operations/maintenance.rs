@@ -7,7 +7,7 @@ use larkauth_messaging::Verdict;
 use larkauth_models::{CardFace, MessageId, Person, SessionState};
 use larkauth_storage::SessionEnding;
 
-use crate::fixture::{Stage, reply};
+use crate::fixture::{ACTOR, Stage, reply};
 
 #[tokio::test]
 async fn what_nobody_answered_expires_once_and_is_announced() {
@@ -26,7 +26,7 @@ async fn what_nobody_answered_expires_once_and_is_announced() {
     assert_eq!(stage.session(declined.session_id).await.state, SessionState::Rejected);
     assert_eq!(stage.deliver(ended).await, Verdict::DONE);
     assert_eq!(stage.colour(&unanswered), "grey");
-    let metrics = stage.context.metrics.render();
+    let metrics = stage.context.metrics().render();
     assert!(
         metrics.contains("lark_service_auth_session_expired_total{app_id=\"cli_0123456789abcdef\"} 1"),
         "{metrics}"
@@ -38,7 +38,7 @@ async fn more_than_one_batch_expires_in_one_round() {
     let stage = Stage::new().await;
     for n in 0..205 {
         let person = Person { open_id: Some(format!("ou_{n}").parse().unwrap()), user_id: None };
-        stage.context.invite(stage.invitation(person)).await.unwrap();
+        stage.context.invite(&ACTOR, stage.context.now(), stage.invitation(person)).await.unwrap();
     }
     stage.clock.advance(Duration::from_secs(600));
     assert_eq!(stage.context.expire_sessions().await.unwrap(), 205);
@@ -50,28 +50,29 @@ async fn a_card_that_a_crash_left_behind_is_mended() {
     let invited = stage.invited(0).await;
     // Ended, and the process died before it could say so.
     stage
-        .context
+        .parts
         .store
         .end_session(invited.session_id, SessionEnding::Rejected, stage.context.now())
         .await
         .unwrap();
-    assert_eq!(stage.context.mend_cards().await.unwrap(), 0, "there is still time");
+    assert_eq!(stage.context.reconcile_cards().await.unwrap(), 0, "there is still time");
     stage.clock.advance(Duration::from_secs(61));
-    assert_eq!(stage.context.mend_cards().await.unwrap(), 1);
+    assert_eq!(stage.context.reconcile_cards().await.unwrap(), 1);
     let request = stage.bus.take::<CardFaceRequested>();
     assert_eq!(stage.deliver(request).await, Verdict::DONE);
     assert_eq!(stage.colour(&invited), "grey");
     assert_eq!(stage.session(invited.session_id).await.card_face, Some(CardFace::Declined));
-    assert_eq!(stage.context.mend_cards().await.unwrap(), 0);
+    assert_eq!(stage.context.reconcile_cards().await.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn cards_that_cannot_be_mended_do_not_keep_others_waiting() {
     let stage = Stage::new().await;
-    let store = &stage.context.store;
+    let store = &stage.parts.store;
     let card = async |n: u32| {
         let person = Person { open_id: Some(format!("ou_{n}").parse().unwrap()), user_id: None };
-        let session = stage.context.invite(stage.invitation(person)).await.unwrap();
+        let session =
+            stage.context.invite(&ACTOR, stage.context.now(), stage.invitation(person)).await.unwrap();
         let message = MessageId::new(format!("om_{n}")).unwrap();
         store.record_card(session.id, &message, CardFace::Invitation).await.unwrap();
         store.end_session(session.id, SessionEnding::Rejected, stage.context.now()).await.unwrap();
@@ -87,7 +88,7 @@ async fn cards_that_cannot_be_mended_do_not_keep_others_waiting() {
     let mut asked = Vec::new();
     for _ in 0..2 {
         stage.clock.advance(Duration::from_secs(61));
-        for _ in 0..stage.context.mend_cards().await.unwrap() {
+        for _ in 0..stage.context.reconcile_cards().await.unwrap() {
             asked.push(stage.bus.take::<CardFaceRequested>().data.session_id);
         }
     }
@@ -120,7 +121,7 @@ async fn gauges_count_what_is_open() {
     let stage = Stage::new().await;
     stage.invited(0).await;
     stage.context.update_gauges().await.unwrap();
-    let metrics = stage.context.metrics.render();
+    let metrics = stage.context.metrics().render();
     assert!(
         metrics.contains("lark_service_auth_session_active{app_id=\"cli_0123456789abcdef\"} 1"),
         "{metrics}"

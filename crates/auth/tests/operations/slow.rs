@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use larkauth_auth::handlers::HANDLER_DEADLINE;
+use larkauth_auth::{Context, ContextParts};
 use larkauth_lark_sim::{Effect, Endpoint, Fault};
 use larkauth_models::{
     AppId, Application, AuthSession, CardFace, Clock, EventId, MessageId, OpenId, SessionId, SessionState,
@@ -11,8 +11,8 @@ use larkauth_models::{
 };
 use larkauth_storage::{
     ActiveCounts, ApiKey, ApiKeys, Applications, CodeBinding, Completion, Created, ExchangeClaim,
-    InvitationLimit, NewSession, ProcessedEvents, Profiles, Registration, SessionCursor, SessionEnding,
-    SessionFilter, Sessions, StorageError, Store, Tokens,
+    InvitationLimit, JobTicks, NewSession, ProcessedEvents, Profiles, Registration, SessionCursor,
+    SessionEnding, SessionFilter, Sessions, StorageError, Store, Tokens,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -100,6 +100,9 @@ delegate! {
         fn api_keys() -> Stored<Vec<ApiKey>>;
         fn revoke_api_key(id: Uuid, now: Timestamp) -> Stored<bool>;
     }
+    JobTicks {
+        fn claim_tick(job: &str, tick_at: Timestamp) -> Stored<bool>;
+    }
 }
 
 /// How slow things are in one exchange.
@@ -126,16 +129,16 @@ async fn exchanged(stage: &mut Stage, slowness: Slowness) -> (SessionState, Exch
             stage.sim.faults().push(Fault::at(endpoint, effect).until_cleared());
         }
     }
-    let (store, quick) = (stage.context.store.clone(), stage.context.clone());
+    let (store, quick) = (stage.parts.store.clone(), stage.context.clone());
     let commit = Duration::from_millis(if slowness.store == 0 { 0 } else { 5_500 });
     let slow = SlowStore { store, each: Duration::from_millis(slowness.store), commit };
-    stage.context.store = Arc::new(slow);
+    stage.context = Context::new(ContextParts { store: Arc::new(slow), ..stage.parts.clone() });
     tokio::time::pause();
     // Cut off only while announcing, which the next delivery does.
-    let _ = timeout(HANDLER_DEADLINE, stage.handle(delivery(&message))).await;
+    let _ = timeout(stage.parts.policy.handler_deadline, stage.handle(delivery(&message))).await;
     tokio::time::resume();
     stage.context = quick;
-    let (store, now) = (&stage.context.store, stage.clock.now());
+    let (store, now) = (&stage.parts.store, stage.clock.now());
     let claim = store.claim_exchange(invited.session_id, None, Uuid::from_u128(9), now, now).await.unwrap();
     (stage.session(invited.session_id).await.state, claim)
 }

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
-use larkauth_auth::AuthError;
+use larkauth_auth::{AuthError, Context, ContextParts};
 use larkauth_models::{AppId, OpenId, TokenApi, TokenKind};
 use larkauth_storage::{StorageError, testing::cipher_of};
 
-use crate::fixture::{Stage, reply};
+use crate::fixture::{ACTOR, Stage, reply};
 
 impl Stage {
     /// The n-th person has authorized.
@@ -19,7 +19,10 @@ impl Stage {
     }
 
     async fn served(&self, open_id: &OpenId, seconds: i64) -> Result<i64, AuthError> {
-        let token = self.context.valid_token(&self.app_id(), open_id, TimeDelta::seconds(seconds)).await;
+        let token = self
+            .context
+            .valid_token(&ACTOR, self.context.now(), &self.app_id(), open_id, TimeDelta::seconds(seconds))
+            .await;
         token.map(|token| token.generation)
     }
 
@@ -56,10 +59,18 @@ async fn a_token_is_served_while_it_lives_long_enough() {
 async fn the_newest_consent_wins() {
     let stage = Stage::new().await;
     let person = stage.authorized(0).await;
-    let first = stage.context.valid_token(&stage.app_id(), &person, TimeDelta::zero()).await.unwrap();
+    let first = stage
+        .context
+        .valid_token(&ACTOR, stage.context.now(), &stage.app_id(), &person, TimeDelta::zero())
+        .await
+        .unwrap();
     stage.clock.advance(Duration::from_secs(60));
     stage.authorized(0).await;
-    let second = stage.context.valid_token(&stage.app_id(), &person, TimeDelta::zero()).await.unwrap();
+    let second = stage
+        .context
+        .valid_token(&ACTOR, stage.context.now(), &stage.app_id(), &person, TimeDelta::zero())
+        .await
+        .unwrap();
     assert!(second.generation > first.generation && second.issued_at > first.issued_at);
 }
 
@@ -70,9 +81,11 @@ async fn tokens_are_apart_by_person_and_application() {
     assert!(is_missing(&stage.served(&stage.person(1), 0).await));
     let other = "cli_00000000000000a2";
     let application = stage.application(other, TokenApi::V2);
-    stage.context.store.put_application(&application, stage.context.now()).await.unwrap();
+    stage.parts.store.put_application(&application, stage.context.now()).await.unwrap();
     let other = AppId::new(other).unwrap();
-    assert!(is_missing(&stage.context.valid_token(&other, &person, TimeDelta::zero()).await));
+    assert!(is_missing(
+        &stage.context.valid_token(&ACTOR, stage.context.now(), &other, &person, TimeDelta::zero()).await
+    ));
 }
 
 #[tokio::test]
@@ -91,7 +104,7 @@ async fn what_status_allows_is_served() {
         assert!(served || is_missing(&result), "{status}");
     }
     let (app_id, now) = (stage.app_id(), stage.context.now());
-    assert!(stage.context.store.revoke_token(&app_id, &person, TokenKind::User, now).await.unwrap());
+    assert!(stage.parts.store.revoke_token(&app_id, &person, TokenKind::User, now).await.unwrap());
     assert!(is_missing(&stage.served(&person, 0).await));
 }
 
@@ -100,13 +113,13 @@ async fn a_token_that_cannot_be_read_is_not_a_missing_one() {
     let stage = Stage::new().await;
     let person = stage.authorized(0).await;
     // Another process with another key, as after a botched key change.
-    let mut context = stage.context.clone();
     let store = larkauth_storage::PgStore::connect(&stage.database.options(), cipher_of(&[("other", 9)]))
         .await
         .unwrap();
-    context.store = Arc::new(store);
+    let context = Context::new(ContextParts { store: Arc::new(store), ..stage.parts.clone() });
     // The application's own secret is read first; keep the one that was read before.
-    let result = context.valid_token(&stage.app_id(), &person, TimeDelta::zero()).await;
+    let result =
+        context.valid_token(&ACTOR, stage.context.now(), &stage.app_id(), &person, TimeDelta::zero()).await;
     assert!(matches!(result, Err(AuthError::Storage(StorageError::Undecryptable { .. }))), "{result:?}");
 }
 
@@ -117,10 +130,10 @@ async fn an_application_that_is_off_serves_nothing() {
     // Without the memory of the last lookup.
     let fresh = Stage::new().await;
     assert!(is_missing(&fresh.served(&person, 0).await));
-    stage.context.store.set_application_enabled(&stage.app_id(), false, stage.context.now()).await.unwrap();
-    stage.context.apps.freeze(&stage.app_id(), "forget what you know", stage.context.now()).await.unwrap();
+    stage.context.set_application_enabled(&ACTOR, stage.context.now(), &stage.app_id(), false).await.unwrap();
     assert!(matches!(stage.served(&person, 0).await, Err(AuthError::AppDisabled(_))));
     let unknown = AppId::new("cli_ffffffffffffffff").unwrap();
-    let result = stage.context.valid_token(&unknown, &person, TimeDelta::zero()).await;
+    let result =
+        stage.context.valid_token(&ACTOR, stage.context.now(), &unknown, &person, TimeDelta::zero()).await;
     assert!(matches!(result, Err(AuthError::AppNotFound(_))));
 }
