@@ -63,7 +63,7 @@ impl Intake {
                 not_taken(payload)
             }
         };
-        self.context.metrics.callback_answered(app_id.as_str(), answered.outcome, received_at.elapsed());
+        self.context.metrics().callback_answered(app_id.as_str(), answered.outcome, received_at.elapsed());
         answered
     }
 
