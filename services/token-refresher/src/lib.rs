@@ -6,7 +6,11 @@
 use axum::Router;
 use larkauth_auth::jobs;
 use larkauth_config::Settings;
+use larkauth_models::Actor;
 use larkauth_runtime::{Process, Running};
+
+/// This service, as operations see it.
+const ACTOR: Actor = Actor::Service("token-refresher");
 
 /// Starts the service; it works until [`Running::stop`].
 ///
@@ -23,7 +27,7 @@ pub fn work(process: &Process) {
     for job in jobs::all() {
         let (context, stopping) = (process.context.clone(), process.stopping.clone());
         process.spawn(job.name, async move {
-            jobs::run(job, context, stopping).await;
+            jobs::run(job, context, ACTOR, stopping).await;
             Ok(())
         });
     }

@@ -1,4 +1,5 @@
 use futures::future::BoxFuture;
+use larkauth_models::{Actor, Timestamp};
 
 use super::schedule::Schedule;
 use crate::{context::Context, error::AuthError};
@@ -21,6 +22,6 @@ pub struct Job {
     pub schedule: Schedule,
     /// Where it runs.
     pub scope: Scope,
-    /// Does the work, and returns the number of things done.
-    pub run: for<'a> fn(&'a Context) -> BoxFuture<'a, Result<u64, AuthError>>,
+    /// Does the work for the actor at a time, and returns the number of things done.
+    pub run: for<'a> fn(&'a Context, &'a Actor, Timestamp) -> BoxFuture<'a, Result<u64, AuthError>>,
 }

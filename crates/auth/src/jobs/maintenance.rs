@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use larkauth_models::{Actor, Timestamp};
 
 use crate::{context::Context, error::AuthError};
 
@@ -13,11 +14,12 @@ impl Context {
     ///
     /// # Errors
     /// The store's. A failed announcement is only logged: [`Context::reconcile_cards`] updates the card later.
-    pub async fn expire_sessions(&self) -> Result<usize, AuthError> {
+    pub async fn expire_sessions(&self, actor: &Actor, now: Timestamp) -> Result<usize, AuthError> {
+        self.note_operation(actor, now, "session.expire_due");
         let batch = self.policy.sweep_batch;
         let mut expired = 0;
         loop {
-            let ids = self.store.expire_due_sessions(self.now(), batch).await?;
+            let ids = self.store.expire_due_sessions(now, batch).await?;
             expired += ids.len();
             for id in &ids {
                 if let Err(error) = self.after_end(*id, false).await {
@@ -35,8 +37,8 @@ impl Context {
     ///
     /// # Errors
     /// The store's or the bus's.
-    pub async fn reconcile_cards(&self) -> Result<usize, AuthError> {
-        let now = self.now();
+    pub async fn reconcile_cards(&self, actor: &Actor, now: Timestamp) -> Result<usize, AuthError> {
+        self.note_operation(actor, now, "card.reconcile");
         let oldest = now - delta(self.policy.card_reconcile_window);
         let newest = now - delta(self.policy.card_grace);
         let due = self.store.take_stale_cards(now, oldest, newest, self.policy.sweep_batch).await?;
@@ -50,8 +52,9 @@ impl Context {
     ///
     /// # Errors
     /// The store's.
-    pub async fn purge_events(&self) -> Result<u64, AuthError> {
-        let before = self.now() - delta(self.policy.event_retention);
+    pub async fn purge_events(&self, actor: &Actor, now: Timestamp) -> Result<u64, AuthError> {
+        self.note_operation(actor, now, "event.purge");
+        let before = now - delta(self.policy.event_retention);
         Ok(self.store.purge_processed(before, PURGE_BATCHES * self.policy.sweep_batch).await?)
     }
 

@@ -23,26 +23,30 @@ pub fn all() -> Vec<Job> {
             name: "expire_sessions",
             schedule: every(5),
             scope: Scope::Cluster,
-            run: |context| Box::pin(async { Ok(context.expire_sessions().await? as u64) }),
+            run: |context, actor, now| {
+                Box::pin(async move { Ok(context.expire_sessions(actor, now).await? as u64) })
+            },
         },
         Job {
             name: "reconcile_cards",
             schedule: every(60),
             scope: Scope::Cluster,
-            run: |context| Box::pin(async { Ok(context.reconcile_cards().await? as u64) }),
+            run: |context, actor, now| {
+                Box::pin(async move { Ok(context.reconcile_cards(actor, now).await? as u64) })
+            },
         },
         Job {
             name: "purge_events",
             schedule: every(600),
             scope: Scope::Cluster,
-            run: |context| Box::pin(context.purge_events()),
+            run: |context, actor, now| Box::pin(context.purge_events(actor, now)),
         },
         Job {
             name: "update_gauges",
             schedule: every(15),
             scope: Scope::Process,
-            run: |context| {
-                Box::pin(async {
+            run: |context, _, _| {
+                Box::pin(async move {
                     context.update_gauges().await?;
                     Ok(0)
                 })

@@ -1,4 +1,4 @@
-use larkauth_models::Timestamp;
+use larkauth_models::{Actor, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -9,7 +9,7 @@ use crate::context::Context;
 
 /// Runs a job at its ticks until `stopping`, and finishes a run that has begun. A failed run is logged; the next tick tries
 /// again. Ticks that pass during a run are skipped.
-pub async fn run(job: Job, context: Context, stopping: CancellationToken) {
+pub async fn run(job: Job, context: Context, actor: Actor, stopping: CancellationToken) {
     let mut last = context.now();
     loop {
         let now = context.now();
@@ -22,11 +22,11 @@ pub async fn run(job: Job, context: Context, stopping: CancellationToken) {
             return;
         }
         last = tick;
-        run_tick(&job, &context, tick).await;
+        run_tick(&job, &context, &actor, tick).await;
     }
 }
 
-async fn run_tick(job: &Job, context: &Context, tick: Timestamp) {
+async fn run_tick(job: &Job, context: &Context, actor: &Actor, tick: Timestamp) {
     let claimed = match job.scope {
         Scope::Process => Ok(true),
         Scope::Cluster => context.store.claim_tick(job.name, tick).await,
@@ -42,7 +42,7 @@ async fn run_tick(job: &Job, context: &Context, tick: Timestamp) {
             return;
         }
     }
-    match (job.run)(context).await {
+    match (job.run)(context, actor, context.now()).await {
         Ok(0) => tracing::debug!(job = job.name, "nothing to do"),
         Ok(done) => tracing::info!(job = job.name, done, "done"),
         Err(error) => tracing::error!(job = job.name, %error, "failed; the next tick tries again"),

@@ -46,17 +46,26 @@ const REDIRECT: &str = "http://127.0.0.1:8080/oauth/callback";
 pub(crate) struct Setup {
     pub(crate) sim: SimConfig,
     pub(crate) token_api: TokenApi,
-    pub(crate) limit: u32,
+    pub(crate) policy: Policy,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { sim: SimConfig::default().with_users(3), token_api: TokenApi::V2, limit: 100 }
+        Self { sim: SimConfig::default().with_users(3), token_api: TokenApi::V2, policy: policy(100) }
+    }
+}
+
+/// The defaults, with so many invitations for a person per minute.
+pub(crate) fn policy(invitations: u32) -> Policy {
+    Policy {
+        source: "/larkauth/test".to_owned(),
+        invitation_limit: InvitationLimit { max: invitations, window: Duration::from_secs(60) },
+        ..Policy::default()
     }
 }
 
 /// A context with everything it needs. Time stands still for all of it.
-pub(crate) struct Stage {
+pub(crate) struct Fixture {
     pub(crate) context: Context,
     /// What the context was built from, to look behind it or to build another one.
     pub(crate) parts: ContextParts,
@@ -76,7 +85,7 @@ pub(crate) struct Invited {
     pub(crate) open_id: OpenId,
 }
 
-impl Stage {
+impl Fixture {
     pub(crate) async fn new() -> Self {
         Self::with(Setup::default()).await
     }
@@ -104,11 +113,7 @@ impl Stage {
             lark: hosts,
         };
         let (bus, metrics) = (Arc::new(Recorder::default()), Metrics::new().unwrap());
-        let policy = Policy {
-            source: "/larkauth/test".to_owned(),
-            invitation_limit: InvitationLimit { max: setup.limit, window: Duration::from_secs(60) },
-            ..Policy::default()
-        };
+        let policy = setup.policy;
         let apps = AppRegistry::new(store.clone(), lark, clock.clone(), metrics.clone(), &policy);
         let parts = ContextParts {
             apps: Arc::new(apps),
@@ -121,10 +126,10 @@ impl Stage {
             policy,
         };
         let context = Context::new(parts.clone());
-        let stage = Self { context, parts, bus, clock, sim, database, callbacks };
-        let application = stage.application(APP, setup.token_api);
-        stage.parts.store.put_application(&application, start).await.unwrap();
-        stage
+        let fixture = Self { context, parts, bus, clock, sim, database, callbacks };
+        let application = fixture.application(APP, setup.token_api);
+        fixture.parts.store.put_application(&application, start).await.unwrap();
+        fixture
     }
 
     pub(crate) fn application(&self, app_id: &str, token_api: TokenApi) -> Application {
@@ -217,7 +222,7 @@ impl Stage {
         })
     }
 
-    /// The n-th person consents to this invitation; gives the code that the browser brings back.
+    /// The n-th person consents to this invitation. Returns the code of the redirect.
     pub(crate) async fn consent(&self, to: &Invited, n: usize) -> SecretString {
         let mut session = self.session(to.session_id).await;
         // The card's button opens the page that a caller without a card is given.
@@ -247,7 +252,7 @@ impl Stage {
         self.message(AuthorizationCodeReceived { session_id: to.session_id, code })
     }
 
-    /// The person clicks in the simulated chat; gives the callback as Lark posts it.
+    /// The person clicks in the simulated chat. Returns the callback as Lark posts it.
     pub(crate) async fn callback(&self, on: &Invited, button: &str, with_code: bool) -> Vec<u8> {
         let (message, person) = (on.message_id.as_str(), on.open_id.as_str());
         let click = if with_code {
@@ -312,7 +317,7 @@ pub(crate) fn seen(reply: &Reply) -> (String, Option<String>) {
     (answer["toast"]["content"].as_str().unwrap().to_owned(), colour)
 }
 
-/// A bus that takes note of what is published. Nobody answers on it.
+/// A bus that records what is published and has no consumer.
 pub(crate) struct Recorder {
     published: Mutex<VecDeque<Published>>,
     down: AtomicBool,
@@ -374,7 +379,7 @@ impl Bus for Recorder {
     }
     async fn request(&self, message: Outgoing) -> Result<PendingReply, BusError> {
         self.note(message, None)?;
-        Err(BusError::Unavailable { during: "request", message: "nobody answers here".to_owned() })
+        Err(BusError::Unavailable { during: "request", message: "there is no consumer".to_owned() })
     }
     async fn publish_later(&self, message: Outgoing, queue: Queue, delay: Duration) -> Result<(), BusError> {
         self.note(message, Some((queue, delay)))

@@ -18,11 +18,11 @@ use larkauth_models::{CardFace, Clock, ExposeSecret, SecretString, SessionState}
 use larkauth_storage::Sealed;
 use tokio::time::Instant;
 
-use crate::fixture::{ACTOR, Invited, Stage, reply};
+use crate::fixture::{ACTOR, Fixture, Invited, reply};
 
-/// A stage whose messages are handled.
+/// A fixture whose messages are handled.
 struct Live {
-    stage: Stage,
+    fixture: Fixture,
     context: Context,
     bus: Arc<dyn Bus>,
     corner: TestBus,
@@ -31,21 +31,21 @@ struct Live {
 
 impl Live {
     async fn new() -> Self {
-        let stage = Stage::new().await;
+        let fixture = Fixture::new().await;
         let corner = TestBus::fast().await;
         let bus: Arc<dyn Bus> = corner.bus().await;
-        let context = Context::new(ContextParts { bus: bus.clone(), ..stage.parts.clone() });
+        let context = Context::new(ContextParts { bus: bus.clone(), ..fixture.parts.clone() });
         let consumers = handlers::consumers(&context, 4);
         let worker = consumers.into_iter().map(|(what, handler)| consume(&bus, what, handler)).collect();
-        Self { stage, context, bus, corner, worker }
+        Self { fixture, context, bus, corner, worker }
     }
 
     async fn take(&self, payload: &[u8]) -> Answered {
-        self.context.take_callback(&self.stage.app_id(), payload, Instant::now()).await
+        self.context.take_callback(&self.fixture.app_id(), payload, Instant::now()).await
     }
 
     async fn state_of(&self, invited: &Invited) -> SecretString {
-        self.stage.session(invited.session_id).await.consent.unwrap().state
+        self.fixture.session(invited.session_id).await.consent.unwrap().state
     }
 
     async fn land(&self, state: &SecretString, consent: Consent) -> Landing {
@@ -69,56 +69,60 @@ fn landed(landing: Landing) -> SessionState {
 }
 
 #[tokio::test]
-async fn a_click_is_answered_by_the_worker() {
+async fn callback_is_answered_by_worker() {
     let live = Live::new().await;
-    let invited = live.stage.invited(0).await;
-    let payload = live.stage.callback(&invited, "authorize", false).await;
+    let invited = live.fixture.invited(0).await;
+    let payload = live.fixture.callback(&invited, "authorize", false).await;
     let answered = live.take(&payload).await;
     assert_eq!(
         (answered.outcome, answered.shows),
         ("in_time", Some((invited.session_id, CardFace::Processing)))
     );
     assert!(answered.answer.unwrap()["card"].is_object());
-    live.context.answer_sent(&live.stage.app_id(), answered.shows.unwrap()).await.unwrap();
-    assert_eq!(live.stage.session(invited.session_id).await.card_face, Some(CardFace::Processing));
+    live.context.answer_sent(&live.fixture.app_id(), answered.shows.unwrap()).await.unwrap();
+    assert_eq!(live.fixture.session(invited.session_id).await.card_face, Some(CardFace::Processing));
 
     // With a code inside, and the same push once more.
-    let payload = live.stage.callback(&invited, "authorize", true).await;
+    let payload = live.fixture.callback(&invited, "authorize", true).await;
     for _ in 0..2 {
         let answered = live.take(&payload).await;
         assert_eq!(answered.shows, Some((invited.session_id, CardFace::Done)));
         assert_eq!(answered.answer.unwrap()["card"]["data"]["header"]["template"], "green");
     }
-    assert_eq!(live.stage.sim.stats().calls(Endpoint::TokenCode), 1);
+    assert_eq!(live.fixture.sim.stats().calls(Endpoint::TokenCode), 1);
     live.finish().await;
 }
 
 #[tokio::test]
-async fn an_answer_that_was_overtaken_is_mended() {
+async fn answer_sent_after_end_updates_card() {
     let live = Live::new().await;
-    let invited = live.stage.invited(0).await;
-    let cancel = live.stage.click(&invited, CardActionKind::Cancel);
-    reply(live.stage.deliver(cancel).await);
-    live.stage.bus.take::<SessionEnded>();
+    let invited = live.fixture.invited(0).await;
+    let cancel = live.fixture.click(&invited, CardActionKind::Cancel);
+    reply(live.fixture.deliver(cancel).await);
+    live.fixture.bus.take::<SessionEnded>();
     // The answer with the face "processing" went out after the session had ended.
     let shown = (invited.session_id, CardFace::Processing);
-    live.context.answer_sent(&live.stage.app_id(), shown).await.unwrap();
+    live.context.answer_sent(&live.fixture.app_id(), shown).await.unwrap();
     let declined = |card: &serde_json::Value| card["header"]["template"] == "grey";
-    live.stage.sim.wait_for_card(invited.open_id.as_str(), Duration::from_secs(10), declined).await.unwrap();
+    live.fixture
+        .sim
+        .wait_for_card(invited.open_id.as_str(), Duration::from_secs(10), declined)
+        .await
+        .unwrap();
     live.finish().await;
 }
 
 #[tokio::test]
-async fn without_a_worker_the_person_is_told_to_wait() {
+async fn callback_without_worker_is_answered_late_and_kept() {
     let live = Live::new().await;
-    let invited = live.stage.invited(0).await;
-    let payload = live.stage.callback(&invited, "cancel", false).await;
-    let Live { stage, context, bus, corner, worker } = live;
+    let invited = live.fixture.invited(0).await;
+    let payload = live.fixture.callback(&invited, "cancel", false).await;
+    let Live { fixture, context, bus, corner, worker } = live;
     for consumer in worker {
         consumer.stop().await;
     }
     let received = Instant::now();
-    let answered = context.take_callback(&stage.app_id(), &payload, received).await;
+    let answered = context.take_callback(&fixture.app_id(), &payload, received).await;
     assert_eq!((answered.outcome, answered.shows), ("late", None));
     assert!(answered.answer.unwrap()["toast"]["content"].is_string());
     assert!(received.elapsed() < Duration::from_secs(3), "Lark waits no longer");
@@ -131,34 +135,34 @@ async fn without_a_worker_the_person_is_told_to_wait() {
         .await
         .unwrap();
     assert_eq!(ended.state, SessionState::Rejected);
-    Live { stage, context, bus, corner, worker }.finish().await;
+    Live { fixture, context, bus, corner, worker }.finish().await;
 }
 
 #[tokio::test]
-async fn without_a_bus_the_person_is_asked_to_click_again() {
-    let stage = Stage::new().await;
-    let invited = stage.invited(0).await;
-    let payload = stage.callback(&invited, "authorize", false).await;
-    stage.bus.go_down();
-    let answered = stage.context.take_callback(&stage.app_id(), &payload, Instant::now()).await;
+async fn callback_without_bus_asks_to_click_again() {
+    let fixture = Fixture::new().await;
+    let invited = fixture.invited(0).await;
+    let payload = fixture.callback(&invited, "authorize", false).await;
+    fixture.bus.go_down();
+    let answered = fixture.context.take_callback(&fixture.app_id(), &payload, Instant::now()).await;
     assert_eq!(answered.outcome, "publish_failed");
     assert!(answered.answer.unwrap()["toast"]["content"].as_str().unwrap().contains("click again"));
-    // A click that nobody knows could not be kept either.
+    // An unrecognized click could not be kept either.
     let unknown = String::from_utf8(payload).unwrap().replace("\"authorize\"", "\"another\"");
-    let answered = stage.context.take_callback(&stage.app_id(), unknown.as_bytes(), Instant::now()).await;
+    let answered = fixture.context.take_callback(&fixture.app_id(), unknown.as_bytes(), Instant::now()).await;
     assert_eq!(answered.outcome, "publish_failed");
     assert!(answered.answer.unwrap()["toast"]["content"].as_str().unwrap().contains("click again"));
     // An event, and what is not even that, is refused instead: Lark pushes it again.
     let event =
         br#"{"schema":"2.0","header":{"event_id":"e-1","event_type":"im.message.receive_v1"},"event":{}}"#;
     for push in [&event[..], b"not JSON"] {
-        let answered = stage.context.take_callback(&stage.app_id(), push, Instant::now()).await;
+        let answered = fixture.context.take_callback(&fixture.app_id(), push, Instant::now()).await;
         assert_eq!((answered.outcome, answered.answer), ("publish_failed", None));
     }
 }
 
 #[tokio::test]
-async fn what_nobody_knows_is_answered_politely_and_kept_sealed() {
+async fn callback_unrecognized_is_kept_sealed() {
     let live = Live::new().await;
     let click = |value: &str| {
         format!(
@@ -181,63 +185,71 @@ async fn what_nobody_knows_is_answered_politely_and_kept_sealed() {
         assert!(!text.contains("s3cret"), "{text}");
         let letter = Envelope::<UnrecognizedCallback>::decode(text.as_bytes()).unwrap();
         let sealed = Sealed::from_text(&letter.data.payload.0).unwrap();
-        let context = ["message.unrecognized_callback", live.stage.app_id().as_str().to_owned().leak()];
-        let opened = live.stage.parts.cipher.open(&context, &sealed.0).unwrap();
+        let context = ["message.unrecognized_callback", live.fixture.app_id().as_str().to_owned().leak()];
+        let opened = live.fixture.parts.cipher.open(&context, &sealed.0).unwrap();
         assert_eq!(opened.expose_secret(), payload, "an operator can look at it");
     }
     live.finish().await;
 }
 
 #[tokio::test]
-async fn a_redirect_waits_for_the_outcome_and_may_come_again() {
+async fn redirect_repeated_returns_same_outcome() {
     let live = Live::new().await;
-    let invited = live.stage.invited(0).await;
+    let invited = live.fixture.invited(0).await;
     let state = live.state_of(&invited).await;
-    let code = live.stage.consent(&invited, 0).await;
+    let code = live.fixture.consent(&invited, 0).await;
     for _ in 0..3 {
         assert_eq!(landed(live.land(&state, Consent::Code(code.clone())).await), SessionState::Completed);
     }
     // A late refusal, and another code, for what is over: the same page.
     assert_eq!(landed(live.land(&state, Consent::Denied).await), SessionState::Completed);
     assert_eq!(landed(live.land(&state, Consent::Code("another".into())).await), SessionState::Completed);
-    assert_eq!(live.stage.sim.stats().calls(Endpoint::TokenCode), 1);
-    assert_eq!(live.stage.sim.violations(), []);
+    assert_eq!(live.fixture.sim.stats().calls(Endpoint::TokenCode), 1);
+    assert_eq!(live.fixture.sim.violations(), []);
     live.finish().await;
 }
 
 #[tokio::test]
-async fn a_redirect_that_does_not_belong_here_has_no_effect() {
+async fn redirect_with_unknown_or_used_state_has_no_effect() {
     let live = Live::new().await;
     let unknown = live.land(&SecretString::from("never given out"), Consent::Code("code".into())).await;
     assert!(matches!(unknown, Landing::UnknownState));
 
-    let invited = live.stage.invited(0).await;
+    let invited = live.fixture.invited(0).await;
     let state = live.state_of(&invited).await;
     assert!(matches!(live.land(&state, Consent::Error).await, Landing::ConsentFailed));
-    assert_eq!(live.stage.session(invited.session_id).await.state, SessionState::Pending, "it is still open");
+    assert_eq!(
+        live.fixture.session(invited.session_id).await.state,
+        SessionState::Pending,
+        "it is still open"
+    );
 
-    // The state works for one code, from when somebody exchanges it.
-    let (claim, now) = (uuid::Uuid::from_u128(1), live.stage.clock.now());
+    // The state works for one code, from the claim of its exchange on.
+    let (claim, now) = (uuid::Uuid::from_u128(1), live.fixture.clock.now());
     let until = now + chrono::TimeDelta::seconds(60);
-    live.stage.parts.store.claim_exchange(invited.session_id, None, claim, now, until).await.unwrap();
-    let code = live.stage.consent(&invited, 0).await;
+    live.fixture.parts.store.claim_exchange(invited.session_id, None, claim, now, until).await.unwrap();
+    let code = live.fixture.consent(&invited, 0).await;
     assert!(matches!(live.land(&state, Consent::Code(code)).await, Landing::StateUsed));
-    assert_eq!(live.stage.sim.stats().calls(Endpoint::TokenCode), 0);
+    assert_eq!(live.fixture.sim.stats().calls(Endpoint::TokenCode), 0);
 
-    live.stage.clock.advance(Duration::from_secs(600));
+    live.fixture.clock.advance(Duration::from_secs(600));
     assert_eq!(landed(live.land(&state, Consent::Code("late".into())).await), SessionState::Expired);
     live.finish().await;
 }
 
 #[tokio::test]
-async fn a_refusal_on_the_page_comes_back_as_declined() {
+async fn redirect_with_denial_rejects_session() {
     let live = Live::new().await;
-    let invited = live.stage.invited(0).await;
+    let invited = live.fixture.invited(0).await;
     let state = live.state_of(&invited).await;
     for _ in 0..2 {
         assert_eq!(landed(live.land(&state, Consent::Denied).await), SessionState::Rejected);
     }
     let declined = |card: &serde_json::Value| card["header"]["template"] == "grey";
-    live.stage.sim.wait_for_card(invited.open_id.as_str(), Duration::from_secs(10), declined).await.unwrap();
+    live.fixture
+        .sim
+        .wait_for_card(invited.open_id.as_str(), Duration::from_secs(10), declined)
+        .await
+        .unwrap();
     live.finish().await;
 }

@@ -1,5 +1,5 @@
-//! The verbs against a real database and a simulated Lark, with a clock that stands still and a bus that only takes note.
-//! What needs a real bus is in `live.rs`.
+//! The operations against a real database and a simulated Lark, with a clock that stands still and a bus that only
+//! records. What needs a real bus is in `live.rs`.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
@@ -8,6 +8,7 @@ mod clicks;
 mod codes;
 mod fixture;
 mod invitations;
+mod jobs;
 mod live;
 mod maintenance;
 mod slow;

@@ -17,7 +17,7 @@ use larkauth_storage::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::fixture::{Stage, delivery};
+use crate::fixture::{Fixture, delivery};
 
 /// A store whose answers take their time, on a clock that stands still while the real one works.
 struct SlowStore {
@@ -116,36 +116,36 @@ struct Slowness {
     who: Option<Effect>,
 }
 
-/// Delivers a code as the bus does, with what is left of the claim afterwards; gives how the session stands.
-async fn exchanged(stage: &mut Stage, slowness: Slowness) -> (SessionState, ExchangeClaim) {
-    stage.sim.faults().clear();
+/// Delivers a code as the bus does, with what is left of the claim afterwards. Returns the state of the session.
+async fn exchanged(fixture: &mut Fixture, slowness: Slowness) -> (SessionState, ExchangeClaim) {
+    fixture.sim.faults().clear();
     // Lark takes so many cards a second for one person.
-    stage.clock.advance(Duration::from_secs(1));
-    let invited = stage.invited(0).await;
-    let code = stage.consent(&invited, 0).await;
-    let message = stage.code_message(&invited, &code).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let invited = fixture.invited(0).await;
+    let code = fixture.consent(&invited, 0).await;
+    let message = fixture.code_message(&invited, &code).await;
     for (endpoint, effect) in [(Endpoint::TokenCode, slowness.code), (Endpoint::UserInfo, slowness.who)] {
         if let Some(effect) = effect {
-            stage.sim.faults().push(Fault::at(endpoint, effect).until_cleared());
+            fixture.sim.faults().push(Fault::at(endpoint, effect).until_cleared());
         }
     }
-    let (store, quick) = (stage.parts.store.clone(), stage.context.clone());
+    let (store, quick) = (fixture.parts.store.clone(), fixture.context.clone());
     let commit = Duration::from_millis(if slowness.store == 0 { 0 } else { 5_500 });
     let slow = SlowStore { store, each: Duration::from_millis(slowness.store), commit };
-    stage.context = Context::new(ContextParts { store: Arc::new(slow), ..stage.parts.clone() });
+    fixture.context = Context::new(ContextParts { store: Arc::new(slow), ..fixture.parts.clone() });
     tokio::time::pause();
     // Cut off only while announcing, which the next delivery does.
-    let _ = timeout(stage.parts.policy.handler_deadline, stage.handle(delivery(&message))).await;
+    let _ = timeout(fixture.parts.policy.handler_deadline, fixture.handle(delivery(&message))).await;
     tokio::time::resume();
-    stage.context = quick;
-    let (store, now) = (&stage.parts.store, stage.clock.now());
+    fixture.context = quick;
+    let (store, now) = (&fixture.parts.store, fixture.clock.now());
     let claim = store.claim_exchange(invited.session_id, None, Uuid::from_u128(9), now, now).await.unwrap();
-    (stage.session(invited.session_id).await.state, claim)
+    (fixture.session(invited.session_id).await.state, claim)
 }
 
 #[tokio::test]
-async fn an_exchange_has_ended_in_time_however_slow_everything_is() {
-    let mut stage = Stage::new().await;
+async fn exchange_with_slow_parts_ends_within_deadline() {
+    let mut fixture = Fixture::new().await;
     let codes = [None, Some(Effect::LateAnswer(4_900)), Some(Effect::Hang)];
     let people = [
         None,
@@ -157,7 +157,7 @@ async fn an_exchange_has_ended_in_time_however_slow_everything_is() {
         for code in &codes {
             for who in &people {
                 let slowness = Slowness { store, code: code.clone(), who: who.clone() };
-                let (state, claim) = exchanged(&mut stage, slowness.clone()).await;
+                let (state, claim) = exchanged(&mut fixture, slowness.clone()).await;
                 let hopeless =
                     |effect: &Option<Effect>| !matches!(effect, None | Some(Effect::LateAnswer(_)));
                 let expected = match store {

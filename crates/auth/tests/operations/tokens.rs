@@ -7,9 +7,9 @@ use larkauth_auth::{AuthError, Context, ContextParts};
 use larkauth_models::{AppId, OpenId, TokenApi, TokenKind};
 use larkauth_storage::{StorageError, testing::cipher_of};
 
-use crate::fixture::{ACTOR, Stage, reply};
+use crate::fixture::{ACTOR, Fixture, reply};
 
-impl Stage {
+impl Fixture {
     /// The n-th person has authorized.
     async fn authorized(&self, n: usize) -> OpenId {
         let invited = self.invited(n).await;
@@ -41,99 +41,106 @@ fn is_missing<T>(result: &Result<T, AuthError>) -> bool {
 }
 
 #[tokio::test]
-async fn a_token_is_served_while_it_lives_long_enough() {
-    let stage = Stage::new().await;
-    assert!(is_missing(&stage.served(&stage.person(0), 60).await));
-    let person = stage.authorized(0).await;
-    assert_eq!(stage.served(&person, 60).await.unwrap(), 1);
-    stage.clock.advance(Duration::from_secs(7200 - 60));
-    assert_eq!(stage.served(&person, 60).await.unwrap(), 1);
-    assert!(is_missing(&stage.served(&person, 61).await));
-    stage.clock.advance(Duration::from_secs(59));
-    assert_eq!(stage.served(&person, 0).await.unwrap(), 1, "its last second");
-    stage.clock.advance(Duration::from_secs(1));
-    assert!(is_missing(&stage.served(&person, 0).await), "a dead token is never served");
+async fn valid_token_until_min_validity_is_served() {
+    let fixture = Fixture::new().await;
+    assert!(is_missing(&fixture.served(&fixture.person(0), 60).await));
+    let person = fixture.authorized(0).await;
+    assert_eq!(fixture.served(&person, 60).await.unwrap(), 1);
+    fixture.clock.advance(Duration::from_secs(7200 - 60));
+    assert_eq!(fixture.served(&person, 60).await.unwrap(), 1);
+    assert!(is_missing(&fixture.served(&person, 61).await));
+    fixture.clock.advance(Duration::from_secs(59));
+    assert_eq!(fixture.served(&person, 0).await.unwrap(), 1, "its last second");
+    fixture.clock.advance(Duration::from_secs(1));
+    assert!(is_missing(&fixture.served(&person, 0).await), "a dead token is never served");
 }
 
 #[tokio::test]
-async fn the_newest_consent_wins() {
-    let stage = Stage::new().await;
-    let person = stage.authorized(0).await;
-    let first = stage
+async fn valid_token_after_second_consent_is_newest() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    let first = fixture
         .context
-        .valid_token(&ACTOR, stage.context.now(), &stage.app_id(), &person, TimeDelta::zero())
+        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero())
         .await
         .unwrap();
-    stage.clock.advance(Duration::from_secs(60));
-    stage.authorized(0).await;
-    let second = stage
+    fixture.clock.advance(Duration::from_secs(60));
+    fixture.authorized(0).await;
+    let second = fixture
         .context
-        .valid_token(&ACTOR, stage.context.now(), &stage.app_id(), &person, TimeDelta::zero())
+        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero())
         .await
         .unwrap();
     assert!(second.generation > first.generation && second.issued_at > first.issued_at);
 }
 
 #[tokio::test]
-async fn tokens_are_apart_by_person_and_application() {
-    let stage = Stage::new().await;
-    let person = stage.authorized(0).await;
-    assert!(is_missing(&stage.served(&stage.person(1), 0).await));
+async fn valid_token_of_other_person_or_application_is_missing() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    assert!(is_missing(&fixture.served(&fixture.person(1), 0).await));
     let other = "cli_00000000000000a2";
-    let application = stage.application(other, TokenApi::V2);
-    stage.parts.store.put_application(&application, stage.context.now()).await.unwrap();
+    let application = fixture.application(other, TokenApi::V2);
+    fixture.parts.store.put_application(&application, fixture.context.now()).await.unwrap();
     let other = AppId::new(other).unwrap();
     assert!(is_missing(
-        &stage.context.valid_token(&ACTOR, stage.context.now(), &other, &person, TimeDelta::zero()).await
+        &fixture.context.valid_token(&ACTOR, fixture.context.now(), &other, &person, TimeDelta::zero()).await
     ));
 }
 
 #[tokio::test]
-async fn what_status_allows_is_served() {
-    let stage = Stage::new().await;
-    let person = stage.authorized(0).await;
+async fn valid_token_is_served_by_status() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
     for (status, served) in [
         ("outcome_unknown", true),
         ("reauthorization_required", true),
         ("suspended", false),
         ("active", true),
     ] {
-        stage.set_status(status).await;
-        let result = stage.served(&person, 60).await;
+        fixture.set_status(status).await;
+        let result = fixture.served(&person, 60).await;
         assert_eq!(result.is_ok(), served, "{status}");
         assert!(served || is_missing(&result), "{status}");
     }
-    let (app_id, now) = (stage.app_id(), stage.context.now());
-    assert!(stage.parts.store.revoke_token(&app_id, &person, TokenKind::User, now).await.unwrap());
-    assert!(is_missing(&stage.served(&person, 0).await));
+    let (app_id, now) = (fixture.app_id(), fixture.context.now());
+    assert!(fixture.parts.store.revoke_token(&app_id, &person, TokenKind::User, now).await.unwrap());
+    assert!(is_missing(&fixture.served(&person, 0).await));
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_read_is_not_a_missing_one() {
-    let stage = Stage::new().await;
-    let person = stage.authorized(0).await;
+async fn valid_token_undecryptable_is_storage_error() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
     // Another process with another key, as after a botched key change.
-    let store = larkauth_storage::PgStore::connect(&stage.database.options(), cipher_of(&[("other", 9)]))
+    let store = larkauth_storage::PgStore::connect(&fixture.database.options(), cipher_of(&[("other", 9)]))
         .await
         .unwrap();
-    let context = Context::new(ContextParts { store: Arc::new(store), ..stage.parts.clone() });
+    let context = Context::new(ContextParts { store: Arc::new(store), ..fixture.parts.clone() });
     // The application's own secret is read first; keep the one that was read before.
-    let result =
-        context.valid_token(&ACTOR, stage.context.now(), &stage.app_id(), &person, TimeDelta::zero()).await;
+    let result = context
+        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero())
+        .await;
     assert!(matches!(result, Err(AuthError::Storage(StorageError::Undecryptable { .. }))), "{result:?}");
 }
 
 #[tokio::test]
-async fn an_application_that_is_off_serves_nothing() {
-    let stage = Stage::new().await;
-    let person = stage.authorized(0).await;
+async fn valid_token_of_disabled_or_unknown_application_fails() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
     // Without the memory of the last lookup.
-    let fresh = Stage::new().await;
+    let fresh = Fixture::new().await;
     assert!(is_missing(&fresh.served(&person, 0).await));
-    stage.context.set_application_enabled(&ACTOR, stage.context.now(), &stage.app_id(), false).await.unwrap();
-    assert!(matches!(stage.served(&person, 0).await, Err(AuthError::AppDisabled(_))));
+    fixture
+        .context
+        .set_application_enabled(&ACTOR, fixture.context.now(), &fixture.app_id(), false)
+        .await
+        .unwrap();
+    assert!(matches!(fixture.served(&person, 0).await, Err(AuthError::AppDisabled(_))));
     let unknown = AppId::new("cli_ffffffffffffffff").unwrap();
-    let result =
-        stage.context.valid_token(&ACTOR, stage.context.now(), &unknown, &person, TimeDelta::zero()).await;
+    let result = fixture
+        .context
+        .valid_token(&ACTOR, fixture.context.now(), &unknown, &person, TimeDelta::zero())
+        .await;
     assert!(matches!(result, Err(AuthError::AppNotFound(_))));
 }
