@@ -33,7 +33,7 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
     let store = store.shared();
     let bus = Broker::of(settings)?.open(settings, metrics.clone()).await?;
     let policy = Policy {
-        source: format!("/larkauth/{}", settings.service.name().trim_start_matches("larkauth-")),
+        source: format!("/larkauth/{}", short_name(settings)),
         session_lifetime: settings.sessions.expiry,
         invitation_limit: InvitationLimit { max: settings.sessions.rate_limit_per_minute, window: A_MINUTE },
         card: settings.card.clone(),
@@ -69,10 +69,20 @@ pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
     })
 }
 
+/// Returns the service's name without its prefix.
+fn short_name(settings: &Settings) -> &'static str {
+    settings.service.name().trim_start_matches("larkauth-")
+}
+
+/// Returns the service as the actor of what it does on its own.
+pub(crate) fn actor(settings: &Settings) -> Actor {
+    Actor::Service(short_name(settings))
+}
+
 /// Registers the application of `APP_ID`. What the settings say wins over what is registered.
 pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::Result<()> {
     let Some(application) = settings.application.clone() else { return Ok(()) };
-    let actor = Actor::Service(settings.service.name());
+    let actor = actor(settings);
     let merge = |known| settings.application_over(known);
     Ok(context.bootstrap_application(&actor, context.now(), application, merge).await?)
 }

@@ -49,7 +49,7 @@ impl Process {
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let metrics = Metrics::new()?;
         let context = crate::parts::connect(settings, metrics).await?;
-        let actor = Actor::Service(settings.service.name());
+        let actor = crate::parts::actor(settings);
         crate::registrations::check(&context.applications(&actor, context.now()).await?)?;
         crate::parts::register(&context, settings).await?;
         let (failed, failures) = mpsc::channel(8);

@@ -1,4 +1,4 @@
-//! The auth-worker: takes messages off the queues and gives them to the handlers of `larkauth-auth`.
+//! The auth-worker consumes the queues with the handlers of `larkauth-auth`.
 //!
 //! What may live here: wiring and edges. What may not: a decision, SQL, AMQP.
 
@@ -10,7 +10,7 @@ use larkauth_config::Settings;
 use larkauth_runtime::{Process, Running};
 use tokio_util::sync::CancellationToken;
 
-/// How often the queues are measured.
+/// Time between two measurements of the queues: 15 s, the usual interval of a scrape.
 const MEASURE: Duration = Duration::from_secs(15);
 
 /// Starts the service; it works until [`Running::stop`].
