@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use larkauth_auth::{AuthError, redirect::Consent};
+use larkauth_auth::{AuthError, Policy, redirect::Consent};
 use larkauth_contracts::message::{AuthorizationCodeReceived, AuthorizationDenied, SessionEnded};
 use larkauth_lark::api::CodeGrant;
 use larkauth_lark_sim::{Effect, Endpoint, Fault, SimConfig, SimUser};
 use larkauth_messaging::Verdict;
 use larkauth_models::{
-    AuthMethod, ExposeSecret, FailureReason, OpenId, Person, SecretString, SessionState, StoredToken,
-    TokenApi, TokenKind, UserId,
+    AuthMethod, Backoff, ExposeSecret, FailureReason, OpenId, Person, SecretString, SessionState,
+    StoredToken, TokenApi, TokenKind, UserId,
 };
 
 use tokio::time::Instant;
 
-use crate::fixture::{ACTOR, Fixture, Invited, Setup, delivery, reply};
+use crate::fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply};
 
 impl Fixture {
     async fn token(&self, of: &OpenId) -> Option<StoredToken> {
@@ -250,7 +250,9 @@ async fn exchange_after_code_lifetime_fails_session() {
 
 #[tokio::test]
 async fn identity_check_after_transient_errors_retries_then_fails() {
-    let fixture = Fixture::new().await;
+    let retry = Backoff::new(Duration::from_millis(20), Duration::from_millis(100), 0.2);
+    let policy = Policy { retry, ..policy(100) };
+    let fixture = Fixture::with(Setup { policy, ..Setup::default() }).await;
     let invited = fixture.invited(0).await;
     fixture
         .sim

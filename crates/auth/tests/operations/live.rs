@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larkauth_auth::{
-    Context, ContextParts,
+    Context, ContextParts, Policy,
     callbacks::Answered,
     handlers,
     redirect::{Consent, Landing},
@@ -18,7 +18,7 @@ use larkauth_models::{CardFace, Clock, ExposeSecret, SecretString, SessionState}
 use larkauth_storage::Sealed;
 use tokio::time::Instant;
 
-use crate::fixture::{ACTOR, Fixture, Invited, reply};
+use crate::fixture::{ACTOR, Fixture, Invited, Setup, policy, reply};
 
 /// A fixture whose messages are handled.
 struct Live {
@@ -31,7 +31,11 @@ struct Live {
 
 impl Live {
     async fn new() -> Self {
-        let fixture = Fixture::new().await;
+        Self::with(Setup::default()).await
+    }
+
+    async fn with(setup: Setup) -> Self {
+        let fixture = Fixture::with(setup).await;
         let corner = TestBus::fast().await;
         let bus: Arc<dyn Bus> = corner.bus().await;
         let context = Context::new(ContextParts { bus: bus.clone(), ..fixture.parts.clone() });
@@ -114,7 +118,8 @@ async fn answer_sent_after_end_updates_card() {
 
 #[tokio::test]
 async fn callback_without_worker_is_answered_late_and_kept() {
-    let live = Live::new().await;
+    let policy = Policy { answer_deadline: Duration::from_millis(200), ..policy(100) };
+    let live = Live::with(Setup { policy, ..Setup::default() }).await;
     let invited = live.fixture.invited(0).await;
     let payload = live.fixture.callback(&invited, "cancel", false).await;
     let Live { fixture, context, bus, corner, worker } = live;
