@@ -12,7 +12,7 @@ use url::Url;
 use crate::{
     doctor,
     exit::CommandError,
-    globals::{Globals, connected},
+    globals::{Globals, connected, operator},
     output::{Format, or_dash, time},
     prompt, report,
 };
@@ -174,7 +174,7 @@ pub(crate) async fn run(command: Apps, globals: &Globals) -> anyhow::Result<Exit
 
 async fn list(context: &Context, format: Format) -> anyhow::Result<()> {
     let (mut apps, mut unreadable) = (Vec::new(), Vec::new());
-    for listed in context.store.applications().await? {
+    for listed in context.applications(&operator(), context.now()).await? {
         match listed.application {
             Ok(app) => apps.push(AppView::from(app)),
             Err(error) => unreadable.push(error),
@@ -188,15 +188,13 @@ async fn list(context: &Context, format: Format) -> anyhow::Result<()> {
 }
 
 async fn show(context: &Context, app_id: &AppId, format: Format) -> anyhow::Result<()> {
-    let app = context.store.application(app_id).await?;
+    let app = context.application(&operator(), context.now(), app_id).await?;
     let app = AppView::from(app.ok_or_else(|| AuthError::AppNotFound(app_id.clone()))?);
     format.one(&app, &app.fields())
 }
 
 async fn switch(context: &Context, app_id: &AppId, enabled: bool, format: Format) -> anyhow::Result<()> {
-    if !context.store.set_application_enabled(app_id, enabled, context.now()).await? {
-        return Err(AuthError::AppNotFound(app_id.clone()).into());
-    }
+    context.set_application_enabled(&operator(), context.now(), app_id, enabled).await?;
     if format == Format::Json {
         return show(context, app_id, format).await;
     }
@@ -207,8 +205,9 @@ async fn switch(context: &Context, app_id: &AppId, enabled: bool, format: Format
 
 impl Add {
     async fn run(&self, context: &Context, settings: &Settings, format: Format) -> anyhow::Result<()> {
-        let known = match context.store.application(&self.app_id).await {
-            Err(error) if error.is_of_one_row() => {
+        let actor = operator();
+        let known = match context.application(&actor, context.now(), &self.app_id).await {
+            Err(AuthError::Storage(error)) if error.is_of_one_row() => {
                 report::note(&format!("{error}. It is registered anew; check every value."));
                 None
             }
@@ -216,7 +215,7 @@ impl Add {
         };
         let is_new = known.is_none();
         let application = self.application(known, settings)?;
-        context.store.put_application(&application, context.now()).await?;
+        context.register_application(&actor, context.now(), &application).await?;
         if let Some(finding) = doctor::in_the_clear(&application) {
             finding.warn();
         }

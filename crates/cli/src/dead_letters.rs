@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     exit::CommandError,
-    globals::Globals,
+    globals::{Globals, operator},
     output::{self, Format, one_line, or_dash, time},
     prompt, report,
 };
@@ -155,7 +155,7 @@ pub(crate) async fn run(command: DeadLetters, globals: &Globals) -> anyhow::Resu
 
 async fn list(context: &Context, limit: u32, format: Format) -> anyhow::Result<()> {
     // One more than asked for shows whether there are others.
-    let mut letters = context.bus.dead_letters(limit + 1).await?;
+    let mut letters = context.dead_letters(&operator(), context.now(), limit + 1).await?;
     let has_more = letters.len() > limit as usize;
     letters.truncate(limit as usize);
     let letters: Vec<LetterView> = letters.into_iter().map(LetterView::from).collect();
@@ -167,7 +167,7 @@ async fn list(context: &Context, limit: u32, format: Format) -> anyhow::Result<(
 }
 
 async fn show(context: &Context, id: &EventId, format: Format) -> anyhow::Result<()> {
-    let letters = context.bus.dead_letters(ALL).await?;
+    let letters = context.dead_letters(&operator(), context.now(), ALL).await?;
     let letter = letters.into_iter().find(|letter| letter.id == *id).ok_or_else(|| missing(id))?;
     let letter = LetterView::from(letter);
     let fields = [
@@ -191,7 +191,7 @@ async fn show(context: &Context, id: &EventId, format: Format) -> anyhow::Result
 
 async fn settle(context: &Context, which: &Which, fate: Fate, format: Format) -> anyhow::Result<()> {
     let ids = if which.all {
-        let letters = context.bus.dead_letters(ALL).await?;
+        let letters = context.dead_letters(&operator(), context.now(), ALL).await?;
         let ids: Vec<EventId> = letters.into_iter().map(|letter| letter.id).collect();
         if ids.is_empty() {
             return tell(&[], fate, format);
@@ -211,8 +211,8 @@ async fn settle(context: &Context, which: &Which, fate: Fate, format: Format) ->
     for (index, id) in ids.iter().enumerate() {
         progress.show(fate.done(), index as u64, ids.len() as u64);
         let there = match fate {
-            Fate::Requeue => context.bus.requeue_dead_letter(id).await,
-            Fate::Drop => context.bus.drop_dead_letter(id).await,
+            Fate::Requeue => context.requeue_dead_letter(&operator(), context.now(), id).await,
+            Fate::Drop => context.drop_dead_letter(&operator(), context.now(), id).await,
         };
         let failed = match there {
             Ok(true) => {

@@ -6,7 +6,7 @@ use larkauth_auth::Context;
 use larkauth_models::{AuthSession, CardFace, FailureReason, SessionId, SessionState};
 use tokio::time::Instant;
 
-use crate::{exit, report};
+use crate::{exit, globals::operator, report};
 
 /// How often the session is looked at.
 const EVERY: Duration = Duration::from_millis(500);
@@ -37,7 +37,7 @@ pub(crate) async fn to_the_end(
     let mut line = report::Progress::new();
     let mut last = None;
     loop {
-        let session = context.existing(id).await?;
+        let session = context.session(&operator(), context.now(), id).await?;
         let waited = started.elapsed();
         if let Some(step) = forward(&mut last, step_of(&session, waited)) {
             line.finish();

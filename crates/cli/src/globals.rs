@@ -1,10 +1,10 @@
-//! What every command has: settings, an output format, and the parts that the verbs need.
+//! What every command has: settings, an output format, and the context of its operations.
 
 use std::path::PathBuf;
 
 use larkauth_auth::Context;
 use larkauth_config::{ConfigError, LoadOptions, Service, Settings};
-use larkauth_models::AppId;
+use larkauth_models::{Actor, AppId};
 use larkauth_runtime::DataDir;
 use larkauth_telemetry::{LogFormat, Metrics, TelemetryConfig};
 
@@ -89,9 +89,16 @@ pub(crate) fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
+/// Returns who runs this command: the account that the environment names.
+pub(crate) fn operator() -> Actor {
+    let account = ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    Actor::Operator { name: account.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned()) }
+}
+
 /// The one that is meant where none is named.
 async fn only_application(context: &Context) -> anyhow::Result<AppId> {
-    let mut ids = context.store.applications().await?.into_iter().map(|known| known.app_id);
+    let mut ids =
+        context.applications(&operator(), context.now()).await?.into_iter().map(|known| known.app_id);
     match (ids.next(), ids.next()) {
         (Some(app_id), None) => Ok(app_id),
         (None, _) => Err(CommandError::NotFound(
@@ -130,8 +137,7 @@ pub(crate) async fn connected<T>(
     let result = async {
         let context = larkauth_runtime::connect(settings, Metrics::new()?).await?;
         let result = work(&context).await;
-        context.bus.close().await;
-        context.store.close().await;
+        context.close().await;
         result
     };
     let result = Box::pin(result).await;

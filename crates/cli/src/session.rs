@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     follow,
-    globals::Globals,
+    globals::{Globals, operator},
     output::{self, Format, or_dash, time},
     report,
 };
@@ -128,14 +128,15 @@ impl List {
     async fn run(&self, context: &Context, format: Format) -> anyhow::Result<ExitCode> {
         let after = match self.after {
             Some(id) => {
-                let last = context.existing(id).await?;
+                let last = context.session(&operator(), context.now(), id).await?;
                 Some(SessionCursor { created_at: last.created_at, id })
             }
             None => None,
         };
         // One more than asked for shows whether there is another page.
-        let mut sessions =
-            context.store.list_sessions(&self.filter.of_store(), after, self.limit + 1).await?;
+        let mut sessions = context
+            .list_sessions(&operator(), context.now(), &self.filter.of_store(), after, self.limit + 1)
+            .await?;
         let has_more = sessions.len() > self.limit as usize;
         sessions.truncate(self.limit as usize);
         let sessions: Vec<SessionView> = sessions.into_iter().map(SessionView::from).collect();
@@ -149,7 +150,7 @@ impl List {
 }
 
 async fn show(context: &Context, id: SessionId, format: Format) -> anyhow::Result<ExitCode> {
-    let session = SessionView::from(context.existing(id).await?);
+    let session = SessionView::from(context.session(&operator(), context.now(), id).await?);
     let mut fields = vec![
         ("session_id", session.session_id.to_string()),
         ("app_id", session.app_id.to_string()),
@@ -202,7 +203,7 @@ impl Watch {
         report::note("watching; stop it with Ctrl-C");
         let mut known = HashMap::new();
         loop {
-            let newest = context.store.list_sessions(&filter, None, WATCHED).await?;
+            let newest = context.list_sessions(&operator(), context.now(), &filter, None, WATCHED).await?;
             let mut seen = HashMap::with_capacity(newest.len());
             for session in newest.into_iter().rev().map(SessionView::from) {
                 let now = (session.state, session.card_sent);

@@ -4,7 +4,10 @@ use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_runtime::{DataDir, DataDirLock, Process, Running, until_stopped};
 use serde_json::json;
 
-use crate::{globals::environment, report};
+use crate::{
+    globals::{environment, operator},
+    report,
+};
 
 /// Run gateway, auth-worker and token-refresher in one process, with nothing else installed
 ///
@@ -48,7 +51,8 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
         report::result(&json!({ "ready": true, "address": address }), || {
             report::done("larkauth is running", &address);
         });
-        if standalone.running.context.store.applications().await?.is_empty() {
+        let context = &standalone.running.context;
+        if context.applications(&operator(), context.now()).await?.is_empty() {
             report::say("  No application yet: set APP_ID and APP_SECRET, or run `larkauth apps add`.");
         }
         until_stopped(standalone.running).await

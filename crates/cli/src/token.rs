@@ -4,12 +4,12 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Subcommand;
 use larkauth_auth::Context;
-use larkauth_models::{AppId, ExposeSecret, OpenId, StoredToken, Timestamp, TokenKind, TokenStatus};
+use larkauth_models::{AppId, ExposeSecret, OpenId, StoredToken, Timestamp, TokenStatus};
 use serde::Serialize;
 
 use crate::{
     exit::CommandError,
-    globals::Globals,
+    globals::{Globals, operator},
     output::{self, Format, or_dash, time},
     report,
 };
@@ -105,8 +105,8 @@ async fn show(
     reveal: bool,
     format: Format,
 ) -> anyhow::Result<()> {
-    let token = context.store.token(app_id, open_id, TokenKind::User).await?;
     let now = context.now();
+    let token = context.stored_token(&operator(), now, app_id, open_id).await?;
     let token = view(token.ok_or_else(|| missing(app_id, open_id))?, reveal);
     if reveal && std::io::stdout().is_terminal() {
         report::warn("whoever has this token can act as this person; mind who sees your screen");
@@ -132,7 +132,7 @@ async fn show(
 }
 
 async fn revoke(context: &Context, app_id: &AppId, open_id: &OpenId, format: Format) -> anyhow::Result<()> {
-    if !context.store.revoke_token(app_id, open_id, TokenKind::User, context.now()).await? {
+    if !context.revoke_token(&operator(), context.now(), app_id, open_id).await? {
         return Err(missing(app_id, open_id).into());
     }
     if format == Format::Json {

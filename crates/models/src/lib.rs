@@ -6,6 +6,7 @@
 //! To add a type: validate in the constructor, keep secrets in [`SecretString`], and make sure that
 //! the output of `Debug` is safe in a log line.
 
+mod actor;
 mod api_key;
 mod application;
 mod backoff;
@@ -18,6 +19,7 @@ mod spelled_enum;
 mod token;
 mod user;
 
+pub use actor::Actor;
 pub use api_key::KeyScope;
 pub use application::{Application, Brand, TokenApi};
 pub use backoff::Backoff;

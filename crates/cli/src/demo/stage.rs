@@ -1,9 +1,9 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context as _, bail};
+use larkauth_auth::Context;
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_lark_sim::Sim;
-use larkauth_messaging::Bus;
 use larkauth_models::{Entropy, ExposeSecret, OsEntropy};
 use larkauth_telemetry::{Health, HealthPart};
 use tempfile::TempDir;
@@ -25,7 +25,7 @@ pub(crate) struct Stage {
 #[derive(Clone)]
 pub(crate) struct Vitals {
     health: Health,
-    bus: Arc<dyn Bus>,
+    context: Context,
 }
 
 impl Stage {
@@ -65,7 +65,7 @@ impl Stage {
     /// How the services are.
     pub(crate) fn vitals(&self) -> Vitals {
         let running = &self.standalone.running;
-        Vitals { health: running.health.clone(), bus: running.context.bus.clone() }
+        Vitals { health: running.health.clone(), context: running.context.clone() }
     }
 
     /// Stops everything and removes what it left.
@@ -83,7 +83,7 @@ impl Vitals {
 
     /// Messages waiting in the dead letters; `None` while the bus does not say.
     pub(crate) async fn dead_letters(&self) -> Option<u64> {
-        self.bus.dead_letter_depth().await.ok()
+        self.context.dead_letter_count().await.ok()
     }
 
     async fn until_ready(&self) -> anyhow::Result<()> {

@@ -12,7 +12,6 @@ use larkauth_auth::{Context, sessions::Invite};
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_models::{
     AppId, Application, AuthMethod, Brand, ExposeSecret, OpenId, Person, SecretString, SessionState,
-    TokenKind,
 };
 use larkauth_runtime::Running;
 use tokio::time::Instant;
@@ -23,7 +22,7 @@ use crate::{
     doctor::{page, redirect_uri},
     exit,
     follow::{self, Step},
-    globals::{Globals, environment, quiet},
+    globals::{Globals, environment, operator, quiet},
     output::time,
     prompt, report, standalone,
 };
@@ -166,9 +165,10 @@ async fn authorize(
         person: Person { open_id: Some(open_id.clone()), user_id: None },
         auth_method: AuthMethod::WebsocketCard,
         scopes: None,
-        card: context.policy.card.clone(),
+        card: context.policy().card.clone(),
     };
-    let invited = context.invite(invite).await.context("the card was not sent")?;
+    let invited =
+        context.invite(&operator(), context.now(), invite).await.context("the card was not sent")?;
     let seen = |step: Step| {
         follow::tell(step);
         if step == Step::Sent {
@@ -191,7 +191,7 @@ async fn authorize(
     }
 
     heading(6, "The token");
-    let token = context.store.token(app_id, &open_id, TokenKind::User).await?;
+    let token = context.stored_token(&operator(), context.now(), app_id, &open_id).await?;
     let token = token.context("the session is completed, but its token is not stored")?;
     report::done("access token", &report::masked(token.pair.access_token.expose_secret()));
     let ends = time(token.pair.access_expires_at);
