@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use super::{LarkClient, pace::Budget};
+use super::{LarkClient, rate_limiter::Budget};
 use crate::{
     error::{self, Cause, Fault, LarkError, Outcome},
     http::{BodyError, read_body},

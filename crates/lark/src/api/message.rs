@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     LarkClient,
     call::{Api, Repeat},
-    pace::Budget,
+    rate_limiter::Budget,
 };
 use crate::error::LarkError;
 

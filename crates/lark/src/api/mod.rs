@@ -4,12 +4,12 @@
 //! `Repeat::Safe` only if sending it twice does no more than sending it once, and read the answer
 //! into a type whose fields are optional wherever a permission decides about them.
 
+mod app_token;
 mod call;
 mod message;
 mod oauth;
-mod own_token;
-mod pace;
 mod person;
+mod rate_limiter;
 #[cfg(test)]
 mod tests;
 
@@ -61,9 +61,9 @@ struct Inner {
     app_secret: SecretString,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn CallObserver>,
-    tenant_token: own_token::Slot,
-    app_token: own_token::Slot,
-    pace: pace::Pace,
+    tenant_token: app_token::Slot,
+    app_token: app_token::Slot,
+    pace: rate_limiter::Pace,
 }
 
 impl LarkClient {
@@ -84,9 +84,9 @@ impl LarkClient {
             app_secret,
             clock,
             observer,
-            tenant_token: own_token::Slot::default(),
-            app_token: own_token::Slot::default(),
-            pace: pace::Pace::default(),
+            tenant_token: app_token::Slot::default(),
+            app_token: app_token::Slot::default(),
+            pace: rate_limiter::Pace::default(),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -16,7 +16,7 @@ use url::{Url, form_urlencoded};
 use super::{
     LarkClient,
     call::{Api, Repeat, blame_own_token, refuses_own_token},
-    pace::Budget,
+    rate_limiter::Budget,
 };
 use crate::error::{Cause, Fault, LarkError};
 

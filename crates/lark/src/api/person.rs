@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{
     LarkClient,
     call::{Api, Repeat},
-    pace::Budget,
+    rate_limiter::Budget,
 };
 use crate::error::LarkError;
 

@@ -1,9 +1,9 @@
 //! The client against a scripted server.
 
 mod answers;
+mod app_token;
 mod message;
 mod oauth;
-mod own_token;
 mod person;
 
 use std::{
