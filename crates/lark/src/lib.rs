@@ -16,10 +16,11 @@ mod http;
 pub mod long_connection;
 
 pub use api::{
-    AccountStatus, AuthorizeRequest, CallObserver, CodeGrant, Contact, DeviceAuthorization, Endpoints,
-    LarkClient, NoObserver, Receiver, pkce_challenge,
+    AccountStatus, AuthorizeRequest, CallObserver, CodeGrant, Contact, DeviceAuthorization, EndpointClass,
+    Endpoints, LarkClient, LarkClientOptions, LocalRateLimiter, NoObserver, RateLimitExceeded, RateLimiter,
+    Receiver, pkce_challenge,
 };
 pub use callback::{Callback, CallbackError, CallbackVerifier};
-pub use error::{Cause, Fault, LarkError, MessageProblem, Outcome, ScopeHolder};
+pub use error::{Cause, ErrorKind, LarkError, MessageProblem, Outcome, ScopeHolder};
 pub use event::{CardAction, Event, EventError, Operator};
 pub use http::{HttpTimeouts, MAX_BODY, http_client, http_reason};

@@ -1,68 +1,31 @@
-//! The application's own tokens: fetched by one caller at a time, shared by all.
+//! The application's own tokens, fetched by one caller at a time and shared by all, and the calls made with them.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use larkauth_models::{ExposeSecret, SecretString, Timestamp};
+use larkauth_models::{ExposeSecret, SecretString};
+use reqwest::RequestBuilder;
 use serde::Deserialize;
 
 use super::{
-    LarkClient,
-    call::{Api, Repeat},
+    client::LarkClient,
+    spec::{Api, Repeat},
+    token_cache::{CachedToken, TokenCache},
 };
-use crate::error::{LarkError, Outcome};
+use crate::error::{ErrorKind, LarkError, Outcome};
 
 const TENANT: Api = Api::lark("tenant_access_token");
 const APP: Api = Api::lark("app_access_token");
 
-/// A token is renewed when less than this, or less than a tenth of its life, is left.
+/// A token is renewed when less than this, or less than a tenth of its lifetime, is left. Renewal has this long to
+/// succeed before a call fails.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
-/// After a renewal failed while the old token is still good.
-const RENEW_AGAIN: Duration = Duration::from_secs(15);
-/// Taken off a token's life, so that it does not end on the way.
-const SAFETY: Duration = Duration::from_secs(5);
-
-/// Where one token is kept.
-#[derive(Default)]
-pub(super) struct Slot {
-    held: Mutex<Option<Held>>,
-    /// Owned by the one caller that fetches; holds why the last fetch failed.
-    flight: tokio::sync::Mutex<Option<LarkError>>,
-    failures: AtomicU64,
-}
-
-#[derive(Clone)]
-struct Held {
-    token: SecretString,
-    renew_at: Timestamp,
-    expires_at: Timestamp,
-}
-
-impl Slot {
-    fn held(&self) -> Option<Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn keep(&self, held: Held) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
-    }
-
-    /// Drops the token that Lark refused, unless somebody has already put a newer one in its place.
-    pub(super) fn forget(&self, refused: &SecretString) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.as_ref().is_some_and(|h| h.token.expose_secret() == refused.expose_secret()) {
-            *held = None;
-        }
-    }
-}
+/// Wait after a failed renewal while the current token is still valid.
+const RENEW_RETRY_INTERVAL: Duration = Duration::from_secs(15);
+/// Subtracted from a token's lifetime, so that the token does not expire while a request is under way.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     tenant_access_token: Option<SecretString>,
     app_access_token: Option<SecretString>,
     /// Seconds.
@@ -70,106 +33,141 @@ struct Answer {
 }
 
 impl LarkClient {
-    /// The token with which the application acts in its company.
+    /// Returns the token with which the application acts in its company.
     ///
     /// # Errors
-    /// When none is held and Lark gives none. Everybody who waited for the same fetch gets its error.
+    /// When no token is cached and the fetch fails. All callers that waited for the same fetch get the same error.
     pub async fn tenant_access_token(&self) -> Result<SecretString, LarkError> {
-        self.own_token(
+        self.cached_token(
             &self.inner.tenant_token,
             TENANT,
             "/open-apis/auth/v3/tenant_access_token/internal",
-            |a| a.tenant_access_token,
+            |response| response.tenant_access_token,
         )
         .await
     }
 
-    /// The token with which the application speaks for itself; the historical token endpoint wants it.
+    /// Returns the token with which the application acts for itself. The historical token endpoint requires it.
     ///
     /// # Errors
     /// As [`tenant_access_token`](Self::tenant_access_token).
     pub async fn app_access_token(&self) -> Result<SecretString, LarkError> {
-        self.own_token(&self.inner.app_token, APP, "/open-apis/auth/v3/app_access_token/internal", |a| {
-            a.app_access_token
-        })
+        self.cached_token(
+            &self.inner.app_token,
+            APP,
+            "/open-apis/auth/v3/app_access_token/internal",
+            |response| response.app_access_token,
+        )
         .await
     }
 
-    async fn own_token(
+    /// Makes a call with the tenant access token. A token that Lark refuses is renewed once.
+    pub(super) async fn call_as_tenant<T>(
         &self,
-        slot: &Slot,
+        api: Api,
+        repeat: Repeat,
+        build: impl Fn(&SecretString) -> RequestBuilder,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<T, LarkError> {
+        let token = self.tenant_access_token().await?;
+        match self.call(api, repeat, || build(&token), &read).await {
+            // Lark refused the token and did not process the request, so this repeat is safe for every call.
+            Err(error) if error.refuses_app_token() => {
+                self.inner.tenant_token.invalidate(&token);
+                let token = self.tenant_access_token().await?;
+                self.call(api, repeat, || build(&token), &read).await.map_err(as_app_token_error)
+            }
+            result => result,
+        }
+    }
+
+    async fn cached_token(
+        &self,
+        cache: &TokenCache,
         api: Api,
         path: &str,
-        pick: fn(Answer) -> Option<SecretString>,
+        pick: fn(TokenResponse) -> Option<SecretString>,
     ) -> Result<SecretString, LarkError> {
-        let now = self.inner.clock.now();
-        let held = slot.held().filter(|held| now < held.expires_at);
-        if let Some(held) = &held
-            && now < held.renew_at
+        let clock = &self.options().clock;
+        let now = clock.now();
+        let cached = cache.get().filter(|cached| now < cached.expires_at);
+        if let Some(cached) = &cached
+            && now < cached.renew_at
         {
-            return Ok(held.token.clone());
+            return Ok(cached.token.clone());
         }
-        let failures = slot.failures.load(Ordering::Acquire);
-        let mut last_error = match &held {
-            // One caller renews in time; nobody else waits for it.
-            Some(held) => match slot.flight.try_lock() {
-                Ok(flight) => flight,
-                Err(_) => return Ok(held.token.clone()),
+        let failures = cache.failures();
+        let mut last_error = match &cached {
+            // One caller renews a token that is still valid; the others use it without waiting.
+            Some(cached) => match cache.try_lock_fetch() {
+                Ok(guard) => guard,
+                Err(_) => return Ok(cached.token.clone()),
             },
-            None => slot.flight.lock().await,
+            None => cache.lock_fetch().await,
         };
-        // Who waited takes what the one before has brought: a token, or the reason why there is none.
-        if let Some(fresh) = slot.held().filter(|held| self.inner.clock.now() < held.renew_at) {
+        // A caller that waited takes the result of the fetch it waited for: a token, or the error.
+        if let Some(fresh) = cache.get().filter(|cached| clock.now() < cached.renew_at) {
             return Ok(fresh.token);
         }
         if let Some(error) = &*last_error
-            && slot.failures.load(Ordering::Acquire) != failures
+            && cache.failures() != failures
         {
             return Err(error.clone());
         }
-        match self.fetch_own_token(api, path, pick).await {
+        match self.fetch_token(api, path, pick).await {
             Ok(fresh) => {
                 *last_error = None;
-                slot.keep(fresh.clone());
+                cache.put(fresh.clone());
                 Ok(fresh.token)
             }
             Err(error) => {
-                slot.failures.fetch_add(1, Ordering::Release);
+                cache.count_failure();
                 *last_error = Some(error.clone());
-                let Some(held) = held else { return Err(error) };
-                tracing::warn!(%error, "the application's token could not be renewed; using the old one");
-                slot.keep(Held { renew_at: self.inner.clock.now() + RENEW_AGAIN, ..held.clone() });
-                Ok(held.token)
+                let Some(cached) = cached else { return Err(error) };
+                tracing::warn!(%error, "the application's token could not be renewed: using the current token");
+                cache.put(CachedToken { renew_at: clock.now() + RENEW_RETRY_INTERVAL, ..cached.clone() });
+                Ok(cached.token)
             }
         }
     }
 
-    async fn fetch_own_token(
+    async fn fetch_token(
         &self,
         api: Api,
         path: &str,
-        pick: fn(Answer) -> Option<SecretString>,
-    ) -> Result<Held, LarkError> {
-        let sent_at = self.inner.clock.now();
+        pick: fn(TokenResponse) -> Option<SecretString>,
+    ) -> Result<CachedToken, LarkError> {
+        let options = self.options();
+        let sent_at = options.clock.now();
         let build = || {
-            self.inner.http.post(self.api_url(path)).json(&serde_json::json!({
-                "app_id": self.inner.app_id,
-                "app_secret": self.inner.app_secret.expose_secret(),
+            options.http.post(self.api_url(path)).json(&serde_json::json!({
+                "app_id": options.app_id,
+                "app_secret": options.app_secret.expose_secret(),
             }))
         };
         let read = |body: &[u8]| {
-            let answer: Answer = serde_json::from_slice(body).ok()?;
-            let life = Duration::from_secs(answer.expire.into());
-            let token = pick(answer).filter(|token| !token.expose_secret().is_empty())?;
-            let margin = RENEW_BEFORE.max(life / 10).min(life / 2);
-            Some(Held {
+            let response: TokenResponse = serde_json::from_slice(body).ok()?;
+            let lifetime = Duration::from_secs(response.expire.into());
+            let token = pick(response).filter(|token| !token.expose_secret().is_empty())?;
+            let margin = RENEW_BEFORE.max(lifetime / 10).min(lifetime / 2);
+            Some(CachedToken {
                 token,
-                renew_at: sent_at + (life - margin),
-                expires_at: sent_at + life.saturating_sub(SAFETY),
+                renew_at: sent_at + (lifetime - margin),
+                expires_at: sent_at + lifetime.saturating_sub(EXPIRY_MARGIN),
             })
         };
-        // Whatever the token was wanted for has not been sent, and fetching one twice changes nothing.
+        // The call that needs the token has not been sent, and fetching a token twice has no effect.
         let unsent = |error| LarkError { outcome: Outcome::NotProcessed, ..error };
         self.call(api, Repeat::Safe, build, read).await.map_err(unsent)
     }
+}
+
+/// Turns the refusal of the application's own token into a transient error. Elsewhere the same code may mean that the
+/// person's token is invalid.
+pub(super) fn as_app_token_error(error: LarkError) -> LarkError {
+    if !error.refuses_app_token() {
+        return error;
+    }
+    let message = "the application's own token is no longer accepted";
+    LarkError { kind: ErrorKind::Transient, message, ..error }
 }

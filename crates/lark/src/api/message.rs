@@ -5,14 +5,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    LarkClient,
-    call::{Api, Repeat},
-    rate_limiter::Budget,
+    client::LarkClient,
+    rate_limiter::EndpointClass,
+    spec::{Api, Repeat},
 };
 use crate::error::LarkError;
 
-const SEND: Api = Api::lark("send_card").paid_from(Budget::Send);
-const UPDATE: Api = Api::lark("update_card").paid_from(Budget::Update);
+const SEND: Api = Api::lark("send_card").limited_as(EndpointClass::MessageSend);
+const UPDATE: Api = Api::lark("update_card").limited_as(EndpointClass::MessageUpdate);
 const DELAYED_UPDATE: Api = Api::lark("delayed_update");
 
 /// The largest card that Lark takes, in bytes of JSON.
@@ -60,7 +60,7 @@ impl LarkClient {
     /// repeating this is safe.
     ///
     /// # Errors
-    /// [`Fault::Message`](crate::Fault::Message) when the card does not reach this receiver; nothing is sent when
+    /// [`ErrorKind::Message`](crate::ErrorKind::Message) when the card does not reach this receiver; nothing is sent when
     /// the card is larger than [`MAX_CARD_BYTES`].
     pub async fn send_card(
         &self,
@@ -77,7 +77,7 @@ impl LarkClient {
         url.query_pairs_mut().append_pair("receive_id_type", kind);
         let body = json!({ "receive_id": id, "msg_type": "interactive", "content": content, "uuid": uuid });
         let build = |token: &SecretString| {
-            self.inner.http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
+            self.options().http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
         };
         let read = |body: &[u8]| Some(serde_json::from_slice::<Sent>(body).ok()?.data.message_id);
         self.call_as_tenant(SEND, Repeat::Safe, build, read).await
@@ -86,12 +86,12 @@ impl LarkClient {
     /// Replaces a card. Both the old and the new one must carry `config.update_multi: true`.
     ///
     /// # Errors
-    /// [`Fault::Message`](crate::Fault::Message) when the card can no longer be changed.
+    /// [`ErrorKind::Message`](crate::ErrorKind::Message) when the card can no longer be changed.
     pub async fn update_card(&self, message_id: &MessageId, content: &Value) -> Result<(), LarkError> {
         let body = json!({ "content": card_text(UPDATE, content)? });
         let url = self.api_url(&format!("/open-apis/im/v1/messages/{message_id}"));
         let build = |token: &SecretString| {
-            self.inner.http.patch(url.clone()).bearer_auth(token.expose_secret()).json(&body)
+            self.options().http.patch(url.clone()).bearer_auth(token.expose_secret()).json(&body)
         };
         self.call_as_tenant(UPDATE, Repeat::Safe, build, |_| Some(())).await
     }
@@ -106,7 +106,7 @@ impl LarkClient {
         let body = json!({ "token": token.expose_secret(), "card": card });
         let url = self.api_url("/open-apis/interactive/v1/card/update");
         let build = |token: &SecretString| {
-            self.inner.http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
+            self.options().http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
         };
         self.call_as_tenant(DELAYED_UPDATE, Repeat::Never, build, |_| Some(())).await
     }

@@ -14,16 +14,17 @@ use tokio::time::Instant;
 use url::{Url, form_urlencoded};
 
 use super::{
-    LarkClient,
-    call::{Api, Repeat, blame_own_token, refuses_own_token},
-    rate_limiter::Budget,
+    app_token::as_app_token_error,
+    client::LarkClient,
+    rate_limiter::EndpointClass,
+    spec::{Api, Repeat},
 };
-use crate::error::{Cause, Fault, LarkError};
+use crate::error::{Cause, ErrorKind, LarkError};
 
-const EXCHANGE: Api = Api::oauth("exchange_code").paid_from(Budget::Token);
-const REFRESH: Api = Api::oauth("refresh_token").paid_from(Budget::Token);
+const EXCHANGE: Api = Api::oauth("exchange_code").limited_as(EndpointClass::Token);
+const REFRESH: Api = Api::oauth("refresh_token").limited_as(EndpointClass::Token);
 const DEVICE_AUTHORIZATION: Api = Api::oauth("device_authorization");
-const DEVICE_POLL: Api = Api::device_poll("poll_device_code").paid_from(Budget::Token);
+const DEVICE_POLL: Api = Api::device_poll("poll_device_code").limited_as(EndpointClass::Token);
 
 const V2: &str = "/open-apis/authen/v2/oauth/token";
 const V1_EXCHANGE: &str = "/open-apis/authen/v1/oidc/access_token";
@@ -88,7 +89,7 @@ impl LarkClient {
     #[must_use]
     pub fn authorize_url(&self, request: &AuthorizeRequest<'_>) -> Url {
         let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("client_id", self.inner.app_id.as_str())
+            .append_pair("client_id", self.options().app_id.as_str())
             .append_pair("response_type", "code")
             .append_pair("redirect_uri", request.redirect_uri.as_str())
             .append_pair("scope", &request.scopes.join(" "))
@@ -106,14 +107,14 @@ impl LarkClient {
     /// code is not sent. The code works once: see [`LarkError::outcome`].
     ///
     /// # Errors
-    /// [`Fault::Code`] when the code is over; the other faults as the platform's table says.
+    /// [`ErrorKind::InvalidGrant`] when the code is over; the other faults as the platform's table says.
     pub async fn exchange_code(
         &self,
         api: TokenApi,
         grant: &CodeGrant,
-        until: Instant,
+        deadline: Instant,
     ) -> Result<TokenPair, LarkError> {
-        let exchange = EXCHANGE.until(until);
+        let exchange = EXCHANGE.with_deadline(deadline);
         let code = grant.code.expose_secret();
         let result = match api {
             TokenApi::V2 => {
@@ -136,7 +137,7 @@ impl LarkClient {
     /// Exchanges a refresh token for a new pair. The token works once: see [`LarkError::outcome`].
     ///
     /// # Errors
-    /// [`Fault::Token`] when the refresh token is dead; the other faults as the platform's table says.
+    /// [`ErrorKind::RefreshTokenInvalid`] when the refresh token is dead; the other faults as the platform's table says.
     pub async fn refresh(&self, api: TokenApi, refresh_token: &SecretString) -> Result<TokenPair, LarkError> {
         let refresh_token = refresh_token.expose_secret();
         let result = match api {
@@ -151,8 +152,10 @@ impl LarkClient {
             }
         };
         // RFC 6749's `invalid_grant` names no kind of grant.
-        result.map_err(|error| match (&error.fault, error.cause) {
-            (Fault::Code, Cause::OAuth) => LarkError { fault: Fault::Token, ..error },
+        result.map_err(|error| match (&error.kind, error.cause) {
+            (ErrorKind::InvalidGrant, Cause::OAuth) => {
+                LarkError { kind: ErrorKind::RefreshTokenInvalid, ..error }
+            }
             _ => error,
         })
     }
@@ -162,15 +165,15 @@ impl LarkClient {
     /// # Errors
     /// As the platform's table says.
     pub async fn device_authorization(&self, scopes: &[String]) -> Result<DeviceAuthorization, LarkError> {
-        let sent_at = self.inner.clock.now();
+        let sent_at = self.options().clock.now();
         let url = self.accounts_url("/oauth/v1/device_authorization");
         let scope = scopes.join(" ");
         let build = || {
-            self.inner
+            self.options()
                 .http
                 .post(url.clone())
-                .basic_auth(&self.inner.app_id, Some(self.inner.app_secret.expose_secret()))
-                .form(&[("client_id", self.inner.app_id.as_str()), ("scope", &scope)])
+                .basic_auth(&self.options().app_id, Some(self.options().app_secret.expose_secret()))
+                .form(&[("client_id", self.options().app_id.as_str()), ("scope", &scope)])
         };
         let read = |body: &[u8]| {
             let answer: DeviceJson = serde_json::from_slice(body).ok()?;
@@ -189,7 +192,7 @@ impl LarkClient {
     /// Asks once whether the person has consented.
     ///
     /// # Errors
-    /// [`Fault::Pending`] until they have, [`Fault::Denied`] when they will not, [`Fault::Code`] when it is too late.
+    /// [`ErrorKind::AuthorizationPending`] until they have, [`ErrorKind::AccessDenied`] when they will not, [`ErrorKind::InvalidGrant`] when it is too late.
     pub async fn poll_device_code(&self, device_code: &SecretString) -> Result<TokenPair, LarkError> {
         let mut body = self.v2_body("urn:ietf:params:oauth:grant-type:device_code");
         body["device_code"] = device_code.expose_secret().into();
@@ -199,36 +202,36 @@ impl LarkClient {
     fn v2_body(&self, grant_type: &str) -> Value {
         json!({
             "grant_type": grant_type,
-            "client_id": self.inner.app_id,
-            "client_secret": self.inner.app_secret.expose_secret(),
+            "client_id": self.options().app_id,
+            "client_secret": self.options().app_secret.expose_secret(),
         })
     }
 
     async fn v2_token(&self, api: Api, body: &Value) -> Result<TokenPair, LarkError> {
-        let sent_at = self.inner.clock.now();
-        let build = || self.inner.http.post(self.api_url(V2)).json(body);
+        let sent_at = self.options().clock.now();
+        let build = || self.options().http.post(self.api_url(V2)).json(body);
         let read = |body: &[u8]| serde_json::from_slice::<TokenJson>(body).ok()?.into_pair(sent_at);
         self.call(api, Repeat::Never, build, read).await
     }
 
     async fn v1_token(&self, api: Api, path: &str, body: &Value) -> Result<TokenPair, LarkError> {
         let app_token = api.prepare(self.app_access_token()).await?;
-        let sent_at = self.inner.clock.now();
+        let sent_at = self.options().clock.now();
         let build =
-            || self.inner.http.post(self.api_url(path)).bearer_auth(app_token.expose_secret()).json(body);
+            || self.options().http.post(self.api_url(path)).bearer_auth(app_token.expose_secret()).json(body);
         let read = |body: &[u8]| serde_json::from_slice::<V1Json>(body).ok()?.data.into_pair(sent_at);
         let result = self.call(api, Repeat::Never, build, read).await;
-        if result.as_ref().is_err_and(refuses_own_token) {
-            self.inner.app_token.forget(&app_token);
+        if result.as_ref().is_err_and(LarkError::refuses_app_token) {
+            self.inner.app_token.invalidate(&app_token);
         }
-        result.map_err(blame_own_token)
+        result.map_err(as_app_token_error)
     }
 }
 
 /// There is no token yet that could be dead: what is over is the code.
 fn blame_code(error: LarkError) -> LarkError {
-    match error.fault {
-        Fault::Token => LarkError { fault: Fault::Code, ..error },
+    match error.kind {
+        ErrorKind::RefreshTokenInvalid => LarkError { kind: ErrorKind::InvalidGrant, ..error },
         _ => error,
     }
 }

@@ -4,16 +4,16 @@ use larkauth_models::{ExposeSecret, OpenId, SecretString, UnionId, UserId, UserP
 use serde::Deserialize;
 
 use super::{
-    LarkClient,
-    call::{Api, Repeat},
-    rate_limiter::Budget,
+    client::LarkClient,
+    rate_limiter::EndpointClass,
+    spec::{Api, Repeat},
 };
 use crate::error::LarkError;
 
-const USER_INFO: Api = Api::lark("user_info").paid_from(Budget::UserInfo);
-const CONTACT: Api = Api::lark("contact").paid_from(Budget::Contacts);
-const OPEN_ID_BY_EMAIL: Api = Api::lark("open_id_by_email").paid_from(Budget::Contacts);
-const CONTACTS: Api = Api::lark("contacts").paid_from(Budget::Contacts);
+const USER_INFO: Api = Api::lark("user_info").limited_as(EndpointClass::UserInfo);
+const CONTACT: Api = Api::lark("contact").limited_as(EndpointClass::Contacts);
+const OPEN_ID_BY_EMAIL: Api = Api::lark("open_id_by_email").limited_as(EndpointClass::Contacts);
+const CONTACTS: Api = Api::lark("contacts").limited_as(EndpointClass::Contacts);
 
 /// Lark takes this many ids in one call.
 const BATCH: usize = 50;
@@ -129,11 +129,11 @@ impl LarkClient {
     /// Whom a user access token belongs to.
     ///
     /// # Errors
-    /// [`Fault::AccessToken`](crate::Fault::AccessToken) when Lark no longer accepts the token,
-    /// [`Fault::User`](crate::Fault::User) when the person is gone.
+    /// [`ErrorKind::AccessTokenInvalid`](crate::ErrorKind::AccessTokenInvalid) when Lark no longer accepts the token,
+    /// [`ErrorKind::User`](crate::ErrorKind::User) when the person is gone.
     pub async fn user_info(&self, access_token: &SecretString) -> Result<UserProfile, LarkError> {
         let url = self.api_url("/open-apis/authen/v1/user_info");
-        let build = || self.inner.http.get(url.clone()).bearer_auth(access_token.expose_secret());
+        let build = || self.options().http.get(url.clone()).bearer_auth(access_token.expose_secret());
         let read = |body: &[u8]| {
             let Data { data } = serde_json::from_slice::<Data<PersonJson>>(body).ok()?;
             Some(data.into_contact()?.profile)
@@ -144,12 +144,12 @@ impl LarkClient {
     /// One person of the directory.
     ///
     /// # Errors
-    /// [`Fault::User`](crate::Fault::User) when they are outside the application's range.
+    /// [`ErrorKind::User`](crate::ErrorKind::User) when they are outside the application's range.
     pub async fn contact(&self, open_id: &OpenId) -> Result<Contact, LarkError> {
         let mut url = self.api_url(&format!("/open-apis/contact/v3/users/{open_id}"));
         url.query_pairs_mut().append_pair("user_id_type", "open_id");
         let build =
-            |token: &SecretString| self.inner.http.get(url.clone()).bearer_auth(token.expose_secret());
+            |token: &SecretString| self.options().http.get(url.clone()).bearer_auth(token.expose_secret());
         let read = |body: &[u8]| serde_json::from_slice::<Data<OneUser>>(body).ok()?.data.user.into_contact();
         self.call_as_tenant(CONTACT, Repeat::Safe, build, read).await
     }
@@ -157,13 +157,13 @@ impl LarkClient {
     /// Who has this work mail address; `None` when nobody in the application's range has it.
     ///
     /// # Errors
-    /// [`Fault::Scope`](crate::Fault::Scope) without the permission `contact:user.id:readonly`.
+    /// [`ErrorKind::InsufficientScope`](crate::ErrorKind::InsufficientScope) without the permission `contact:user.id:readonly`.
     pub async fn open_id_by_email(&self, email: &SecretString) -> Result<Option<OpenId>, LarkError> {
         let mut url = self.api_url("/open-apis/contact/v3/users/batch_get_id");
         url.query_pairs_mut().append_pair("user_id_type", "open_id");
         let body = serde_json::json!({ "emails": [email.expose_secret()] });
         let build = |token: &SecretString| {
-            self.inner.http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
+            self.options().http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
         };
         let read = |body: &[u8]| {
             let Data { data: Found { user_list } } = serde_json::from_slice(body).ok()?;
@@ -184,8 +184,9 @@ impl LarkClient {
             url.query_pairs_mut()
                 .extend_pairs(batch.iter().map(|id| ("user_ids", id.as_str())))
                 .append_pair("user_id_type", "open_id");
-            let build =
-                |token: &SecretString| self.inner.http.get(url.clone()).bearer_auth(token.expose_secret());
+            let build = |token: &SecretString| {
+                self.options().http.get(url.clone()).bearer_auth(token.expose_secret())
+            };
             let read = |body: &[u8]| {
                 serde_json::from_slice::<Data<Users>>(body).ok()?.data.items.or(Some(Vec::new()))
             };

@@ -11,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::{
     api::NoObserver,
-    error::{Cause, Fault, LarkError, Outcome, ScopeHolder},
+    error::{Cause, ErrorKind, LarkError, Outcome, ScopeHolder},
     http::MAX_BODY,
 };
 
@@ -50,7 +50,7 @@ async fn a_lost_answer_may_have_been_processed() {
         let (client, _server) = raw_server(answer).await;
         let error = refresh(&client).await.unwrap_err();
         assert_eq!(error.cause, Cause::Cut, "{error}");
-        assert_eq!((error.fault, error.outcome), (Fault::Transient, Outcome::MaybeProcessed));
+        assert_eq!((error.kind, error.outcome), (ErrorKind::Transient, Outcome::MaybeProcessed));
     }
 }
 
@@ -110,14 +110,14 @@ async fn outside_oauth_an_answer_without_a_code_is_no_success() {
 
 #[tokio::test]
 async fn a_status_without_a_code_blames_no_token() {
-    for (status, fault, outcome, label) in [
-        (302, Fault::Unknown, Outcome::NotProcessed, "http_3xx"),
-        (401, Fault::Unknown, Outcome::NotProcessed, "http_4xx"),
-        (404, Fault::Unknown, Outcome::NotProcessed, "http_4xx"),
-        (408, Fault::Transient, Outcome::MaybeProcessed, "http_4xx"),
-        (429, Fault::RateLimited, Outcome::NotProcessed, "http_429"),
-        (500, Fault::Transient, Outcome::MaybeProcessed, "http_5xx"),
-        (503, Fault::Transient, Outcome::MaybeProcessed, "http_5xx"),
+    for (status, kind, outcome, label) in [
+        (302, ErrorKind::Unknown, Outcome::NotProcessed, "http_3xx"),
+        (401, ErrorKind::Unknown, Outcome::NotProcessed, "http_4xx"),
+        (404, ErrorKind::Unknown, Outcome::NotProcessed, "http_4xx"),
+        (408, ErrorKind::Transient, Outcome::MaybeProcessed, "http_4xx"),
+        (429, ErrorKind::RateLimited, Outcome::NotProcessed, "http_429"),
+        (500, ErrorKind::Transient, Outcome::MaybeProcessed, "http_5xx"),
+        (503, ErrorKind::Transient, Outcome::MaybeProcessed, "http_5xx"),
     ] {
         let lark = Lark::start().await;
         let answer = ResponseTemplate::new(status)
@@ -126,7 +126,7 @@ async fn a_status_without_a_code_blames_no_token() {
             .insert_header("retry-after", "7");
         lark.answer("POST", V2, answer).await;
         let error = refresh(&lark.client).await.unwrap_err();
-        assert_eq!((error.fault, error.outcome, error.http_status), (fault, outcome, Some(status)));
+        assert_eq!((error.kind, error.outcome, error.http_status), (kind, outcome, Some(status)));
         assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
         assert_eq!(lark.calls(), [format!("refresh_token {label}")]);
     }
@@ -143,7 +143,10 @@ async fn missing_permissions_are_named_and_the_log_id_is_kept() {
         lark.answer_first(1, "GET", USER_INFO, answer.clone()).await;
         lark.answer("GET", USER_INFO, answer.insert_header("x-tt-logid", "header-log")).await;
         let error = lark.client.user_info(&secret("u")).await.unwrap_err();
-        assert_eq!(error.fault, Fault::Scope { holder, missing: vec!["contact:read".to_owned()] });
+        assert_eq!(
+            error.kind,
+            ErrorKind::InsufficientScope { holder, missing: vec!["contact:read".to_owned()] }
+        );
         assert_eq!(error.log_id.as_deref(), Some("2026-log"));
         let error = lark.client.user_info(&secret("u")).await.unwrap_err();
         assert_eq!(error.log_id.as_deref(), Some("header-log"));
@@ -164,7 +167,7 @@ async fn a_prefix_in_the_base_url_is_kept() {
 async fn a_token_that_fits_no_header_is_not_sent_and_not_shown() {
     let lark = Lark::start().await;
     let error = lark.client.user_info(&secret("bad\ntoken")).await.unwrap_err();
-    assert_eq!((error.fault, error.cause), (Fault::Ours, Cause::NotSent));
+    assert_eq!((error.kind, error.cause), (ErrorKind::InvalidRequest, Cause::NotSent));
 }
 
 proptest! {

@@ -3,7 +3,7 @@ use larkauth_models::ExposeSecret;
 use wiremock::matchers::{body_json, header};
 
 use super::*;
-use crate::error::{Fault, Outcome};
+use crate::error::{ErrorKind, Outcome};
 
 #[tokio::test]
 async fn a_hundred_callers_cause_one_request() {
@@ -26,7 +26,7 @@ async fn a_hundred_callers_share_one_failure_and_the_next_tries_again() {
     lark.answer_first(1, "POST", TENANT_PATH, refusal(200, 10014).set_delay(Duration::from_millis(50))).await;
     lark.answer("POST", TENANT_PATH, tenant_token("t-1", 7200)).await;
     let errors = join_all((0..100).map(|_| lark.client.tenant_access_token())).await;
-    assert!(errors.iter().all(|error| error.as_ref().unwrap_err().fault == Fault::App));
+    assert!(errors.iter().all(|error| error.as_ref().unwrap_err().kind == ErrorKind::App));
     assert_eq!(lark.count(TENANT_PATH).await, 1);
     assert!(lark.client.tenant_access_token().await.is_ok());
 }
@@ -59,7 +59,7 @@ async fn a_token_that_is_still_good_is_used_while_renewing_fails() {
     assert_eq!(lark.count(TENANT_PATH).await, 2, "one try, then a pause");
     lark.clock.advance(Duration::from_secs(200));
     let error = lark.client.tenant_access_token().await.unwrap_err();
-    assert_eq!((error.fault, error.outcome), (Fault::App, Outcome::NotProcessed));
+    assert_eq!((error.kind, error.outcome), (ErrorKind::App, Outcome::NotProcessed));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use wiremock::matchers::{body_json, header, query_param};
 use super::*;
 use crate::{
     api::{MAX_CARD_BYTES, Receiver},
-    error::{Cause, Fault, LarkError, MessageProblem, Outcome},
+    error::{Cause, ErrorKind, LarkError, MessageProblem, Outcome},
 };
 
 const MESSAGES: &str = "/open-apis/im/v1/messages";
@@ -66,8 +66,8 @@ async fn what_lark_would_not_take_is_not_sent() {
         lark.client.delayed_update(&secret("c-1"), &large).await.unwrap_err(),
     ] {
         assert_eq!(
-            (error.fault, error.outcome, error.cause),
-            (Fault::Ours, Outcome::NotProcessed, Cause::NotSent)
+            (error.kind, error.outcome, error.cause),
+            (ErrorKind::InvalidRequest, Outcome::NotProcessed, Cause::NotSent)
         );
     }
     assert!(lark.server.received_requests().await.unwrap().is_empty());
@@ -86,18 +86,18 @@ async fn an_update_and_a_delayed_update() {
 
 #[tokio::test]
 async fn codes_of_messages_are_told_apart() {
-    for (code, fault) in [
-        (230013, Fault::Message(MessageProblem::Undeliverable)),
-        (230029, Fault::Message(MessageProblem::Undeliverable)),
-        (230053, Fault::Message(MessageProblem::Undeliverable)),
-        (230034, Fault::Message(MessageProblem::Undeliverable)),
-        (230011, Fault::Message(MessageProblem::Recalled)),
-        (230110, Fault::Message(MessageProblem::Deleted)),
-        (230031, Fault::Message(MessageProblem::TooOld)),
+    for (code, kind) in [
+        (230013, ErrorKind::Message(MessageProblem::Undeliverable)),
+        (230029, ErrorKind::Message(MessageProblem::Undeliverable)),
+        (230053, ErrorKind::Message(MessageProblem::Undeliverable)),
+        (230034, ErrorKind::Message(MessageProblem::Undeliverable)),
+        (230011, ErrorKind::Message(MessageProblem::Recalled)),
+        (230110, ErrorKind::Message(MessageProblem::Deleted)),
+        (230031, ErrorKind::Message(MessageProblem::TooOld)),
     ] {
         let lark = Lark::with_tenant_token().await;
         lark.answer("PATCH", MESSAGE, refusal(400, code)).await;
-        assert_eq!(update(&lark).await.unwrap_err().fault, fault, "{code}");
+        assert_eq!(update(&lark).await.unwrap_err().kind, kind, "{code}");
         assert_eq!(lark.count(MESSAGE).await, 1);
     }
 }
@@ -117,7 +117,7 @@ async fn a_safe_call_is_repeated_twice_and_then_given_up() {
 
     lark.answer("PATCH", MESSAGE, ResponseTemplate::new(503)).await;
     let error = update(&lark).await.unwrap_err();
-    assert_eq!((error.fault, error.outcome), (Fault::Transient, Outcome::MaybeProcessed));
+    assert_eq!((error.kind, error.outcome), (ErrorKind::Transient, Outcome::MaybeProcessed));
     assert_eq!(lark.count(MESSAGE).await, 3);
 }
 
@@ -141,7 +141,7 @@ async fn a_short_rate_limit_is_waited_for_and_a_long_one_is_the_callers() {
 
     lark.answer("PATCH", MESSAGE, limit("42")).await;
     let error = update(&lark).await.unwrap_err();
-    assert_eq!((error.fault, error.retry_after), (Fault::RateLimited, Some(Duration::from_secs(42))));
+    assert_eq!((error.kind, error.retry_after), (ErrorKind::RateLimited, Some(Duration::from_secs(42))));
     assert_eq!(lark.count(MESSAGE).await, 1);
 }
 
@@ -162,6 +162,6 @@ async fn a_refused_tenant_token_is_renewed_once_even_for_what_is_never_repeated(
 
     lark.answer("PATCH", MESSAGE, refusal(400, 99991663)).await;
     let error = update(&lark).await.unwrap_err();
-    assert_eq!((error.fault, error.outcome), (Fault::Transient, Outcome::NotProcessed));
+    assert_eq!((error.kind, error.outcome), (ErrorKind::Transient, Outcome::NotProcessed));
     assert_eq!((lark.count(MESSAGE).await, lark.count(TENANT_PATH).await), (2, 3));
 }

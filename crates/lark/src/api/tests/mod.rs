@@ -19,8 +19,10 @@ use wiremock::{
     matchers::{method, path},
 };
 
-use super::{CallObserver, Endpoints, LarkClient};
-use crate::http::{HttpTimeouts, http_client};
+use crate::{
+    api::{CallObserver, Endpoints, LarkClient, LarkClientOptions, LocalRateLimiter},
+    http::{HttpTimeouts, http_client},
+};
 
 const APP_ID: &str = "cli_0123456789abcdef";
 const APP_SECRET: &str = "app-secret-value";
@@ -92,14 +94,15 @@ impl Lark {
 fn client(address: &str, clock: Arc<dyn Clock>, observer: Arc<dyn CallObserver>) -> LarkClient {
     let timeouts = HttpTimeouts { total: Duration::from_millis(1500), ..HttpTimeouts::default() };
     let url = Url::parse(address).unwrap();
-    LarkClient::new(
-        http_client(&timeouts).unwrap(),
-        Endpoints { base_url: url.clone(), accounts_url: url },
-        AppId::new(APP_ID).unwrap(),
-        SecretString::from(APP_SECRET),
+    LarkClient::new(LarkClientOptions {
+        http: http_client(&timeouts).unwrap(),
+        endpoints: Endpoints { base_url: url.clone(), accounts_url: url },
+        app_id: AppId::new(APP_ID).unwrap(),
+        app_secret: SecretString::from(APP_SECRET),
         clock,
         observer,
-    )
+        rate_limiter: Arc::new(LocalRateLimiter::default()),
+    })
 }
 
 fn start_of_time() -> Timestamp {

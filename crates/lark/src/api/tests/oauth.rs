@@ -5,7 +5,7 @@ use wiremock::matchers::{body_json, body_string, header};
 use super::*;
 use crate::{
     api::{AuthorizeRequest, CodeGrant, NoObserver, pkce_challenge},
-    error::{Cause, Fault, Outcome, known},
+    error::{Cause, ErrorKind, Outcome, known},
 };
 
 const V2: &str = "/open-apis/authen/v2/oauth/token";
@@ -140,7 +140,7 @@ async fn v1_without_an_app_token_has_not_touched_the_code() {
     let lark = Lark::start().await;
     lark.answer("POST", APP_PATH, ResponseTemplate::new(200).set_body_string("<html>")).await;
     let error = lark.client.exchange_code(TokenApi::V1, &grant(), soon()).await.unwrap_err();
-    assert_eq!((error.outcome, error.fault), (Outcome::NotProcessed, Fault::Transient));
+    assert_eq!((error.outcome, error.kind), (Outcome::NotProcessed, ErrorKind::Transient));
     assert_eq!(lark.count(V1_EXCHANGE).await, 0);
 }
 
@@ -159,7 +159,7 @@ async fn an_exchange_ends_in_time_and_a_late_one_is_not_begun() {
     for (api, seconds, outcome) in cases {
         let until = Instant::now() + Duration::from_secs(seconds);
         let error = client.exchange_code(api, &grant(), until).await.unwrap_err();
-        assert_eq!((error.outcome, error.fault), (outcome, Fault::Transient), "{api:?} {seconds}");
+        assert_eq!((error.outcome, error.kind), (outcome, ErrorKind::Transient), "{api:?} {seconds}");
         assert!(Instant::now() <= until + Duration::from_millis(1), "{api:?} {seconds}");
     }
 }
@@ -171,7 +171,7 @@ async fn v1_drops_an_app_token_that_is_refused_but_repeats_nothing() {
     lark.answer("POST", V1_EXCHANGE, refusal(200, 20014)).await;
     for tries in 1..=2 {
         let error = lark.client.exchange_code(TokenApi::V1, &grant(), soon()).await.unwrap_err();
-        assert_eq!((error.outcome, error.fault), (Outcome::NotProcessed, Fault::Transient));
+        assert_eq!((error.outcome, error.kind), (Outcome::NotProcessed, ErrorKind::Transient));
         assert_eq!((lark.count(APP_PATH).await, lark.count(V1_EXCHANGE).await), (tries, tries));
     }
 }
@@ -189,7 +189,7 @@ async fn every_code_of_the_token_endpoint_is_told_apart_and_never_repeated() {
         lark.answer("POST", V2, ResponseTemplate::new(status).set_body_json(answer)).await;
         let error = lark.client.refresh(TokenApi::V2, &secret("r-old")).await.unwrap_err();
         let row = known(code).unwrap();
-        assert_eq!((&error.fault, error.outcome, error.code), (&row.fault, row.outcome, Some(code)));
+        assert_eq!((&error.kind, error.outcome, error.code), (&row.kind, row.outcome, Some(code)));
         assert!(!format!("{error} {error:?}").contains("r-old"), "{error}");
         assert_eq!(lark.calls(), [format!("refresh_token code_{code}")]);
     }
@@ -205,7 +205,7 @@ async fn an_unknown_code_ends_nothing() {
     )
     .await;
     let error = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err();
-    assert_eq!((error.fault.clone(), error.outcome), (Fault::Unknown, Outcome::NotProcessed));
+    assert_eq!((error.kind.clone(), error.outcome), (ErrorKind::Unknown, Outcome::NotProcessed));
     assert!(error.is_retryable());
     assert_eq!(lark.calls(), ["refresh_token code_other"]);
 }
@@ -215,8 +215,8 @@ async fn in_an_exchange_what_is_over_is_the_code() {
     let lark = Lark::start().await;
     lark.answer("POST", V2, refusal(400, 20024)).await;
     assert_eq!(
-        lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().fault,
-        Fault::Code
+        lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().kind,
+        ErrorKind::InvalidGrant
     );
 }
 
@@ -225,12 +225,15 @@ async fn a_bare_invalid_grant_goes_by_the_kind_of_grant() {
     let lark = Lark::start().await;
     lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(json!({ "error": "invalid_grant" })))
         .await;
-    assert_eq!(lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err().fault, Fault::Token);
     assert_eq!(
-        lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().fault,
-        Fault::Code
+        lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err().kind,
+        ErrorKind::RefreshTokenInvalid
     );
-    assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().fault, Fault::Code);
+    assert_eq!(
+        lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().kind,
+        ErrorKind::InvalidGrant
+    );
+    assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().kind, ErrorKind::InvalidGrant);
 }
 
 #[tokio::test]
@@ -241,7 +244,7 @@ async fn a_life_that_cannot_be_believed_is_an_invalid_answer() {
         answer["expires_in"] = life;
         lark.answer("POST", V2, ok(&answer)).await;
         let error = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err();
-        assert_eq!((error.fault, error.outcome), (Fault::Transient, Outcome::MaybeProcessed));
+        assert_eq!((error.kind, error.outcome), (ErrorKind::Transient, Outcome::MaybeProcessed));
         assert_eq!(error.cause, Cause::InvalidAnswer);
     }
 }
@@ -285,17 +288,21 @@ async fn the_device_flow_begins() {
 
 #[tokio::test]
 async fn the_device_flow_waits_slows_down_and_ends() {
-    for (error, fault, label) in [
-        ("authorization_pending", Fault::Pending { slow_down: false }, "authorization_pending"),
-        ("slow_down", Fault::Pending { slow_down: true }, "authorization_pending"),
-        ("access_denied", Fault::Denied, "access_denied"),
-        ("expired_token", Fault::Code, "oauth_error"),
+    for (error, kind, label) in [
+        (
+            "authorization_pending",
+            ErrorKind::AuthorizationPending { slow_down: false },
+            "authorization_pending",
+        ),
+        ("slow_down", ErrorKind::AuthorizationPending { slow_down: true }, "authorization_pending"),
+        ("access_denied", ErrorKind::AccessDenied, "access_denied"),
+        ("expired_token", ErrorKind::InvalidGrant, "oauth_error"),
     ] {
         for code in [json!(null), json!(20001)] {
             let lark = Lark::start().await;
             let answer = json!({ "code": code, "error": error });
             lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(answer)).await;
-            assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().fault, fault);
+            assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().kind, kind);
             assert_eq!(lark.calls(), [format!("poll_device_code {label}")]);
         }
     }

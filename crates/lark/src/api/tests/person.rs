@@ -2,7 +2,7 @@ use larkauth_models::{ExposeSecret, OpenId};
 use wiremock::matchers::{body_json, header, query_param};
 
 use super::*;
-use crate::error::Fault;
+use crate::error::ErrorKind;
 
 const USER_INFO: &str = "/open-apis/authen/v1/user_info";
 const BY_EMAIL: &str = "/open-apis/contact/v3/users/batch_get_id";
@@ -40,23 +40,23 @@ async fn nothing_but_the_open_id_is_required() {
     .await;
     lark.answer("GET", USER_INFO, ok(&json!({ "code": 0, "data": { "name": "nobody" } }))).await;
     assert!(lark.client.user_info(&secret("u")).await.unwrap().email.is_none());
-    assert_eq!(lark.client.user_info(&secret("u")).await.unwrap_err().fault, Fault::Transient);
+    assert_eq!(lark.client.user_info(&secret("u")).await.unwrap_err().kind, ErrorKind::Transient);
 }
 
 #[tokio::test]
 async fn its_codes_are_told_apart() {
-    for (code, fault) in [
-        (20005, Fault::AccessToken),
-        (99991677, Fault::AccessToken),
-        (99991668, Fault::AccessToken),
-        (20008, Fault::User),
-        (20021, Fault::User),
-        (20022, Fault::User),
-        (20023, Fault::User),
+    for (code, kind) in [
+        (20005, ErrorKind::AccessTokenInvalid),
+        (99991677, ErrorKind::AccessTokenInvalid),
+        (99991668, ErrorKind::AccessTokenInvalid),
+        (20008, ErrorKind::User),
+        (20021, ErrorKind::User),
+        (20022, ErrorKind::User),
+        (20023, ErrorKind::User),
     ] {
         let lark = Lark::start().await;
         lark.answer("GET", USER_INFO, refusal(200, code)).await;
-        assert_eq!(lark.client.user_info(&secret("u")).await.unwrap_err().fault, fault, "{code}");
+        assert_eq!(lark.client.user_info(&secret("u")).await.unwrap_err().kind, kind, "{code}");
         assert_eq!(lark.count(USER_INFO).await, 1);
     }
 }
@@ -117,5 +117,8 @@ async fn a_person_is_found_by_mail_or_not() {
     lark.answer("POST", BY_EMAIL, refusal(400, 99991672)).await;
     assert_eq!(lark.client.open_id_by_email(&secret("li@corp.example")).await.unwrap(), None);
     let error = lark.client.open_id_by_email(&secret("li@corp.example")).await.unwrap_err();
-    assert!(matches!(error.fault, Fault::Scope { .. }) && !error.to_string().contains("corp"), "{error}");
+    assert!(
+        matches!(error.kind, ErrorKind::InsufficientScope { .. }) && !error.to_string().contains("corp"),
+        "{error}"
+    );
 }
