@@ -28,7 +28,7 @@ async fn update(lark: &Lark) -> Result<(), LarkError> {
 }
 
 #[tokio::test]
-async fn every_kind_of_receiver_gets_the_card_as_text() {
+async fn send_card_every_receiver_sends_id_type_and_text() {
     for (receiver, kind, id) in [
         (Receiver::OpenId(OpenId::new("ou_1").unwrap()), "open_id", "ou_1"),
         (Receiver::UserId(UserId::new("u1").unwrap()), "user_id", "u1"),
@@ -54,7 +54,7 @@ async fn every_kind_of_receiver_gets_the_card_as_text() {
 }
 
 #[tokio::test]
-async fn what_lark_would_not_take_is_not_sent() {
+async fn card_calls_invalid_argument_returns_not_sent() {
     let lark = Lark::with_tenant_token().await;
     let receiver = Receiver::ChatId("oc_1".to_owned());
     let large = json!("x".repeat(MAX_CARD_BYTES));
@@ -74,7 +74,7 @@ async fn what_lark_would_not_take_is_not_sent() {
 }
 
 #[tokio::test]
-async fn an_update_and_a_delayed_update() {
+async fn update_card_and_delayed_update_send_documented_bodies() {
     let lark = Lark::with_tenant_token().await;
     lark.answer("PATCH", MESSAGE, ok(&json!({ "code": 0, "data": {} }))).await;
     lark.answer("POST", DELAYED, ok(&json!({ "code": 0, "msg": "ok" }))).await;
@@ -85,7 +85,7 @@ async fn an_update_and_a_delayed_update() {
 }
 
 #[tokio::test]
-async fn codes_of_messages_are_told_apart() {
+async fn update_card_message_code_returns_message_problem() {
     for (code, kind) in [
         (230013, ErrorKind::Message(MessageProblem::Undeliverable)),
         (230029, ErrorKind::Message(MessageProblem::Undeliverable)),
@@ -103,7 +103,7 @@ async fn codes_of_messages_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_safe_call_is_repeated_twice_and_then_given_up() {
+async fn send_card_server_error_repeats_twice_then_fails() {
     let lark = Lark::with_tenant_token().await;
     lark.answer_first(2, "POST", MESSAGES, ResponseTemplate::new(502)).await;
     lark.answer("POST", MESSAGES, sent()).await;
@@ -122,7 +122,7 @@ async fn a_safe_call_is_repeated_twice_and_then_given_up() {
 }
 
 #[tokio::test]
-async fn a_delayed_update_is_never_repeated() {
+async fn delayed_update_server_error_is_not_repeated() {
     let lark = Lark::with_tenant_token().await;
     lark.answer("POST", DELAYED, ResponseTemplate::new(502)).await;
     lark.client.delayed_update(&secret("c-1"), &card()).await.unwrap_err();
@@ -130,7 +130,7 @@ async fn a_delayed_update_is_never_repeated() {
 }
 
 #[tokio::test]
-async fn a_short_rate_limit_is_waited_for_and_a_long_one_is_the_callers() {
+async fn send_card_rate_limited_waits_if_short_and_fails_if_long() {
     let lark = Lark::with_tenant_token().await;
     let limit = |wait: &str| refusal(429, 99991400).insert_header("x-ogw-ratelimit-reset", wait);
     lark.answer_first(1, "POST", MESSAGES, limit("1")).await;
@@ -146,7 +146,7 @@ async fn a_short_rate_limit_is_waited_for_and_a_long_one_is_the_callers() {
 }
 
 #[tokio::test]
-async fn a_refused_tenant_token_is_renewed_once_even_for_what_is_never_repeated() {
+async fn tenant_call_refused_token_renews_once() {
     let lark = Lark::start().await;
     lark.answer_first(1, "POST", TENANT_PATH, tenant_token("t-old", 7200)).await;
     lark.answer("POST", TENANT_PATH, tenant_token("t-new", 7200)).await;

@@ -29,7 +29,7 @@ const APP_SECRET: &str = "app-secret-value";
 const TENANT_PATH: &str = "/open-apis/auth/v3/tenant_access_token/internal";
 const APP_PATH: &str = "/open-apis/auth/v3/app_access_token/internal";
 
-/// Writes down every call, and adds a trace header to each.
+/// Records every call and adds a trace header to each.
 #[derive(Default)]
 struct Recorder(Mutex<Vec<String>>);
 
@@ -59,20 +59,20 @@ impl Lark {
         Self { server, client, clock, recorder }
     }
 
-    /// As above, with a tenant token to be had.
+    /// As [`start`](Self::start), with a tenant token.
     async fn with_tenant_token() -> Self {
         let lark = Self::start().await;
         lark.answer("POST", TENANT_PATH, tenant_token("t-1", 7200)).await;
         lark
     }
 
-    async fn answer(&self, verb: &str, at: &str, answer: ResponseTemplate) {
-        Mock::given(method(verb)).and(path(at)).respond_with(answer).mount(&self.server).await;
+    async fn answer(&self, http_method: &str, at: &str, answer: ResponseTemplate) {
+        Mock::given(method(http_method)).and(path(at)).respond_with(answer).mount(&self.server).await;
     }
 
-    /// Answers so for the first `times` requests; what is mounted later answers the rest.
-    async fn answer_first(&self, times: u64, verb: &str, at: &str, answer: ResponseTemplate) {
-        let mock = Mock::given(method(verb)).and(path(at)).respond_with(answer);
+    /// Answers the first `times` requests. An answer that is mounted later answers the rest.
+    async fn answer_first(&self, times: u64, http_method: &str, at: &str, answer: ResponseTemplate) {
+        let mock = Mock::given(method(http_method)).and(path(at)).respond_with(answer);
         mock.up_to_n_times(times).mount(&self.server).await;
     }
 
