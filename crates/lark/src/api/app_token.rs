@@ -61,14 +61,16 @@ impl LarkClient {
         .await
     }
 
-    /// Makes a call with the tenant access token. A token that Lark refuses is renewed once.
+    /// Makes a call with the tenant access token, which is added to the request of `build`. A token that Lark refuses is
+    /// renewed once.
     pub(super) async fn call_as_tenant<T>(
         &self,
         api: Api,
         repeat: Repeat,
-        build: impl Fn(&SecretString) -> RequestBuilder,
+        build: impl Fn() -> RequestBuilder,
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<T, LarkError> {
+        let build = |token: &SecretString| build().bearer_auth(token.expose_secret());
         let token = self.tenant_access_token().await?;
         match self.call(api, repeat, || build(&token), &read).await {
             // Lark refused the token and did not process the request, so this repeat is safe for every call.

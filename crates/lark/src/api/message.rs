@@ -78,9 +78,7 @@ impl LarkClient {
         let mut url = self.api_url("/open-apis/im/v1/messages");
         url.query_pairs_mut().append_pair("receive_id_type", kind);
         let body = json!({ "receive_id": id, "msg_type": "interactive", "content": content, "uuid": uuid });
-        let build = |token: &SecretString| {
-            self.options().http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
-        };
+        let build = || self.options().http.post(url.clone()).json(&body);
         let read = |body: &[u8]| Some(serde_json::from_slice::<Sent>(body).ok()?.data.message_id);
         self.call_as_tenant(SEND, Repeat::Safe, build, read).await
     }
@@ -92,9 +90,7 @@ impl LarkClient {
     pub async fn update_card(&self, message_id: &MessageId, content: &Value) -> Result<(), LarkError> {
         let body = json!({ "content": card_text(UPDATE, content)? });
         let url = self.api_url(&format!("/open-apis/im/v1/messages/{message_id}"));
-        let build = |token: &SecretString| {
-            self.options().http.patch(url.clone()).bearer_auth(token.expose_secret()).json(&body)
-        };
+        let build = || self.options().http.patch(url.clone()).json(&body);
         self.call_as_tenant(UPDATE, Repeat::Safe, build, |_| Some(())).await
     }
 
@@ -107,9 +103,7 @@ impl LarkClient {
         card_text(DELAYED_UPDATE, card)?;
         let body = json!({ "token": token.expose_secret(), "card": card });
         let url = self.api_url("/open-apis/interactive/v1/card/update");
-        let build = |token: &SecretString| {
-            self.options().http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
-        };
+        let build = || self.options().http.post(url.clone()).json(&body);
         self.call_as_tenant(DELAYED_UPDATE, Repeat::Never, build, |_| Some(())).await
     }
 }

@@ -148,8 +148,7 @@ impl LarkClient {
     pub async fn contact(&self, open_id: &OpenId) -> Result<Contact, LarkError> {
         let mut url = self.api_url(&format!("/open-apis/contact/v3/users/{open_id}"));
         url.query_pairs_mut().append_pair("user_id_type", "open_id");
-        let build =
-            |token: &SecretString| self.options().http.get(url.clone()).bearer_auth(token.expose_secret());
+        let build = || self.options().http.get(url.clone());
         let read = |body: &[u8]| serde_json::from_slice::<Data<OneUser>>(body).ok()?.data.user.into_contact();
         self.call_as_tenant(CONTACT, Repeat::Safe, build, read).await
     }
@@ -162,9 +161,7 @@ impl LarkClient {
         let mut url = self.api_url("/open-apis/contact/v3/users/batch_get_id");
         url.query_pairs_mut().append_pair("user_id_type", "open_id");
         let body = serde_json::json!({ "emails": [email.expose_secret()] });
-        let build = |token: &SecretString| {
-            self.options().http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
-        };
+        let build = || self.options().http.post(url.clone()).json(&body);
         let read = |body: &[u8]| {
             let Data { data: Found { user_list } } = serde_json::from_slice(body).ok()?;
             Some(user_list.into_iter().next()?.user_id.and_then(|id| OpenId::new(id).ok()))
@@ -184,9 +181,7 @@ impl LarkClient {
             url.query_pairs_mut()
                 .extend_pairs(batch.iter().map(|id| ("user_ids", id.as_str())))
                 .append_pair("user_id_type", "open_id");
-            let build = |token: &SecretString| {
-                self.options().http.get(url.clone()).bearer_auth(token.expose_secret())
-            };
+            let build = || self.options().http.get(url.clone());
             let read = |body: &[u8]| {
                 serde_json::from_slice::<Data<Users>>(body).ok()?.data.items.or(Some(Vec::new()))
             };

@@ -148,13 +148,17 @@ mod tests {
         limiter.acquire(&app(1), EndpointClass::MessageSend, Instant::now() + WAIT).await
     }
 
+    async fn use_up_burst(limiter: &LocalRateLimiter) {
+        for _ in 0..BURST.get() {
+            acquire(limiter).await.unwrap();
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn acquire_after_burst_waits_for_sustained_rate() {
         let limiter = LocalRateLimiter::default();
         let started = Instant::now();
-        for _ in 0..BURST.get() {
-            acquire(&limiter).await.unwrap();
-        }
+        use_up_burst(&limiter).await;
         assert_eq!(started.elapsed(), Duration::ZERO);
         acquire(&limiter).await.unwrap();
         acquire(&limiter).await.unwrap();
@@ -179,9 +183,7 @@ mod tests {
     async fn acquire_other_app_or_class_does_not_wait() {
         let limiter = LocalRateLimiter::default();
         let started = Instant::now();
-        for _ in 0..BURST.get() {
-            acquire(&limiter).await.unwrap();
-        }
+        use_up_burst(&limiter).await;
         for (app_id, class) in [(app(2), EndpointClass::MessageSend), (app(1), EndpointClass::Token)] {
             limiter.acquire(&app_id, class, started).await.unwrap();
         }
