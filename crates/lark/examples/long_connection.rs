@@ -85,7 +85,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         observer: Arc::new(NoObserver),
         rate_limiter: Arc::new(LocalRateLimiter::default()),
     });
-    client.tenant_access_token().await?;
+    client.tenant_access_token().await.map_err(|error| error.to_string())?;
     println!("Lark accepts the credentials of {app_id}");
 
     // The long connection: one task owns it, and the token stops it.

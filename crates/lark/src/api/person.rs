@@ -153,7 +153,8 @@ impl LarkClient {
         self.call_as_tenant(CONTACT, Repeat::Safe, build, read).await
     }
 
-    /// Returns the person with this work email address, or `None` when no person in the application's contact scope has it.
+    /// Returns the person with this work email address, or `None` when no person in the application's contact scope
+    /// has the address.
     ///
     /// # Errors
     /// [`ErrorKind::InsufficientScope`](crate::ErrorKind::InsufficientScope) without the permission `contact:user.id:readonly`.

@@ -19,7 +19,7 @@ struct Pings {
 }
 
 impl Arrivals {
-    /// Records a written answer. `arrived` is notified when the arrival is proven, and dropped when it can no longer be.
+    /// Records a written answer. `arrived` is notified when the arrival is proven, and dropped when no proof can come.
     pub(super) fn answer_written(&self, arrived: oneshot::Sender<()>) {
         self.with(|pings| {
             // Their handlers have stopped waiting.

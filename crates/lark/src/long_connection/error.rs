@@ -107,7 +107,7 @@ pub(super) fn websocket_reason(error: &tungstenite::Error) -> String {
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
             "connection closed".into()
         }
-        tungstenite::Error::Url(_) => "no connection to the address given by discovery".into(),
+        tungstenite::Error::Url(_) => "the address from discovery cannot be reached".into(),
         _ => "WebSocket error".into(),
     }
 }

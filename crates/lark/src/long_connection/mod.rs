@@ -111,7 +111,7 @@ impl LongConnection {
         self
     }
 
-    /// Returns the current state and all later ones.
+    /// Returns a receiver of the current state and of every change.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
@@ -214,7 +214,7 @@ impl LongConnection {
             }
             _ => (ConnectionState::Reconnecting { failures }, backoff.next(&*self.entropy)),
         };
-        tracing::warn!(%error, failures, wait_seconds = wait.as_secs_f32(), "no long connection");
+        tracing::warn!(%error, failures, wait_seconds = wait.as_secs_f32(), "the long connection could not be made");
         self.enter(&state);
         wait
     }

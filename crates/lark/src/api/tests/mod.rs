@@ -5,6 +5,7 @@ mod app_token;
 mod message;
 mod oauth;
 mod person;
+mod rate_limiter;
 
 use std::{
     sync::{Arc, Mutex},
@@ -20,7 +21,7 @@ use wiremock::{
 };
 
 use crate::{
-    api::{CallObserver, Endpoints, LarkClient, LarkClientOptions, LocalRateLimiter},
+    api::{CallObserver, Endpoints, LarkClient, LarkClientOptions, LocalRateLimiter, RateLimiter},
     http::{HttpTimeouts, http_client},
 };
 
@@ -92,6 +93,15 @@ impl Lark {
 }
 
 fn client(address: &str, clock: Arc<dyn Clock>, observer: Arc<dyn CallObserver>) -> LarkClient {
+    limited_client(address, clock, observer, Arc::new(LocalRateLimiter::default()))
+}
+
+fn limited_client(
+    address: &str,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn CallObserver>,
+    rate_limiter: Arc<dyn RateLimiter>,
+) -> LarkClient {
     let timeouts = HttpTimeouts { total: Duration::from_millis(1500), ..HttpTimeouts::default() };
     let url = Url::parse(address).unwrap();
     LarkClient::new(LarkClientOptions {
@@ -101,7 +111,7 @@ fn client(address: &str, clock: Arc<dyn Clock>, observer: Arc<dyn CallObserver>)
         app_secret: SecretString::from(APP_SECRET),
         clock,
         observer,
-        rate_limiter: Arc::new(LocalRateLimiter::default()),
+        rate_limiter,
     })
 }
 
