@@ -1,6 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
-use larkauth_lark::api::{CallObserver, Endpoints, LarkClient};
+use larkauth_lark::api::{
+    CallObserver, Endpoints, LarkClient, LarkClientOptions, LocalRateLimiter, RateLimiter,
+};
 use larkauth_models::{AppId, Application, Brand, Clock, ExposeSecret, Timestamp};
 use larkauth_storage::Store;
 use larkauth_telemetry::{Metrics, propagation};
@@ -45,6 +47,8 @@ pub struct Directory {
     lark: LarkSettings,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    /// Shared by all clients, so that a client with a new secret continues the count of its application.
+    rate_limiter: Arc<dyn RateLimiter>,
     recent: Cache<AppId, Arc<App>>,
     clients: Cache<(AppId, [u8; 32]), LarkClient>,
 }
@@ -65,6 +69,7 @@ impl Directory {
             lark,
             clock,
             metrics,
+            rate_limiter: Arc::new(LocalRateLimiter::default()),
             recent: Cache::builder().max_capacity(REMEMBERED).time_to_live(BELIEVED_FOR).build(),
             clients: Cache::builder().max_capacity(REMEMBERED).build(),
         }
@@ -165,14 +170,15 @@ impl Directory {
         if let Some(client) = self.clients.get(&key).await {
             return client;
         }
-        let client = LarkClient::new(
-            self.lark.http.clone(),
-            self.lark.endpoints(application.brand).clone(),
-            app_id.clone(),
-            application.app_secret.clone(),
-            self.clock.clone(),
-            Arc::new(Calls(self.metrics.clone())),
-        );
+        let client = LarkClient::new(LarkClientOptions {
+            http: self.lark.http.clone(),
+            endpoints: self.lark.endpoints(application.brand).clone(),
+            app_id: app_id.clone(),
+            app_secret: application.app_secret.clone(),
+            clock: self.clock.clone(),
+            observer: Arc::new(Calls(self.metrics.clone())),
+            rate_limiter: self.rate_limiter.clone(),
+        });
         // Two tasks may get here at once; both then use the one that is kept.
         self.clients.get_with(key, async { client }).await
     }

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use larkauth_contracts::message::{CardFaceRequested, Message, SessionEnded};
-use larkauth_lark::error::Fault;
+use larkauth_lark::error::ErrorKind;
 use larkauth_messaging::{Delivery, Handler, Verdict};
 use larkauth_models::{AppId, AuthSession, CardFace, SessionId};
 
@@ -59,11 +59,11 @@ impl CardFaceHandler {
         let app = context.apps.any(app_id).await?;
         let card = cards::render(context, &app, &session, face).await;
         if let Err(error) = app.client.update_card(message_id, &card).await {
-            match error.fault {
-                Fault::Message(_) => {
+            match error.kind {
+                ErrorKind::Message(_) => {
                     tracing::warn!(%error, "auth.card.update: the card can no longer be changed");
                 }
-                Fault::Scope { .. } | Fault::Ours => {
+                ErrorKind::InsufficientScope { .. } | ErrorKind::InvalidRequest => {
                     tracing::error!(%error, "auth.card.update: given up, trying again does not help");
                 }
                 _ => return Err(error.into()),

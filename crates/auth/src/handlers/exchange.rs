@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use larkauth_lark::{
     api::CodeGrant,
-    error::{Fault, LarkError, Outcome},
+    error::{ErrorKind, LarkError, Outcome},
 };
 use larkauth_models::{
     AuthSession, ExposeSecret, FailureReason, SecretString, SessionState, Timestamp, TokenApi, TokenPair,
@@ -128,23 +128,25 @@ async fn refused(
     // Silence says nothing. With a number of its own Lark turned the request down; where even then the outcome may be
     // unknown (20050, 20072) Lark wants it repeated, and a code that was used up all the same is refused then.
     let repeatable = error.outcome == Outcome::NotProcessed || error.code.is_some();
-    let reason = match error.fault {
-        Fault::Transient | Fault::RateLimited | Fault::Unknown if repeatable => {
+    let reason = match error.kind {
+        ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Unknown if repeatable => {
             if context.now() - attempt.received_at < CODE_LIFE {
                 context.store.release_exchange(session.id, claim).await?;
                 return Err(error.into());
             }
             FailureReason::UpstreamUnavailable
         }
-        Fault::Transient | Fault::RateLimited | Fault::Unknown => FailureReason::ExchangeOutcomeUnknown,
+        ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Unknown => {
+            FailureReason::ExchangeOutcomeUnknown
+        }
         // Lark spells "no permission to use the application" as OAuth's `access_denied`, too.
-        Fault::User | Fault::Denied => FailureReason::UserUnavailable,
-        Fault::App => {
+        ErrorKind::User | ErrorKind::AccessDenied => FailureReason::UserUnavailable,
+        ErrorKind::App => {
             context.apps.freeze(&session.app_id, &error.to_string(), context.now()).await?;
             FailureReason::AppMisconfigured
         }
-        Fault::Ours | Fault::Scope { .. } => FailureReason::AppMisconfigured,
-        Fault::Code if attempt.may_be_half_done => FailureReason::ExchangeOutcomeUnknown,
+        ErrorKind::InvalidRequest | ErrorKind::InsufficientScope { .. } => FailureReason::AppMisconfigured,
+        ErrorKind::InvalidGrant if attempt.may_be_half_done => FailureReason::ExchangeOutcomeUnknown,
         _ => FailureReason::CodeInvalid,
     };
     match reason {
@@ -169,8 +171,8 @@ async fn who_consented(
     };
     answer.map_err(|error| {
         tracing::warn!(%error, "auth.exchange.user_info");
-        match error.fault {
-            Fault::User => FailureReason::UserUnavailable,
+        match error.kind {
+            ErrorKind::User => FailureReason::UserUnavailable,
             _ => FailureReason::UpstreamUnavailable,
         }
     })

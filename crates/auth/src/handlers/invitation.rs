@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use larkauth_contracts::message::InvitationRequested;
-use larkauth_lark::{api::Receiver, error::Fault};
+use larkauth_lark::{api::Receiver, error::ErrorKind};
 use larkauth_messaging::{Delivery, Handler, Verdict};
 use larkauth_models::{AuthSession, CardFace, FailureReason};
 use larkauth_storage::SessionEnding;
@@ -59,13 +59,13 @@ impl InvitationHandler {
                 context.store.record_card(session.id, &message_id, CardFace::Invitation).await?;
                 self.mend_if_ended_meanwhile(&session).await
             }
-            Err(error) => match error.fault {
-                Fault::Transient | Fault::RateLimited | Fault::Unknown => Err(error.into()),
-                Fault::App | Fault::Scope { .. } => {
+            Err(error) => match error.kind {
+                ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Unknown => Err(error.into()),
+                ErrorKind::App | ErrorKind::InsufficientScope { .. } => {
                     context.apps.freeze(&session.app_id, &error.to_string(), context.now()).await?;
                     self.fail(session, FailureReason::AppMisconfigured).await
                 }
-                Fault::User => self.fail(session, FailureReason::UserUnavailable).await,
+                ErrorKind::User => self.fail(session, FailureReason::UserUnavailable).await,
                 _ => {
                     tracing::warn!(%error, "auth.invitation.undeliverable");
                     self.fail(session, FailureReason::CardUndeliverable).await

@@ -20,7 +20,7 @@ use larkauth_contracts::{
     message::{DecodeError, Envelope, Message, Reply},
     topology::Queue,
 };
-use larkauth_lark::error::{Fault, LarkError};
+use larkauth_lark::error::{ErrorKind, LarkError};
 use larkauth_messaging::{BusError, Consume, Delivery, Handler, Verdict};
 use larkauth_models::EventId;
 use larkauth_storage::{CipherError, StorageError};
@@ -132,9 +132,9 @@ impl From<DecodeError> for Trouble {
 impl From<LarkError> for Trouble {
     fn from(error: LarkError) -> Self {
         let reason = error.to_string();
-        match error.fault {
-            Fault::Transient | Fault::Unknown | Fault::App => Self::Retry { after: None, reason },
-            Fault::RateLimited => Self::Retry { after: error.retry_after, reason },
+        match error.kind {
+            ErrorKind::Transient | ErrorKind::Unknown | ErrorKind::App => Self::Retry { after: None, reason },
+            ErrorKind::RateLimited => Self::Retry { after: error.retry_after, reason },
             _ => Self::Dead(reason),
         }
     }
