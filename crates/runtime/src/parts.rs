@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use larkauth_auth::{AppRegistry, Context, ContextParts, LarkSettings, Policy};
 use larkauth_config::{Service, Settings};
-use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
+use larkauth_lark::{Endpoints, HttpTimeouts, api::LocalRateLimiter, http_client};
 use larkauth_models::{Actor, Brand, Clock, OsEntropy, SystemClock};
 use larkauth_storage::InvitationLimit;
 use larkauth_telemetry::Metrics;
@@ -66,6 +66,7 @@ pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
         http: http_client(&HttpTimeouts::default()).context("the HTTP client cannot be set up")?,
         feishu: endpoints(Brand::Feishu),
         lark: endpoints(Brand::Lark),
+        rate_limiter: Arc::new(LocalRateLimiter::default()),
     })
 }
 

@@ -1,6 +1,6 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use larkauth_lark::api::{CallObserver, Endpoints, LarkClient};
+use larkauth_lark::api::{CallObserver, Endpoints, LarkClient, LarkClientOptions, RateLimiter};
 use larkauth_models::{AppId, Application, Brand, Clock, ExposeSecret};
 use larkauth_telemetry::{Metrics, propagation};
 use moka::future::Cache;
@@ -9,7 +9,7 @@ use super::cache::CACHE_CAPACITY;
 use crate::seal;
 
 /// How Lark is reached.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LarkSettings {
     /// The shared HTTP client, with its deadlines.
     pub http: reqwest::Client,
@@ -17,6 +17,18 @@ pub struct LarkSettings {
     pub feishu: Endpoints,
     /// The hosts of [`Brand::Lark`].
     pub lark: Endpoints,
+    /// Limits calls per application and endpoint class. One for all clients, so that a client with a new secret continues
+    /// the count of its application.
+    pub rate_limiter: Arc<dyn RateLimiter>,
+}
+
+impl fmt::Debug for LarkSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LarkSettings")
+            .field("feishu", &self.feishu)
+            .field("lark", &self.lark)
+            .finish_non_exhaustive()
+    }
 }
 
 impl LarkSettings {
@@ -51,14 +63,15 @@ impl ClientFactory {
         let key = (app_id.clone(), seal::digest(&[application.brand.as_str(), secret]));
         // Two tasks may get here at once; both then use the client that is kept.
         let made = async {
-            LarkClient::new(
-                self.lark.http.clone(),
-                self.lark.endpoints(application.brand).clone(),
-                app_id.clone(),
-                application.app_secret.clone(),
-                self.clock.clone(),
-                Arc::new(Calls(self.metrics.clone())),
-            )
+            LarkClient::new(LarkClientOptions {
+                http: self.lark.http.clone(),
+                endpoints: self.lark.endpoints(application.brand).clone(),
+                app_id: app_id.clone(),
+                app_secret: application.app_secret.clone(),
+                clock: self.clock.clone(),
+                observer: Arc::new(Calls(self.metrics.clone())),
+                rate_limiter: self.lark.rate_limiter.clone(),
+            })
         };
         self.clients.get_with(key, made).await
     }

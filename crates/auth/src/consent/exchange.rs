@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use larkauth_lark::{
     api::CodeGrant,
-    error::{Fault, LarkError, Outcome},
+    error::{ErrorKind, LarkError, Outcome},
 };
 use larkauth_models::{AuthSession, ExposeSecret, FailureReason, SecretString, SessionState, TokenApi};
 use larkauth_storage::{ExchangeClaim, SessionEnding};
@@ -123,8 +123,8 @@ async fn refused(
     // A lost answer says nothing. With an error code of its own Lark turned the request down; where even then the outcome
     // may be unknown (20050, 20072) Lark wants it repeated, and refuses a code that was consumed all the same.
     let repeatable = error.outcome == Outcome::NotProcessed || error.code.is_some();
-    let reason = match error.fault {
-        Fault::Transient | Fault::RateLimited | Fault::Unknown if repeatable => {
+    let reason = match error.kind {
+        ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Unknown if repeatable => {
             let age = (context.now() - attempt.received.at).to_std().unwrap_or_default();
             if age < context.policy.code_lifetime {
                 context.store.release_exchange(session.id, claim).await?;
@@ -132,15 +132,17 @@ async fn refused(
             }
             FailureReason::UpstreamUnavailable
         }
-        Fault::Transient | Fault::RateLimited | Fault::Unknown => FailureReason::ExchangeOutcomeUnknown,
+        ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Unknown => {
+            FailureReason::ExchangeOutcomeUnknown
+        }
         // Lark spells "no permission to use the application" as OAuth's `access_denied`, too.
-        Fault::User | Fault::Denied => FailureReason::UserUnavailable,
-        Fault::App => {
+        ErrorKind::User | ErrorKind::AccessDenied => FailureReason::UserUnavailable,
+        ErrorKind::App => {
             context.apps.breaker().open(&session.app_id, &error.to_string(), context.now()).await?;
             FailureReason::AppMisconfigured
         }
-        Fault::Ours | Fault::Scope { .. } => FailureReason::AppMisconfigured,
-        Fault::Code if attempt.received.may_be_repeated => FailureReason::ExchangeOutcomeUnknown,
+        ErrorKind::InvalidRequest | ErrorKind::InsufficientScope { .. } => FailureReason::AppMisconfigured,
+        ErrorKind::InvalidGrant if attempt.received.may_be_repeated => FailureReason::ExchangeOutcomeUnknown,
         _ => FailureReason::CodeInvalid,
     };
     match reason {

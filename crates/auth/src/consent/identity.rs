@@ -1,4 +1,4 @@
-use larkauth_lark::error::{Fault, LarkError};
+use larkauth_lark::error::{ErrorKind, LarkError};
 use larkauth_models::{AuthSession, FailureReason, TokenPair, UserProfile};
 
 use super::{
@@ -31,8 +31,8 @@ pub(super) async fn consenter(
     };
     answer.map_err(|error| {
         tracing::warn!(%error, "auth.exchange.user_info");
-        match error.fault {
-            Fault::User => FailureReason::UserUnavailable,
+        match error.kind {
+            ErrorKind::User => FailureReason::UserUnavailable,
             _ => FailureReason::UpstreamUnavailable,
         }
     })

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use larkauth_contracts::message::{DecodeError, Reply};
-use larkauth_lark::error::{Fault, LarkError};
+use larkauth_lark::error::{ErrorKind, LarkError};
 use larkauth_messaging::{BusError, Verdict};
 use larkauth_storage::{CipherError, StorageError};
 
@@ -64,9 +64,9 @@ impl From<DecodeError> for HandlerError {
 impl From<LarkError> for HandlerError {
     fn from(error: LarkError) -> Self {
         let reason = error.to_string();
-        match error.fault {
-            Fault::Transient | Fault::Unknown | Fault::App => Self::retry(reason),
-            Fault::RateLimited => Self::Retry { after: error.retry_after, reason },
+        match error.kind {
+            ErrorKind::Transient | ErrorKind::Unknown | ErrorKind::App => Self::retry(reason),
+            ErrorKind::RateLimited => Self::Retry { after: error.retry_after, reason },
             _ => Self::DeadLetter(reason),
         }
     }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use larkauth_contracts::message::{DecodeError, Reply};
-use larkauth_lark::error::{Cause, Fault, LarkError, MessageProblem, Outcome, ScopeHolder};
+use larkauth_lark::error::{Cause, ErrorKind, LarkError, MessageProblem, Outcome, ScopeHolder};
 use larkauth_messaging::{BusError, Verdict};
 use larkauth_models::{AppId, AuthMethod, SessionId};
 use larkauth_storage::{CipherError, StorageError};
@@ -74,26 +74,26 @@ fn infrastructure_errors_are_retried_unless_permanent() {
 
 #[test]
 fn lark_errors_are_retried_by_fault() {
-    let error = |fault: Fault| LarkError::new("send_card", fault, Outcome::NotProcessed, Cause::Code, "no");
-    for fault in [Fault::Transient, Fault::Unknown, Fault::App] {
-        assert_eq!(retried(error(fault)), AT_ONCE_OR_BY_BACKOFF);
+    let error = |kind: ErrorKind| LarkError::new("send_card", kind, Outcome::NotProcessed, Cause::Code, "no");
+    for kind in [ErrorKind::Transient, ErrorKind::Unknown, ErrorKind::App] {
+        assert_eq!(retried(error(kind)), AT_ONCE_OR_BY_BACKOFF);
     }
     let wait = Some(Duration::from_secs(9));
-    assert_eq!(retried(LarkError { retry_after: wait, ..error(Fault::RateLimited) }), Some(wait));
-    assert_eq!(retried(error(Fault::RateLimited)), AT_ONCE_OR_BY_BACKOFF);
-    for fault in [
-        Fault::Token,
-        Fault::AccessToken,
-        Fault::User,
-        Fault::Ours,
-        Fault::Code,
-        Fault::Pending { slow_down: false },
-        Fault::Denied,
-        Fault::Scope { holder: ScopeHolder::App, missing: vec![] },
-        Fault::Message(MessageProblem::TooOld),
+    assert_eq!(retried(LarkError { retry_after: wait, ..error(ErrorKind::RateLimited) }), Some(wait));
+    assert_eq!(retried(error(ErrorKind::RateLimited)), AT_ONCE_OR_BY_BACKOFF);
+    for kind in [
+        ErrorKind::RefreshTokenInvalid,
+        ErrorKind::AccessTokenInvalid,
+        ErrorKind::User,
+        ErrorKind::InvalidRequest,
+        ErrorKind::InvalidGrant,
+        ErrorKind::AuthorizationPending { slow_down: false },
+        ErrorKind::AccessDenied,
+        ErrorKind::InsufficientScope { holder: ScopeHolder::App, missing: vec![] },
+        ErrorKind::Message(MessageProblem::TooOld),
     ] {
-        assert_eq!(retried(error(fault.clone())), None, "{fault:?}: repeating does not help");
-        assert_eq!(retried(AuthError::Lark(error(fault))), None);
+        assert_eq!(retried(error(kind.clone())), None, "{kind:?}: repeating does not help");
+        assert_eq!(retried(AuthError::Lark(error(kind))), None);
     }
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use larkauth_lark::{api::Receiver, error::Fault};
+use larkauth_lark::{api::Receiver, error::ErrorKind};
 use larkauth_models::{AppId, AuthSession, CardFace, FailureReason, SessionId};
 use larkauth_storage::SessionEnding;
 
@@ -52,13 +52,13 @@ impl Context {
                 }
                 Ok(())
             }
-            Err(error) => match error.fault {
-                Fault::Transient | Fault::RateLimited | Fault::Unknown => Err(error.into()),
-                Fault::App | Fault::Scope { .. } => {
+            Err(error) => match error.kind {
+                ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Unknown => Err(error.into()),
+                ErrorKind::App | ErrorKind::InsufficientScope { .. } => {
                     self.apps.breaker().open(&session.app_id, &error.to_string(), self.now()).await?;
                     self.fail_invitation(session.id, FailureReason::AppMisconfigured).await
                 }
-                Fault::User => self.fail_invitation(session.id, FailureReason::UserUnavailable).await,
+                ErrorKind::User => self.fail_invitation(session.id, FailureReason::UserUnavailable).await,
                 _ => {
                     tracing::warn!(%error, "auth.invitation.undeliverable");
                     self.fail_invitation(session.id, FailureReason::CardUndeliverable).await
@@ -83,11 +83,11 @@ impl Context {
         let app = self.apps.get(app_id).await?;
         let card = cards::render(self, &app, &session, face).await;
         if let Err(error) = app.client.update_card(message_id, &card).await {
-            match error.fault {
-                Fault::Message(_) => {
+            match error.kind {
+                ErrorKind::Message(_) => {
                     tracing::warn!(%error, "auth.card.update: the card can no longer be changed");
                 }
-                Fault::Scope { .. } | Fault::Ours => {
+                ErrorKind::InsufficientScope { .. } | ErrorKind::InvalidRequest => {
                     tracing::error!(%error, "auth.card.update: given up, another attempt does not help");
                 }
                 _ => return Err(error.into()),

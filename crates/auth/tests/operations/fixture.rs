@@ -111,6 +111,7 @@ impl Fixture {
             http: http_client(&HttpTimeouts::default()).unwrap(),
             feishu: hosts.clone(),
             lark: hosts,
+            rate_limiter: Arc::new(larkauth_lark::api::LocalRateLimiter::default()),
         };
         let (bus, metrics) = (Arc::new(Recorder::default()), Metrics::new().unwrap());
         let policy = setup.policy;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use larkauth_auth::LarkSettings;
 use larkauth_lark::{
-    Fault, LarkClient, NoObserver, http_reason,
+    ErrorKind, LarkClient, LarkClientOptions, LocalRateLimiter, NoObserver, http_reason,
     long_connection::{ConnectError, discover},
 };
 use larkauth_models::{Application, Brand, Clock, SystemClock, Timestamp};
@@ -94,14 +94,15 @@ pub(super) async fn application(lark: &LarkSettings, app: &Application) -> Vec<F
 
 /// A client of one application that nobody counts.
 pub(crate) fn client(lark: &LarkSettings, app: &Application) -> LarkClient {
-    LarkClient::new(
-        lark.http.clone(),
-        lark.endpoints(app.brand).clone(),
-        app.app_id.clone(),
-        app.app_secret.clone(),
-        Arc::new(SystemClock),
-        Arc::new(NoObserver),
-    )
+    LarkClient::new(LarkClientOptions {
+        http: lark.http.clone(),
+        endpoints: lark.endpoints(app.brand).clone(),
+        app_id: app.app_id.clone(),
+        app_secret: app.app_secret.clone(),
+        clock: Arc::new(SystemClock),
+        observer: Arc::new(NoObserver),
+        rate_limiter: Arc::new(LocalRateLimiter::default()),
+    })
 }
 
 async fn credentials(lark: &LarkSettings, app: &Application) -> Finding {
@@ -109,7 +110,7 @@ async fn credentials(lark: &LarkSettings, app: &Application) -> Finding {
     let asked = in_time(async { Ok(client(lark, app).tenant_access_token().await) }).await;
     match asked {
         Ok(Ok(_)) => Finding::ok(check, format!("{} takes them", app.brand)),
-        Ok(Err(error)) if error.fault == Fault::App => Finding::wrong(check, error.to_string()).cure(
+        Ok(Err(error)) if error.kind == ErrorKind::App => Finding::wrong(check, error.to_string()).cure(
             "copy the secret again from the console, and check that the brand is right",
             page::CREDENTIALS,
         ),

@@ -4,7 +4,7 @@ use anyhow::bail;
 use larkauth_auth::LarkSettings;
 use larkauth_config::Settings;
 use larkauth_lark::{
-    Fault, LarkClient,
+    ErrorKind, LarkClient,
     long_connection::{ConnectError, discover},
 };
 use larkauth_models::{AppId, Application, SecretString};
@@ -49,7 +49,7 @@ pub(super) async fn check(lark: &LarkSettings, app: &Application) -> anyhow::Res
     let endpoints = lark.endpoints(app.brand);
     let client = client(lark, app);
     if let Err(error) = client.tenant_access_token().await {
-        if error.fault == Fault::App {
+        if error.kind == ErrorKind::App {
             bail!("{error}; is it really {}? Give --brand, and see {}", app.brand, page::CREDENTIALS);
         }
         bail!("{error}; is {} reachable from here? See {}", endpoints.base_url, page::THIS_SIDE);

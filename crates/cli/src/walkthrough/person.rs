@@ -1,7 +1,7 @@
 //! Who is asked.
 
 use anyhow::bail;
-use larkauth_lark::{LarkClient, error::Fault};
+use larkauth_lark::{LarkClient, error::ErrorKind};
 use larkauth_models::{OpenId, SecretString};
 
 use super::Arguments;
@@ -26,8 +26,8 @@ pub(super) async fn ask(arguments: &Arguments, client: &LarkClient) -> anyhow::R
 
 async fn by_mail(email: &SecretString, client: &LarkClient) -> anyhow::Result<OpenId> {
     let found = client.open_id_by_email(email).await.map_err(|error| {
-        let cure = match error.fault {
-            Fault::Scope { .. } => {
+        let cure = match error.kind {
+            ErrorKind::InsufficientScope { .. } => {
                 format!("add the permission contact:user.id:readonly, see {}", page::PERMISSIONS)
             }
             _ => "try again later".to_owned(),

@@ -118,7 +118,7 @@ async fn take(
     }
     let answered = gateway.intake.take(app_id, &payload, received_at).await;
     let answer = answered.answer.ok_or_else(push_again)?;
-    verifier.taken(headers);
+    verifier.mark_processed(headers);
     let response = Json(answer).into_response();
     Ok(match answered.shows {
         Some(shown) => after::sent(response, gateway.intake.clone(), app_id.clone(), shown),

@@ -220,7 +220,7 @@ impl Follower {
 
     fn show(&self, state: &ConnectionState) {
         let app_id = self.app_id.as_str();
-        self.metrics.websocket_connected(app_id, !state.is_deaf());
+        self.metrics.websocket_connected(app_id, state.is_connected());
         self.metrics.websocket_fallback(app_id, state.is_fallen_back());
         match state {
             ConnectionState::Connected { .. } => self.part.set_ready(),

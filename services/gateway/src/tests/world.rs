@@ -180,6 +180,7 @@ impl World {
             http: http_client(&HttpTimeouts::default()).unwrap(),
             feishu: nowhere.clone(),
             lark: nowhere,
+            rate_limiter: Arc::new(larkauth_lark::api::LocalRateLimiter::default()),
         };
         let (clock, metrics) = (Arc::new(SystemClock), Metrics::new().unwrap());
         let policy = Policy {

@@ -3,10 +3,10 @@ use larkauth_models::ExposeSecret;
 use wiremock::matchers::{body_json, header};
 
 use super::*;
-use crate::error::{Fault, Outcome};
+use crate::error::{ErrorKind, Outcome};
 
 #[tokio::test]
-async fn a_hundred_callers_cause_one_request() {
+async fn tenant_token_concurrent_callers_share_one_fetch() {
     let lark = Lark::start().await;
     Mock::given(path(TENANT_PATH))
         .and(body_json(json!({ "app_id": APP_ID, "app_secret": APP_SECRET })))
@@ -21,18 +21,18 @@ async fn a_hundred_callers_cause_one_request() {
 }
 
 #[tokio::test]
-async fn a_hundred_callers_share_one_failure_and_the_next_tries_again() {
+async fn tenant_token_failed_fetch_fails_waiting_callers_and_next_retries() {
     let lark = Lark::start().await;
     lark.answer_first(1, "POST", TENANT_PATH, refusal(200, 10014).set_delay(Duration::from_millis(50))).await;
     lark.answer("POST", TENANT_PATH, tenant_token("t-1", 7200)).await;
     let errors = join_all((0..100).map(|_| lark.client.tenant_access_token())).await;
-    assert!(errors.iter().all(|error| error.as_ref().unwrap_err().fault == Fault::App));
+    assert!(errors.iter().all(|error| error.as_ref().unwrap_err().kind == ErrorKind::App));
     assert_eq!(lark.count(TENANT_PATH).await, 1);
     assert!(lark.client.tenant_access_token().await.is_ok());
 }
 
 #[tokio::test]
-async fn it_is_renewed_when_a_tenth_or_five_minutes_are_left() {
+async fn tenant_token_near_expiry_is_renewed() {
     for (life, renewed_after) in [(7200, 7200 - 720), (2400, 2400 - 300), (60, 30)] {
         let lark = Lark::start().await;
         lark.answer_first(1, "POST", TENANT_PATH, tenant_token("t-1", life)).await;
@@ -47,7 +47,7 @@ async fn it_is_renewed_when_a_tenth_or_five_minutes_are_left() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_still_good_is_used_while_renewing_fails() {
+async fn tenant_token_failed_renewal_returns_current_token_until_expiry() {
     let lark = Lark::start().await;
     lark.answer_first(1, "POST", TENANT_PATH, tenant_token("t-1", 7200)).await;
     lark.answer("POST", TENANT_PATH, refusal(200, 10014)).await;
@@ -59,11 +59,11 @@ async fn a_token_that_is_still_good_is_used_while_renewing_fails() {
     assert_eq!(lark.count(TENANT_PATH).await, 2, "one try, then a pause");
     lark.clock.advance(Duration::from_secs(200));
     let error = lark.client.tenant_access_token().await.unwrap_err();
-    assert_eq!((error.fault, error.outcome), (Fault::App, Outcome::NotProcessed));
+    assert_eq!((error.kind, error.outcome), (ErrorKind::App, Outcome::NotProcessed));
 }
 
 #[tokio::test]
-async fn the_app_token_is_kept_apart() {
+async fn app_token_is_cached_apart_from_tenant_token() {
     let lark = Lark::with_tenant_token().await;
     lark.answer("POST", APP_PATH, ok(&json!({ "code": 0, "app_access_token": "a-1", "expire": 7200 }))).await;
     assert_eq!(lark.client.app_access_token().await.unwrap().expose_secret(), "a-1");
