@@ -1,10 +1,6 @@
 //! People who act on their own.
 
-use crate::{
-    sim::{Sim, SimError},
-    state::messages::Message,
-    users::Behaviour,
-};
+use crate::{error::SimError, sim::Sim, state::messages::Message, users::Behaviour};
 
 /// More people at once would only queue up at the application.
 const BUSY: usize = 10_000;

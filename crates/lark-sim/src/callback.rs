@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aes::cipher::{BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use larkauth_models::{ExposeSecret, Timestamp};
+use larkauth_models::ExposeSecret;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -14,64 +14,13 @@ use tokio::{
 
 use crate::{
     config::Delivery,
-    sim::{Sim, SimError},
-    state::{State, exposed},
+    envelope::envelope,
+    error::{PushError, SimError},
+    sim::Sim,
+    state::exposed,
     violations::ViolationKind,
     ws,
 };
-
-/// Why a callback brought no answer; what the person then sees carries [`PushError::code`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PushError {
-    /// No long connection is open, and no callback URL may be used.
-    #[error("no long connection is open and no callback URL is set")]
-    NoConnection,
-    /// The deadline passed.
-    #[error("no answer within the deadline")]
-    Timeout,
-    /// The connection ended before the answer.
-    #[error("the connection ended before the answer")]
-    Disconnected,
-    /// Answered with this code (long connection) or HTTP status.
-    #[error("answered with code {0}")]
-    Failed(i64),
-    /// The answer is not JSON.
-    #[error("the answer is not JSON")]
-    BadBody,
-}
-
-impl PushError {
-    /// The code in the error toast of a card.
-    #[must_use]
-    pub const fn code(self) -> i64 {
-        match self {
-            Self::NoConnection => 200_340,
-            Self::Timeout | Self::Disconnected => 200_341,
-            Self::Failed(_) => 200_671,
-            Self::BadBody => 200_672,
-        }
-    }
-}
-
-/// The body that both ways carry.
-pub(crate) fn envelope(
-    state: &State,
-    now: Timestamp,
-    app_id: &str,
-    event_type: &str,
-    event: &Value,
-) -> Value {
-    let token = exposed(state.apps.get(app_id).and_then(|app| app.verification_token.as_ref()));
-    let tenant = state.users.all().next().map(|user| user.tenant_key.clone()).unwrap_or_default();
-    json!({
-        "schema": "2.0",
-        "header": {
-            "event_id": state.fresh_id(""), "token": token, "create_time": now.timestamp_micros().to_string(),
-            "event_type": event_type, "tenant_key": tenant, "app_id": app_id,
-        },
-        "event": event,
-    })
-}
 
 /// Delivers a body the way the application is set up; gives the answer's JSON.
 pub(crate) async fn deliver(

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use crate::{
     drive::ButtonRef,
+    error::SimError,
     faults::Fault,
-    sim::{Sim, SimError},
+    sim::Sim,
     state::messages::Message,
     users::{SimUser, UserStatus},
 };

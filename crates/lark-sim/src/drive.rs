@@ -9,9 +9,11 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::{
-    callback::{self, PushError},
-    http::{AUTHORIZE, Consent, authorize},
-    sim::{Sim, SimError},
+    callback,
+    envelope::envelope,
+    error::{PushError, SimError},
+    rules::consent::{AUTHORIZE_PATH, Consent, authorize},
+    sim::Sim,
     state::{State, after, cards::Button, messages::Message},
 };
 
@@ -286,11 +288,11 @@ impl Sim {
     async fn decide(&self, url: &str, union_id: Option<&str>) -> Result<String, SimError> {
         let bad = |_| SimError::Consent("not a URL");
         let mut page = Url::parse(url).map_err(bad)?;
-        if page.path() != AUTHORIZE {
+        if page.path() != AUTHORIZE_PATH {
             // A link of the application's own may lead there.
             page = Url::parse(&self.open_url(url).await?.url).map_err(bad)?;
         }
-        let ours = page.as_str().starts_with(self.base_url()) && page.path() == AUTHORIZE;
+        let ours = page.as_str().starts_with(self.base_url()) && page.path() == AUTHORIZE_PATH;
         if !ours {
             return Err(SimError::Consent("the URL does not lead to the consent page"));
         }
@@ -362,7 +364,7 @@ fn action(
         "operator": operator, "token": token, "action": action, "host": "im_message",
         "context": {"open_message_id": message.message_id, "open_chat_id": message.chat_id},
     });
-    let body = callback::envelope(state, now, &message.app_id, "card.action.trigger", &event);
+    let body = envelope(state, now, &message.app_id, "card.action.trigger", &event);
     (token, body)
 }
 

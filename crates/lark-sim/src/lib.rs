@@ -23,28 +23,33 @@
 //! # }
 //! ```
 //!
-//! To add an endpoint: a variant in [`Endpoint`], its rule as a method of `State` (`state/`), its HTTP form in `http/`.
+//! To add an endpoint: a variant in [`Endpoint`], its rule as a method of `State` (`rules/`), its HTTP form in `http/`.
 
 mod behaviour;
 mod callback;
 mod config;
 mod control;
 mod drive;
+mod envelope;
+mod error;
 mod faults;
 mod http;
 mod net;
 mod pages;
+mod rules;
+mod server;
 mod sim;
 mod state;
 mod users;
 mod violations;
 mod ws;
 
-pub use callback::PushError;
 pub use config::{Delivery, Lifetimes, Limits, SimApp, SimConfig, Socket};
 pub use drive::{ButtonRef, ClickOutcome, Page};
+pub use error::{PushError, SimError};
 pub use faults::{Effect, Endpoint, Fault, Faults, Frames};
-pub use sim::{Sim, SimError, SimHandle};
+pub use server::SimHandle;
+pub use sim::Sim;
 pub use state::{
     cards::Button,
     messages::{Face, FaceOrigin, Message},

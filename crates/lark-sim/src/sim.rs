@@ -1,73 +1,26 @@
+//! The handle by which the platform is driven, and what all its parts share.
+
 use std::{
     future::Future,
     io,
     net::SocketAddr,
-    ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use larkauth_models::Timestamp;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    callback::PushError,
     config::{SimApp, SimConfig},
+    error::SimError,
     faults::Faults,
-    http,
-    net::{Line, Lines, SimListener},
+    net::{Line, Lines},
     state::{State, sockets::ConnectionIds},
     users::{SimUser, UserStatus},
     violations::{Stats, Violation},
 };
-
-/// Why the simulator, or somebody driven by it, cannot do that.
-#[derive(Debug, thiserror::Error)]
-pub enum SimError {
-    /// The address is not loopback.
-    #[error("{0} is not a loopback address: the control API would be open to the network")]
-    NotLoopback(SocketAddr),
-    /// An application's id has the wrong form.
-    #[error(transparent)]
-    AppId(#[from] larkauth_models::IdError),
-    /// The address cannot be had.
-    #[error("{0} cannot be listened on; stop what listens there, or choose another address")]
-    Listen(SocketAddr, #[source] io::Error),
-    /// The HTTP client could not be built.
-    #[error("cannot start")]
-    Start(#[from] io::Error),
-    /// No such application.
-    #[error("no such application")]
-    NoApp,
-    /// No such person.
-    #[error("no such person")]
-    NoUser,
-    /// No such message, or it was recalled.
-    #[error("no such message")]
-    NoMessage,
-    /// The card has no such button.
-    #[error("the card has no such button")]
-    NoButton,
-    /// The card is too old to be clicked.
-    #[error("the card is too old to be clicked")]
-    CardTooOld,
-    /// The consent page refuses.
-    #[error("the consent page refuses: {0}")]
-    Consent(&'static str),
-    /// A page could not be fetched.
-    #[error("cannot fetch the page: {0}")]
-    Page(#[source] reqwest::Error),
-    /// The application did not answer a callback.
-    #[error("the callback failed: {0}")]
-    Callback(#[from] PushError),
-    /// The answer to a URL verification was not its challenge.
-    #[error("the challenge was not answered with itself")]
-    Challenge,
-    /// What was waited for did not come in time.
-    #[error("not seen within the deadline")]
-    Deadline,
-}
 
 struct Shared {
     state: Mutex<State>,
@@ -92,80 +45,26 @@ impl std::fmt::Debug for Sim {
     }
 }
 
-/// Keeps a simulated platform running; dropping it stops everything at once.
-#[derive(Debug)]
-#[must_use = "dropping the handle stops the simulator"]
-pub struct SimHandle(Sim);
-
-impl Deref for SimHandle {
-    type Target = Sim;
-    fn deref(&self) -> &Sim {
-        &self.0
-    }
-}
-
-impl Drop for SimHandle {
-    fn drop(&mut self) {
-        self.0.stop_now();
-    }
-}
-
-impl SimHandle {
-    /// Stops listening, cuts all connections and waits until every task has ended (at most five seconds).
-    pub async fn shutdown(self) {
-        self.0.stop_now();
-        let tasks = &self.0.0.tasks;
-        tasks.close();
-        if tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
-            tracing::warn!(left = tasks.len(), "sim.shutdown.incomplete");
-        }
-    }
-}
-
 impl Sim {
-    /// Starts a platform.
-    ///
-    /// # Errors
-    /// [`SimError::NotLoopback`], [`SimError::AppId`] for a bad configuration, [`SimError::Listen`] when the address
-    /// cannot be had.
-    pub async fn start(config: SimConfig) -> Result<SimHandle, SimError> {
-        if !config.addr.ip().is_loopback() && !config.allow_non_loopback {
-            return Err(SimError::NotLoopback(config.addr));
-        }
-        for app in &config.apps {
-            app.check()?;
-        }
-        // Callbacks are never redirected; people's browsers are.
-        let http = client(reqwest::redirect::Policy::none())?;
-        let browser = client(reqwest::redirect::Policy::limited(5))?;
-        let tcp =
-            TcpListener::bind(config.addr).await.map_err(|error| SimError::Listen(config.addr, error))?;
-        let lines = Lines::default();
-        let sim = Self(Arc::new(Shared {
+    /// Assembles the platform that answers at `addr`; [`Sim::start`] serves it.
+    pub(crate) fn assemble(config: SimConfig, addr: SocketAddr, lines: Lines) -> io::Result<Self> {
+        Ok(Self(Arc::new(Shared {
             state: Mutex::new(State::new(&config)),
             faults: Faults::default(),
-            base_url: format!("http://{}", tcp.local_addr()?),
-            http,
-            browser,
-            lines: lines.clone(),
+            base_url: format!("http://{addr}"),
+            // Callbacks are never redirected; browsers of people are.
+            http: client(reqwest::redirect::Policy::none())?,
+            browser: client(reqwest::redirect::Policy::limited(5))?,
+            lines,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             changes: watch::channel(0).0,
             config,
-        }));
-        let service = http::router(sim.clone()).into_make_service_with_connect_info::<Line>();
-        let stop = sim.0.stop.clone();
-        sim.0.tasks.spawn(async move {
-            let server = axum::serve(SimListener { tcp, lines }, service);
-            tokio::select! {
-                () = stop.cancelled() => {}
-                result = async { server.await } => if let Err(error) = result { tracing::error!(%error, "sim.serve.failed"); }
-            }
-        });
-        Ok(SimHandle(sim))
+        })))
     }
 
-    fn stop_now(&self) {
+    /// Stops every task and cuts every connection, without waiting for either.
+    pub(crate) fn stop_now(&self) {
         self.0.stop.cancel();
         self.0.lines.cut_all();
     }

@@ -4,7 +4,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::Call;
+use super::call::Call;
 use crate::{faults::Endpoint, state::grants::Owner};
 
 /// `tenant_access_token/internal`.

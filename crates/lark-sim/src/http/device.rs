@@ -7,12 +7,15 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{Call, DEVICE_PAGE, authorize::chosen};
+use super::call::{Call, chosen};
 use crate::{
     faults::Endpoint,
     pages::{self, Notice},
     state::codes::Refusal,
 };
+
+/// Path of the page on which a person types the user code.
+pub(crate) const PAGE_PATH: &str = "/oauth/v1/device/verify";
 
 /// `device_authorization`.
 pub(crate) async fn start(call: Call) -> Response {
@@ -28,7 +31,7 @@ pub(crate) async fn start(call: Call) -> Response {
             return refusal.oauth_response();
         }
         let started = state.start_device(now, app_id, fields.get("scope").unwrap_or_default());
-        let page = format!("{}{DEVICE_PAGE}", call.sim.accounts_url());
+        let page = format!("{}{PAGE_PATH}", call.sim.accounts_url());
         Json(json!({
             "device_code": started.device_code, "user_code": started.user_code, "verification_uri": page,
             "verification_uri_complete": format!("{page}?user_code={}", started.user_code),

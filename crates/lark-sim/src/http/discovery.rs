@@ -4,7 +4,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{Call, success};
+use super::{answer::success, call::Call};
 use crate::{faults::Endpoint, ws};
 
 /// Where to open the long connection.

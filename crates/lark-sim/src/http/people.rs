@@ -8,7 +8,10 @@ use axum::{
 use larkauth_models::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Call, bearer_app, flatten, success, tenant_app, user_of};
+use super::{
+    answer::{bearer_app, flatten, success, tenant_app, user_of},
+    call::Call,
+};
 use crate::{
     faults::Endpoint,
     state::{State, codes::Refusal},

@@ -6,15 +6,21 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{Call, Fields};
+use super::{
+    answer::{bearer_app, success},
+    call::{Call, Fields},
+};
 use crate::{
     faults::Endpoint,
+    rules::{
+        devices::PollRefusal,
+        grants::{CodeRequest, Issued, RefreshRequest},
+    },
     sim::Sim,
     state::{
         State,
         codes::Refusal,
-        devices::PollRefusal,
-        grants::{Access, Api, CodeRequest, Issued, Owner, RefreshRequest},
+        grants::{Access, Api, Owner},
     },
 };
 
@@ -128,7 +134,7 @@ pub(crate) async fn v1_refresh(call: Call) -> Response {
 async fn v1(call: Call, endpoint: Endpoint, grant: &'static str) -> Response {
     let fields = call.fields();
     let bearer = call.bearer();
-    let app_id = super::bearer_app(&call.sim, bearer);
+    let app_id = bearer_app(&call.sim, bearer);
     let _running = RunningRefresh::begin(&call.sim, endpoint, &fields);
     call.run(endpoint, app_id.as_deref(), |state, now, delivered| {
         let app_id = match state.access(bearer) {
@@ -170,7 +176,7 @@ async fn v1(call: Call, endpoint: Endpoint, grant: &'static str) -> Response {
 
 fn nested(issued: Issued) -> Response {
     let (refresh_token, refresh_expires_in) = issued.refresh.unwrap_or_default();
-    super::success(&json!({
+    success(&json!({
         "access_token": issued.access_token, "expires_in": issued.expires_in, "token_type": "Bearer",
         "refresh_token": refresh_token, "refresh_expires_in": refresh_expires_in, "scope": issued.scope,
     }))

@@ -7,8 +7,8 @@ use axum::{
 };
 
 use crate::{
-    http::Consent,
-    sim::SimError,
+    error::SimError,
+    rules::consent::Consent,
     state::{State, devices::Device},
 };
 

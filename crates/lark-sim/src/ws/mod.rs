@@ -26,8 +26,9 @@ use crate::{
     config::Socket,
     faults::{Effect, Endpoint},
     net::Line,
+    rules::sockets::HandshakeRefusal,
     sim::Sim,
-    state::sockets::{ConnectionIds, HandshakeRefusal},
+    state::sockets::ConnectionIds,
     violations::ViolationKind,
 };
 

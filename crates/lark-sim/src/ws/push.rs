@@ -11,7 +11,7 @@ use tokio::{
 
 use super::frames::{self, Outgoing};
 use crate::{
-    callback::PushError,
+    error::PushError,
     faults::{Effect, Endpoint, Frames},
     sim::Sim,
     state::{
@@ -100,7 +100,7 @@ fn send(
 
 /// An event that ordinary bots get all the time.
 fn decoy(state: &State, now: Timestamp, app_id: &str) -> Value {
-    crate::callback::envelope(
+    crate::envelope::envelope(
         state,
         now,
         app_id,

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use axum::{
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-};
 use larkauth_models::Timestamp;
 use url::Url;
 
-use super::{Call, Fields};
-use crate::{faults::Endpoint, pages, sim::SimError, state::State, users::UserStatus};
+use crate::{error::SimError, state::State, users::UserStatus};
+
+/// Path of the consent page.
+pub(crate) const AUTHORIZE_PATH: &str = "/open-apis/authen/v1/authorize";
 
 /// A valid request for consent.
 #[derive(Clone, Debug)]
@@ -100,34 +98,4 @@ pub(crate) fn authorize(
     let code =
         state.grant_code(now, &consent.app_id, union_id, &consent.scope, uri, consent.challenge.clone());
     Ok(consent.redirect(("code", &code)))
-}
-
-/// `GET`: asks.
-pub(crate) async fn page(call: Call) -> Response {
-    let app_id = call.param("client_id").or_else(|| call.param("app_id"));
-    call.run(Endpoint::Authorize, app_id, |state, _, _| match Consent::read(state, &call.query) {
-        Ok(consent) => pages::consent(state, &consent, &call.query, call.chinese()),
-        Err(error) => pages::refused(&error, call.chinese()),
-    })
-    .await
-}
-
-/// `POST`: the person decided.
-pub(crate) async fn decide(call: Call) -> Response {
-    let fields = call.fields();
-    let now = call.sim.now();
-    let mut state = call.sim.state();
-    let outcome = Consent::read(&state, &call.query)
-        .and_then(|consent| authorize(&mut state, now, &consent, chosen(&fields)));
-    drop(state);
-    call.sim.changed();
-    match outcome {
-        Ok(url) => (StatusCode::FOUND, [(header::LOCATION, url.to_string())]).into_response(),
-        Err(error) => pages::refused(&error, call.chinese()),
-    }
-}
-
-/// The person who agreed on a page; `None` when they refused.
-pub(crate) fn chosen(fields: &Fields) -> Option<&str> {
-    (fields.get("decision") == Some("agree")).then(|| fields.get("user").unwrap_or_default())
 }
