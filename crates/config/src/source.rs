@@ -229,38 +229,32 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
     Ok(values)
 }
 
-/// The known name that is nearest, if one is near.
+/// Largest number of edits after which a name still counts as a misspelling of a known one.
+const MAX_DISTANCE: usize = 3;
+
+/// Returns the known name with the smallest Levenshtein distance, or `None` when that exceeds [`MAX_DISTANCE`].
 fn closest(name: &str) -> Option<String> {
     names()
-        .map(|known| (distance(name, &known), known))
-        .filter(|(far, _)| *far <= 3)
+        .map(|known| (strsim::levenshtein(name, &known), known))
+        .filter(|(far, _)| *far <= MAX_DISTANCE)
         .min()
         .map(|(_, known)| known)
 }
 
-/// Levenshtein's distance, in bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replace = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
-    use super::distance;
+    use super::closest;
 
     #[test]
-    fn distances() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("same", "same"), 0);
+    fn closest_of_misspelled_name_returns_the_known_name() {
+        assert_eq!(closest("HTTP_ADRR").as_deref(), Some("HTTP_ADDR"));
+        assert_eq!(closest("DATABASE_URI").as_deref(), Some("DATABASE_URL"));
+        assert_eq!(closest("HTTP_ADDR").as_deref(), Some("HTTP_ADDR"));
+    }
+
+    #[test]
+    fn closest_of_distant_name_returns_none() {
+        assert_eq!(closest(""), None);
+        assert_eq!(closest("SOMETHING_ELSE"), None);
     }
 }
