@@ -28,7 +28,7 @@ mod walkthrough;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::globals::Globals;
 
@@ -101,7 +101,7 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(arguments) => doctor::run(arguments, &globals).await,
         Command::Migrate(arguments) => migrate::run(arguments, &globals.settings()?).await,
         Command::Sim(arguments) => sim::run(arguments).await,
-        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
         Command::Contract { document } => contract::run(document),
     }
 }

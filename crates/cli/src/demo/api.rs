@@ -11,7 +11,7 @@ use larkauth_lark_sim::{ClickOutcome, SimError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{breakage::Breakage, server::Demo};
+use super::{breakage::Breakage, state::DemoState};
 use crate::report;
 
 /// Why a button did not work, for the person on the page.
@@ -50,7 +50,7 @@ pub(crate) struct Invite {
 
 /// A service asks a person for consent.
 pub(crate) async fn invite(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     Json(asked): Json<Invite>,
 ) -> Result<Json<Value>, Refused> {
     demo.feed.action("invite", who(&demo, &asked.open_id)?);
@@ -68,7 +68,7 @@ pub(crate) struct Click {
 
 /// The person clicks a button of a card; the callback goes over the long connection.
 pub(crate) async fn click(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     Json(click): Json<Click>,
 ) -> Result<Json<ClickOutcome>, Refused> {
     let message = demo.sim.message(&click.message_id).ok_or(SimError::NoMessage)?;
@@ -91,7 +91,7 @@ pub(crate) struct WhoseToken {
 /// A service reads a person's token. The page gets the answer with the token masked, and how to ask by hand: with the key,
 /// which is good for nothing but this demo and as long as it runs.
 pub(crate) async fn token(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     Json(whose): Json<WhoseToken>,
 ) -> Result<Json<Value>, Refused> {
     demo.feed.action("token", who(&demo, &whose.open_id)?);
@@ -104,7 +104,7 @@ pub(crate) async fn token(
 }
 
 /// The person's names.
-fn who(demo: &Demo, open_id: &str) -> Result<[(&'static str, String); 2], SimError> {
+fn who(demo: &DemoState, open_id: &str) -> Result<[(&'static str, String); 2], SimError> {
     let person = demo.sim.person(open_id)?;
     Ok([("name", person.name), ("en_name", person.en_name)])
 }
@@ -116,7 +116,7 @@ pub(crate) struct Break {
 
 /// Breaks something.
 pub(crate) async fn break_it(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     Json(broken): Json<Break>,
 ) -> Result<StatusCode, Refused> {
     demo.feed.action("break", [("what", broken.what.as_str().to_owned())]);
@@ -125,7 +125,7 @@ pub(crate) async fn break_it(
 }
 
 /// Repairs everything; what was cut or went silent comes back by itself.
-pub(crate) async fn repair(State(demo): State<Demo>) -> StatusCode {
+pub(crate) async fn repair(State(demo): State<DemoState>) -> StatusCode {
     demo.feed.action("repair", []);
     demo.sim.faults().clear();
     StatusCode::NO_CONTENT

@@ -6,14 +6,14 @@ use larkauth_lark_sim::{ClickOutcome, Message, Sim, SimUser};
 use larkauth_models::{FailureReason, SessionState};
 
 use super::{
-    PATIENCE,
-    caller::{self, Caller},
+    caller::{self, Caller, STEP_TIMEOUT},
+    platform,
 };
 use crate::report;
 
 /// The story in the terminal: one person agrees, one declines, a third is impersonated, and a lost connection heals.
 pub(crate) async fn play(sim: &Sim, caller: &Caller) -> anyhow::Result<()> {
-    let app_id = super::app_id(sim)?;
+    let app_id = platform::app_id(sim)?;
     let users: [SimUser; 3] = sim.users().try_into().ok().context("the simulator has three people")?;
     let story = Story { sim, caller, app_id: &app_id };
     let [first, second, third] = &users;
@@ -86,7 +86,7 @@ impl Story<'_> {
         let before = self.sim.stats().connections_opened;
         ensure!(self.sim.drop_connections(None) > 0, "there was no long connection to cut");
         self.sim
-            .wait_until(PATIENCE, |sim| {
+            .wait_until(STEP_TIMEOUT, |sim| {
                 (sim.stats().connections_opened > before && sim.connections(self.app_id) > 0).then_some(())
             })
             .await
@@ -105,7 +105,8 @@ impl Story<'_> {
     async fn ask(&self, person: &str) -> anyhow::Result<(SessionView, Message)> {
         let session: SessionView = caller::read(self.caller.invite(self.app_id, person, None).await?)?;
         let id = session.session_id.to_string();
-        let card = self.sim.wait_for_card(person, PATIENCE, |card| card.to_string().contains(&id)).await?;
+        let card =
+            self.sim.wait_for_card(person, STEP_TIMEOUT, |card| card.to_string().contains(&id)).await?;
         Ok((session, card))
     }
 
@@ -149,7 +150,10 @@ impl Story<'_> {
 
     async fn turns(&self, card: &Message, colour: &str) -> anyhow::Result<()> {
         let shows = |sim: &Sim| (sim.card(&card.message_id)?["header"]["template"] == colour).then_some(());
-        self.sim.wait_until(PATIENCE, shows).await.with_context(|| format!("the card does not turn {colour}"))
+        self.sim
+            .wait_until(STEP_TIMEOUT, shows)
+            .await
+            .with_context(|| format!("the card does not turn {colour}"))
     }
 
     async fn token(&self, person: &str) -> anyhow::Result<()> {

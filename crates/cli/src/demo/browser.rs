@@ -12,7 +12,7 @@ use axum::{
 };
 use reqwest::RequestBuilder;
 
-use super::server::Demo;
+use super::state::DemoState;
 
 /// Where the consent page is, here and at Lark.
 pub(crate) const CONSENT: &str = "/open-apis/authen/v1/authorize";
@@ -26,7 +26,7 @@ const CONSENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; bas
 
 /// The simulator's consent page, and the person's decision.
 pub(crate) async fn consent(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     method: Method,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
@@ -48,7 +48,7 @@ pub(crate) async fn consent(
 
 /// The gateway's result page.
 pub(crate) async fn result(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Response {
@@ -60,7 +60,7 @@ pub(crate) async fn result(
     pass_on(&demo, request, &headers).await
 }
 
-async fn pass_on(demo: &Demo, request: RequestBuilder, headers: &HeaderMap) -> Response {
+async fn pass_on(demo: &DemoState, request: RequestBuilder, headers: &HeaderMap) -> Response {
     let request = request.header(header::ACCEPT_LANGUAGE, language(headers));
     let Ok(answer) = request.send().await else { return unreachable_page(headers) };
     let (status, given) = (answer.status(), answer.headers().clone());
@@ -81,7 +81,7 @@ async fn pass_on(demo: &Demo, request: RequestBuilder, headers: &HeaderMap) -> R
 }
 
 /// The header as it must be for this server to stand in between.
-fn here(demo: &Demo, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
+fn here(demo: &DemoState, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
     let Ok(text) = value.to_str() else { return value.clone() };
     let text = if name == header::LOCATION {
         text.strip_prefix(demo.caller.base()).unwrap_or(text).to_owned()

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use larkauth_contracts::rest::{CardRequest, CreateSession, SessionView, TokenView};
 use larkauth_models::{AppId, ExposeSecret, OpenId, SecretString, SessionId};
@@ -5,7 +7,8 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::PATIENCE;
+/// Maximum duration of one step of the demo.
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Some service of the company that calls the gateway's REST API.
 #[derive(Clone)]
@@ -18,7 +21,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// Calls the gateway at `base` with this API key.
     pub(crate) fn new(base: &str, key: SecretString) -> anyhow::Result<Self> {
-        let http = Client::builder().timeout(PATIENCE).no_proxy().build()?;
+        let http = Client::builder().timeout(STEP_TIMEOUT).no_proxy().build()?;
         Ok(Self { http, base: base.to_owned(), key })
     }
 

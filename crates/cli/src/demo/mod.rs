@@ -9,8 +9,10 @@ mod auto;
 mod breakage;
 mod browser;
 mod caller;
+mod document;
 mod feed;
 mod guard;
+mod platform;
 mod server;
 mod stage;
 mod state;
@@ -20,11 +22,9 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
 };
 
-use anyhow::{Context, ensure};
-use larkauth_lark_sim::{Sim, SimConfig, SimHandle};
+use anyhow::ensure;
 use larkauth_telemetry::{LogFormat, TelemetryConfig};
 
 use self::{
@@ -50,11 +50,6 @@ pub(crate) struct Arguments {
     no_open: bool,
 }
 
-/// How long any step may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Short, so that a silent connection is noticed while somebody watches.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
-
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let feed = Arc::new(Feed::new());
     let logs = TelemetryConfig {
@@ -67,7 +62,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let telemetry = larkauth_telemetry::init_with(&logs, Watcher::new(feed.clone()))?;
     let port = free_port()?;
     let base = format!("http://127.0.0.1:{port}");
-    let sim = simulated_lark(&base).await?;
+    let sim = platform::start(&base).await?;
     report::done("a simulated Lark is running", sim.base_url());
     let stage = Box::pin(Stage::build(&sim, &base)).await?;
     let played = async {
@@ -87,20 +82,6 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     sim.shutdown().await;
     telemetry.shutdown().await;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn simulated_lark(base: &str) -> anyhow::Result<SimHandle> {
-    let mut config = SimConfig::demo();
-    config.socket.ping_interval = PING_INTERVAL;
-    for app in &mut config.apps {
-        app.redirect_uris = vec![format!("{base}/oauth/callback")];
-    }
-    Ok(Sim::start(config).await?)
-}
-
-/// The id of the simulator's one application.
-fn app_id(sim: &Sim) -> anyhow::Result<String> {
-    Ok(sim.apps().into_iter().next().context("the simulator has no application")?.app_id)
 }
 
 /// A port that is free now, for the gateway: the consent page must know it before the gateway listens.

@@ -31,11 +31,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     api, browser,
-    caller::Caller,
+    document::{Document, Publisher},
     feed::Feed,
     guard::{Hosts, guard},
+    platform,
     stage::Stage,
-    state::{Document, Looker},
+    state::DemoState,
 };
 use crate::report;
 
@@ -58,23 +59,6 @@ const ASSETS: [(&str, &str, &str); 7] = [
 ];
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// What every request may need.
-#[derive(Clone)]
-pub(crate) struct Demo {
-    /// The simulated Lark.
-    pub(crate) sim: Sim,
-    /// Its application.
-    pub(crate) app_id: String,
-    /// Somebody with an API key.
-    pub(crate) caller: Caller,
-    /// What happens inside.
-    pub(crate) feed: Arc<Feed>,
-    /// Fetches the pages that the page frames; follows no redirect.
-    pub(crate) browser: reqwest::Client,
-    state: watch::Receiver<Document>,
-    stopping: CancellationToken,
-}
-
 /// Serves the page until somebody stops the command.
 pub(crate) async fn run(
     sim: &Sim,
@@ -87,9 +71,9 @@ pub(crate) async fn run(
     let port = listener.local_addr()?.port();
     let url = format!("http://127.0.0.1:{port}/");
     let (publish, state) = watch::channel(Document::from("{}"));
-    let app_id = super::app_id(sim)?;
+    let app_id = platform::app_id(sim)?;
     let caller = stage.caller();
-    let looker = Looker {
+    let publisher = Publisher {
         sim: sim.clone(),
         app_id: app_id.clone(),
         gateway: caller.base().to_owned(),
@@ -102,7 +86,15 @@ pub(crate) async fn run(
         .no_proxy()
         .build()?;
     let stopping = CancellationToken::new();
-    let demo = Demo { sim: sim.clone(), app_id, caller, feed, browser, state, stopping: stopping.clone() };
+    let demo = DemoState {
+        sim: sim.clone(),
+        app_id,
+        caller,
+        feed,
+        browser,
+        document: state,
+        stopping: stopping.clone(),
+    };
     // How the services started is of no interest to somebody who comes to click.
     demo.feed.forget();
     let facts = json!({
@@ -122,12 +114,12 @@ pub(crate) async fn run(
         stopping.cancel();
     };
     let serve = larkauth_runtime::serve(listener, routes(demo, port), stopping.clone());
-    let look = stopping.run_until_cancelled(looker.run(publish));
-    tokio::join!(serve, look, stop);
+    let publishing = stopping.run_until_cancelled(publisher.run(publish));
+    tokio::join!(serve, publishing, stop);
     Ok(())
 }
 
-fn routes(demo: Demo, port: u16) -> Router {
+fn routes(demo: DemoState, port: u16) -> Router {
     let mut routes = Router::new();
     for (path, kind, content) in ASSETS {
         routes = routes.route(path, get(move || async move { ([(header::CONTENT_TYPE, kind)], content) }));
@@ -147,7 +139,7 @@ fn routes(demo: Demo, port: u16) -> Router {
 }
 
 /// `state`: the whole document, whenever it changed. `feed`: one entry. Ends when the command does.
-async fn events(State(demo): State<Demo>) -> impl IntoResponse {
+async fn events(State(demo): State<DemoState>) -> impl IntoResponse {
     let (kept, live) = demo.feed.follow();
     let kept = stream::iter(kept);
     let live = stream::unfold(live, |mut live| async move {
@@ -162,7 +154,7 @@ async fn events(State(demo): State<Demo>) -> impl IntoResponse {
     });
     let feed = kept.chain(live).map(|entry| Event::default().event("feed").json_data(&*entry));
     let stopped = demo.stopping.cancelled_owned();
-    let all = stream::select(states(demo.state), feed.filter_map(|event| async { event.ok().map(Ok) }));
+    let all = stream::select(states(demo.document), feed.filter_map(|event| async { event.ok().map(Ok) }));
     Sse::new(all.take_until(stopped)).keep_alive(KeepAlive::default())
 }
 

@@ -8,7 +8,7 @@ use larkauth_models::{Entropy, ExposeSecret, OsEntropy};
 use larkauth_telemetry::{Health, HealthPart};
 use tempfile::TempDir;
 
-use super::{PATIENCE, caller::Caller};
+use super::caller::{Caller, STEP_TIMEOUT};
 use crate::{
     report,
     standalone::{self, Standalone},
@@ -92,7 +92,7 @@ impl Vitals {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, ready).await.is_err() {
+        if tokio::time::timeout(STEP_TIMEOUT, ready).await.is_err() {
             let reasons =
                 self.parts().into_iter().filter_map(|part| Some(format!("{}: {}", part.name, part.reason?)));
             bail!("not ready: {}", reasons.collect::<Vec<_>>().join("; "));

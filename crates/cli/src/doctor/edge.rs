@@ -11,7 +11,7 @@ use larkauth_models::Application;
 use tokio::net::TcpListener;
 use url::{Host, Url};
 
-use super::{Finding, page};
+use super::finding::{Finding, page};
 
 /// The gateway answers here or not at all.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);

@@ -12,7 +12,10 @@ use larkauth_models::{Application, Brand, Clock, SystemClock, Timestamp};
 use tokio::net::{TcpStream, lookup_host};
 use url::Url;
 
-use super::{Finding, in_time, page};
+use super::{
+    deadline::with_deadline,
+    finding::{Finding, page},
+};
 use crate::output::time;
 
 /// More than this, and expiries are wrong by more than the safety margins.
@@ -23,7 +26,7 @@ pub(super) async fn host(lark: &LarkSettings, brand: Brand) -> Vec<Finding> {
     let base = &lark.endpoints(brand).base_url;
     let host = base.host_str().unwrap_or_default();
     let check = format!("Lark at {host}");
-    let looked = in_time(async {
+    let looked = with_deadline(async {
         let response = match lark.http.head(base.clone()).send().await {
             Ok(response) => response,
             Err(error) => anyhow::bail!("{}", diagnose(base, http_reason(error)).await),
@@ -106,7 +109,7 @@ pub(crate) fn client(lark: &LarkSettings, app: &Application) -> LarkClient {
 
 async fn credentials(lark: &LarkSettings, app: &Application) -> Finding {
     let check = format!("{} credentials", app.app_id);
-    let asked = in_time(async { Ok(client(lark, app).tenant_access_token().await) }).await;
+    let asked = with_deadline(async { Ok(client(lark, app).tenant_access_token().await) }).await;
     match asked {
         Ok(Ok(_)) => Finding::ok(check, format!("{} takes them", app.brand)),
         Ok(Err(error)) if error.fault == Fault::App => Finding::wrong(check, error.to_string()).cure(
@@ -125,7 +128,7 @@ async fn credentials(lark: &LarkSettings, app: &Application) -> Finding {
 async fn connection(lark: &LarkSettings, app: &Application) -> Finding {
     let check = format!("{} long connection", app.app_id);
     let base = &lark.endpoints(app.brand).base_url;
-    let asked = in_time(async { Ok(discover(&lark.http, base, &app.app_id, &app.app_secret).await) });
+    let asked = with_deadline(async { Ok(discover(&lark.http, base, &app.app_id, &app.app_secret).await) });
     match asked.await.context("discovery") {
         // Discovery says nothing about what is subscribed: the console keeps that to itself.
         Ok(Ok(())) => Finding::ok(check, "Lark offers one; that callbacks use it is chosen in the console"),

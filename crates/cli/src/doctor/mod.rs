@@ -3,12 +3,13 @@
 //! `parts` looks at this side (settings, database, keys, broker), `lark` at the platform, `edge` at what others reach.
 //! To add a check: a function that gives a [`Finding`], called where its needs are known.
 
+mod deadline;
 mod edge;
 mod finding;
 mod lark;
 mod parts;
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use futures::future::join_all;
 use larkauth_config::Settings;
@@ -35,9 +36,6 @@ pub(crate) use self::{
     after_help = "Examples:\n  larkauth doctor\n  larkauth doctor --json | jq '.checks[] | select(.verdict == \"wrong\")'"
 )]
 pub(crate) struct Arguments {}
-
-/// How long any check may take.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run(_: Arguments, globals: &Globals) -> anyhow::Result<ExitCode> {
     let findings = match Settings::load(&globals.options()) {
@@ -105,12 +103,4 @@ fn applications(settings: &Settings, stored: Vec<Application>) -> Vec<Applicatio
     }
     apps.retain(|app| app.enabled);
     apps
-}
-
-/// What a check gives, or that it took too long.
-async fn in_time<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    match tokio::time::timeout(PATIENCE, work).await {
-        Ok(result) => result,
-        Err(_) => anyhow::bail!("no answer within {} s", PATIENCE.as_secs()),
-    }
 }

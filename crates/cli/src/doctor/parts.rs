@@ -7,7 +7,10 @@ use larkauth_runtime::{Broker, Database, cipher, no_cipher};
 use larkauth_storage::Registration;
 use larkauth_telemetry::Metrics;
 
-use super::{Finding, in_time, page};
+use super::{
+    deadline::with_deadline,
+    finding::{Finding, page},
+};
 
 /// The settings could be read, or this would not run; what looks odd in them is told.
 pub(super) fn settings(settings: &Settings) -> Vec<Finding> {
@@ -40,7 +43,7 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
         Database::Postgres(_) => "PostgreSQL answers".to_owned(),
         Database::Sqlite(path) => format!("{} can be opened", path.display()),
     };
-    let schema = in_time(async {
+    let schema = with_deadline(async {
         let store = database.open(settings, false, no_cipher()?).await?;
         let checked = store.check_schema().await;
         store.shared().close().await;
@@ -57,7 +60,7 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
             return (None, findings);
         }
     };
-    let contents = in_time(async {
+    let contents = with_deadline(async {
         let store = database.open(settings, false, cipher).await?.shared();
         let contents = (store.applications().await, store.api_keys().await);
         store.close().await;
@@ -139,7 +142,7 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
         }
         Broker::Embedded(_) => "the bus in the database file",
     };
-    let looked = in_time(async {
+    let looked = with_deadline(async {
         let bus = broker.open(settings, Metrics::new()?).await?;
         let mut waiting = 0;
         for queue in Queue::ALL {

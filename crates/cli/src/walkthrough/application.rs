@@ -9,7 +9,7 @@ use larkauth_lark::{
 };
 use larkauth_models::{AppId, Application, SecretString};
 
-use super::Arguments;
+use super::arguments::Arguments;
 use crate::{
     doctor::{client, page},
     exit::CommandError,

@@ -3,16 +3,18 @@
 //! `application` finds out which one and whether Lark takes it, `person` who is asked, this module tells the story.
 
 mod application;
+mod arguments;
 mod person;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+pub(crate) use self::arguments::Arguments;
+
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use larkauth_auth::{Context, sessions::Invite};
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_models::{
-    AppId, Application, AuthMethod, Brand, ExposeSecret, OpenId, Person, SecretString, SessionState,
-    TokenKind,
+    AppId, Application, AuthMethod, ExposeSecret, OpenId, Person, SessionState, TokenKind,
 };
 use larkauth_runtime::Running;
 use tokio::time::Instant;
@@ -27,44 +29,6 @@ use crate::{
     output::time,
     prompt, report, standalone,
 };
-
-/// Try it out with a real application: from its secret to the first stored token
-///
-/// Asks for what is not given, checks each step and says what to do where it gets stuck. Runs everything in this process
-/// on the data folder (or DATABASE_URL and AMQP_URL) while it lasts; what is stored stays for `larkauth standalone`.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  larkauth try\n  larkauth try --app cli_0123456789abcdef --secret-file secret.txt --email me@example.com --yes\n  APP_ID=cli_0123456789abcdef APP_SECRET_FILE=secret.txt larkauth try --open-id ou_0123456789abcdef"
-)]
-pub(crate) struct Arguments {
-    /// The application; APP_ID by default
-    #[arg(long, value_name = "APP_ID")]
-    app: Option<AppId>,
-    /// A file that holds its secret, `-` for standard input; APP_SECRET by default
-    #[arg(long, value_name = "FILE")]
-    secret_file: Option<PathBuf>,
-    /// The cloud it lives in: `feishu` or `lark`
-    #[arg(long)]
-    brand: Option<Brand>,
-    /// Where the browser comes back to; OAUTH_REDIRECT_URI by default
-    #[arg(long, value_name = "URI")]
-    redirect_uri: Option<Url>,
-    /// The person to ask, as this application sees them
-    #[arg(long, value_name = "OPEN_ID")]
-    open_id: Option<OpenId>,
-    /// The person to ask, by work mail address
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "open_id")]
-    email: Option<SecretString>,
-    /// Where to keep everything; DATA_DIR by default
-    #[arg(long, value_name = "FOLDER")]
-    data_dir: Option<PathBuf>,
-    /// Seconds to wait for the person
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    wait: u64,
-    /// Take it that the developer console is set up as described, instead of waiting for Enter
-    #[arg(long)]
-    yes: bool,
-}
 
 /// How long the long connection may take to come up.
 const READY_WITHIN: Duration = Duration::from_secs(20);

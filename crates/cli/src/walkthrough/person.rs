@@ -4,7 +4,7 @@ use anyhow::bail;
 use larkauth_lark::{LarkClient, error::Fault};
 use larkauth_models::{OpenId, SecretString};
 
-use super::Arguments;
+use super::arguments::Arguments;
 use crate::{doctor::page, exit::CommandError, prompt, report};
 
 /// From the arguments, or the person at the terminal; a mail address is looked up.

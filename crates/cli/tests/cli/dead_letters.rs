@@ -12,7 +12,7 @@ use larkauth_models::{AppId, Clock, EventId, ExposeSecret, SessionId, SystemCloc
 use larkauth_storage::testing::TestDatabase;
 use larkauth_telemetry::Metrics;
 
-use crate::stage::{APP_ID, PATIENCE, Stage};
+use crate::stage::{APP_ID, Stage, TIMEOUT};
 
 fn app_id() -> AppId {
     AppId::new(APP_ID).unwrap()
@@ -55,7 +55,7 @@ async fn play(stage: &Stage, bus: &Arc<dyn Bus>) {
 
     // One that died at work goes back there; a callback that nobody understood has nowhere to go.
     bus.publish(invitation()).await.unwrap();
-    let what = Consume { queue: Queue::Invitations, concurrency: 1, handler_deadline: PATIENCE };
+    let what = Consume { queue: Queue::Invitations, concurrency: 1, handler_deadline: TIMEOUT };
     let deadly = handler(|_| async { Verdict::Dead { reason: "for a test".to_owned() } });
     let consuming = consume(bus, what, deadly);
     eventually("it is dead", || async { bus.dead_letter_depth().await.unwrap() == 3 }).await;
