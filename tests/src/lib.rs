@@ -7,13 +7,12 @@ mod api;
 mod otlp;
 mod service;
 mod taps;
+mod wait;
 mod world;
 
 pub use api::{Answer, Api};
 pub use otlp::{Collector, Span};
 pub use service::{Kind, Service};
 pub use taps::{BusTap, Call, LarkTap, RawMessage};
-pub use world::{Asked, Options, World, eventually};
-
-/// How long a test waits for anything before it fails.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+pub use wait::{TIMEOUT, eventually};
+pub use world::{Asked, Options, World};

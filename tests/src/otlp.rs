@@ -1,9 +1,7 @@
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, body::Bytes, extract::State, routing::post};
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::{net::TcpListener, task::JoinSet};
 
@@ -53,7 +51,7 @@ impl Collector {
     /// Every body as it came.
     #[must_use]
     pub fn bodies(&self) -> Vec<Bytes> {
-        self.bodies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.bodies.lock().clone()
     }
 
     /// Every span of every body.
@@ -67,7 +65,7 @@ impl Collector {
                 let service = texts(&resource.resource.unwrap_or_default().attributes).remove("service.name");
                 let service = service.unwrap_or_default();
                 spans.extend(resource.scope_spans.iter().flat_map(|scope| &scope.spans).map(|span| Span {
-                    trace_id: span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+                    trace_id: hex::encode(&span.trace_id),
                     service: service.clone(),
                     name: span.name.clone(),
                     attributes: texts(&span.attributes),
@@ -79,7 +77,7 @@ impl Collector {
 }
 
 async fn keep(State(bodies): State<Bodies>, body: Bytes) {
-    bodies.lock().unwrap_or_else(PoisonError::into_inner).push(body);
+    bodies.lock().push(body);
 }
 
 fn texts(attributes: &[wire::KeyValue]) -> BTreeMap<String, String> {

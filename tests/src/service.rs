@@ -2,18 +2,19 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
     task::JoinSet,
 };
 
-use crate::{PATIENCE, eventually};
+use crate::wait::{TIMEOUT, eventually};
 
 /// Which binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl Service {
     /// Everything it has written so far, both streams.
     #[must_use]
     pub fn output(&self) -> String {
-        String::from_utf8_lossy(&self.output.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        String::from_utf8_lossy(&self.output.lock()).into_owned()
     }
 
     /// Where its HTTP server listens, as it logs itself.
@@ -103,7 +104,7 @@ impl Service {
     /// # Errors
     /// When it ended or stays silent.
     pub async fn address(&mut self) -> anyhow::Result<String> {
-        let found = eventually(PATIENCE, async || {
+        let found = eventually(TIMEOUT, async || {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{:?} ended with {status}:\n{}", self.kind, self.output());
             }
@@ -172,6 +173,6 @@ fn listening(line: &str) -> Option<String> {
 async fn drain(mut stream: impl AsyncRead + Unpin, output: Arc<Mutex<Vec<u8>>>) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = stream.read(&mut buffer).await {
-        output.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..length]);
+        output.lock().extend_from_slice(&buffer[..length]);
     }
 }

@@ -7,9 +7,12 @@ use larkauth_lark_sim::{Message, Sim, SimApp, SimConfig, SimHandle};
 use larkauth_messaging::testing::{TcpProxy, TestBus};
 use larkauth_models::{ExposeSecret, SecretString, SessionId};
 use larkauth_storage::testing::TestDatabase;
-use tokio::time::Instant;
 
-use crate::{Api, Kind, PATIENCE, Service};
+use crate::{
+    api::Api,
+    service::{Kind, Service},
+    wait::{TIMEOUT, eventually},
+};
 
 const APP_ID: &str = "cli_0123456789abcdef";
 const APP_SECRET: &str = "simulated-app-secret-0123456789";
@@ -196,7 +199,7 @@ impl World {
     /// # Errors
     /// When it does not come to that.
     pub async fn shows(&self, asked: &Asked, colour: &str) -> anyhow::Result<Message> {
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let message = self.sim.message(&asked.message_id).context("the card is gone")?;
             Ok((message.card()["header"]["template"] == colour).then_some(message))
         })
@@ -226,7 +229,7 @@ impl World {
     /// When none comes.
     pub async fn card(&self, open_id: &str, text: &str) -> anyhow::Result<Message> {
         let shows = |card: &serde_json::Value| card.to_string().contains(text);
-        self.sim.wait_for_card(open_id, PATIENCE, shows).await.with_context(|| {
+        self.sim.wait_for_card(open_id, TIMEOUT, shows).await.with_context(|| {
             format!(
                 "no card says {text:?}; there are {:?}\n{}",
                 self.sim.messages_for(open_id),
@@ -252,7 +255,7 @@ impl World {
         let channel = self.bus.channel().await;
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let mut empty = 0;
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let mut waiting = 0;
             for queue in &queues {
                 let name = format!("{}.{queue}", self.bus.prefix());
@@ -308,30 +311,12 @@ async fn metric(address: &str, name: &str, labels: &str) -> anyhow::Result<f64> 
 
 async fn wait_ready(address: &str) -> anyhow::Result<()> {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let answer = http.get(format!("http://{address}/readyz")).send().await;
         Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some(()))
     })
     .await
     .context("the service does not become ready")
-}
-
-/// Asks again and again until there is something.
-///
-/// # Errors
-/// When asking fails, or there is nothing within the deadline.
-pub async fn eventually<T>(
-    deadline: Duration,
-    mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
-) -> anyhow::Result<T> {
-    let until = Instant::now() + deadline;
-    loop {
-        if let Some(found) = ask().await? {
-            return Ok(found);
-        }
-        ensure!(Instant::now() < until, "nothing within {deadline:?}");
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
 }
 
 fn host_and_port(url: &SecretString) -> anyhow::Result<String> {

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
@@ -16,6 +16,7 @@ use axum::{
     serve::{IncomingStream, Listener},
 };
 use futures::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -74,14 +75,14 @@ pub(crate) struct Lines(Arc<Mutex<Vec<Weak<LineState>>>>);
 impl Lines {
     fn open(&self) -> Line {
         let line = Line::default();
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.0.lock();
         lines.retain(|known| known.strong_count() > 0);
         lines.push(Arc::downgrade(&line.0));
         line
     }
 
     pub(crate) fn cut_all(&self) {
-        for line in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for line in self.0.lock().drain(..) {
             if let Some(line) = line.upgrade() {
                 line.set(CUT);
             }

@@ -11,7 +11,7 @@ use futures::{
 use larkauth_lark_sim::{Effect, Endpoint, Fault, Frames, Message, SimApp, SimConfig};
 use larkauth_models::{AppId, Application, SecretString, SessionId, SessionState};
 use larkauth_storage::Applications;
-use larkauth_tests::{Asked, Kind, Options, PATIENCE, World, eventually};
+use larkauth_tests::{Asked, Kind, Options, TIMEOUT, World, eventually};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +82,7 @@ async fn the_invitation_limit_is_exact_across_two_gateways() -> anyhow::Result<(
     let wanted = json!({"app_id": world.app_id(), "open_id": world.person(1)});
     let somebody_else = other.send(reqwest::Method::POST, "/v1/auth/sessions", Some(wanted)).await?;
     assert_eq!(somebody_else.status, 201, "{somebody_else:?}");
-    eventually(PATIENCE, async || Ok((world.sim.messages().len() == 6).then_some(()))).await?;
+    eventually(TIMEOUT, async || Ok((world.sim.messages().len() == 6).then_some(()))).await?;
     world.finish().await
 }
 
@@ -276,7 +276,7 @@ async fn applications_and_people_do_not_see_each_other() -> anyhow::Result<()> {
         ..first
     };
     store.put_application(&other, larkauth_models::Clock::now(&larkauth_models::SystemClock)).await?;
-    eventually(PATIENCE, async || Ok((world.sim.connections(OTHER) == 1).then_some(()))).await?;
+    eventually(TIMEOUT, async || Ok((world.sim.connections(OTHER) == 1).then_some(()))).await?;
 
     // The same person consents to the first application only.
     let asked = world.ask(0).await?;
@@ -384,7 +384,7 @@ async fn check_integrity(world: &World) -> anyhow::Result<()> {
         ("every ended session's card shows it", "select count(*) from user_auth_sessions where card_is_stale"),
     ];
     for (rule, exceptions) in RULES {
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let mut database = world.database.connection().await;
             let count: i64 = sqlx::query_scalar(exceptions).fetch_one(&mut database).await?;
             Ok((count == 0).then_some(()))

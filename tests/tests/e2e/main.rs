@@ -2,8 +2,10 @@
 //!
 //! One binary, since linking is what takes time. To add a test: a function in the file of its topic.
 
+mod browser;
 mod cards;
 mod concurrency;
+mod conformance;
 mod flow;
 mod recovery;
 mod secrets;

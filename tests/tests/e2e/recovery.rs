@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use futures::future::{join_all, try_join_all};
 use larkauth_lark_sim::{ClickOutcome, Effect, Endpoint, Fault, SimConfig, SimUser};
 use larkauth_models::{FailureReason, SessionState};
-use larkauth_tests::{Asked, Kind, Options, PATIENCE, World, eventually};
+use larkauth_tests::{Asked, Kind, Options, TIMEOUT, World, eventually};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -132,7 +132,7 @@ async fn a_refused_application_freezes_and_nobody_is_asked_until_it_is_mended() 
     // The gateway believes what it knows of an application for some seconds; not even then does anybody get a card.
     let cards = world.sim.messages().len();
     let body = json!({"app_id": world.app_id(), "open_id": world.person(1)});
-    let refused = eventually(PATIENCE, async || {
+    let refused = eventually(TIMEOUT, async || {
         let answer = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
         Ok((answer.status != 201).then_some(answer))
     })
@@ -149,7 +149,7 @@ async fn a_refused_application_freezes_and_nobody_is_asked_until_it_is_mended() 
     // An operator mends the application and registers it again, as a restart does.
     let mut world = world;
     world.start_service(Kind::AuthWorker, &[]).await?;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let answer = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
         Ok((answer.status == 201).then_some(()))
     })
@@ -171,7 +171,7 @@ async fn the_database_goes_away_and_comes_back() -> anyhow::Result<()> {
     let exchange_redirect = world.consent(&exchanged).await?;
     let mut exchange = Box::pin(world.sim.follow(&exchange_redirect));
     let users_asked = async {
-        eventually(PATIENCE, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(())))
+        eventually(TIMEOUT, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(())))
             .await
     };
     tokio::select! {
@@ -208,7 +208,7 @@ async fn the_database_goes_away_and_comes_back() -> anyhow::Result<()> {
     assert!(started.elapsed() < Duration::from_secs(11));
     world.database_proxy.resume();
     assert_eq!(world.sim.messages_for(&world.person(3)).len(), 0, "who was told no is not asked");
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         Ok((world.api.token(world.app_id(), &exchanged.person).await?.status == 200).then_some(()))
     })
     .await?;
@@ -252,7 +252,7 @@ async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
             "{outage}"
         );
         world.shows(&clicked, "grey").await?;
-        eventually(PATIENCE, async || Ok((world.sim.follow(&redirect).await?.status == 200).then_some(())))
+        eventually(TIMEOUT, async || Ok((world.sim.follow(&redirect).await?.status == 200).then_some(())))
             .await?;
         assert_eq!(
             world.api.session(followed.session_id, 30).await?.state,
@@ -277,7 +277,7 @@ async fn a_killed_gateway_loses_no_click_that_it_acknowledged() -> anyhow::Resul
         Ok::<_, anyhow::Error>(world.sim.click(&asked.message_id, "cancel", &asked.person).await?)
     }));
     let killed = async {
-        eventually(PATIENCE, async || Ok((world.sim.stats().answers >= 15).then_some(()))).await?;
+        eventually(TIMEOUT, async || Ok((world.sim.stats().answers >= 15).then_some(()))).await?;
         gateway.kill().await
     };
     let (clicks, killed) = tokio::join!(clicks, killed);
@@ -361,7 +361,7 @@ async fn a_worker_told_to_stop_finishes_what_is_in_hand() -> anyhow::Result<()> 
     world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::LateAnswer(2000)));
     let worker = world.take(Kind::AuthWorker)?;
     let stopped = async {
-        eventually(PATIENCE, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(())))
+        eventually(TIMEOUT, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(())))
             .await?;
         worker.terminate().await
     };
@@ -389,7 +389,7 @@ async fn a_card_that_cannot_be_updated_gets_its_face_later_or_is_let_go() -> any
     world.sim.follow(&world.consent(&asked).await?).await?;
     assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Completed);
     world.shows(&asked, "green").await?;
-    eventually(PATIENCE, async || Ok(world.sim.faults().list().is_empty().then_some(()))).await?;
+    eventually(TIMEOUT, async || Ok(world.sim.faults().list().is_empty().then_some(()))).await?;
     world.quiet().await?;
 
     // Recalled, deleted: there is nothing to bring up to date, and nobody tries for ever.
@@ -493,7 +493,7 @@ fn is_try_again(click: &ClickOutcome) -> bool {
 
 /// Clicks as somebody does who is told to try again.
 async fn click_until_taken(world: &World, asked: &Asked, button: &str) -> anyhow::Result<()> {
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         match world.sim.click(&asked.message_id, button, &asked.person).await {
             Ok(click) => Ok((click.answered && !is_try_again(&click)).then_some(())),
             // An earlier click had its effect after all, and the button is gone.

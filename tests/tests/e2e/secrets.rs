@@ -2,8 +2,9 @@
 //! searched for every secret that was issued, configured or sent to them.
 
 use anyhow::{Context, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use larkauth_lark_sim::{Effect, Endpoint, Fault, Limits, SimConfig};
-use larkauth_tests::{Answer, Asked, BusTap, Collector, Kind, Options, PATIENCE, World, eventually};
+use larkauth_tests::{Answer, Asked, BusTap, Collector, Kind, Options, TIMEOUT, World, eventually};
 use reqwest::{Method, Url};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
@@ -49,8 +50,13 @@ impl Evidence {
 }
 
 fn spellings(secret: &str) -> Vec<(&'static str, String)> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let mut all = vec![("plain", secret.to_owned()), ("hex", hex), ("base64", base64(secret.as_bytes()))];
+    // Without the last group, whose letters depend on what follows: the same with and without padding.
+    let whole_groups = &secret.as_bytes()[..secret.len() / 3 * 3];
+    let mut all = vec![
+        ("plain", secret.to_owned()),
+        ("hex", hex::encode(secret)),
+        ("base64", BASE64_STANDARD.encode(whole_groups)),
+    ];
     let percent: String = secret.replace('+', "%2B").replace('@', "%40");
     if percent != secret {
         all.push(("percent", percent));
@@ -60,19 +66,6 @@ fn spellings(secret: &str) -> Vec<(&'static str, String)> {
         all.push(("national", national.to_owned()));
     }
     all
-}
-
-/// Without the last group, whose letters depend on what follows, and the same with and without padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let letter = |bits: u32| char::from(ALPHABET[(bits & 63) as usize]);
-    bytes
-        .chunks_exact(3)
-        .flat_map(|group| {
-            let bits = u32::from(group[0]) << 16 | u32::from(group[1]) << 8 | u32::from(group[2]);
-            [letter(bits >> 18), letter(bits >> 12), letter(bits >> 6), letter(bits)]
-        })
-        .collect()
 }
 
 #[test]
@@ -357,7 +350,7 @@ async fn broken_parts(
         proxy.down();
         let gateway = world.services[0].address().await?;
         let ready = format!("http://{gateway}/readyz");
-        let down = eventually(PATIENCE, async || {
+        let down = eventually(TIMEOUT, async || {
             let answer = reqwest::get(&ready).await?;
             Ok(if answer.status() == 503 { Some(answer.text().await?) } else { None })
         });
@@ -373,10 +366,8 @@ async fn broken_parts(
         proxy.resume();
         for service in &mut world.services {
             let ready = format!("http://{}/readyz", service.address().await?);
-            eventually(PATIENCE, async || {
-                Ok(reqwest::get(&ready).await?.status().is_success().then_some(()))
-            })
-            .await?;
+            eventually(TIMEOUT, async || Ok(reqwest::get(&ready).await?.status().is_success().then_some(())))
+                .await?;
         }
         evidence.add("a page", world.sim.follow(&redirect).await?.html);
         world.shows(&asked, "green").await.with_context(|| format!("after the {part} came back"))?;
@@ -393,7 +384,7 @@ async fn frozen(world: &World, secrets: &mut Vec<String>, evidence: &mut Evidenc
     evidence.add("a page", world.sim.follow(&redirect).await?.html);
     world.shows(&asked, "red").await?;
     let body = json!({"app_id": world.app_id(), "open_id": asked.person});
-    let refused = eventually(PATIENCE, async || {
+    let refused = eventually(TIMEOUT, async || {
         let answer = world.api.send(Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
         Ok((answer.status == 503).then_some(answer))
     });

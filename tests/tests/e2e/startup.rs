@@ -215,7 +215,7 @@ async fn every_service_tells_how_it_is_and_stops_at_once() -> anyhow::Result<()>
 
     for (kind, names) in METRICS {
         for name in names {
-            larkauth_tests::eventually(larkauth_tests::PATIENCE, async || {
+            larkauth_tests::eventually(larkauth_tests::TIMEOUT, async || {
                 Ok((world.metric(kind, name, "").await? > 0.0).then_some(()))
             })
             .await
@@ -242,7 +242,7 @@ async fn every_service_tells_how_it_is_and_stops_at_once() -> anyhow::Result<()>
     world.database_proxy.down();
     let ready = async |world: &mut World, wanted: u16| {
         let base = world.services[1].address().await?;
-        larkauth_tests::eventually(larkauth_tests::PATIENCE, async || {
+        larkauth_tests::eventually(larkauth_tests::TIMEOUT, async || {
             let answer = http.get(format!("http://{base}/readyz")).send().await?;
             Ok((answer.status().as_u16() == wanted).then_some(answer.text().await?))
         })

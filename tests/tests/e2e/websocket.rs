@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use larkauth_lark_sim::{ClickOutcome, Effect, Endpoint, Fault, SimConfig, Socket};
 use larkauth_models::{SecretString, SessionState};
-use larkauth_tests::{Answer, Asked, Kind, Options, PATIENCE, World, eventually};
+use larkauth_tests::{Answer, Asked, Kind, Options, TIMEOUT, World, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_or_deaf_connection_is_replaced_by_exactly_one() -> anyhow::Result<()> {
@@ -26,7 +26,7 @@ async fn a_lost_or_deaf_connection_is_replaced_by_exactly_one() -> anyhow::Resul
     // Half open: neither side hears that it is over.
     let opened = world.sim.stats().connections_opened;
     assert_eq!(world.sim.half_open_connections(None), 1);
-    let deaf = eventually(PATIENCE, async || {
+    let deaf = eventually(TIMEOUT, async || {
         let ready = ready(&world).await?;
         Ok((ready.status == 503).then_some(ready))
     });
@@ -61,7 +61,7 @@ async fn an_answer_lost_on_the_way_still_changes_the_card() -> anyhow::Result<()
     let click = world.sim.click(&unproven.message_id, "cancel", &unproven.person).await?;
     assert!(taken(&click) && click.card_changed, "{click:?}");
     let updates = world.sim.stats().calls(Endpoint::MessageUpdate);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         Ok((world.sim.stats().calls(Endpoint::MessageUpdate) > updates).then_some(()))
     })
     .await?;
@@ -109,7 +109,7 @@ async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> any
         .faults()
         .push(Fault::at(Endpoint::Discovery, Effect::Answer { status: 200, code: 1 }).until_cleared());
     assert_eq!(world.sim.drop_connections(None), 1);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let fallen_back = world.metric(Kind::Gateway, "websocket_fallback_active", "").await?;
         Ok((fallen_back > 0.5).then_some(()))
     })
@@ -134,7 +134,7 @@ async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> any
     })
     .await
     .context("the long connection does not come back")?;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let fallen_back = world.metric(Kind::Gateway, "websocket_fallback_active", "").await?;
         Ok((fallen_back < 0.5).then_some(()))
     })
@@ -159,7 +159,7 @@ async fn without_fallback_reconnecting_goes_on_and_http_callbacks_are_refused() 
         .faults()
         .push(Fault::at(Endpoint::Discovery, Effect::Answer { status: 200, code: 1 }).until_cleared());
     assert_eq!(world.sim.drop_connections(None), 1);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         Ok((world.sim.stats().calls(Endpoint::Discovery) - attempts >= 3).then_some(()))
     })
     .await?;
@@ -188,7 +188,7 @@ async fn refused_credentials_leave_the_process_alive_unready_and_serving() -> an
     consents(&world, &asked).await?;
     world.sim.change_app(world.app_id(), |app| app.secret = SecretString::from("changed-in-the-console"))?;
     assert_eq!(world.sim.drop_connections(None), 1);
-    let refused = eventually(PATIENCE, async || {
+    let refused = eventually(TIMEOUT, async || {
         let ready = ready(&world).await?;
         Ok((ready.text.contains("1000040344")).then_some(ready))
     })
@@ -225,7 +225,7 @@ async fn two_gateways_share_the_pushes() -> anyhow::Result<()> {
     // One of them goes in order: nothing is pushed to a connection that is no longer there.
     let (status, output) = one.terminate().await?;
     assert!(status.success(), "{status}\n{output}");
-    eventually(PATIENCE, async || Ok((world.sim.connections(world.app_id()) == 1).then_some(()))).await?;
+    eventually(TIMEOUT, async || Ok((world.sim.connections(world.app_id()) == 1).then_some(()))).await?;
     let person = world.person(1);
     let pending = world.sim.messages_for(&person).pop().context("a card")?;
     let click = world.sim.click(&pending.message_id, "authorize", &person).await?;
@@ -235,7 +235,7 @@ async fn two_gateways_share_the_pushes() -> anyhow::Result<()> {
 
 /// Waits until one connection more was opened than before, it is the only one, and the gateway says that it hears Lark.
 async fn connected_again(world: &World, opened_before: u64) -> anyhow::Result<()> {
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let opened = world.sim.stats().connections_opened - opened_before;
         anyhow::ensure!(opened <= 1, "{opened} connections were opened instead of one");
         let one = opened == 1 && world.sim.connections(world.app_id()) == 1;

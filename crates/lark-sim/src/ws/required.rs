@@ -66,15 +66,7 @@ impl<'a> Fields<'a> {
     }
 
     fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
+        prost::encoding::decode_varint(&mut self.0).ok()
     }
 
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {

@@ -10,7 +10,7 @@ use larkauth_lark_sim::{Delivery, Effect, Endpoint, Fault, SimError, ViolationKi
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::support::{APP, PATIENCE, World, card, world, world_with};
+use crate::support::{APP, TIMEOUT, World, card, world, world_with};
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, String)>>>;
 
@@ -127,5 +127,5 @@ async fn a_late_answer_by_http_is_an_error_for_the_person_and_a_violation() {
     world.sim.change_app(APP, |app| app.callback_url = Some(url)).unwrap();
     assert_eq!(world.sim.click(&id, 0, &world.user.open_id).await.unwrap().error, Some(200_341));
     let late = |sim: &larkauth_lark_sim::Sim| sim.violations().first().map(|violation| violation.kind);
-    assert_eq!(world.sim.wait_until(PATIENCE, late).await.unwrap(), ViolationKind::LateAnswer);
+    assert_eq!(world.sim.wait_until(TIMEOUT, late).await.unwrap(), ViolationKind::LateAnswer);
 }

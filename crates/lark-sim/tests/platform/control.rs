@@ -1,7 +1,7 @@
 use larkauth_lark_sim::{Sim, SimConfig, SimError};
 use serde_json::{Value, json};
 
-use crate::support::{APP, PATIENCE, card, world};
+use crate::support::{APP, TIMEOUT, card, world};
 
 #[tokio::test]
 async fn another_process_can_drive_it() {
@@ -47,7 +47,7 @@ async fn another_process_can_drive_it() {
     assert_eq!(world.refresh(&json!("x")).await.1["code"], 20050);
     let (_, dropped) = world.post("/_sim/connections", json!({"action": "drop", "app_id": APP})).await;
     assert_eq!(dropped["connections"], 1);
-    world.sim.wait_until(PATIENCE, |sim| (sim.connections(APP) == 0).then_some(())).await.unwrap();
+    world.sim.wait_until(TIMEOUT, |sim| (sim.connections(APP) == 0).then_some(())).await.unwrap();
     let status = world.http.put(world.url(&format!("/_sim/users/{}/status", world.user.open_id)));
     assert_eq!(status.json(&json!("resigned")).send().await.unwrap().status().as_u16(), 204);
     assert_eq!(get("/_sim/violations").await, json!([]));

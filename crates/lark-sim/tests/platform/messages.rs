@@ -3,7 +3,7 @@ use std::time::Duration;
 use larkauth_lark_sim::{Behaviour, FaceOrigin, UserStatus, ViolationKind};
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, card, world, world_with};
+use crate::support::{TIMEOUT, card, world, world_with};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -125,7 +125,7 @@ async fn people_who_act_on_their_own_consent_or_decline_and_follow_the_redirect(
         world.send(&invitation).await;
         let frame = client.next().await.unwrap();
         client.answer(frame, &json!({})).await;
-        let query = tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
+        let query = tokio::time::timeout(TIMEOUT, seen.recv()).await.unwrap().unwrap();
         assert!(query.contains(&format!("{expected}=")) && query.contains("state=st"), "{query}");
     }
 }

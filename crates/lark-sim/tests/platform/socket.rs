@@ -5,7 +5,7 @@ use larkauth_lark_sim::{Effect, Endpoint, Fault, Frames, ViolationKind};
 use serde_json::{Value, json};
 use tokio_tungstenite::{connect_async, tungstenite};
 
-use crate::support::{APP, PATIENCE, World, card, world, world_with};
+use crate::support::{APP, TIMEOUT, World, card, world, world_with};
 
 #[tokio::test]
 async fn discovery_checks_credentials_and_its_ticket_works_once() {
@@ -37,7 +37,7 @@ async fn the_fifty_first_connection_is_refused() {
     assert_eq!(refused.headers()["Handshake-Autherrcode"], "1000040350");
     assert_eq!(world.violations(), [ViolationKind::TooManyConnections]);
     drop(clients.pop());
-    world.sim.wait_until(PATIENCE, |sim| (sim.connections(APP) == 49).then_some(())).await.unwrap();
+    world.sim.wait_until(TIMEOUT, |sim| (sim.connections(APP) == 49).then_some(())).await.unwrap();
     world.connect().await;
 }
 
@@ -74,7 +74,7 @@ async fn every_push_goes_to_one_connection_and_in_the_long_run_to_all() {
         client.answer(frame, &json!({})).await;
     }
     assert!(hits[0] > 0 && hits[1] > 0, "{hits:?}");
-    world.sim.wait_until(PATIENCE, |sim| (sim.stats().answers == 20).then_some(())).await.unwrap();
+    world.sim.wait_until(TIMEOUT, |sim| (sim.stats().answers == 20).then_some(())).await.unwrap();
     assert_eq!(world.sim.stats().pushes, 20);
 }
 
@@ -112,7 +112,7 @@ async fn silence_shows_an_error_and_a_late_answer_is_a_violation() {
     assert_eq!((outcome.answered, outcome.error), (false, Some(200_341)));
     client.answer(frame, &json!({"card": {"type": "raw", "data": card("two")}})).await;
     let late = |sim: &larkauth_lark_sim::Sim| sim.violations().first().map(|violation| violation.kind);
-    assert_eq!(world.sim.wait_until(PATIENCE, late).await.unwrap(), ViolationKind::LateAnswer);
+    assert_eq!(world.sim.wait_until(TIMEOUT, late).await.unwrap(), ViolationKind::LateAnswer);
     assert_eq!(world.sim.card(&id).unwrap(), card("one"), "a late answer changes nothing");
 }
 
@@ -245,7 +245,7 @@ async fn clients_are_watched() {
         ViolationKind::MalformedAnswer,
     ];
     let seen = |sim: &larkauth_lark_sim::Sim| (sim.violations().len() >= expected.len()).then_some(());
-    world.sim.wait_until(PATIENCE, seen).await.unwrap();
+    world.sim.wait_until(TIMEOUT, seen).await.unwrap();
     assert_eq!(world.violations(), expected, "{:?}", world.sim.violations());
 }
 
@@ -266,7 +266,7 @@ async fn an_unanswered_event_comes_again() {
             client.answer(frame, &json!({})).await;
         }
     }
-    world.sim.wait_until(PATIENCE, |sim| (sim.stats().answers == 1).then_some(())).await.unwrap();
+    world.sim.wait_until(TIMEOUT, |sim| (sim.stats().answers == 1).then_some(())).await.unwrap();
     assert_eq!(world.sim.stats().pushes, 2);
 }
 
@@ -276,7 +276,7 @@ async fn connections_are_dropped_frozen_and_refused_on_demand() {
     let mut client = world.connect().await;
     assert_eq!(world.sim.drop_connections(Some(APP)), 1);
     assert!(client.next().await.is_none());
-    world.sim.wait_until(PATIENCE, |sim| (sim.connections(APP) == 0).then_some(())).await.unwrap();
+    world.sim.wait_until(TIMEOUT, |sim| (sim.connections(APP) == 0).then_some(())).await.unwrap();
 
     let mut client = world.connect().await;
     assert_eq!(world.sim.half_open_connections(None), 1);

@@ -13,7 +13,7 @@ pub(crate) const APP: &str = "cli_0123456789abcdef";
 pub(crate) const SECRET: &str = "the-app-secret";
 pub(crate) const REDIRECT: &str = "http://127.0.0.1:8080/oauth/callback";
 /// How long anything that must happen may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// `BASE64URL(SHA256(VERIFIER))` is `CHALLENGE` (RFC 7636, appendix B).
 pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
@@ -164,7 +164,7 @@ impl World {
         let url = discovered["data"]["URL"].as_str().unwrap().to_owned();
         let service = param(&url, "service_id").unwrap().parse().unwrap();
         let (socket, _) = connect_async(url).await.unwrap();
-        self.sim.wait_until(PATIENCE, |sim| (sim.connections(APP) > before).then_some(())).await.unwrap();
+        self.sim.wait_until(TIMEOUT, |sim| (sim.connections(APP) > before).then_some(())).await.unwrap();
         Client { socket, service }
     }
 
@@ -221,7 +221,7 @@ impl Client {
 
     /// The next frame; `None` when the connection has ended.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
-        let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("no frame in time");
+        let next = tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("no frame in time");
         match next? {
             Ok(Message::Binary(bytes)) => Some(Frame::decode(&bytes[..]).unwrap()),
             Ok(Message::Close(_)) | Err(_) => None,

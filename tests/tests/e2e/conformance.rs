@@ -17,7 +17,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const TOAST: &str = "已收到 received";
 
 /// Somebody on the other end of a long connection.
@@ -72,7 +72,7 @@ async fn connected(sim: &Sim, app_id: &str, opened: u64) -> anyhow::Result<()> {
         let up = sim.connections(app_id) == 1 && stats.connections_opened == opened && stats.pings >= 1;
         up.then_some(())
     };
-    sim.wait_until(PATIENCE, up).await.with_context(|| format!("not connected: {:?}", sim.stats()))
+    sim.wait_until(TIMEOUT, up).await.with_context(|| format!("not connected: {:?}", sim.stats()))
 }
 
 async fn clicked(client: &mut impl Client, frames: Frames) -> anyhow::Result<()> {
@@ -158,12 +158,12 @@ impl Sdk {
             }
             anyhow::bail!("the client ended without {name}")
         };
-        tokio::time::timeout(PATIENCE, find).await.with_context(|| format!("no {name}"))?
+        tokio::time::timeout(TIMEOUT, find).await.with_context(|| format!("no {name}"))?
     }
 
     /// Asks the platform for something the way an application does.
     async fn call(&self, path: &str, bearer: &str, body: Value) -> anyhow::Result<Value> {
-        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
+        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
         let url = format!("{}{path}", self.sim.base_url());
         Ok(http.post(url).bearer_auth(bearer).json(&body).send().await?.json().await?)
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, bail, ensure};
-use larkauth_tests::{Kind, PATIENCE, Service, eventually};
+use larkauth_tests::{Kind, Service, TIMEOUT, eventually};
 use tokio::process::Command;
 
 /// What the tests want from `scripts/browser-setup`.
@@ -47,7 +47,7 @@ async fn the_demo_page_in_a_browser() -> anyhow::Result<()> {
 
 /// Where the page is, as the demo says itself.
 async fn address(demo: &mut Service) -> anyhow::Result<String> {
-    let told = eventually(PATIENCE, async || {
+    let told = eventually(TIMEOUT, async || {
         let output = demo.output();
         let line = output.lines().find(|line| line.contains("the demo is open"));
         Ok(line.and_then(|line| {
