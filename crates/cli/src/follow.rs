@@ -149,7 +149,7 @@ mod tests {
     use super::{Step::*, forward};
 
     #[test]
-    fn the_story_only_goes_forward() {
+    fn forward_of_earlier_step_returns_none() {
         let mut last = None;
         let looks = [None, Some(NotSent), None, Some(Sent), Some(Sent), Some(Clicked), Some(Sent)];
         let told: Vec<_> = looks.into_iter().filter_map(|now| forward(&mut last, now)).collect();

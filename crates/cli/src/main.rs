@@ -113,7 +113,7 @@ mod tests {
     use super::Cli;
 
     #[test]
-    fn every_command_explains_itself_with_an_example() {
+    fn help_of_every_command_holds_an_example() {
         explained(&["larkauth"], &Cli::command());
     }
 

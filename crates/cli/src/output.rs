@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_for_people() {
+    fn table_of_rows_aligns_columns() {
         insta::assert_snapshot!(table(&["APP", "BRAND", "STATE"], &rows()), @r"
         APP                   BRAND   STATE
         cli_0123456789abcdef  feishu  开
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_stays_on_its_line() {
+    fn one_line_of_control_characters_replaces_them() {
         assert_eq!(one_line("a\x1b[2Jb", 3), "a […");
         assert_eq!(one_line("a\tb\nc", 10), "a b c");
         assert_eq!(lines(&[vec!["a".into(), "b".into()]]), "a\tb\n");

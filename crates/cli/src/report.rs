@@ -151,7 +151,7 @@ pub(crate) fn masked(secret: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_mask_shows_the_start_only() {
+    fn masked_secret_shows_its_start_only() {
         let token = format!("u-ab{}", "x".repeat(1000));
         assert_eq!(super::masked(&token), "u-abxx… (1004 characters)");
     }

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_vector_and_our_own_text_decrypt() {
+    fn encrypt_of_documented_vector_returns_its_ciphertext() {
         assert_eq!(decrypt("test key", "P37w+VZImNgPEO1RBhJ6RtKl7n6zymIbEG1pReEzghk="), b"hello world");
         assert_eq!(
             decrypt("k", &encrypt("k", [7; 16], "{\"a\":\"ä\"}".as_bytes())),

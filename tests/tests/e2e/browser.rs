@@ -12,7 +12,7 @@ const BROWSER: [&str; 2] = ["LARKAUTH_BROWSER_MODULES", "LARKAUTH_BROWSER_CHROMI
 const TESTS: Duration = Duration::from_secs(300);
 
 #[tokio::test]
-async fn the_demo_page_in_a_browser() -> anyhow::Result<()> {
+async fn demo_page_in_browser_passes_its_tests() -> anyhow::Result<()> {
     for name in BROWSER {
         if std::env::var_os(name).is_none() {
             bail!(

@@ -15,7 +15,7 @@ use larkauth_tests::{Asked, Kind, Options, TIMEOUT, World, eventually};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_invitations_fifty_exchanges_and_a_hundred_reads_at_once() -> anyhow::Result<()> {
+async fn concurrent_invitations_exchanges_and_reads_all_succeed() -> anyhow::Result<()> {
     let world =
         World::start(Options { sim: SimConfig::default().with_users(100), ..Options::default() }).await?;
     let invited = try_join_all((0..100).map(async |n| invite(&world, n).await)).await?;
@@ -61,7 +61,7 @@ async fn a_hundred_invitations_fifty_exchanges_and_a_hundred_reads_at_once() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_invitation_limit_is_exact_across_two_gateways() -> anyhow::Result<()> {
+async fn invitation_limit_across_two_gateways_is_exact() -> anyhow::Result<()> {
     let env = vec![("AUTH_REQUEST_RATE_LIMIT", "5".to_owned())];
     let mut world = World::start(Options { env, ..Options::default() }).await?;
     world.start_service(Kind::Gateway, &[("HTTP_ADDR", "127.0.0.1:0")]).await?;
@@ -87,7 +87,7 @@ async fn the_invitation_limit_is_exact_across_two_gateways() -> anyhow::Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_more_than_once_has_its_effect_once() -> anyhow::Result<()> {
+async fn repeated_messages_have_their_effect_once() -> anyhow::Result<()> {
     let mut world = World::start(Options::default()).await?;
 
     // Every frame of a push twice, cut into three and shuffled: both copies are answered, one session ends once.
@@ -152,7 +152,7 @@ async fn what_comes_more_than_once_has_its_effect_once() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn expiry_and_completion_at_the_same_time_agree() -> anyhow::Result<()> {
+async fn expiry_concurrent_with_completion_ends_in_one_state() -> anyhow::Result<()> {
     const PEOPLE: usize = 30;
     let env = vec![("AUTH_SESSION_EXPIRY_SECONDS", "7".to_owned())];
     let sim = SimConfig::default().with_users(30);
@@ -193,7 +193,7 @@ async fn expiry_and_completion_at_the_same_time_agree() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_authorizations_in_flight_complete() -> anyhow::Result<()> {
+async fn thousand_concurrent_authorizations_complete() -> anyhow::Result<()> {
     const PEOPLE: usize = 1000;
     let world =
         World::start(Options { sim: SimConfig::default().with_users(1000), ..Options::default() }).await?;
@@ -259,7 +259,7 @@ async fn a_thousand_authorizations_in_flight_complete() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn applications_and_people_do_not_see_each_other() -> anyhow::Result<()> {
+async fn applications_and_people_are_isolated() -> anyhow::Result<()> {
     const OTHER: &str = "cli_fedcba9876543210";
     let world = World::start(Options::default()).await?;
     let redirect_uri = format!("{}/oauth/callback", world.api.base);

@@ -105,7 +105,7 @@ impl Client for Gateway {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gateway_behaves_like_an_official_client() -> anyhow::Result<()> {
+async fn gateway_on_conformance_scenario_behaves_like_official_client() -> anyhow::Result<()> {
     let sim = SimConfig { apps: Vec::new(), ..config() };
     let start = vec![Kind::Gateway, Kind::AuthWorker];
     let mut gateway = Gateway(World::start(Options { sim, start, ..Options::default() }).await?);
@@ -216,12 +216,12 @@ async fn an_sdk_behaves(program: &str, script: &str) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_sdk_takes_the_simulator_for_lark() -> anyhow::Result<()> {
+async fn python_sdk_on_conformance_scenario_accepts_simulator() -> anyhow::Result<()> {
     an_sdk_behaves(&sdk("LARKAUTH_SDK_PYTHON")?, "python_client.py").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_sdk_takes_the_simulator_for_lark() -> anyhow::Result<()> {
+async fn node_sdk_on_conformance_scenario_accepts_simulator() -> anyhow::Result<()> {
     sdk("LARKAUTH_SDK_NODE")?;
     an_sdk_behaves("node", "node_client.mjs").await
 }

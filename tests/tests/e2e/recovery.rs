@@ -14,7 +14,7 @@ use tokio::time::Instant;
 const LARK_WAITS: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exchange_that_lark_refuses_ends_visibly_and_can_be_tried_again() -> anyhow::Result<()> {
+async fn exchange_refused_by_lark_fails_session_and_allows_retry() -> anyhow::Result<()> {
     let world =
         World::start(Options { sim: SimConfig::default().with_users(7), ..Options::default() }).await?;
     for (n, (status, code, reason)) in [
@@ -39,7 +39,7 @@ async fn an_exchange_that_lark_refuses_ends_visibly_and_can_be_tried_again() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exchange_without_an_answer_ends_visibly_and_can_be_tried_again() -> anyhow::Result<()> {
+async fn exchange_without_answer_fails_session_and_allows_retry() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     for effect in [
         Effect::Cut,
@@ -65,7 +65,7 @@ async fn an_exchange_without_an_answer_ends_visibly_and_can_be_tried_again() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exchange_that_lark_is_too_busy_for_completes_later() -> anyhow::Result<()> {
+async fn exchange_with_busy_lark_completes_later() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     for effects in [
         [Effect::Answer { status: 500, code: 20050 }, Effect::Answer { status: 503, code: 20072 }],
@@ -81,7 +81,7 @@ async fn an_exchange_that_lark_is_too_busy_for_completes_later() -> anyhow::Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_consented_is_asked_patiently_and_needs_few_fields() -> anyhow::Result<()> {
+async fn user_info_with_transient_errors_is_retried_and_needs_few_fields() -> anyhow::Result<()> {
     let users = vec![SimUser::numbered(1), SimUser::numbered(2).without_contact_data()];
     let world =
         World::start(Options { sim: SimConfig { users, ..SimConfig::default() }, ..Options::default() })
@@ -118,7 +118,7 @@ async fn who_consented_is_asked_patiently_and_needs_few_fields() -> anyhow::Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_application_freezes_and_nobody_is_asked_until_it_is_mended() -> anyhow::Result<()> {
+async fn breaker_of_refused_application_stops_invitations_until_repaired() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     fails_with(
@@ -159,7 +159,7 @@ async fn a_refused_application_freezes_and_nobody_is_asked_until_it_is_mended() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_goes_away_and_comes_back() -> anyhow::Result<()> {
+async fn database_outage_loses_nothing_after_recovery() -> anyhow::Result<()> {
     let world =
         World::start(Options { sim: SimConfig::default().with_users(5), ..Options::default() }).await?;
     let (clicked, followed, exchanged) = (world.ask(0).await?, world.ask(1).await?, world.ask(2).await?);
@@ -217,7 +217,7 @@ async fn the_database_goes_away_and_comes_back() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
+async fn broker_outage_loses_nothing_after_recovery() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let body = json!({"app_id": world.app_id(), "open_id": world.person(2)});
     for outage in ["cut", "down", "half open"] {
@@ -265,7 +265,7 @@ async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_gateway_loses_no_click_that_it_acknowledged() -> anyhow::Result<()> {
+async fn gateway_killed_under_load_loses_no_acknowledged_click() -> anyhow::Result<()> {
     const PEOPLE: usize = 60;
     let mut world =
         World::start(Options { sim: SimConfig::default().with_users(60), ..Options::default() }).await?;
@@ -300,7 +300,7 @@ async fn a_killed_gateway_loses_no_click_that_it_acknowledged() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_between_exchange_and_commit_ends_the_session_visibly() -> anyhow::Result<()> {
+async fn worker_killed_between_exchange_and_commit_fails_session() -> anyhow::Result<()> {
     let mut world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::Hang));
@@ -324,7 +324,7 @@ async fn a_worker_killed_between_exchange_and_commit_ends_the_session_visibly() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_while_no_worker_runs_is_done_by_the_next() -> anyhow::Result<()> {
+async fn messages_without_worker_are_handled_by_the_next() -> anyhow::Result<()> {
     const PEOPLE: usize = 12;
     let mut world =
         World::start(Options { sim: SimConfig::default().with_users(25), ..Options::default() }).await?;
@@ -354,7 +354,7 @@ async fn what_comes_while_no_worker_runs_is_done_by_the_next() -> anyhow::Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_told_to_stop_finishes_what_is_in_hand() -> anyhow::Result<()> {
+async fn worker_on_sigterm_finishes_current_message() -> anyhow::Result<()> {
     let mut world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     let redirect = world.consent(&asked).await?;
@@ -377,7 +377,7 @@ async fn a_worker_told_to_stop_finishes_what_is_in_hand() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_card_that_cannot_be_updated_gets_its_face_later_or_is_let_go() -> anyhow::Result<()> {
+async fn card_update_refused_is_repeated_later_or_abandoned() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     // Refused for a while: three rounds, each repeated twice by the client.
     let asked = world.ask(0).await?;
@@ -410,7 +410,7 @@ async fn a_card_that_cannot_be_updated_gets_its_face_later_or_is_let_go() -> any
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_too_slow_for_the_answer_brings_the_card_up_to_date_afterwards() -> anyhow::Result<()> {
+async fn worker_slower_than_answer_budget_updates_card_afterwards() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let (cancelled, authorized) = (world.ask(0).await?, world.ask(1).await?);
     let worker =

@@ -69,7 +69,7 @@ fn spellings(secret: &str) -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn the_search_finds_what_is_there() {
+fn leak_search_finds_planted_secrets() {
     let secrets = ["u-Zq8-token_value".to_owned(), "+8613900000001".to_owned()];
     for planted in [
         "Authorization: Bearer u-Zq8-token_value",
@@ -88,12 +88,12 @@ fn the_search_finds_what_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_leaks_with_json_logs() -> anyhow::Result<()> {
+async fn secrets_with_json_logs_are_leaked_nowhere() -> anyhow::Result<()> {
     nothing_leaks("json").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_leaks_with_pretty_logs() -> anyhow::Result<()> {
+async fn secrets_with_pretty_logs_are_leaked_nowhere() -> anyhow::Result<()> {
     nothing_leaks("pretty").await
 }
 

@@ -90,7 +90,7 @@ impl Home {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_middle_it_loses_nothing() -> anyhow::Result<()> {
+async fn standalone_killed_during_authorizations_loses_nothing() -> anyhow::Result<()> {
     const PEOPLE: usize = 24;
     let home = Home::new(24).await?;
     let service = home.standalone().await?;
@@ -155,7 +155,7 @@ async fn killed_in_the_middle_it_loses_nothing() -> anyhow::Result<()> {
 
 /// Logs at trace level, what the commands print, and every byte of the data folder but the keys themselves.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_and_its_commands_keep_secrets_too() -> anyhow::Result<()> {
+async fn secrets_of_standalone_and_its_commands_are_leaked_nowhere() -> anyhow::Result<()> {
     let mut home = Home::new(2).await?;
     home.env.insert("RUST_LOG".to_owned(), "trace".to_owned());
     let service = home.standalone().await?;
@@ -204,7 +204,7 @@ async fn one_process_and_its_commands_keep_secrets_too() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_one_on_the_same_folder_is_refused() -> anyhow::Result<()> {
+async fn standalone_on_folder_in_use_is_refused() -> anyhow::Result<()> {
     let home = Home::new(1).await?;
     let first = home.standalone().await?;
     let mut second = Service::spawn(Kind::Cli, &["standalone", "--http-addr", "127.0.0.1:0"], &home.env)?;
@@ -219,7 +219,7 @@ async fn a_second_one_on_the_same_folder_is_refused() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_moves_to_servers() -> anyhow::Result<()> {
+async fn standalone_migrated_to_servers_keeps_everything() -> anyhow::Result<()> {
     let mut home = Home::new(2).await?;
     home.env.insert("ENCRYPTION_KEYS".to_owned(), KEYS.to_owned());
     let service = home.standalone().await?;

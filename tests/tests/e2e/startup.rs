@@ -34,7 +34,7 @@ fn changed(env: &BTreeMap<String, String>, name: &str, value: &str) -> BTreeMap<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_setting_stops_the_start_with_a_line_that_names_it() -> anyhow::Result<()> {
+async fn start_with_wrong_setting_fails_and_names_it() -> anyhow::Result<()> {
     let world = idle_world().await?;
     let mut env = world.env(Kind::Gateway);
     env.remove("API_KEY");
@@ -80,7 +80,7 @@ async fn a_wrong_setting_stops_the_start_with_a_line_that_names_it() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_that_cannot_be_reached_is_named_with_the_cure() -> anyhow::Result<()> {
+async fn start_with_unreachable_part_fails_and_names_cure() -> anyhow::Result<()> {
     let world = idle_world().await?;
     let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let empty = TestDatabase::create_empty().await;
@@ -136,7 +136,7 @@ async fn a_part_that_cannot_be_reached_is_named_with_the_cure() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn migrating_an_empty_database_makes_the_services_start() -> anyhow::Result<()> {
+async fn start_after_migrating_empty_database_succeeds() -> anyhow::Result<()> {
     let mut world = idle_world().await?;
     let empty = TestDatabase::create_empty().await;
     let url = empty.url().expose_secret().to_owned();
@@ -150,7 +150,7 @@ async fn migrating_an_empty_database_makes_the_services_start() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn help_lists_the_settings() -> anyhow::Result<()> {
+async fn help_of_services_lists_settings() -> anyhow::Result<()> {
     let names = ["DATABASE_URL", "AMQP_URL", "ENCRYPTION_KEYS", "APP_ID", "API_KEY", "HTTP_ADDR", "RUST_LOG"];
     for kind in SERVICES {
         let (status, output) = Service::spawn(kind, &["--help"], &BTreeMap::new())?.wait().await?;
@@ -200,7 +200,7 @@ const METRICS: [(Kind, &[&str]); 3] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_service_tells_how_it_is_and_stops_at_once() -> anyhow::Result<()> {
+async fn services_report_health_and_stop_on_sigterm() -> anyhow::Result<()> {
     let options =
         Options { env: vec![("AUTH_SESSION_EXPIRY_SECONDS", "15".to_owned())], ..Options::default() };
     let mut world = World::start(options).await?;
@@ -279,7 +279,7 @@ fn is_problem(answer: &Answer, status: u16, code: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_served_is_a_problem_document() -> anyhow::Result<()> {
+async fn request_refused_is_answered_with_problem_document() -> anyhow::Result<()> {
     const SECRET: &str = "s3cret-in-the-request";
     let options = Options { env: vec![("AUTH_REQUEST_RATE_LIMIT", "1".to_owned())], ..Options::default() };
     let world = World::start(options).await?;

@@ -136,7 +136,7 @@ async fn ask(world: &World, n: usize, trace: &str, request_id: &str) -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_trace_goes_from_the_caller_through_the_broker_to_lark() -> anyhow::Result<()> {
+async fn trace_of_caller_spans_broker_and_lark() -> anyhow::Result<()> {
     let watched = Watched::start().await?;
     let world = &watched.world;
     let (asking, coming_back) = ("4bf92f3577b34da6a3ce929d0e0e4736", "a3ce929d0e0e47364bf92f3577b34da6");
@@ -187,7 +187,7 @@ async fn one_trace_goes_from_the_caller_through_the_broker_to_lark() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_about_a_failure_names_session_application_and_trace() -> anyhow::Result<()> {
+async fn log_line_of_failure_names_session_application_and_trace() -> anyhow::Result<()> {
     let watched = Watched::start().await?;
     let world = &watched.world;
     let trace = "0e0e47364bf92f3577b34da6a3ce929d";

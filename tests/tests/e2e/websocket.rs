@@ -8,7 +8,7 @@ use larkauth_models::{SecretString, SessionState};
 use larkauth_tests::{Answer, Asked, Kind, Options, TIMEOUT, World, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_or_deaf_connection_is_replaced_by_exactly_one() -> anyhow::Result<()> {
+async fn connection_cut_or_half_open_is_replaced_by_exactly_one() -> anyhow::Result<()> {
     // Pings every second, so that silence is noticed within two of them and the grace.
     let socket = Socket { ping_interval: Duration::from_secs(1), ..Socket::default() };
     let sim = SimConfig { socket, ..SimConfig::default() }.with_users(3);
@@ -45,7 +45,7 @@ async fn a_lost_or_deaf_connection_is_replaced_by_exactly_one() -> anyhow::Resul
 
 /// The worker's answer was written in time, and the line was dead by then.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_lost_on_the_way_still_changes_the_card() -> anyhow::Result<()> {
+async fn callback_answer_lost_on_the_way_still_changes_card() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let (cut, unproven) = (world.ask(0).await?, world.ask(1).await?);
     let opened = world.sim.stats().connections_opened;
@@ -71,7 +71,7 @@ async fn an_answer_lost_on_the_way_still_changes_the_card() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_silent_or_refusing_lark_is_asked_again() -> anyhow::Result<()> {
+async fn connection_refused_or_unanswered_is_tried_again() -> anyhow::Result<()> {
     let mut world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     for fault in [
@@ -97,7 +97,7 @@ async fn a_busy_silent_or_refusing_lark_is_asked_again() -> anyhow::Result<()> {
 
 /// Takes a minute: that is how long the gateway waits between attempts once it has fallen back.
 #[tokio::test(flavor = "multi_thread")]
-async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> anyhow::Result<()> {
+async fn fallback_after_failed_reconnects_accepts_http_callbacks() -> anyhow::Result<()> {
     let env = vec![("WEBSOCKET_MAX_RECONNECT_RETRIES", "2".to_owned())];
     let mut world = World::start(Options { env, ..Options::default() }).await?;
     let (before, during, after) = (world.ask(0).await?, world.ask(1).await?, world.ask(2).await?);
@@ -145,7 +145,7 @@ async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> any
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_fallback_reconnecting_goes_on_and_http_callbacks_are_refused() -> anyhow::Result<()> {
+async fn fallback_disabled_keeps_reconnecting_and_refuses_http_callbacks() -> anyhow::Result<()> {
     let env = vec![
         ("WEBSOCKET_MAX_RECONNECT_RETRIES", "1".to_owned()),
         ("WEBSOCKET_FALLBACK_TO_HTTP", "false".to_owned()),
@@ -182,7 +182,7 @@ async fn without_fallback_reconnecting_goes_on_and_http_callbacks_are_refused() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_credentials_leave_the_process_alive_unready_and_serving() -> anyhow::Result<()> {
+async fn connection_with_refused_credentials_leaves_gateway_unready_and_serving() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     consents(&world, &asked).await?;
@@ -203,7 +203,7 @@ async fn refused_credentials_leave_the_process_alive_unready_and_serving() -> an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_gateways_share_the_pushes() -> anyhow::Result<()> {
+async fn two_gateways_share_pushes() -> anyhow::Result<()> {
     const PEOPLE: usize = 24;
     let mut world =
         World::start(Options { sim: SimConfig::default().with_users(24), ..Options::default() }).await?;

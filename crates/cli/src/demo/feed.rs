@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_is_one_entry_with_what_was_recorded_later() {
+    fn feed_of_span_keeps_one_entry_with_later_fields() {
         let entries = watched(|| {
             let span = info_span!(target: "larkauth_lark", "lark.api", otel.name = "lark.api.send", outcome = tracing::field::Empty);
             span.record("outcome", "ok");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn others_and_long_connections_are_not_shown_and_values_are_short() {
+    fn feed_hides_foreign_and_long_lived_spans_and_shortens_values() {
         let entries = watched(|| {
             info!(target: "hyper", "not ours");
             let _span = info_span!(target: "larkauth_lark", "lark.long_connection").entered();
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_a_follower_gets_what_comes_later() {
+    fn feed_keeps_bounded_history_and_sends_later_entries() {
         let feed = Feed::new();
         for n in 0..KEPT + 10 {
             feed.lark(&n.to_string(), []);

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_by_its_own_name() {
+    fn guard_refuses_foreign_host() {
         for (host, expected) in [
             ("127.0.0.1:80", true),
             ("localhost:80", true),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_page_itself_changes_anything() {
+    fn guard_refuses_foreign_origin_for_changes() {
         let host = (header::HOST, "localhost:80");
         for (origin, expected) in [
             ("http://localhost:80", true),

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_port_in_use_is_passed_over() {
+    async fn listen_on_port_in_use_takes_the_next() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = taken.local_addr().unwrap().port();
         let free = listen(port).await.unwrap().local_addr().unwrap().port();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_loads_nothing_from_elsewhere() {
+    fn page_assets_name_no_foreign_address() {
         for (path, _, content) in ASSETS {
             for (at, _) in content.match_indices("://") {
                 let start = content[..at].rfind(|c: char| !c.is_ascii_alphabetic()).map_or(0, |i| i + 1);

@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_of_skew_is_the_most() {
+    fn clock_skew_above_a_minute_is_wrong() {
         let now = SystemClock.now();
         for (skew, wrong) in [(0, false), (60, false), (-60, false), (61, true), (-3600, true)] {
             let finding = clock(now, now + chrono::TimeDelta::seconds(skew));

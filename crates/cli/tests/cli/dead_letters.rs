@@ -82,7 +82,7 @@ async fn play(stage: &Stage, bus: &Arc<dyn Bus>) {
 }
 
 #[tokio::test]
-async fn dead_letters_of_the_embedded_bus() {
+async fn dead_letters_on_embedded_bus_are_listed_requeued_and_dropped() {
     let stage = Stage::new().await;
     let options = EmbeddedOptions::new(stage.database.path(), Metrics::new().unwrap());
     let bus: Arc<dyn Bus> = Arc::new(EmbeddedBus::open(options).await.unwrap());
@@ -91,7 +91,7 @@ async fn dead_letters_of_the_embedded_bus() {
 }
 
 #[tokio::test]
-async fn dead_letters_of_rabbitmq_with_everything_on_servers() {
+async fn dead_letters_on_rabbitmq_are_listed_requeued_and_dropped() {
     let (database, broker) = (TestDatabase::create().await, TestBus::create().await);
     let mut stage = Stage::new().await;
     stage.set("DATABASE_URL", database.url().expose_secret());

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buttons_of_both_versions_are_found() {
+    fn buttons_of_both_card_versions_returns_url_and_value() {
         let v1 = json!({"elements": [{"tag": "action", "actions": [
             {"tag": "button", "text": {"tag": "plain_text", "content": "Go"}, "url": "https://a.example", "value": {"action": "go"}}]}]});
         let v2 = json!({"schema": "2.0", "body": {"elements": [{"tag": "column_set", "columns": [{"elements": [
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_are_filled_in_and_old_tags_are_refused_in_version_2() {
+    fn render_fills_templates_and_refuses_old_tags_in_version_2() {
         let templates = BTreeMap::from([(
             "t1".to_owned(),
             json!({"elements": [{"tag": "markdown", "content": "Hi ${who}"}]}),

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_goes_first() {
+    fn ledger_insert_beyond_capacity_removes_oldest_entry() {
         let mut ledger = Ledger::new(2);
         for key in ["a", "b", "c"] {
             ledger.insert(key.to_owned(), key);

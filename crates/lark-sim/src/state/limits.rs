@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_and_minutes_both_count() {
+    fn limiter_check_beyond_second_or_minute_limit_returns_wait() {
         let mut limiter = Limiter::default();
         let start = Timestamp::UNIX_EPOCH;
         let at = |millis: i64| start + chrono::TimeDelta::milliseconds(millis);

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_must_be_written() {
+    fn check_of_frame_without_required_field_returns_its_name() {
         let frame = Frame { headers: vec![Header::new("type", "ping")], ..Frame::default() };
         assert_eq!(check(&frame.encode_to_vec()), Ok(()));
         // What a proto3 encoder makes of the same frame: zeros left out.
