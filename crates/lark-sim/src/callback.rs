@@ -1,4 +1,4 @@
-//! What the platform tells an application on its own: events and card callbacks, over a long connection or by HTTP.
+//! Pushes to an application: events and card callbacks, over a long connection or by HTTP.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::{
     ws,
 };
 
-/// Delivers a body the way the application is set up; gives the answer's JSON.
+/// Delivers a body as the application is configured. Returns the answer's JSON.
 pub(crate) async fn deliver(
     sim: &Sim,
     app_id: &str,
@@ -52,24 +52,24 @@ pub(crate) async fn deliver(
     answer
 }
 
-/// Posts a body and waits until the deadline; an answer that comes later is a violation.
+/// Posts a body and waits until the deadline. A later answer is a violation.
 async fn post_in_time(sim: &Sim, app_id: &str, body: &Value) -> Result<Option<Value>, PushError> {
-    /// How long a late answer is looked out for.
-    const WATCHED: Duration = Duration::from_secs(10);
+    /// How long after the deadline a late answer is still detected.
+    const LATE_ANSWER_WINDOW: Duration = Duration::from_secs(10);
     let deadline = sim.config().socket.answer_deadline;
-    let (tell, answer) = oneshot::channel();
+    let (sender, answer) = oneshot::channel();
     let (poster, app_id, body) = (sim.clone(), app_id.to_owned(), body.clone());
     sim.spawn(async move {
         let start = Instant::now();
-        let answer = post(&poster, &app_id, &body, deadline + WATCHED).await;
+        let answer = post(&poster, &app_id, &body, deadline + LATE_ANSWER_WINDOW).await;
         if answer.is_ok() && start.elapsed() > deadline {
             let detail = format!("after {} ms", start.elapsed().as_millis());
             let now = poster.now();
             poster.state().violations.add(now, ViolationKind::LateAnswer, &app_id, detail);
             poster.changed();
         }
-        // Nobody waits any more after the deadline.
-        let _late = tell.send(answer);
+        // The receiver is gone after the deadline.
+        let _late = sender.send(answer);
     });
     match timeout(deadline, answer).await {
         Ok(Ok(answer)) => answer,
@@ -136,7 +136,8 @@ fn signature(timestamp: &str, nonce: &str, key: &str, body: &[u8]) -> String {
 }
 
 impl Sim {
-    /// What the developer console does when a callback URL is saved: sends a challenge, wants it back within a second.
+    /// Sends the challenge of a URL verification and expects it back within a second, as the developer console does
+    /// when a callback URL is saved.
     ///
     /// # Errors
     /// [`SimError::Callback`] when the answer does not come, or [`SimError::Challenge`] when it is another one.
@@ -154,7 +155,7 @@ impl Sim {
         }
     }
 
-    /// Pushes an event of any type, again later while nobody answers. Gives its `event_id`.
+    /// Pushes an event of any type, and repeats the push while it is unanswered. Returns its `event_id`.
     ///
     /// # Errors
     /// [`SimError::NoApp`].
@@ -202,7 +203,7 @@ mod tests {
             decrypt("k", &encrypt("k", [7; 16], "{\"a\":\"ä\"}".as_bytes())),
             "{\"a\":\"ä\"}".as_bytes()
         );
-        // Against the vector's own IV, our ciphertext must be the documented one.
+        // With the IV of the vector, the ciphertext must be the documented one.
         let iv: [u8; 16] = BASE64_STANDARD.decode("P37w+VZImNgPEO1RBhJ6RtKl7n6zymIbEG1pReEzghk=").unwrap()
             [..16]
             .try_into()

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::state::{State, exposed};
 
-/// The body that both ways carry.
+/// Returns the body of an event or callback, the same over both transports.
 pub(crate) fn envelope(
     state: &State,
     now: Timestamp,

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
-/// Why the simulator, or somebody driven by it, cannot do that.
+/// Errors of the simulator and of the people that it simulates.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
     /// The address is not loopback.
@@ -11,7 +11,7 @@ pub enum SimError {
     /// An application's id has the wrong form.
     #[error(transparent)]
     AppId(#[from] larkauth_models::IdError),
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error("{0} cannot be listened on; stop what listens there, or choose another address")]
     Listen(SocketAddr, #[source] io::Error),
     /// The HTTP client could not be built.
@@ -44,12 +44,12 @@ pub enum SimError {
     /// The answer to a URL verification was not its challenge.
     #[error("the challenge was not answered with itself")]
     Challenge,
-    /// What was waited for did not come in time.
+    /// The awaited state was not reached in time.
     #[error("not seen within the deadline")]
     Deadline,
 }
 
-/// Why a callback brought no answer; what the person then sees carries [`PushError::code`].
+/// Reasons for a callback without an answer. The person is shown [`PushError::code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
     /// No long connection is open, and no callback URL may be used.
@@ -70,7 +70,7 @@ pub enum PushError {
 }
 
 impl PushError {
-    /// The code in the error toast of a card.
+    /// Returns the code in the error toast of a card.
     #[must_use]
     pub const fn code(self) -> i64 {
         match self {

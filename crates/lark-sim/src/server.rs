@@ -8,11 +8,11 @@ use crate::{
     config::SimConfig,
     error::SimError,
     http,
-    net::{Line, Lines, SimListener},
+    net::{ConnectionControl, ConnectionControls, SimListener},
     sim::Sim,
 };
 
-/// Keeps a simulated platform running; dropping it stops everything at once.
+/// Keeps a simulated platform running. Dropping it stops the platform without waiting.
 #[derive(Debug)]
 #[must_use = "dropping the handle stops the simulator"]
 pub struct SimHandle(Sim);
@@ -47,7 +47,7 @@ impl Sim {
     ///
     /// # Errors
     /// [`SimError::NotLoopback`], [`SimError::AppId`] for a bad configuration, [`SimError::Listen`] when the address
-    /// cannot be had.
+    /// cannot be bound.
     pub async fn start(config: SimConfig) -> Result<SimHandle, SimError> {
         if !config.addr.ip().is_loopback() && !config.allow_non_loopback {
             return Err(SimError::NotLoopback(config.addr));
@@ -57,11 +57,11 @@ impl Sim {
         }
         let tcp =
             TcpListener::bind(config.addr).await.map_err(|error| SimError::Listen(config.addr, error))?;
-        let lines = Lines::default();
-        let sim = Self::assemble(config, tcp.local_addr()?, lines.clone())?;
-        let service = http::router(sim.clone()).into_make_service_with_connect_info::<Line>();
+        let controls = ConnectionControls::default();
+        let sim = Self::assemble(config, tcp.local_addr()?, controls.clone())?;
+        let service = http::router(sim.clone()).into_make_service_with_connect_info::<ConnectionControl>();
         sim.spawn(async move {
-            let server = axum::serve(SimListener { tcp, lines }, service);
+            let server = axum::serve(SimListener { tcp, controls }, service);
             if let Err(error) = server.await {
                 tracing::error!(%error, "sim.serve.failed");
             }

@@ -1,4 +1,4 @@
-//! The handle by which the platform is driven, and what all its parts share.
+//! The handle that drives the platform, and the state that its parts share.
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     config::{SimApp, SimConfig},
     error::SimError,
     faults::Faults,
-    net::{Line, Lines},
+    net::{ConnectionControl, ConnectionControls},
     state::{State, sockets::ConnectionIds},
     users::{SimUser, UserStatus},
     violations::{Stats, Violation},
@@ -24,13 +24,13 @@ struct Shared {
     base_url: String,
     http: reqwest::Client,
     browser: reqwest::Client,
-    lines: Lines,
+    controls: ConnectionControls,
     stop: CancellationToken,
     tasks: TaskTracker,
     changes: watch::Sender<u64>,
 }
 
-/// A running simulated platform, to be driven: cheap to clone, does not keep it running.
+/// A handle that drives a running platform. It is cheap to clone and does not keep the platform running.
 #[derive(Clone)]
 pub struct Sim(Arc<Shared>);
 
@@ -42,7 +42,11 @@ impl std::fmt::Debug for Sim {
 
 impl Sim {
     /// Assembles the platform that answers at `addr`; [`Sim::start`] serves it.
-    pub(crate) fn assemble(config: SimConfig, addr: SocketAddr, lines: Lines) -> io::Result<Self> {
+    pub(crate) fn assemble(
+        config: SimConfig,
+        addr: SocketAddr,
+        controls: ConnectionControls,
+    ) -> io::Result<Self> {
         Ok(Self(Arc::new(Shared {
             state: Mutex::new(State::new(&config)),
             faults: Faults::default(),
@@ -50,7 +54,7 @@ impl Sim {
             // Callbacks are never redirected; browsers of people are.
             http: client(reqwest::redirect::Policy::none())?,
             browser: client(reqwest::redirect::Policy::limited(5))?,
-            lines,
+            controls,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             changes: watch::channel(0).0,
@@ -61,28 +65,28 @@ impl Sim {
     /// Stops every task and cuts every connection, without waiting for either.
     pub(crate) fn stop_now(&self) {
         self.0.stop.cancel();
-        self.0.lines.cut_all();
+        self.0.controls.cut_all();
     }
 
-    /// Base of the open API, without a slash at the end.
+    /// Returns the base of the open API, without a slash at the end.
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.0.base_url
     }
 
-    /// Base of the accounts pages; here the same as [`Self::base_url`].
+    /// Returns the base of the accounts pages; here the same as [`Self::base_url`].
     #[must_use]
     pub fn accounts_url(&self) -> &str {
         &self.0.base_url
     }
 
-    /// An application as the developer console shows it.
+    /// Returns an application as the developer console shows it.
     #[must_use]
     pub fn app(&self, app_id: &str) -> Option<SimApp> {
         self.state().apps.get(app_id).cloned()
     }
 
-    /// All applications.
+    /// Returns all applications.
     #[must_use]
     pub fn apps(&self) -> Vec<SimApp> {
         self.state().apps.values().cloned().collect()
@@ -108,7 +112,7 @@ impl Sim {
         self.put_app(app)
     }
 
-    /// Everybody, in the order in which they came.
+    /// Returns all people, in the order in which they were added.
     #[must_use]
     pub fn users(&self) -> Vec<SimUser> {
         self.state().users.all().cloned().collect()
@@ -119,7 +123,7 @@ impl Sim {
         self.state().add_user(user);
     }
 
-    /// Forgets a person: from now on the platform does not know them.
+    /// Removes a person. The platform no longer knows them.
     ///
     /// # Errors
     /// [`SimError::NoUser`].
@@ -128,7 +132,7 @@ impl Sim {
         self.state().users.remove(&union_id).then_some(()).ok_or(SimError::NoUser)
     }
 
-    /// Changes what the platform says about a person.
+    /// Changes the status of a person.
     ///
     /// # Errors
     /// [`SimError::NoUser`].
@@ -137,7 +141,7 @@ impl Sim {
         self.state().users.get_mut(&union_id).map(|user| user.status = status).ok_or(SimError::NoUser)
     }
 
-    /// The person with this `open_id`, whichever application knows them by it.
+    /// Returns the person with this `open_id` of any application.
     ///
     /// # Errors
     /// [`SimError::NoUser`].
@@ -145,75 +149,80 @@ impl Sim {
         self.state().users.resolve(open_id).map(|(_, user)| user.clone()).ok_or(SimError::NoUser)
     }
 
-    /// The person as this application sees them.
+    /// Returns the `open_id` of a person in this application.
     #[must_use]
     pub fn open_id(&self, app_id: &str, user: &SimUser) -> String {
         self.state().users.open_id(app_id, user)
     }
 
-    /// The planned misbehaviours.
+    /// Returns the planned faults.
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.0.faults
     }
 
-    /// What happened that must never happen, oldest first.
+    /// Returns the violations, oldest first.
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
         self.state().violations.list()
     }
 
-    /// Forgets the violations.
+    /// Clears the violations.
     pub fn clear_violations(&self) {
         self.state().violations.clear();
     }
 
-    /// What happened so far.
+    /// Counters of the platform.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let state = self.state();
         Stats { connections_open: state.sockets.connections.len() as u64, ..state.stats.clone() }
     }
 
-    /// Every token, code, ticket, verifier, secret, mobile and email that was issued or is known. For tests that look
-    /// for leaks.
+    /// Returns every token, code, ticket, verifier, secret, mobile and email that was issued or is known. For tests
+    /// that search for leaks.
     #[must_use]
     pub fn issued_secrets(&self) -> Vec<String> {
         self.state().issued_secrets()
     }
 
-    /// Long connections of an application.
+    /// Returns the number of long connections of an application.
     #[must_use]
     pub fn connections(&self, app_id: &str) -> usize {
         self.state().connections_of(app_id)
     }
 
-    /// Cuts the TCP connections of an application's long connections (of all applications for `None`); gives how many.
+    /// Cuts the TCP connections of an application's long connections (of all applications for `None`). Returns their
+    /// number.
     pub fn drop_connections(&self, app_id: Option<&str>) -> usize {
-        self.break_connections(|ids| app_id.is_none_or(|id| ids.app_id == id), Line::cut)
+        self.break_connections(|ids| app_id.is_none_or(|id| ids.app_id == id), ConnectionControl::cut)
     }
 
-    /// Makes long connections half-open: nothing is read or written any more, yet the sockets stay. Gives how many.
+    /// Makes long connections half-open: reads and writes stall, the sockets stay open. Returns their number.
     pub fn half_open_connections(&self, app_id: Option<&str>) -> usize {
-        self.break_connections(|ids| app_id.is_none_or(|id| ids.app_id == id), Line::freeze)
+        self.break_connections(|ids| app_id.is_none_or(|id| ids.app_id == id), ConnectionControl::stall)
     }
 
     /// Cuts one connection.
     pub(crate) fn drop_connection(&self, device_id: &str) {
-        self.break_connections(|ids| ids.device_id == device_id, Line::cut);
+        self.break_connections(|ids| ids.device_id == device_id, ConnectionControl::cut);
     }
 
-    fn break_connections(&self, which: impl Fn(&ConnectionIds) -> bool, how: impl Fn(&Line)) -> usize {
-        let lines: Vec<_> = {
+    fn break_connections(
+        &self,
+        which: impl Fn(&ConnectionIds) -> bool,
+        how: impl Fn(&ConnectionControl),
+    ) -> usize {
+        let controls: Vec<_> = {
             let state = self.state();
             let hit = state.sockets.connections.iter().filter(|open| which(&open.ids));
-            hit.map(|connection| connection.line.clone()).collect()
+            hit.map(|connection| connection.control.clone()).collect()
         };
-        lines.iter().for_each(how);
-        lines.len()
+        controls.iter().for_each(how);
+        controls.len()
     }
 
-    /// Waits until `look` sees something; it is asked again after every change of the platform's state.
+    /// Waits until `look` returns a value. `look` is called again after every change of the platform's state.
     ///
     /// # Errors
     /// [`SimError::Deadline`].
@@ -228,7 +237,7 @@ impl Sim {
                 if let Some(seen) = look(self) {
                     return seen;
                 }
-                // The sender lives in `self`, so this only ever ends with a change.
+                // The sender is part of `self`, so this only returns after a change.
                 if changes.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
@@ -261,7 +270,7 @@ impl Sim {
         &self.0.tasks
     }
 
-    /// Tells those who wait in [`Self::wait_until`].
+    /// Wakes the callers of [`Self::wait_until`].
     pub(crate) fn changed(&self) {
         self.0.changes.send_modify(|count| *count += 1);
     }
@@ -270,7 +279,7 @@ impl Sim {
         self.0.stop.cancelled().await;
     }
 
-    /// Waits that long, or until the simulator stops.
+    /// Waits for the duration, or until the simulator stops.
     pub(crate) async fn wait(&self, duration: Duration) {
         tokio::select! {
             () = self.stopped() => {}

@@ -1,4 +1,4 @@
-//! Who calls, by the token it carries, and the answers that several groups of endpoints share.
+//! The caller of an endpoint, by its token, and the answers that several groups of endpoints share.
 
 use axum::{
     Json,
@@ -16,12 +16,12 @@ use crate::{
     },
 };
 
-/// `{"code":0,"msg":"success","data":…}`.
+/// Returns `{"code":0,"msg":"success","data":…}`.
 pub(crate) fn success(data: &Value) -> Response {
     Json(json!({"code": 0, "msg": "success", "data": data})).into_response()
 }
 
-/// The application whose tenant token this is.
+/// Returns the application of a tenant token.
 pub(crate) fn tenant_app(state: &State, now: Timestamp, bearer: &str) -> Result<String, Refusal> {
     if bearer.is_empty() {
         return Err(Refusal::new(400, 99_991_661, "Missing access token for authorization."));
@@ -32,7 +32,7 @@ pub(crate) fn tenant_app(state: &State, now: Timestamp, bearer: &str) -> Result<
     }
 }
 
-/// The application and the person whose user token this is.
+/// Returns the application and the person of a user token.
 pub(crate) fn user_of(state: &State, now: Timestamp, bearer: &str) -> Result<(String, String), Refusal> {
     match state.access(bearer) {
         Some(Access { app_id, owner: Owner::User(union_id), expires_at }) if now < *expires_at => {
@@ -45,12 +45,12 @@ pub(crate) fn user_of(state: &State, now: Timestamp, bearer: &str) -> Result<(St
     }
 }
 
-/// Whose token it is, expired or not: decides which planned misbehaviour applies.
+/// Returns the application of a token, expired or not. It decides which planned fault applies.
 pub(crate) fn bearer_app(sim: &Sim, bearer: &str) -> Option<String> {
     sim.state().access(bearer).map(|access| access.app_id.clone())
 }
 
-/// A refusal or an answer, both as a response.
+/// Converts a refusal or an answer to a response.
 pub(crate) fn flatten(result: Result<Response, Refusal>) -> Response {
     result.unwrap_or_else(IntoResponse::into_response)
 }

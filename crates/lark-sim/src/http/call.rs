@@ -1,4 +1,4 @@
-//! One request to the platform, and the planned misbehaviour in place of its handling.
+//! One request to the platform, and the planned fault in place of its handling.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     faults::{Effect, Endpoint},
-    net::Line,
+    net::ConnectionControl,
     sim::Sim,
     state::{State, codes::Refusal},
 };
@@ -23,7 +23,7 @@ pub(crate) struct Call {
     pub(crate) sim: Sim,
     pub(crate) query: Vec<(String, String)>,
     headers: HeaderMap,
-    line: Line,
+    control: ConnectionControl,
     body: Bytes,
 }
 
@@ -31,18 +31,21 @@ impl FromRequest<Sim> for Call {
     type Rejection = Response;
 
     async fn from_request(request: Request, sim: &Sim) -> Result<Self, Response> {
-        let line =
-            request.extensions().get::<ConnectInfo<Line>>().map(|info| info.0.clone()).unwrap_or_default();
+        let control = request
+            .extensions()
+            .get::<ConnectInfo<ConnectionControl>>()
+            .map(|info| info.0.clone())
+            .unwrap_or_default();
         let query = request.uri().query().unwrap_or_default();
         let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let headers = request.headers().clone();
         let body = Bytes::from_request(request, sim).await.map_err(IntoResponse::into_response)?;
-        Ok(Self { sim: sim.clone(), query, headers, line, body })
+        Ok(Self { sim: sim.clone(), query, headers, control, body })
     }
 }
 
 impl Call {
-    /// The first query parameter of this name.
+    /// Returns the first query parameter of this name.
     pub(crate) fn param(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -51,12 +54,12 @@ impl Call {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// What follows `Bearer` in `Authorization`.
+    /// Returns the bearer token of `Authorization`.
     pub(crate) fn bearer(&self) -> &str {
         self.header(header::AUTHORIZATION).strip_prefix("Bearer ").unwrap_or_default()
     }
 
-    /// User name and password of HTTP Basic authentication.
+    /// Returns user name and password of HTTP Basic authentication.
     pub(crate) fn basic(&self) -> Option<(String, String)> {
         use base64::{Engine, prelude::BASE64_STANDARD};
         let encoded = self.header(header::AUTHORIZATION).strip_prefix("Basic ")?;
@@ -64,12 +67,12 @@ impl Call {
         text.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
     }
 
-    /// The body as JSON; null when it is none.
+    /// Returns the body as JSON; null when it is none.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The body's texts, form or JSON by its content type.
+    /// Returns the text fields of the body, form or JSON by its content type.
     pub(crate) fn fields(&self) -> Fields {
         if self.header(header::CONTENT_TYPE).starts_with("application/x-www-form-urlencoded") {
             return Fields(url::form_urlencoded::parse(&self.body).into_owned().collect());
@@ -79,12 +82,13 @@ impl Call {
         Fields(texts.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
     }
 
-    /// Whether the browser's owner reads Chinese.
+    /// Returns whether the browser prefers Chinese.
     pub(crate) fn chinese(&self) -> bool {
         self.param("lang").unwrap_or_else(|| self.header(header::ACCEPT_LANGUAGE)).starts_with("zh")
     }
 
-    /// Handles the call, or does what is planned instead. `process` gets whether its answer will reach the client.
+    /// Handles the call, or applies the planned fault instead. `process` receives whether its answer will reach the
+    /// client.
     pub(crate) async fn run(
         &self,
         endpoint: Endpoint,
@@ -112,11 +116,11 @@ impl Call {
             Some(Effect::TooManyRequests(seconds)) => Refusal::too_many_requests(seconds).into_response(),
             Some(Effect::LostAnswer) => {
                 let response = handle(false);
-                self.line.cut();
+                self.control.cut();
                 response
             }
             Some(Effect::Cut) => {
-                self.line.cut();
+                self.control.cut();
                 StatusCode::SERVICE_UNAVAILABLE.into_response()
             }
             Some(Effect::Hang) => {
@@ -131,7 +135,7 @@ impl Call {
     }
 }
 
-/// A planned answer, in the shape of its endpoint.
+/// Returns a planned answer, in the shape of its endpoint.
 fn planned(endpoint: Endpoint, status: u16, code: i64) -> Response {
     match endpoint {
         Endpoint::TokenCode | Endpoint::TokenRefresh | Endpoint::TokenDevice => {
@@ -141,22 +145,22 @@ fn planned(endpoint: Endpoint, status: u16, code: i64) -> Response {
     }
 }
 
-/// Named texts.
+/// Text fields by name.
 pub(crate) struct Fields(BTreeMap<String, String>);
 
 impl Fields {
-    /// An empty text counts as none.
+    /// Returns the text of a field. An empty text counts as absent.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
-    /// The text, or 20001.
+    /// Returns the text of a field. Fails with 20001 when it is absent.
     pub(crate) fn required(&self, name: &str) -> Result<&str, Refusal> {
         self.get(name).ok_or(Refusal::oauth(20001))
     }
 }
 
-/// The person who agreed on a page; `None` when they refused.
+/// Returns the person who agreed on a page, or `None` when the page was declined.
 pub(crate) fn chosen(fields: &Fields) -> Option<&str> {
     (fields.get("decision") == Some("agree")).then(|| fields.get("user").unwrap_or_default())
 }

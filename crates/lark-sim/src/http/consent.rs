@@ -12,7 +12,7 @@ use crate::{
     rules::consent::{Consent, authorize},
 };
 
-/// `GET`: asks.
+/// Answers `GET`: the page that asks for consent.
 pub(crate) async fn page(call: Call) -> Response {
     let app_id = call.param("client_id").or_else(|| call.param("app_id"));
     call.run(Endpoint::Authorize, app_id, |state, _, _| match Consent::read(state, &call.query) {
@@ -22,7 +22,7 @@ pub(crate) async fn page(call: Call) -> Response {
     .await
 }
 
-/// `POST`: the person decided.
+/// Answers `POST`: the decision of the person.
 pub(crate) async fn decide(call: Call) -> Response {
     let fields = call.fields();
     let now = call.sim.now();

@@ -17,7 +17,7 @@ use crate::{
 /// Path of the page on which a person types the user code.
 pub(crate) const PAGE_PATH: &str = "/oauth/v1/device/verify";
 
-/// `device_authorization`.
+/// Answers `device_authorization`.
 pub(crate) async fn start(call: Call) -> Response {
     let fields = call.fields();
     let basic = call.basic();
@@ -42,7 +42,7 @@ pub(crate) async fn start(call: Call) -> Response {
     .await
 }
 
-/// `GET`: asks for the user code, then for a decision.
+/// Answers `GET`: the page that asks for the user code, then for a decision.
 pub(crate) async fn page(call: Call) -> Response {
     let now = call.sim.now();
     let state = call.sim.state();
@@ -56,7 +56,7 @@ pub(crate) async fn page(call: Call) -> Response {
     }
 }
 
-/// `POST`: the person decided.
+/// Answers `POST`: the decision of the person.
 pub(crate) async fn decide(call: Call) -> Response {
     let fields = call.fields();
     let now = call.sim.now();

@@ -18,7 +18,7 @@ use axum::{
 
 use crate::{control, rules::consent::AUTHORIZE_PATH, sim::Sim, ws};
 
-/// Every route of the platform and of the control API.
+/// Returns the routes of the platform and of the control API.
 pub(crate) fn router(sim: Sim) -> Router {
     Router::new()
         .route("/callback/ws/endpoint", post(discovery::endpoint))

@@ -27,7 +27,7 @@ use crate::{
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const LIMIT: &str = "token endpoint";
 
-/// The current version.
+/// Answers the current version.
 pub(crate) async fn v2(call: Call) -> Response {
     let fields = call.fields();
     let basic = call.basic();
@@ -79,7 +79,7 @@ pub(crate) async fn v2(call: Call) -> Response {
     .await
 }
 
-/// Client credentials out of the body or of HTTP Basic, but not out of both.
+/// Returns the client credentials from the body or from HTTP Basic. Fails when both are given.
 fn credentials<'a>(
     fields: &'a Fields,
     basic: Option<&'a (String, String)>,
@@ -121,12 +121,12 @@ fn rfc8628(error: &'static str) -> Response {
     (axum::http::StatusCode::BAD_REQUEST, Json(body)).into_response()
 }
 
-/// The historical version, authorization code.
+/// Answers the historical version, authorization code.
 pub(crate) async fn v1_code(call: Call) -> Response {
     v1(call, Endpoint::OidcCode, "authorization_code").await
 }
 
-/// The historical version, refresh token.
+/// Answers the historical version, refresh token.
 pub(crate) async fn v1_refresh(call: Call) -> Response {
     v1(call, Endpoint::OidcRefresh, "refresh_token").await
 }
@@ -182,7 +182,7 @@ fn nested(issued: Issued) -> Response {
     }))
 }
 
-/// Notes that a refresh is under way, for as long as its request is.
+/// Marks a refresh as running until its request ends.
 struct RunningRefresh<'a> {
     sim: &'a Sim,
     app_id: String,

@@ -15,7 +15,7 @@ pub(crate) const AUTHORIZE_PATH: &str = "/open-apis/authen/v1/authorize";
 pub(crate) struct Consent {
     pub(crate) app_id: String,
     pub(crate) app_name: String,
-    /// Exactly as it was given.
+    /// Exactly as in the request.
     pub(crate) redirect_uri: String,
     target: Url,
     pub(crate) scope: String,
@@ -26,7 +26,7 @@ pub(crate) struct Consent {
 impl Consent {
     /// Reads and checks the query of the page.
     pub(crate) fn read(state: &State, query: &[(String, String)]) -> Result<Self, SimError> {
-        const SCOPES: usize = 50;
+        const MAX_SCOPES: usize = 50;
         let param = |name: &str| {
             query.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
         };
@@ -40,7 +40,7 @@ impl Consent {
             return Err(SimError::Consent("20029: redirect_uri is not registered"));
         }
         let target = Url::parse(uri).map_err(|_| SimError::Consent("20029: redirect_uri is no URL"))?;
-        // The historical page did without it.
+        // The historical page does not require it.
         if param("response_type").is_some_and(|kind| kind != "code") {
             return Err(SimError::Consent("response_type is not code"));
         }
@@ -50,7 +50,7 @@ impl Consent {
         }
         let scope = param("scope").cloned().unwrap_or_default();
         let scopes: Vec<_> = scope.split_whitespace().collect();
-        if scopes.len() > SCOPES || scopes.iter().collect::<BTreeSet<_>>().len() != scopes.len() {
+        if scopes.len() > MAX_SCOPES || scopes.iter().collect::<BTreeSet<_>>().len() != scopes.len() {
             return Err(SimError::Consent("20067: more than 50 scopes, or one twice"));
         }
         Ok(Self {
@@ -76,7 +76,7 @@ impl Consent {
     }
 }
 
-/// The person agrees, or with `None` refuses; gives where the browser goes.
+/// Records the decision of the person, `None` for a refusal. Returns the URL that the browser is redirected to.
 pub(crate) fn authorize(
     state: &mut State,
     now: Timestamp,

@@ -12,7 +12,7 @@ use crate::state::{
     grants::Api,
 };
 
-/// Why a poll gives no token: a code of the token endpoint or an `error` of RFC 8628.
+/// Reasons for a poll without a token: a code of the token endpoint or an `error` of RFC 8628.
 pub(crate) enum PollRefusal {
     Refused(Refusal),
     Rfc8628(&'static str),
@@ -44,13 +44,13 @@ impl State {
         Started { device_code, user_code }
     }
 
-    /// The flow of this user code, while a decision is awaited.
+    /// Returns the flow of a user code while a decision is pending.
     pub(crate) fn pending_device(&self, now: Timestamp, user_code: &str) -> Option<&Device> {
         let device = self.devices.by_code.get(self.devices.codes.get(user_code)?)?;
         (now < device.expires_at && matches!(device.decision, Decision::Pending)).then_some(device)
     }
 
-    /// The person decided; false when nobody waits for it.
+    /// Records the decision of the person. Returns false when no such flow is pending.
     pub(crate) fn decide_device(&mut self, now: Timestamp, user_code: &str, union_id: Option<&str>) -> bool {
         let Some(device) = self.pending_device(now, user_code) else { return false };
         let (app_id, scope) = (device.app_id.clone(), device.scope.clone());
@@ -65,7 +65,7 @@ impl State {
         self.devices.by_code.get_mut(&code).map(|device| device.decision = decision).is_some()
     }
 
-    /// `grant_type=urn:ietf:params:oauth:grant-type:device_code`.
+    /// Handles `grant_type=urn:ietf:params:oauth:grant-type:device_code`.
     pub(crate) fn poll_device(
         &mut self,
         now: Timestamp,

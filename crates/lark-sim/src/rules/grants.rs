@@ -1,4 +1,4 @@
-//! Codes and tokens: what a person granted, and what an application made of it.
+//! Codes and tokens: grants of people, and their exchange and refresh by applications.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub(crate) struct Issued {
     pub(crate) scope: String,
 }
 
-/// What came to the token endpoint with a code.
+/// A request of the token endpoint with a code.
 pub(crate) struct CodeRequest<'a> {
     pub(crate) app_id: &'a str,
     pub(crate) code: &'a str,
@@ -34,7 +34,7 @@ pub(crate) struct CodeRequest<'a> {
     pub(crate) delivered: bool,
 }
 
-/// What came to the token endpoint with a refresh token.
+/// A request of the token endpoint with a refresh token.
 pub(crate) struct RefreshRequest<'a> {
     pub(crate) app_id: &'a str,
     pub(crate) refresh_token: &'a str,
@@ -46,7 +46,7 @@ pub(crate) struct RefreshRequest<'a> {
 const TOKEN_LENGTH: usize = 1300;
 
 impl State {
-    /// The person agreed: scopes accumulate, a code is made.
+    /// Adds the scopes to those granted before and issues a code.
     pub(crate) fn grant_code(
         &mut self,
         now: Timestamp,
@@ -76,7 +76,7 @@ impl State {
         self.grants.scopes.entry(key).or_default().extend(scope.split_whitespace().map(str::to_owned));
     }
 
-    /// `grant_type=authorization_code`.
+    /// Handles `grant_type=authorization_code`.
     pub(crate) fn exchange_code(
         &mut self,
         now: Timestamp,
@@ -113,7 +113,7 @@ impl State {
         Ok(self.issue_pair(now, request.app_id, &union_id, scopes, granted_at, request.api))
     }
 
-    /// `grant_type=refresh_token`.
+    /// Handles `grant_type=refresh_token`.
     pub(crate) fn refresh(
         &mut self,
         now: Timestamp,
@@ -156,7 +156,7 @@ impl State {
         Ok(self.issue_pair(now, request.app_id, &union_id, scopes, granted_at, request.api))
     }
 
-    /// An access token and, with `offline_access` or by the historical endpoint, a refresh token.
+    /// Issues an access token and, with `offline_access` or by the historical endpoint, a refresh token.
     pub(crate) fn issue_pair(
         &mut self,
         now: Timestamp,
@@ -213,7 +213,8 @@ impl State {
         token
     }
 
-    /// The application's tenant or app token and its remaining seconds; a new one when little life is left.
+    /// Returns the application's tenant or app token and its remaining seconds. A token close to its expiry is
+    /// replaced.
     pub(crate) fn shared_token(&mut self, now: Timestamp, app_id: &str, owner: Owner) -> (String, u64) {
         let (prefix, name) = if owner == Owner::Tenant { ("t-", "tenant") } else { ("a-", "app") };
         let key = (app_id.to_owned(), name);
@@ -230,17 +231,17 @@ impl State {
         (token, self.lifetimes.tenant.as_secs())
     }
 
-    /// The access token's entry, expired or not.
+    /// Returns the access token's entry, expired or not.
     pub(crate) fn access(&self, token: &str) -> Option<&Access> {
         self.grants.access.get(token)
     }
 
-    /// Whose refresh token this is.
+    /// Returns the application and the person of a refresh token.
     pub(crate) fn refresh_owner(&self, token: &str) -> Option<(String, String)> {
         self.grants.refresh.get(token).map(|refresh| (refresh.app_id.clone(), refresh.union_id.clone()))
     }
 
-    /// Ends everything this person granted to this application.
+    /// Revokes everything that the person granted to the application.
     pub(crate) fn revoke(&mut self, app_id: &str, union_id: &str, now: Timestamp) {
         self.grants.scopes.remove(&(app_id.to_owned(), union_id.to_owned()));
         for refresh in self.grants.refresh.values_mut() {
@@ -278,7 +279,7 @@ fn check_verifier(challenge: Option<&str>, verifier: Option<&str>) -> Result<(),
     }
 }
 
-/// The granted scopes, or the wanted part of them.
+/// Returns the granted scopes, or the requested part of them.
 fn narrowed(granted: &BTreeSet<String>, wanted: Option<&str>) -> Result<BTreeSet<String>, Refusal> {
     let Some(wanted) = wanted else { return Ok(granted.clone()) };
     let list: Vec<_> = wanted.split_whitespace().map(str::to_owned).collect();

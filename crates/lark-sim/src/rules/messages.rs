@@ -13,7 +13,7 @@ use crate::{
     violations::ViolationKind,
 };
 
-/// What came to the endpoint that sends.
+/// A request of the endpoint that sends messages.
 pub(crate) struct SendRequest<'a> {
     pub(crate) app_id: &'a str,
     pub(crate) id_type: &'a str,
@@ -43,7 +43,7 @@ impl State {
         }
         let user = match self.users.find(app_id, request.id_type, request.receive_id) {
             Found::User(user) => user,
-            Found::Nobody => return Err(Refusal::new(400, 230_034, "The receive_id is invalid.")),
+            Found::Unknown => return Err(Refusal::new(400, 230_034, "The receive_id is invalid.")),
             Found::OtherApp => return Err(Refusal::new(400, 99_992_361, "open_id cross app")),
             Found::BadType => return Err(Refusal::new(400, 99_992_402, "field validation failed")),
         };
@@ -94,7 +94,7 @@ impl State {
         cards::render(&card, &self.templates)
     }
 
-    /// `PATCH` of a message.
+    /// Handles the `PATCH` of a message.
     pub(crate) fn update_message(
         &mut self,
         now: Timestamp,
@@ -125,7 +125,7 @@ impl State {
         Ok(())
     }
 
-    /// A new token for a callback of this message.
+    /// Issues a token for a callback of this message.
     pub(crate) fn issue_card_token(&mut self, now: Timestamp, app_id: &str, message_id: &str) -> String {
         let token = self.issue("c-", 40);
         let entry = CardToken {
@@ -139,14 +139,14 @@ impl State {
         token
     }
 
-    /// The callback of this token is over: answered, or given up.
+    /// Marks the callback of this token as ended, by an answer or by its deadline.
     pub(crate) fn callback_over(&mut self, token: &str) {
         if let Some(token) = self.messages.card_tokens.get_mut(token) {
             token.answered = true;
         }
     }
 
-    /// Delayed update with the token of a callback.
+    /// Handles a delayed update with the token of a callback.
     pub(crate) fn delayed_update(
         &mut self,
         now: Timestamp,
@@ -154,10 +154,10 @@ impl State {
         token: &str,
         card: &Value,
     ) -> Result<(), Refusal> {
-        const USES: u32 = 2;
+        const MAX_USES: u32 = 2;
         let known = self.messages.card_tokens.get_mut(token).filter(|known| known.app_id == app_id);
         let known = known.ok_or(Refusal::new(400, 10_002, "invalid token"))?;
-        if now >= known.expires_at || known.uses >= USES {
+        if now >= known.expires_at || known.uses >= MAX_USES {
             return Err(Refusal::new(400, 10_002, "token expired or used up"));
         }
         known.uses += 1;
@@ -170,7 +170,7 @@ impl State {
         self.show(now, &message_id, card, FaceOrigin::DelayedUpdate)
     }
 
-    /// The card in a callback's answer: `{"type":"raw"|"template","data":{…}}`.
+    /// Shows the card of a callback's answer: `{"type":"raw"|"template","data":{…}}`.
     pub(crate) fn apply_answer(
         &mut self,
         now: Timestamp,
@@ -204,7 +204,7 @@ impl State {
     }
 }
 
-/// A card cannot change between version 1 and 2.
+/// Fails when a card would change between version 1 and 2.
 fn check_change(old: &Value, new: &Value) -> Result<(), Refusal> {
     if cards::is_v2(old) == cards::is_v2(new) {
         Ok(())

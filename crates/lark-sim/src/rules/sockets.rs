@@ -5,7 +5,7 @@ use larkauth_models::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::{
-    net::Line,
+    net::ConnectionControl,
     state::{
         State, after,
         sockets::{Connection, ConnectionIds, Ticket},
@@ -13,7 +13,7 @@ use crate::{
     violations::ViolationKind,
 };
 
-/// Why an upgrade is refused: `Handshake-Status`, `Handshake-Msg`, `Handshake-Autherrcode`.
+/// Reason for a refused upgrade: `Handshake-Status`, `Handshake-Msg`, `Handshake-Autherrcode`.
 pub(crate) struct HandshakeRefusal {
     pub(crate) status: u16,
     pub(crate) msg: &'static str,
@@ -21,7 +21,7 @@ pub(crate) struct HandshakeRefusal {
 }
 
 impl State {
-    /// A single-use ticket and the ids that go with it.
+    /// Issues a single-use ticket with the ids of its connection.
     pub(crate) fn issue_ticket(&mut self, now: Timestamp, app_id: &str) -> (String, ConnectionIds) {
         let ticket = self.issue("", 43);
         let device_id =
@@ -33,17 +33,17 @@ impl State {
         (ticket, ids)
     }
 
-    /// Whose ticket it is.
+    /// Returns the application of a ticket.
     pub(crate) fn ticket_app(&self, ticket: &str) -> Option<String> {
         self.sockets.tickets.get(ticket).map(|ticket| ticket.ids.app_id.clone())
     }
 
-    /// Uses a ticket up and opens its connection; gives the connection's ids.
+    /// Consumes a ticket and opens its connection. Returns the connection's ids.
     pub(crate) fn admit(
         &mut self,
         now: Timestamp,
         ticket: &str,
-        line: Line,
+        control: ConnectionControl,
         outbox: mpsc::Sender<Bytes>,
     ) -> Result<ConnectionIds, HandshakeRefusal> {
         const BAD: HandshakeRefusal = HandshakeRefusal { status: 403, msg: "Forbidden", auth_error: None };
@@ -62,7 +62,7 @@ impl State {
             });
         }
         self.stats.connections_opened += 1;
-        self.sockets.connections.push(Connection { ids: ids.clone(), line, outbox });
+        self.sockets.connections.push(Connection { ids: ids.clone(), control, outbox });
         Ok(ids)
     }
 
@@ -70,7 +70,7 @@ impl State {
         self.sockets.connections.iter().filter(|connection| connection.ids.app_id == app_id).count()
     }
 
-    /// Forgets a connection; whoever waits for its answers learns at once.
+    /// Removes a connection. Pushes that wait for its answers fail at once.
     pub(crate) fn disconnected(&mut self, device_id: &str) {
         self.sockets.connections.retain(|connection| connection.ids.device_id != device_id);
         for push in self.sockets.pushes.values_mut().filter(|push| push.device_id == device_id) {
@@ -78,7 +78,7 @@ impl State {
         }
     }
 
-    /// Cluster mode: any one of the application's connections.
+    /// Returns one of the application's connections at random, as in cluster mode.
     pub(crate) fn pick_connection(&self, app_id: &str) -> Option<&Connection> {
         let open: Vec<_> =
             self.sockets.connections.iter().filter(|connection| connection.ids.app_id == app_id).collect();

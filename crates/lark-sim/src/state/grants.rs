@@ -6,14 +6,14 @@ use larkauth_models::Timestamp;
 
 use super::ledger::Ledger;
 
-/// Which version of the token endpoint; their refresh tokens do not mix.
+/// Version of the token endpoint. A refresh token of one version is invalid in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Api {
     V1,
     V2,
 }
 
-/// Whom an access token speaks for.
+/// Owner of an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     User(String),
@@ -53,13 +53,13 @@ pub(crate) struct Refresh {
     pub(crate) revoked: bool,
 }
 
-/// Whether the first use's answer reached the client: only then is a second use its fault.
+/// Whether the answer to the first use reached the client. Only then is a second use a violation.
 #[derive(Clone, Copy)]
 pub(crate) struct Used {
     pub(crate) delivered: bool,
 }
 
-/// All of them.
+/// All codes and tokens.
 pub(crate) struct Grants {
     pub(crate) codes: Ledger<Code>,
     pub(crate) access: Ledger<Access>,

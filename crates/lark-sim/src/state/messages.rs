@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::{cards, ledger::Ledger};
 
-/// Why a card got the face that it has.
+/// Origin of a card's face.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaceOrigin {
-    /// Sent so.
+    /// The message as sent.
     Sent,
     /// The answer of a callback.
     Answer,
@@ -27,9 +27,9 @@ pub enum FaceOrigin {
 pub struct Face {
     /// Card JSON, templates filled in.
     pub card: Value,
-    /// Why.
+    /// Its origin.
     pub origin: FaceOrigin,
-    /// Since when, by the simulator's clock.
+    /// Time of the change, by the simulator's clock.
     pub at: Timestamp,
 }
 
@@ -46,9 +46,9 @@ pub struct Message {
     pub union_id: String,
     /// `oc_…`.
     pub chat_id: String,
-    /// When it was sent.
+    /// Time of sending.
     pub sent_at: Timestamp,
-    /// Taken back by the sender.
+    /// Recalled by the sender.
     pub recalled: bool,
     /// Deleted.
     pub deleted: bool,
@@ -57,21 +57,21 @@ pub struct Message {
 }
 
 impl Message {
-    /// The face that people see now.
+    /// Returns the face that people see now.
     #[must_use]
     pub fn card(&self) -> &Value {
         self.faces.last().map_or(&Value::Null, |face| &face.card)
     }
 
-    /// The buttons of the present face, in reading order.
+    /// Returns the buttons of the present face, in reading order.
     #[must_use]
     pub fn buttons(&self) -> Vec<cards::Button> {
         cards::buttons(self.card())
     }
 
     pub(crate) fn show(&mut self, card: Value, origin: FaceOrigin, at: Timestamp) {
-        const FACES_KEPT: usize = 50;
-        if self.faces.len() == FACES_KEPT {
+        const MAX_FACES: usize = 50;
+        if self.faces.len() == MAX_FACES {
             self.faces.remove(1);
         }
         self.faces.push(Face { card, origin, at });
@@ -92,7 +92,7 @@ pub(crate) struct Messages {
     pub(crate) by_id: Ledger<Message>,
     /// The newest message ids by the receiver's `open_id`.
     pub(crate) by_receiver: HashMap<String, VecDeque<String>>,
-    /// (message, since when) by application and uuid.
+    /// (message, time of sending) by application and uuid.
     pub(crate) by_uuid: Ledger<(String, Timestamp)>,
     pub(crate) card_tokens: Ledger<CardToken>,
 }
@@ -118,21 +118,21 @@ impl Messages {
     }
 
     pub(crate) fn insert(&mut self, message: Message) {
-        const KEPT: usize = 500;
+        const MAX_MESSAGES: usize = 500;
         let ids = self.by_receiver.entry(message.open_id.clone()).or_default();
-        if ids.len() == KEPT {
+        if ids.len() == MAX_MESSAGES {
             ids.pop_front();
         }
         ids.push_back(message.message_id.clone());
         self.by_id.insert(message.message_id.clone(), message);
     }
 
-    /// The messages of one receiver, oldest first.
+    /// Returns the messages of one receiver, oldest first.
     pub(crate) fn of(&self, open_id: &str) -> impl Iterator<Item = &Message> {
         self.by_receiver.get(open_id).into_iter().flatten().filter_map(|id| self.by_id.get(id))
     }
 
-    /// Oldest first.
+    /// Iterates from the oldest.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Message> {
         self.by_id.values()
     }

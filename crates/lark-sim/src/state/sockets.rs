@@ -8,9 +8,9 @@ use tokio::{
 };
 
 use super::ledger::Ledger;
-use crate::net::Line;
+use crate::net::ConnectionControl;
 
-/// What identifies a connection.
+/// Identity of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionIds {
     pub(crate) app_id: String,
@@ -27,22 +27,22 @@ pub(crate) struct Ticket {
 /// One open connection.
 pub(crate) struct Connection {
     pub(crate) ids: ConnectionIds,
-    pub(crate) line: Line,
+    pub(crate) control: ConnectionControl,
     pub(crate) outbox: mpsc::Sender<Bytes>,
 }
 
-/// What the client answered to a push.
+/// The client's answer to a push.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: i64,
-    /// Decoded `data`, where there is one.
+    /// Decoded `data`, if any.
     pub(crate) data: Option<Vec<u8>>,
 }
 
-/// A push that was made.
+/// A push that was sent.
 pub(crate) struct Push {
     pub(crate) device_id: String,
-    /// (`SeqID`, `LogID`) of its frames: an answer repeats one of them.
+    /// (`SeqID`, `LogID`) of its frames. An answer repeats one of them.
     pub(crate) frames: Vec<(u64, u64)>,
     pub(crate) sent_at: Instant,
     /// More than one answer is expected.
@@ -51,7 +51,7 @@ pub(crate) struct Push {
     pub(crate) waiting: Option<oneshot::Sender<Answer>>,
 }
 
-/// All of it.
+/// All tickets, connections and pushes.
 pub(crate) struct Sockets {
     pub(crate) tickets: Ledger<Ticket>,
     pub(crate) connections: Vec<Connection>,

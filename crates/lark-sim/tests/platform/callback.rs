@@ -14,7 +14,7 @@ use crate::support::{APP, TIMEOUT, World, card, world, world_with};
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, String)>>>;
 
-/// An application's callback endpoint that answers challenges and says "ok" to clicks.
+/// Starts a callback endpoint that answers challenges and clicks.
 async fn endpoint(encrypt_key: Option<&'static str>) -> (String, Seen) {
     let seen = Seen::default();
     let handler = move |State(seen): State<Seen>, headers: HeaderMap, body: String| async move {
@@ -29,7 +29,7 @@ async fn endpoint(encrypt_key: Option<&'static str>) -> (String, Seen) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/callback", listener.local_addr().unwrap());
     let router = Router::new().route("/callback", post(handler)).with_state(seen.clone());
-    #[expect(clippy::disallowed_methods, reason = "lives as long as its test")]
+    #[expect(clippy::disallowed_methods, reason = "runs as long as its test")]
     tokio::spawn(async move { axum::serve(listener, router).await });
     (url, seen)
 }
@@ -119,7 +119,7 @@ async fn callback_to_unreachable_or_wrong_endpoint_shows_error() {
 #[tokio::test]
 async fn callback_answered_late_by_http_shows_error_and_notes_violation() {
     let world = world_with(|config| config.socket.answer_deadline = Duration::from_millis(50)).await;
-    // Any endpoint that answers 200 with JSON will do, and the simulator has one that can be slowed down.
+    // Any endpoint that answers 200 with JSON serves here; a fault slows down one of the simulator's own.
     let slow = Fault::at(Endpoint::TenantToken, Effect::LateAnswer(200)).until_cleared();
     let id = world.send(&card("one")).await;
     world.sim.faults().push(slow);

@@ -63,7 +63,7 @@ async fn planned_faults_apply_to_their_endpoint_and_application() {
     let text =
         body.json(&json!({"app_id": APP, "app_secret": SECRET})).send().await.unwrap().text().await.unwrap();
     assert!(serde_json::from_str::<Value>(&text).is_err());
-    assert!(world.violations().is_empty(), "planned misbehaviour is nobody's fault");
+    assert!(world.violations().is_empty(), "a planned fault is no violation of the client");
 }
 
 #[tokio::test]

@@ -130,7 +130,7 @@ async fn behaviour_of_person_consents_or_declines_and_follows_redirect() {
     }
 }
 
-/// A redirect URI, and the queries with which browsers come there.
+/// Returns a redirect URI and the queries of the browsers that follow it.
 async fn browser_target() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let (tell, seen) = tokio::sync::mpsc::unbounded_channel();
     let handler = |axum::extract::RawQuery(query): axum::extract::RawQuery| async move {
@@ -140,7 +140,7 @@ async fn browser_target() -> (String, tokio::sync::mpsc::UnboundedReceiver<Strin
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/done", listener.local_addr().unwrap());
     let router = axum::Router::new().route("/done", axum::routing::get(handler));
-    #[expect(clippy::disallowed_methods, reason = "lives as long as its test")]
+    #[expect(clippy::disallowed_methods, reason = "runs as long as its test")]
     tokio::spawn(async move { axum::serve(listener, router).await });
     (url, seen)
 }
