@@ -1,4 +1,4 @@
-// The demo page, clicked through as a person would.
+// The demo page, used as a person would.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
@@ -39,7 +39,7 @@ test("consent on the card stores a token that a service can read", async () => {
   await page.waitForFunction((old) => document.getElementById("expires").textContent !== old, before);
 
   const inside = await titles(page);
-  for (const title of ["REST: an invitation is created", "The session is stored", "Sends the card", "A push over the long connection",
+  for (const title of ["REST: a session is created", "The session is stored", "Sends the card", "A push over the long connection",
     "Message: a click", "Exchanges the code", "The session has ended: completed", "The card is updated (green)", "REST: the token is read"]) {
     assert.ok(inside.includes(title), `${title} is missing in ${inside.join(" | ")}`);
   }
@@ -123,8 +123,8 @@ test("silent connection is detected and replaced", async () => {
   const card = await ask(page);
   await page.getByRole("button", { name: "silent connection" }).click();
   await card.getByRole("button", { name: "Decline" }).click();
-  // What the person sees meanwhile is Lark's own error.
-  await page.locator("#toast.error", { hasText: "That did not work" }).waitFor();
+  // The person sees Lark's own error.
+  await page.locator("#toast.error", { hasText: "The click failed" }).waitFor();
   await page.locator("#ready.bad").waitFor();
   await page.locator("#ready.good").waitFor();
   await page.locator(".message .card").last().getByRole("button", { name: "Decline" }).click();
@@ -143,7 +143,7 @@ test("Lark outage lasts until it is repaired", async () => {
   await page.locator("#timeline", { hasText: "A message will be tried again" }).waitFor();
   assert.equal(await cards.count(), before);
   await page.locator("#repair").click();
-  // What waited is delivered by itself.
+  // Waiting messages are delivered without another click.
   await cards.nth(before).waitFor();
   await page.locator("#ready.good").waitFor();
   await close(page);
@@ -240,7 +240,7 @@ test("keyboard focus reaches every control and is never lost", async () => {
   await tabTo(page, authorize);
   await page.keyboard.press("Enter");
   await page.locator("#close-sheet:focus").waitFor();
-  // The card that was clicked is drawn anew meanwhile.
+  // The clicked card is redrawn.
   await page.locator("#page-toast").waitFor();
   await page.keyboard.press("Escape");
   await page.locator("#sheet").waitFor({ state: "hidden" });
@@ -319,7 +319,7 @@ for (const [width, height] of [[1280, 800], [390, 844], [320, 640]]) {
   }
 }
 
-// The last one: what it leaves in the dead letters stays there.
+// The last test: its dead letter stays there.
 test("unknown event is kept as a dead letter", async () => {
   const page = await open(browser);
   await page.getByRole("button", { name: "an unknown event" }).click();

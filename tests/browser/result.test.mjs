@@ -1,4 +1,4 @@
-// The gateway's result page on a phone, in every way that it can end here.
+// The gateway's result page on a phone, for every outcome.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
@@ -10,7 +10,7 @@ before(async () => { browser = await launch(); });
 afterEach(repair);
 after(async () => { await browser?.close(); });
 
-// A page that one can read: it fits, says what is the matter in the phone's language, and again in the other one.
+// Checks that a page fits and states its outcome in the phone's language and in the other one.
 async function readable(main, title) {
   assert.match(await main.locator("h1").textContent(), title);
   assert.ok(await main.locator(".other h2").textContent());

@@ -20,9 +20,9 @@ use crate::{
     report,
 };
 
-/// So that a key that leaked somewhere is recognised as one.
+/// Prefix of every key, so that scanners recognise a leaked one.
 const PREFIX: &str = "lak_";
-const LONGEST_NAME: usize = 100;
+const MAX_NAME_LENGTH: usize = 100;
 
 /// Create, list and revoke keys of the REST API
 #[derive(Debug, Subcommand)]
@@ -60,7 +60,7 @@ pub(crate) struct Create {
     scope: Vec<KeyScope>,
 }
 
-/// A scope by its name, which the help lists with what it allows.
+/// Parses a scope by its name. The help lists the scopes with what they allow.
 fn key_scope() -> impl TypedValueParser<Value = KeyScope> {
     let help = |scope| match scope {
         KeyScope::SessionsRead => "Look at sessions",
@@ -95,12 +95,12 @@ impl From<ApiKey> for KeyView {
 
 impl KeyView {
     fn row(&self) -> Vec<String> {
-        let state = self.revoked_at.map_or("live".to_owned(), |at| format!("revoked {}", time(at)));
+        let state = self.revoked_at.map_or("active".to_owned(), |at| format!("revoked {}", time(at)));
         vec![self.id.to_string(), self.name.clone(), self.scopes.join(" "), time(self.created_at), state]
     }
 }
 
-/// A new key, the one time that it is shown.
+/// A new key. It is shown only once.
 #[derive(Serialize)]
 struct NewKey<'a> {
     id: Uuid,
@@ -125,9 +125,10 @@ pub(crate) async fn run(command: Keys, globals: &Globals) -> anyhow::Result<Exit
 impl Create {
     fn check(&self) -> Result<(), CommandError> {
         let length = self.name.chars().count();
-        if self.name.trim().is_empty() || length > LONGEST_NAME || self.name.chars().any(char::is_control) {
+        if self.name.trim().is_empty() || length > MAX_NAME_LENGTH || self.name.chars().any(char::is_control)
+        {
             return Err(CommandError::Usage(format!(
-                "--name: 1 to {LONGEST_NAME} characters on one line that say what the key is for"
+                "--name: 1 to {MAX_NAME_LENGTH} characters on one line that say what the key is for"
             )));
         }
         Ok(())
@@ -157,7 +158,7 @@ impl Create {
             }),
             Format::Text => {
                 report::note(&format!("key {} for {}: {}", key.id, key.name, key.scopes.join(" ")));
-                report::note("This is the only time that it is shown; keep it like a password.");
+                report::note("This is the only time that the key is shown; keep it like a password.");
                 output::text_out(&format!("{}\n", secret.expose_secret()))
             }
         }
@@ -173,7 +174,7 @@ async fn revoke(context: &Context, id: Uuid, format: Format) -> anyhow::Result<(
     let now = context.now();
     if !context.store.revoke_api_key(id, now).await? {
         return Err(CommandError::NotFound(format!(
-            "there is no living key {id}; `larkauth keys list` shows all of them"
+            "there is no active key {id}; `larkauth keys list` shows all keys"
         ))
         .into());
     }

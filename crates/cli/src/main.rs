@@ -1,7 +1,7 @@
 //! The `larkauth` command.
 //!
-//! What may live here: arguments, output, and which verb of which crate is called. What may not: the verbs. To add a
-//! command: a variant in [`Command`] with its help text, a module with a `run`, a line in [`dispatch`].
+//! What may live here: arguments, output, and the choice of the operation to call. What may not: the operations. To add
+//! a command: a variant in [`Command`] with its help text, a module with a `run`, a line in [`dispatch`].
 //!
 //! Exit codes: see [`exit`] and docs/cli.md.
 
@@ -66,7 +66,7 @@ enum Command {
     /// Print a generated document: the contracts and the list of settings
     #[command(hide = true, after_help = "Example:\n  larkauth contract openapi > contracts/openapi.yaml")]
     Contract {
-        /// Which one
+        /// The document
         document: contract::Document,
     },
 }
@@ -82,7 +82,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => report::failed(&error),
     };
-    // A question that nobody answered does not hold up the end.
+    // An unanswered question does not delay the exit.
     runtime.shutdown_background();
     code
 }
@@ -117,7 +117,7 @@ mod tests {
         explained(&["larkauth"], &Cli::command());
     }
 
-    /// Looks at what `--help` prints for this command and all below it.
+    /// Checks what `--help` prints for this command and all below it.
     fn explained(path: &[&str], command: &Command) {
         let help = wide(Cli::command()).try_get_matches_from([path, &["--help"]].concat()).unwrap_err();
         assert_eq!(help.kind(), ErrorKind::DisplayHelp, "{path:?}");
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// As wide as everybody's terminal is taken to be.
+    /// Returns the command with the terminal width of the snapshots.
     fn wide(command: Command) -> Command {
         command.term_width(100).mut_subcommands(wide)
     }

@@ -1,4 +1,4 @@
-//! What the page shows: chats and health, sent as one document whenever anything in it changed.
+//! The page's content: chats and health, published as one document after each change.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,17 +9,17 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
-use super::{breakage::Breakage, feed::Feed, stage::Vitals};
+use super::{breakage::Breakage, feed::Feed, stage::ServiceHealth};
 
 /// The document as JSON.
 pub(crate) type Document = Arc<str>;
 
-/// How often health is looked at; changes at the simulator show at once.
-const LOOK: Duration = Duration::from_millis(500);
-/// How often the dead letters are counted.
-const COUNT: Duration = Duration::from_secs(1);
-/// The newest messages shown of each chat.
-const MESSAGES: usize = 20;
+/// Interval between two reads of the health. Changes at the simulator show at once.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval between two counts of the dead letters.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of messages shown of each chat, the newest ones.
+const MAX_MESSAGES: usize = 20;
 
 #[derive(Serialize)]
 struct State {
@@ -49,7 +49,7 @@ struct Person {
 struct Card {
     message_id: String,
     sent_at: Timestamp,
-    /// How many faces it had so far.
+    /// Number of its faces so far.
     faces: usize,
     card: Value,
 }
@@ -63,28 +63,28 @@ struct Status {
     broken: Vec<Breakage>,
 }
 
-/// Looks at the simulator and the services, and publishes what the page shows.
+/// Publishes the document from the state of the simulator and the services.
 pub(crate) struct Publisher {
     pub(crate) sim: Sim,
     pub(crate) app_id: String,
     pub(crate) gateway: String,
-    pub(crate) vitals: Vitals,
+    pub(crate) health: ServiceHealth,
     pub(crate) feed: Arc<Feed>,
 }
 
 impl Publisher {
-    /// Publishes for ever.
+    /// Publishes the document until cancelled.
     pub(crate) async fn run(self, publish: watch::Sender<Document>) {
         let mut faces = BTreeMap::new();
-        let mut dead_letters = self.vitals.dead_letters().await;
+        let mut dead_letters = self.health.dead_letters().await;
         let mut counted = Instant::now();
         loop {
-            if counted.elapsed() >= COUNT {
-                dead_letters = self.vitals.dead_letters().await;
+            if counted.elapsed() >= COUNT_INTERVAL {
+                dead_letters = self.health.dead_letters().await;
                 counted = Instant::now();
             }
             let messages = self.sim.messages();
-            self.tell(&messages, &mut faces);
+            self.add_new_faces(&messages, &mut faces);
             let state = self.state(messages, dead_letters);
             if let Ok(document) = serde_json::to_string(&state) {
                 publish.send_if_modified(|known| {
@@ -93,13 +93,13 @@ impl Publisher {
                 });
             }
             let changed = |sim: &Sim| (count(&sim.messages()) != count_of(&faces)).then_some(());
-            // Nothing new within the time is no failure: health is looked at again.
-            let _ = self.sim.wait_until(LOOK, changed).await;
+            // A timeout is no failure: health is read again.
+            let _ = self.sim.wait_until(HEALTH_INTERVAL, changed).await;
         }
     }
 
-    /// Puts new faces of cards into the feed.
-    fn tell(&self, messages: &[Message], known: &mut BTreeMap<String, usize>) {
+    /// Adds new faces of cards to the feed.
+    fn add_new_faces(&self, messages: &[Message], known: &mut BTreeMap<String, usize>) {
         for message in messages {
             let before = known.insert(message.message_id.clone(), message.faces.len()).unwrap_or(0);
             for face in message.faces.iter().skip(before) {
@@ -118,7 +118,7 @@ impl Publisher {
         let mut chats: BTreeMap<String, Vec<Card>> = BTreeMap::new();
         for message in messages {
             let chat = chats.entry(message.open_id.clone()).or_default();
-            if chat.len() == MESSAGES {
+            if chat.len() == MAX_MESSAGES {
                 chat.remove(0);
             }
             chat.push(Card {
@@ -134,7 +134,7 @@ impl Publisher {
             name: user.name,
             en_name: user.en_name,
         });
-        let parts = self.vitals.parts();
+        let parts = self.health.parts();
         State {
             app: Application {
                 app_id: self.app_id.clone(),

@@ -40,12 +40,12 @@ use super::{
 };
 use crate::report;
 
-/// How many ports after the wanted one are tried.
+/// Number of ports that are tried after the wanted one.
 const MORE_PORTS: u16 = 20;
-/// Longest body of a request, in bytes.
+/// Maximum body of a request, in bytes.
 const MAX_BODY: usize = 16 << 10;
-/// How long the page's own browser waits for a page.
-const PAGE: Duration = Duration::from_secs(15);
+/// Timeout of a page that the phone's browser loads.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The page's parts: path, type, content.
 const ASSETS: [(&str, &str, &str); 7] = [
@@ -54,12 +54,12 @@ const ASSETS: [(&str, &str, &str); 7] = [
     ("/main.js", SCRIPT, include_str!("../../assets/demo/main.js")),
     ("/card.js", SCRIPT, include_str!("../../assets/demo/card.js")),
     ("/timeline.js", SCRIPT, include_str!("../../assets/demo/timeline.js")),
-    ("/words.js", SCRIPT, include_str!("../../assets/demo/words.js")),
+    ("/texts.js", SCRIPT, include_str!("../../assets/demo/texts.js")),
     ("/icon.svg", "image/svg+xml", include_str!("../../assets/demo/icon.svg")),
 ];
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Serves the page until somebody stops the command.
+/// Serves the page until the command is stopped.
 pub(crate) async fn run(
     sim: &Sim,
     stage: &Stage,
@@ -77,11 +77,11 @@ pub(crate) async fn run(
         sim: sim.clone(),
         app_id: app_id.clone(),
         gateway: caller.base().to_owned(),
-        vitals: stage.vitals(),
+        health: stage.health(),
         feed: feed.clone(),
     };
     let browser = reqwest::Client::builder()
-        .timeout(PAGE)
+        .timeout(PAGE_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()?;
@@ -95,7 +95,7 @@ pub(crate) async fn run(
         document: state,
         stopping: stopping.clone(),
     };
-    // How the services started is of no interest to somebody who comes to click.
+    // The start of the services is not part of the timeline.
     demo.feed.forget();
     let facts = json!({
         "ready": true,
@@ -107,7 +107,7 @@ pub(crate) async fn run(
         report::done("the demo is open", &url);
         report::say("\nStop it with Ctrl-C.");
     });
-    // Kept until the end, not waited for: it may be the browser itself.
+    // Kept until the end but not awaited: it may be the browser itself.
     let _opener = open.then(|| open_page(&url)).flatten();
     let stop = async {
         larkauth_runtime::shutdown_signal().await;
@@ -138,7 +138,7 @@ fn routes(demo: DemoState, port: u16) -> Router {
         .with_state(demo)
 }
 
-/// `state`: the whole document, whenever it changed. `feed`: one entry. Ends when the command does.
+/// Streams events: `state` is the whole document after each change, `feed` one entry. Ends with the command.
 async fn events(State(demo): State<DemoState>) -> impl IntoResponse {
     let (kept, live) = demo.feed.follow();
     let kept = stream::iter(kept);
@@ -146,7 +146,7 @@ async fn events(State(demo): State<DemoState>) -> impl IntoResponse {
         loop {
             match live.recv().await {
                 Ok(entry) => return Some((entry, live)),
-                // A page that reads too slowly misses entries; the next ones still fit.
+                // A page that reads too slowly misses entries and continues with the next ones.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
             }
@@ -168,7 +168,7 @@ fn states(state: watch::Receiver<Document>) -> impl Stream<Item = Result<Event, 
     })
 }
 
-/// The wanted port, or the next free one.
+/// Listens on the wanted port, or on the next free one.
 async fn listen(wanted: u16) -> io::Result<TcpListener> {
     let mut port = wanted;
     loop {
@@ -184,7 +184,7 @@ async fn listen(wanted: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Opens the page where there is a desktop; that it cannot be opened is no failure, since its address was printed.
+/// Opens the page where there is a desktop. Failing to open it is no error, since its address was printed.
 fn open_page(url: &str) -> Option<tokio::process::Child> {
     let has_desktop = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let opener = if cfg!(target_os = "macos") {

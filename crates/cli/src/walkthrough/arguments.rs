@@ -7,8 +7,8 @@ use url::Url;
 
 /// Try it out with a real application: from its secret to the first stored token
 ///
-/// Asks for what is not given, checks each step and says what to do where it gets stuck. Runs everything in this process
-/// on the data folder (or DATABASE_URL and AMQP_URL) while it lasts; what is stored stays for `larkauth standalone`.
+/// Asks for what is not given, checks each step and says what to do when one fails. Runs everything in this process
+/// on the data folder (or DATABASE_URL and AMQP_URL); what is stored remains for `larkauth standalone`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  larkauth try\n  larkauth try --app cli_0123456789abcdef --secret-file secret.txt --email me@example.com --yes\n  APP_ID=cli_0123456789abcdef APP_SECRET_FILE=secret.txt larkauth try --open-id ou_0123456789abcdef"
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     /// A file that holds its secret, `-` for standard input; APP_SECRET by default
     #[arg(long, value_name = "FILE")]
     pub(super) secret_file: Option<PathBuf>,
-    /// The cloud it lives in: `feishu` or `lark`
+    /// The cloud of the application: `feishu` or `lark`
     #[arg(long)]
     pub(super) brand: Option<Brand>,
     /// Where the browser comes back to; OAUTH_REDIRECT_URI by default
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// Seconds to wait for the person
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub(super) wait: u64,
-    /// Take it that the developer console is set up as described, instead of waiting for Enter
+    /// Assume that the developer console is set up as described, instead of waiting for Enter
     #[arg(long)]
     pub(super) yes: bool,
 }

@@ -76,7 +76,7 @@ async fn apps_with_unknown_app_or_invalid_values_fails() {
     let arguments = ["apps", "add", APP_ID, "--redirect-uri", "http://example.com/oauth/callback", "--json"];
     let ended = stage.run_with(&arguments, &format!("{APP_SECRET}\n")).await.with(0);
     assert!(
-        ended.err.contains("is not https: codes would travel in the clear; put a TLS proxy"),
+        ended.err.contains("is not https: codes would travel unencrypted; put a TLS proxy"),
         "{}",
         ended.err
     );

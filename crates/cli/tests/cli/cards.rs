@@ -46,7 +46,7 @@ async fn card_send_with_wait_follows_session_to_its_end() {
 
     let healthy = stage.run("doctor").await.with(0);
     assert!(
-        healthy.out.contains("larkauth is listening") && healthy.out.contains("feishu takes them"),
+        healthy.out.contains("larkauth is listening") && healthy.out.contains("feishu accepts them"),
         "{}",
         healthy.out
     );

@@ -99,7 +99,7 @@ async fn doctor_with_one_unreadable_application_checks_the_others() {
     assert!(list.err.contains(LOST) && list.err.contains("larkauth apps add"), "{}", list.err);
 
     let again = stage.run_with(&["apps", "add", LOST], &format!("{APP_SECRET}\n")).await.with(0);
-    assert!(again.err.contains("registered anew"), "{}", again.err);
+    assert!(again.err.contains("registered again"), "{}", again.err);
     assert_eq!(stage.run("apps list").await.with(0).out.lines().count(), 2);
     says(&stage.run("doctor --json").await.with(1), "encryption keys", "ok");
 }

@@ -12,7 +12,7 @@ async fn try_with_id_and_secret_stores_token() {
     let ended = trying.end().await.with(0);
     for step in [
         "the id has the right form",
-        "Lark takes id and secret",
+        "Lark accepts id and secret",
         "Lark offers a long connection",
         "the long connection is up",
         "the card is in the chat",
