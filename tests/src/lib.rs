@@ -1,7 +1,8 @@
-//! The stage for tests that need more than one crate: real service processes, a simulated Lark, a real database and
-//! broker of their own, and TCP proxies in between that can be cut.
+//! The environment of tests that need more than one crate: real service processes, a simulated Lark, a real database
+//! and broker of their own, and TCP proxies in between that can be cut.
 //!
-//! What may live here: starting, driving and watching. What may not: an assertion about the product; those are in `tests/`.
+//! What may live here: starting, driving and observing. What may not: assertions about the product, which are in
+//! `tests/`.
 
 mod api;
 mod otlp;

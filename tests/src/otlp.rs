@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::{net::TcpListener, task::JoinSet};
 
-/// An OpenTelemetry collector (OTLP/HTTP, protobuf) that keeps what it gets. Gone when dropped.
+/// An OpenTelemetry collector (OTLP/HTTP, protobuf) that keeps the bodies it receives. Dropping it stops the server.
 pub struct Collector {
     endpoint: String,
     bodies: Bodies,
@@ -42,19 +42,19 @@ impl Collector {
         Ok(Self { endpoint, bodies, _server: server })
     }
 
-    /// For `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// Returns the value for `OTEL_EXPORTER_OTLP_ENDPOINT`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Every body as it came.
+    /// Returns every received body.
     #[must_use]
     pub fn bodies(&self) -> Vec<Bytes> {
         self.bodies.lock().clone()
     }
 
-    /// Every span of every body.
+    /// Returns every span of every body.
     ///
     /// # Errors
     /// When a body is not an export of traces.
@@ -85,7 +85,7 @@ fn texts(attributes: &[wire::KeyValue]) -> BTreeMap<String, String> {
     attributes.iter().filter_map(text).collect()
 }
 
-/// What is read of `opentelemetry/proto/collector/trace/v1/trace_service.proto` and what it imports.
+/// The fields that are read of `opentelemetry/proto/collector/trace/v1/trace_service.proto` and its imports.
 mod wire {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Export {

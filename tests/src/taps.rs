@@ -18,7 +18,7 @@ use larkauth_messaging::testing::TestBus;
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, task::JoinSet};
 
-/// Stands in front of the simulated Lark's API and notes each call. Gone when dropped.
+/// A proxy in front of the simulated Lark's API that records each call. Dropping it stops the server.
 pub struct LarkTap {
     base_url: String,
     calls: Calls,

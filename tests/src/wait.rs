@@ -6,10 +6,10 @@ use tokio::time::Instant;
 /// Maximum duration of everything that a test waits for. Long enough for two busy cores.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks again and again until there is something.
+/// Calls `ask` repeatedly until it returns a value.
 ///
 /// # Errors
-/// When asking fails, or there is nothing within the deadline.
+/// When `ask` fails, or returns no value within the deadline.
 pub async fn eventually<T>(
     deadline: Duration,
     mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>,

@@ -20,7 +20,7 @@ const API_KEY: &str = "test-api-key-0123456789abcdef";
 /// 32 bytes of 7, as the storage crate's test cipher has them, so that tests can look into the database.
 const ENCRYPTION_KEYS: &str = "test:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
-/// What a test may choose about its world.
+/// Options of a world.
 pub struct Options {
     /// The simulated platform; application and redirect URI are filled in.
     pub sim: SimConfig,
@@ -40,7 +40,8 @@ impl Default for Options {
     }
 }
 
-/// A company with a simulated Lark and real larkauth services. Everything in it is its own and gone when it is dropped.
+/// A company with a simulated Lark and real larkauth services. Nothing is shared with other worlds. Dropping it removes
+/// everything.
 pub struct World {
     /// The platform.
     pub sim: SimHandle,
@@ -54,7 +55,7 @@ pub struct World {
     pub broker_proxy: TcpProxy,
     /// The database itself.
     pub database: TestDatabase,
-    /// The broker's corner.
+    /// The broker, with a prefix of its own.
     pub bus: TestBus,
     env: BTreeMap<String, String>,
 }
@@ -110,19 +111,19 @@ impl World {
         Ok(world)
     }
 
-    /// The application.
+    /// Returns the id of the application.
     #[must_use]
     pub fn app_id(&self) -> &'static str {
         APP_ID
     }
 
-    /// The open id of the n-th person, from 0.
+    /// Returns the open id of the n-th person, from 0.
     #[must_use]
     pub fn person(&self, n: usize) -> String {
         self.sim.open_id(APP_ID, &self.sim.users()[n])
     }
 
-    /// The settings of a service.
+    /// Returns the settings of a service.
     #[must_use]
     pub fn env(&self, kind: Kind) -> BTreeMap<String, String> {
         let mut env = self.env.clone();
@@ -132,7 +133,7 @@ impl World {
         env
     }
 
-    /// Starts one more process with these settings changed; the gateway is waited for until it hears Lark.
+    /// Starts one more process with these settings changed and waits until it is ready.
     ///
     /// # Errors
     /// When it does not start.
@@ -184,7 +185,7 @@ impl World {
         Ok(Asked { session_id, person, message_id })
     }
 
-    /// The person opens the card's link and agrees; gives where the browser is sent.
+    /// Opens the card's link and agrees, as the person. Returns the URL that the browser is redirected to.
     ///
     /// # Errors
     /// When the card has no link, or the consent page refuses.
@@ -194,10 +195,11 @@ impl World {
         Ok(self.sim.consent(&url, &asked.person).await?)
     }
 
-    /// Waits until this card's head has this colour: green is done, red failed, grey declined or expired, blue open.
+    /// Waits until the head of this card has this colour: green completed, red failed, grey declined or expired, blue
+    /// pending.
     ///
     /// # Errors
-    /// When it does not come to that.
+    /// When it does not within the deadline.
     pub async fn shows(&self, asked: &Asked, colour: &str) -> anyhow::Result<Message> {
         eventually(TIMEOUT, async || {
             let message = self.sim.message(&asked.message_id).context("the card is gone")?;
@@ -238,14 +240,14 @@ impl World {
         })
     }
 
-    /// What all services have written.
+    /// Returns the output of all services.
     #[must_use]
     pub fn outputs(&self) -> String {
         self.services.iter().map(|s| format!("== {:?}\n{}", s.kind, s.output())).collect()
     }
 
-    /// Waits until no message waits in any queue, delayed ones included, and none comes back for half a second (the
-    /// broker does not tell how many are in hand). Dead letters may wait.
+    /// Waits until no message waits in any queue, delayed ones included, and none returns for half a second (the
+    /// broker does not report unacknowledged ones). Dead letters may wait.
     ///
     /// # Errors
     /// When some are left.
@@ -270,11 +272,11 @@ impl World {
         .with_context(|| format!("messages are left in the queues\n{}", self.outputs()))
     }
 
-    /// Waits until nothing is left to do, stops all services in order, and checks that they end well and that nothing
-    /// happened that must never happen.
+    /// Waits until no message is left, stops all services in order, and checks that they exit with success and that the
+    /// simulator recorded no violation.
     ///
     /// # Errors
-    /// When it did.
+    /// When a service failed or a violation was recorded.
     pub async fn finish(mut self) -> anyhow::Result<()> {
         self.quiet().await?;
         for service in self.services.drain(..) {
@@ -283,14 +285,14 @@ impl World {
             ensure!(status.success(), "{kind:?} ended with {status}:\n{output}");
         }
         let violations = self.sim.violations();
-        ensure!(violations.is_empty(), "what must never happen, did: {violations:?}");
+        ensure!(violations.is_empty(), "the simulator recorded violations: {violations:?}");
         self.sim.shutdown().await;
         self.bus.teardown().await;
         Ok(())
     }
 }
 
-/// Somebody who was asked for consent.
+/// A person who was asked for consent.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The invitation.

@@ -150,7 +150,7 @@ mod tests {
     fn forward_of_earlier_step_returns_none() {
         let mut last = None;
         let looks = [None, Some(NotSent), None, Some(Sent), Some(Sent), Some(Clicked), Some(Sent)];
-        let told: Vec<_> = looks.into_iter().filter_map(|now| forward(&mut last, now)).collect();
-        assert_eq!(told, [NotSent, Sent, Clicked]);
+        let reported: Vec<_> = looks.into_iter().filter_map(|now| forward(&mut last, now)).collect();
+        assert_eq!(reported, [NotSent, Sent, Clicked]);
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Globals {
     /// A TOML file with settings; the environment wins over it (see docs/settings.md)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Write JSON: a result as one document, a story as one object for each step
+    /// Write JSON: a result as one document, steps as one object each
     #[arg(long, global = true)]
     json: bool,
 }

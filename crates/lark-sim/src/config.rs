@@ -266,11 +266,11 @@ impl Default for Limits {
 /// The long connection.
 #[derive(Clone, Debug)]
 pub struct Socket {
-    /// Told to the client, whole seconds.
+    /// Interval of pings that the client is given, in whole seconds.
     pub ping_interval: Duration,
     /// Number of reconnection attempts that the client is given. -1: unlimited.
     pub reconnect_count: i32,
-    /// Told to the client, whole seconds.
+    /// Interval of reconnection attempts that the client is given, in whole seconds.
     pub reconnect_interval: Duration,
     /// Maximum random wait before the client's first attempt, in whole seconds.
     pub reconnect_nonce: Duration,

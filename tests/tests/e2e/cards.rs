@@ -39,7 +39,7 @@ async fn world(env: &[(&'static str, &str)]) -> anyhow::Result<World> {
     World::start(Options { sim, env, ..Options::default() }).await
 }
 
-/// Invites somebody with a card of the caller's choice.
+/// Invites a person with a card of the caller's choice.
 async fn invite(world: &World, person: &str, card: Value) -> anyhow::Result<SessionId> {
     let body = json!({ "app_id": world.app_id(), "open_id": person, "card": card });
     let answer = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body)).await?;

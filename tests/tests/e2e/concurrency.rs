@@ -55,7 +55,7 @@ async fn concurrent_invitations_exchanges_and_reads_all_succeed() -> anyhow::Res
             assert_eq!(read.status, 404, "{n}: {read:?}");
         }
     }
-    assert_eq!(tokens.len(), 50, "everybody has a token of their own");
+    assert_eq!(tokens.len(), 50, "each person has their own token");
     check_integrity(&world).await?;
     world.finish().await
 }
@@ -80,8 +80,8 @@ async fn invitation_limit_across_two_gateways_is_exact() -> anyhow::Result<()> {
         assert!(refused.retry_after.is_some_and(|wait| (1..=61).contains(&wait)), "{refused:?}");
     }
     let wanted = json!({"app_id": world.app_id(), "open_id": world.person(1)});
-    let somebody_else = other.send(reqwest::Method::POST, "/v1/auth/sessions", Some(wanted)).await?;
-    assert_eq!(somebody_else.status, 201, "{somebody_else:?}");
+    let another_person = other.send(reqwest::Method::POST, "/v1/auth/sessions", Some(wanted)).await?;
+    assert_eq!(another_person.status, 201, "{another_person:?}");
     eventually(TIMEOUT, async || Ok((world.sim.messages().len() == 6).then_some(()))).await?;
     world.finish().await
 }
@@ -123,7 +123,7 @@ async fn repeated_messages_have_their_effect_once() -> anyhow::Result<()> {
     assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Completed);
     assert_eq!(world.sim.stats().calls(Endpoint::TokenCode) - before, 1, "one code, one exchange");
     let texts: BTreeSet<_> = pages.iter().map(|page| (page.status, page.html.as_str())).collect();
-    assert_eq!(texts.len(), 1, "everybody sees the same page: {texts:?}");
+    assert_eq!(texts.len(), 1, "all see the same page: {texts:?}");
 
     // A double click on "try again" makes one new invitation, on the same card.
     let asked = world.ask(0).await?;
@@ -163,7 +163,7 @@ async fn expiry_concurrent_with_completion_ends_in_one_state() -> anyhow::Result
     let clock = larkauth_models::SystemClock;
     let left = (expires_at - larkauth_models::Clock::now(&clock)).to_std()?;
 
-    // The first comes in time, the last too late, those in between when the housekeeper may be at work.
+    // The first comes in time, the last too late, those in between may coincide with maintenance.
     let slow = Fault::at(Endpoint::UserInfo, Effect::Latency(1500));
     world.sim.faults().push(slow.times(20));
     try_join_all(redirects.iter().enumerate().map(async |(n, redirect)| {
@@ -201,7 +201,7 @@ async fn thousand_concurrent_authorizations_complete() -> anyhow::Result<()> {
         let invited = stream::iter(0..PEOPLE).map(async |n| invite(&world, n).await).buffer_unordered(32);
         invited.try_collect::<Vec<_>>().await
     };
-    // Everybody clicks and consents as soon as their card is there.
+    // Each person clicks and consents as soon as their card arrives.
     let consenting = async {
         let mut seen = BTreeSet::new();
         let mut people = FuturesUnordered::new();
@@ -316,7 +316,7 @@ async fn applications_and_people_are_isolated() -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// Invites; a caller who is told to come back later does.
+/// Invites, and repeats the call after `Retry-After`.
 async fn invite(world: &World, n: usize) -> anyhow::Result<SessionId> {
     let body = json!({"app_id": world.app_id(), "open_id": world.person(n)});
     let created = eventually(Duration::from_secs(60), async || {
@@ -361,7 +361,7 @@ async fn check_integrity(world: &World) -> anyhow::Result<()> {
              (select count(*) from user_auth_sessions s where s.token_id = t.token_id)",
         ),
         (
-            "whoever has a token has a profile",
+            "each token has a profile",
             "select count(*) from access_tokens t left join user_profiles p using (app_id, open_id) where p is null",
         ),
         (
@@ -378,7 +378,7 @@ async fn check_integrity(world: &World) -> anyhow::Result<()> {
             "select count(*) from user_auth_sessions where exchange_claimed_until < now()",
         ),
         (
-            "nobody holds a lease, nothing has failed",
+            "no lease is held, nothing has failed",
             "select count(*) from access_tokens where lease_owner is not null or failures > 0 or status <> 'active'",
         ),
         ("every ended session's card shows it", "select count(*) from user_auth_sessions where card_is_stale"),

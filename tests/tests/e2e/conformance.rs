@@ -20,13 +20,13 @@ use tokio::{
 const TIMEOUT: Duration = Duration::from_secs(60);
 const TOAST: &str = "已收到 received";
 
-/// Somebody on the other end of a long connection.
+/// A client of the long connection.
 trait Client {
     /// The platform it is connected to.
     fn sim(&self) -> &Sim;
-    /// A new card in somebody's chat, with a button `authorize`.
+    /// Sends a new card with a button `authorize` to a person.
     async fn card(&mut self) -> anyhow::Result<Card>;
-    /// The click arrived whole, and the answer is the one meant for it.
+    /// Checks that the click arrived whole and received its own answer.
     async fn understood(&mut self, card: &Card, click: &ClickOutcome) -> anyhow::Result<()>;
 }
 
@@ -36,7 +36,7 @@ struct Card {
 }
 
 fn config() -> SimConfig {
-    // Clients wait as long as they are told before they come back.
+    // Clients reconnect after the interval that discovery returns.
     let (at_once, soon) = (Duration::ZERO, Duration::from_secs(1));
     let socket = Socket { reconnect_nonce: at_once, reconnect_interval: soon, ..Socket::default() };
     let limits = Limits { messages_per_user: 50, ..Limits::default() };

@@ -1,4 +1,4 @@
-//! Parts that fail, and what people see meanwhile and afterwards.
+//! Failures of each part, and what people see during and after them.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use larkauth_tests::{Asked, Kind, Options, TIMEOUT, World, eventually};
 use serde_json::json;
 use tokio::time::Instant;
 
-/// Lark's own patience with a callback.
-const LARK_WAITS: Duration = Duration::from_secs(3);
+/// Lark's deadline for the answer to a callback.
+const CALLBACK_DEADLINE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exchange_refused_by_lark_fails_session_and_allows_retry() -> anyhow::Result<()> {
@@ -129,7 +129,7 @@ async fn breaker_of_refused_application_stops_invitations_until_repaired() -> an
     )
     .await?;
 
-    // The gateway believes what it knows of an application for some seconds; not even then does anybody get a card.
+    // The gateway caches an application for some seconds. No card is sent during that time either.
     let cards = world.sim.messages().len();
     let body = json!({"app_id": world.app_id(), "open_id": world.person(1)});
     let refused = eventually(TIMEOUT, async || {
@@ -140,13 +140,13 @@ async fn breaker_of_refused_application_stops_invitations_until_repaired() -> an
     assert_eq!((refused.status, &refused.json["code"]), (503, &"app_frozen".into()), "{refused:?}");
     assert!(refused.retry_after.is_some());
     world.quiet().await?;
-    assert_eq!(world.sim.messages().len(), cards, "nobody got a card");
+    assert_eq!(world.sim.messages().len(), cards, "no card was sent");
     let open = world.api.send(reqwest::Method::GET, "/v1/auth/sessions?state=pending", None).await?;
-    assert_eq!(open.json["items"], json!([]), "nothing looks as if a card were on its way");
+    assert_eq!(open.json["items"], json!([]), "no session is left pending");
     let click = world.sim.click(&asked.message_id, "retry", &asked.person).await?;
     assert!(is_try_again(&click), "{click:?}");
 
-    // An operator mends the application and registers it again, as a restart does.
+    // An operator corrects the application and registers it again, as a restart does.
     let mut world = world;
     world.start_service(Kind::AuthWorker, &[]).await?;
     eventually(TIMEOUT, async || {
@@ -166,7 +166,7 @@ async fn database_outage_loses_nothing_after_recovery() -> anyhow::Result<()> {
     let redirect = world.consent(&followed).await?;
     let body = json!({"app_id": world.app_id(), "open_id": world.person(3)});
 
-    // Gone in the middle of an exchange: the pair in hand is kept until it can be stored.
+    // The outage begins during an exchange: the received token pair is kept until it can be stored.
     world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::LateAnswer(1500)));
     let exchange_redirect = world.consent(&exchanged).await?;
     let mut exchange = Box::pin(world.sim.follow(&exchange_redirect));
@@ -184,9 +184,9 @@ async fn database_outage_loses_nothing_after_recovery() -> anyhow::Result<()> {
     let refused = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
     assert_eq!((refused.status, &refused.json["code"]), (503, &"service_unavailable".into()), "{refused:?}");
     assert!(refused.retry_after.is_some() && started.elapsed() < Duration::from_secs(10));
-    // A click needs no database to be taken; the person is told that it is worked on.
+    // A click is accepted without the database, and answered with "processing".
     let click = world.sim.click(&clicked.message_id, "cancel", &clicked.person).await?;
-    assert!(click.answered && click.elapsed < LARK_WAITS && !is_try_again(&click), "{click:?}");
+    assert!(click.answered && click.elapsed < CALLBACK_DEADLINE && !is_try_again(&click), "{click:?}");
     let page = world.sim.follow(&redirect).await?;
     assert_eq!(page.status, 503, "{page:?}");
     exchange.await?;
@@ -200,14 +200,14 @@ async fn database_outage_loses_nothing_after_recovery() -> anyhow::Result<()> {
     assert_eq!(world.sim.follow(&redirect).await?.status, 200);
     assert_eq!(world.api.session(followed.session_id, 30).await?.state, SessionState::Completed);
 
-    // Half open: nothing moves, and still every caller gets an answer.
+    // Half-open: the connection stalls, and every caller still receives an answer.
     world.database_proxy.pause();
     let started = Instant::now();
     let refused = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body)).await?;
     assert_eq!(refused.status, 503, "{refused:?}");
     assert!(started.elapsed() < Duration::from_secs(11));
     world.database_proxy.resume();
-    assert_eq!(world.sim.messages_for(&world.person(3)).len(), 0, "who was told no is not asked");
+    assert_eq!(world.sim.messages_for(&world.person(3)).len(), 0, "a refused invitation sends no card");
     eventually(TIMEOUT, async || {
         Ok((world.api.token(world.app_id(), &exchanged.person).await?.status == 200).then_some(()))
     })
@@ -229,7 +229,7 @@ async fn broker_outage_loses_nothing_after_recovery() -> anyhow::Result<()> {
             _ => world.broker_proxy.pause(),
         }
         let click = world.sim.click(&clicked.message_id, "authorize", &clicked.person).await?;
-        assert!(click.answered && click.elapsed < LARK_WAITS, "{outage}: {click:?}");
+        assert!(click.answered && click.elapsed < CALLBACK_DEADLINE, "{outage}: {click:?}");
         if outage != "cut" {
             assert!(is_try_again(&click), "{outage}: {click:?}");
             let refused =
@@ -244,7 +244,7 @@ async fn broker_outage_loses_nothing_after_recovery() -> anyhow::Result<()> {
             assert_eq!(ready.status, 503, "{outage}: {ready:?}");
         }
         world.broker_proxy.resume();
-        // People do what they were told: click again, reload the page.
+        // People follow the message: click again, reload the page.
         click_until_taken(&world, &clicked, "cancel").await.context(outage)?;
         assert_eq!(
             world.api.session(clicked.session_id, 30).await?.state,
@@ -260,7 +260,7 @@ async fn broker_outage_loses_nothing_after_recovery() -> anyhow::Result<()> {
             "{outage}"
         );
     }
-    assert_eq!(world.sim.messages_for(&world.person(2)).len(), 0, "who could not be asked was not asked");
+    assert_eq!(world.sim.messages_for(&world.person(2)).len(), 0, "a refused invitation sends no card");
     world.finish().await
 }
 
@@ -271,7 +271,7 @@ async fn gateway_killed_under_load_loses_no_acknowledged_click() -> anyhow::Resu
         World::start(Options { sim: SimConfig::default().with_users(60), ..Options::default() }).await?;
     let asked = try_join_all((0..PEOPLE).map(async |n| world.ask(n).await)).await?;
     let gateway = world.take(Kind::Gateway)?;
-    // Each a little later than the one before, so that the end finds publishes in every stage.
+    // Each a little later than the one before, so that the kill interrupts publishes at every stage.
     let clicks = join_all(asked.iter().enumerate().map(async |(n, asked)| {
         tokio::time::sleep(Duration::from_millis(4 * u64::try_from(n)?)).await;
         Ok::<_, anyhow::Error>(world.sim.click(&asked.message_id, "cancel", &asked.person).await?)
@@ -290,7 +290,7 @@ async fn gateway_killed_under_load_loses_no_acknowledged_click() -> anyhow::Resu
     world.start_service(Kind::Gateway, &[]).await?;
     for (asked, taken) in asked.iter().zip(taken) {
         if !taken {
-            // They saw an error and click again.
+            // The person saw an error and clicks again.
             click_until_taken(&world, asked, "cancel").await?;
         }
         assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Rejected);
@@ -392,7 +392,7 @@ async fn card_update_refused_is_repeated_later_or_abandoned() -> anyhow::Result<
     eventually(TIMEOUT, async || Ok(world.sim.faults().list().is_empty().then_some(()))).await?;
     world.quiet().await?;
 
-    // Recalled, deleted: there is nothing to bring up to date, and nobody tries for ever.
+    // Recalled and deleted messages cannot be updated, so the retries end.
     let (recalled, deleted) = (world.ask(1).await?, world.ask(2).await?);
     let before = world.sim.stats().calls(Endpoint::MessageUpdate);
     let redirects = [world.consent(&recalled).await?, world.consent(&deleted).await?];
@@ -422,7 +422,7 @@ async fn worker_slower_than_answer_budget_updates_card_afterwards() -> anyhow::R
     );
     worker.signal("CONT")?;
     for click in [cancel?, authorize?] {
-        assert!(click.answered && click.elapsed < LARK_WAITS && !click.card_changed, "{click:?}");
+        assert!(click.answered && click.elapsed < CALLBACK_DEADLINE && !click.card_changed, "{click:?}");
         assert_eq!(click.toast.as_ref().context("a toast")?["type"], "info", "{click:?}");
     }
     assert_eq!(world.api.session(cancelled.session_id, 30).await?.state, SessionState::Rejected);
@@ -432,8 +432,8 @@ async fn worker_slower_than_answer_budget_updates_card_afterwards() -> anyhow::R
     world.finish().await
 }
 
-/// Consents while these faults wait at the token endpoint; the session must fail so, be stored nowhere, and its card must
-/// offer to try again.
+/// Consents while these faults wait at the token endpoint; the session must fail so, be stored nowhere, and its card
+/// must offer to try again.
 async fn fails_with(
     world: &World,
     asked: &Asked,
@@ -491,7 +491,7 @@ fn is_try_again(click: &ClickOutcome) -> bool {
         .is_some_and(|toast| toast["type"] == "warning" && toast.to_string().contains("again"))
 }
 
-/// Clicks as somebody does who is told to try again.
+/// Clicks repeatedly while the answer is "please try again".
 async fn click_until_taken(world: &World, asked: &Asked, button: &str) -> anyhow::Result<()> {
     eventually(TIMEOUT, async || {
         match world.sim.click(&asked.message_id, button, &asked.person).await {

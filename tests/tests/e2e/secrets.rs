@@ -1,4 +1,4 @@
-//! Whatever happens, nobody but the rightful caller sees a secret: every byte that the processes write, send or store is
+//! Secrets reach the rightful caller only: every byte that the processes write, send or store is
 //! searched for every secret that was issued, configured or sent to them.
 
 use anyhow::{Context, ensure};
@@ -9,11 +9,11 @@ use reqwest::{Method, Url};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
-/// What a stranger or a confused client sends: nothing of it may be repeated anywhere.
+/// Content of a foreign or wrong request. It may be repeated nowhere.
 const CANARY: &str = "canary-4f1d9c27-sent-to-the-service";
 const SERVICES: [Kind; 3] = [Kind::Gateway, Kind::AuthWorker, Kind::TokenRefresher];
 
-/// Everything that was observed, by where.
+/// All observed text by its place.
 #[derive(Default)]
 pub(crate) struct Evidence(Vec<(String, String)>);
 
@@ -26,7 +26,7 @@ impl Evidence {
         self.add(format!("the answer {}", answer.status), &answer.text);
     }
 
-    /// Each place that holds one of the secrets, plain or in an encoding that hides nothing.
+    /// Returns each place that holds one of the secrets, plain or encoded.
     pub(crate) fn leaks(&self, secrets: &[String]) -> Vec<String> {
         let mut leaks = Vec::new();
         for secret in secrets {
@@ -43,7 +43,7 @@ impl Evidence {
         leaks
     }
 
-    /// All text of the places whose name begins so.
+    /// Returns all text of the places whose name starts with `place`.
     pub(crate) fn of(&self, place: &str) -> String {
         self.0.iter().filter(|(name, _)| name.starts_with(place)).map(|(_, text)| text.as_str()).collect()
     }
@@ -61,7 +61,7 @@ fn spellings(secret: &str) -> Vec<(&'static str, String)> {
     if percent != secret {
         all.push(("percent", percent));
     }
-    // A phone number without its country is one as well.
+    // A phone number without its country code is a secret too.
     if let Some(national) = secret.strip_prefix("+86") {
         all.push(("national", national.to_owned()));
     }
@@ -121,7 +121,7 @@ async fn nothing_leaks(log_format: &str) -> anyhow::Result<()> {
     ends_of_a_session(&world, &mut secrets, &mut evidence).await?;
     strangers(&world, &mut evidence).await?;
     broken_parts(&mut world, &mut secrets, &mut evidence).await?;
-    frozen(&world, &mut secrets, &mut evidence).await?;
+    refused_application(&world, &mut secrets, &mut evidence).await?;
 
     world.quiet().await?;
     secrets.extend(world.sim.issued_secrets());
@@ -154,7 +154,7 @@ async fn nothing_leaks(log_format: &str) -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// What was searched is really there: an empty haystack holds no needle.
+/// Checks that the evidence is complete: a search of missing text finds nothing.
 fn is_substantial(evidence: &Evidence) -> anyhow::Result<()> {
     let session_id = evidence.of("session");
     for (place, expected) in [
@@ -180,7 +180,7 @@ fn is_substantial(evidence: &Evidence) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The secrets that the services were started with.
+/// Returns the secrets that the services were started with.
 fn configured(world: &World) -> Vec<String> {
     let env = world.env(Kind::Gateway);
     let names = ["APP_SECRET", "API_KEY", "LARK_VERIFICATION_TOKEN", "LARK_ENCRYPT_KEY"];
@@ -211,7 +211,7 @@ fn consent_page(world: &World, asked: &Asked, secrets: &mut Vec<String>) -> anyh
     Ok(url)
 }
 
-/// The whole loop, to each of its ends.
+/// Runs sessions to each of their ends.
 async fn ends_of_a_session(
     world: &World,
     secrets: &mut Vec<String>,
@@ -263,7 +263,7 @@ async fn ends_of_a_session(
     Ok(())
 }
 
-/// Whoever sends something that is not what it should be, to every door.
+/// Sends foreign and malformed requests to every endpoint.
 async fn strangers(world: &World, evidence: &mut Evidence) -> anyhow::Result<()> {
     let (app_id, key) = (world.app_id(), world.env(Kind::Gateway)["API_KEY"].clone());
     let event = json!({"text": CANARY, "authorization_code": CANARY});
@@ -376,7 +376,11 @@ async fn broken_parts(
 }
 
 /// Lark refuses the application.
-async fn frozen(world: &World, secrets: &mut Vec<String>, evidence: &mut Evidence) -> anyhow::Result<()> {
+async fn refused_application(
+    world: &World,
+    secrets: &mut Vec<String>,
+    evidence: &mut Evidence,
+) -> anyhow::Result<()> {
     let asked = world.ask(0).await?;
     let url = consent_page(world, &asked, secrets)?;
     world.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::Answer { status: 400, code: 20002 }));

@@ -1,4 +1,4 @@
-//! Everything in one process, with nothing installed: killed at any moment, started twice, moved to servers.
+//! `larkauth standalone`: killed at any moment, started twice, migrated to servers.
 
 use std::{collections::BTreeMap, net::TcpListener, path::Path, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::secrets::Evidence;
 const APP_ID: &str = "cli_0123456789abcdef";
 const API_KEY: &str = "test-api-key-0123456789abcdef";
 const KEYS: &str = "moving:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
-/// Whoever takes over waits a minute before it gives a code up that a killed process was exchanging.
+/// Deadline of every wait. The claim of a killed process on a code lasts a minute before the next one abandons it.
 const TIMEOUT: Duration = Duration::from_secs(150);
 
 /// A simulated Lark and the settings of a standalone that belongs to it.
@@ -68,7 +68,7 @@ impl Home {
         Ok(service)
     }
 
-    /// A person who goes on clicking until their invitation has ended, whatever happens to the services meanwhile.
+    /// Clicks, as the person, until the session has ended, also while the services are down.
     async fn authorize(&self, session: &SessionView, person: &str) -> anyhow::Result<SessionView> {
         let ended = eventually(TIMEOUT, async || {
             let Ok(now) = self.api.session(session.session_id, 0).await else { return Ok(None) };
@@ -97,7 +97,7 @@ async fn standalone_killed_during_authorizations_loses_nothing() -> anyhow::Resu
     let people: Vec<String> = (0..PEOPLE).map(|n| home.person(n)).collect();
     let sessions = try_join_all(people.iter().map(|person| home.api.invite(APP_ID, person))).await?;
 
-    // Killed twice while people are at it, four at a time.
+    // Killed twice while people authorize, four at a time.
     let authorizing = stream::iter(sessions.iter().zip(&people))
         .map(async |(session, person)| (home.authorize(session, person).await, person))
         .buffer_unordered(4)

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 const SERVICES: [Kind; 3] = [Kind::Gateway, Kind::AuthWorker, Kind::TokenRefresher];
-const PASSWORD: &str = "pa55word-nobody-may-see";
+const PASSWORD: &str = "pa55word-never-shown";
 
-/// Starts a service that is expected to end by itself; gives its exit code and its one line.
+/// Starts a service that is expected to end by itself. Returns its exit code and its one line.
 async fn refused(kind: Kind, env: &BTreeMap<String, String>) -> anyhow::Result<(i32, String)> {
     let (status, output) = Service::spawn(kind, &[], env)?.wait().await?;
     // Log lines are JSON; what is left is for the person at the terminal.
@@ -82,11 +82,11 @@ async fn start_with_wrong_setting_fails_and_names_it() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn start_with_unreachable_part_fails_and_names_cure() -> anyhow::Result<()> {
     let world = idle_world().await?;
-    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let unused = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let empty = TestDatabase::create_empty().await;
     for kind in SERVICES {
         let env = world.env(kind);
-        let url = format!("postgres://root:{PASSWORD}@{nobody}/larkauth?sslmode=disable");
+        let url = format!("postgres://root:{PASSWORD}@{unused}/larkauth?sslmode=disable");
         let (code, line) = refused(kind, &changed(&env, "DATABASE_URL", &url)).await?;
         assert_eq!(code, 1);
         assert!(
@@ -94,7 +94,7 @@ async fn start_with_unreachable_part_fails_and_names_cure() -> anyhow::Result<()
             "{line}"
         );
 
-        let url = format!("amqp://guest:{PASSWORD}@{nobody}/%2f");
+        let url = format!("amqp://guest:{PASSWORD}@{unused}/%2f");
         let (code, line) = refused(kind, &changed(&env, "AMQP_URL", &url)).await?;
         assert_eq!(code, 1);
         assert!(line.contains("unavailable") && line.contains("AMQP_URL points to it"), "{line}");

@@ -1,4 +1,4 @@
-//! One trace from whoever asks, through the gateway and the broker to the worker and on to Lark; and log lines that say
+//! One trace from the caller through the gateway and the broker to the worker and Lark; and log lines that say
 //! what they are about.
 
 use std::collections::BTreeMap;
@@ -170,7 +170,7 @@ async fn trace_of_caller_spans_broker_and_lark() -> anyhow::Result<()> {
     let (first, second) = (evidence.trace_of_click(&asked)?, evidence.trace_of_click(&on_card)?);
     assert_ne!(first, second, "each click has a trace of its own");
     for trace in [&first, &second] {
-        assert!(trace != asking && trace != coming_back, "a push belongs to nobody's request");
+        assert!(trace != asking && trace != coming_back, "a push belongs to no request");
         evidence.spans_both(trace, "auth.card-actions.handle")?;
     }
     evidence.called(TOKEN, &second)?;

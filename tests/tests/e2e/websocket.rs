@@ -1,4 +1,4 @@
-//! The long connection: lost, deaf, refused, given up and got back.
+//! The long connection: cut, half-open, refused, given up and restored.
 
 use std::time::Duration;
 
@@ -23,14 +23,14 @@ async fn connection_cut_or_half_open_is_replaced_by_exactly_one() -> anyhow::Res
     }
     assert!(taken(&world.sim.click(&first.message_id, "cancel", &first.person).await?));
 
-    // Half open: neither side hears that it is over.
+    // Half-open: neither side is notified.
     let opened = world.sim.stats().connections_opened;
     assert_eq!(world.sim.half_open_connections(None), 1);
-    let deaf = eventually(TIMEOUT, async || {
+    let unready = eventually(TIMEOUT, async || {
         let ready = ready(&world).await?;
         Ok((ready.status == 503).then_some(ready))
     });
-    assert!(deaf.await?.text.contains("websocket"), "readiness says what is wrong");
+    assert!(unready.await?.text.contains("websocket"), "readiness says what is wrong");
     connected_again(&world, opened).await?;
     assert!(taken(&world.sim.click(&second.message_id, "cancel", &second.person).await?));
 
@@ -39,11 +39,14 @@ async fn connection_cut_or_half_open_is_replaced_by_exactly_one() -> anyhow::Res
     }
     assert_eq!(world.sim.connections(world.app_id()), 1);
     let opened = world.metric(Kind::Gateway, "websocket_reconnect_total", "outcome=\"connected\"").await?;
-    assert!((opened - 6.0).abs() < 0.1, "one at the start, four cut, one deaf: {opened}");
+    assert!(
+        (opened - 6.0).abs() < 0.1,
+        "one at the start, four after a cut, one after the half-open connection: {opened}"
+    );
     world.finish().await
 }
 
-/// The worker's answer was written in time, and the line was dead by then.
+/// The worker's answer was written in time, but the connection was lost before.
 #[tokio::test(flavor = "multi_thread")]
 async fn callback_answer_lost_on_the_way_still_changes_card() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
@@ -95,7 +98,7 @@ async fn connection_refused_or_unanswered_is_tried_again() -> anyhow::Result<()>
     world.finish().await
 }
 
-/// Takes a minute: that is how long the gateway waits between attempts once it has fallen back.
+/// Takes a minute: the interval between attempts after the fallback.
 #[tokio::test(flavor = "multi_thread")]
 async fn fallback_after_failed_reconnects_accepts_http_callbacks() -> anyhow::Result<()> {
     let env = vec![("WEBSOCKET_MAX_RECONNECT_RETRIES", "2".to_owned())];
@@ -114,8 +117,8 @@ async fn fallback_after_failed_reconnects_accepts_http_callbacks() -> anyhow::Re
         Ok((fallen_back > 0.5).then_some(()))
     })
     .await?;
-    let deaf = world.metric(Kind::Gateway, "websocket_connection_status", "").await?;
-    assert!(deaf < 0.5, "it does not pretend to be connected");
+    let connected = world.metric(Kind::Gateway, "websocket_connection_status", "").await?;
+    assert!(connected < 0.5, "the metric reports no connection");
     let click = world.sim.click(&during.message_id, "authorize", &during.person).await?;
     assert!(taken(&click) && click.card_changed, "{click:?}");
     consents(&world, &during).await?;
@@ -127,7 +130,7 @@ async fn fallback_after_failed_reconnects_accepts_http_callbacks() -> anyhow::Re
     let answer = ready(&world).await?;
     assert_eq!(answer.status, 200, "it can do its work: {answer:?}");
 
-    // Lark is well again: the next attempt, at the slowest pace, goes back to the long connection.
+    // Lark has recovered: the next attempt, at the longest interval, restores the long connection.
     world.sim.faults().clear();
     eventually(Duration::from_secs(90), async || {
         Ok((world.sim.connections(world.app_id()) == 1).then_some(()))
@@ -222,7 +225,7 @@ async fn two_gateways_share_pushes() -> anyhow::Result<()> {
     let share = world.metric(Kind::Gateway, "callback_answer_seconds_count", "").await?;
     assert!((1.0..24.0).contains(&share), "{share} of 24");
 
-    // One of them goes in order: nothing is pushed to a connection that is no longer there.
+    // One gateway shuts down in order: nothing is pushed to its closed connection.
     let (status, output) = one.terminate().await?;
     assert!(status.success(), "{status}\n{output}");
     eventually(TIMEOUT, async || Ok((world.sim.connections(world.app_id()) == 1).then_some(()))).await?;
@@ -233,7 +236,7 @@ async fn two_gateways_share_pushes() -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// Waits until one connection more was opened than before, it is the only one, and the gateway says that it hears Lark.
+/// Waits until exactly one more connection was opened, it is the only one, and the gateway is ready.
 async fn connected_again(world: &World, opened_before: u64) -> anyhow::Result<()> {
     eventually(TIMEOUT, async || {
         let opened = world.sim.stats().connections_opened - opened_before;
@@ -249,7 +252,7 @@ async fn ready(world: &World) -> anyhow::Result<Answer> {
     world.api.raw(|http, base| http.get(format!("{base}/readyz"))).await
 }
 
-/// Answered, and not with "please try again".
+/// Returns whether a click was answered, and not with "please try again".
 fn taken(click: &ClickOutcome) -> bool {
     click.answered
         && click.error.is_none()

@@ -53,7 +53,7 @@ async fn play(stage: &Stage, bus: &Arc<dyn Bus>) {
     assert!(dropped.out.contains("1 dropped"), "{}", dropped.out);
     stage.run("dead-letters drop callback:1").await.with(3);
 
-    // One that died at work goes back there; a callback that nobody understood has nowhere to go.
+    // A message rejected by its handler returns to its queue. A callback without a handler has none.
     bus.publish(invitation()).await.unwrap();
     let what = Consume { queue: Queue::Invitations, concurrency: 1, handler_deadline: TIMEOUT };
     let deadly = handler(|_| async { Verdict::Dead { reason: "for a test".to_owned() } });

@@ -15,8 +15,8 @@ async fn json_output_of_steps_is_one_document_each() {
         ("the card is in the chat", "done"),
         ("they authorized", "done"),
     ] {
-        let told: Vec<_> = steps.iter().filter(|line| line["step"] == step).collect();
-        assert!(matches!(told[..], [line] if line["outcome"] == outcome), "{step}: {steps:#?}");
+        let reported: Vec<_> = steps.iter().filter(|line| line["step"] == step).collect();
+        assert!(matches!(reported[..], [line] if line["outcome"] == outcome), "{step}: {steps:#?}");
     }
 
     let steps = stage.run("demo --auto --json").await.with(0).json_lines();

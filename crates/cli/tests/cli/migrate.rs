@@ -98,7 +98,7 @@ async fn migrate_with_waiting_messages_is_refused() {
     assert!(ended.err.contains("larkauth standalone"), "{}", ended.err);
     assert!(is_untouched(&target).await);
 
-    // Handled, they move; what nobody could handle stays, and is told.
+    // Handled messages allow the move. Dead letters stay behind and are reported.
     sqlx::query("delete from bus_messages where place = 'invitations'")
         .execute(&mut stage.database.connection().await)
         .await

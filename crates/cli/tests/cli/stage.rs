@@ -63,7 +63,7 @@ impl Stage {
         let mut stage = Self { env: BTreeMap::new(), database };
         stage.set("DATABASE_URL", format!("sqlite:{}", stage.database.path().display()));
         stage.set("ENCRYPTION_KEYS", ENCRYPTION_KEYS);
-        // Nothing answers there, and nobody is asked for a name.
+        // Nothing answers there, and no name lookup is needed.
         stage.set("LARK_BASE_URL", "http://127.0.0.1:1");
         stage.set("LARK_ACCOUNTS_URL", "http://127.0.0.1:1");
         stage.set("HTTP_ADDR", "127.0.0.1:0");

@@ -56,7 +56,7 @@ async fn try_with_failing_step_names_help_page() {
         ended.err
     };
     let said = look_up().await;
-    assert!(said.contains("nobody with this work mail address"), "{said}");
+    assert!(said.contains("no person with this work mail address"), "{said}");
     for (code, blames_the_permission) in [(99_991_672, true), (99_991_400, false)] {
         // The client asks again where that may help.
         sim.faults()
