@@ -65,7 +65,7 @@ pub(crate) struct Add {
     /// A file that holds the encrypt key, for HTTP callbacks
     #[arg(long, value_name = "FILE")]
     encrypt_key_file: Option<PathBuf>,
-    /// The cloud it lives in: `feishu` or `lark`
+    /// The cloud of the application: `feishu` or `lark`
     #[arg(long)]
     brand: Option<Brand>,
     /// Where the browser comes back to; must be registered in the developer console
@@ -182,7 +182,7 @@ async fn list(context: &Context, format: Format) -> anyhow::Result<()> {
     }
     format.list(&apps, &["APP", "BRAND", "STATE", "SCOPES", "REDIRECT URI"], AppView::row)?;
     for error in unreadable {
-        report::warn(&format!("not listed: {error}; or register it anew with `larkauth apps add`"));
+        report::warn(&format!("not listed: {error}; or register it again with `larkauth apps add`"));
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ impl Add {
         let actor = operator();
         let known = match context.application(&actor, context.now(), &self.app_id).await {
             Err(AuthError::Storage(error)) if error.is_of_one_row() => {
-                report::note(&format!("{error}. It is registered anew; check every value."));
+                report::note(&format!("{error}. The application is registered again; check every value."));
                 None
             }
             known => known?,
@@ -216,7 +216,7 @@ impl Add {
         let is_new = known.is_none();
         let application = self.application(known, settings)?;
         context.register_application(&actor, context.now(), &application).await?;
-        if let Some(finding) = doctor::in_the_clear(&application) {
+        if let Some(finding) = doctor::unencrypted(&application) {
             finding.warn();
         }
         if format == Format::Json {
@@ -232,7 +232,8 @@ impl Add {
         Ok(())
     }
 
-    /// The flags over the settings of this very application, over what is registered, over the settings' defaults.
+    /// Returns the application from the flags, then the settings of this application, then what is registered, then the
+    /// defaults.
     fn application(&self, known: Option<Application>, settings: &Settings) -> anyhow::Result<Application> {
         let enabled = known.as_ref().is_none_or(|known| known.enabled);
         let described = settings.application.clone().filter(|app| app.app_id == self.app_id);
@@ -293,7 +294,7 @@ fn check(application: &Application) -> Result<(), CommandError> {
     }
     if application.app_secret.expose_secret().chars().any(char::is_whitespace) {
         return Err(CommandError::Usage(
-            "the app secret has blanks in it; copy it again from the developer console, under Credentials"
+            "the app secret contains blanks; copy it again from the developer console, under Credentials"
                 .to_owned(),
         ));
     }

@@ -55,7 +55,7 @@ pub(crate) struct Create {
     scope: Vec<KeyScope>,
 }
 
-/// A scope by its name, which the help lists with what it allows.
+/// Parses a scope by its name. The help lists the scopes with what they allow.
 fn key_scope() -> impl TypedValueParser<Value = KeyScope> {
     let help = |scope| match scope {
         KeyScope::SessionsRead => "Look at sessions",
@@ -90,12 +90,12 @@ impl From<ApiKey> for KeyView {
 
 impl KeyView {
     fn row(&self) -> Vec<String> {
-        let state = self.revoked_at.map_or("live".to_owned(), |at| format!("revoked {}", time(at)));
+        let state = self.revoked_at.map_or("active".to_owned(), |at| format!("revoked {}", time(at)));
         vec![self.id.to_string(), self.name.clone(), self.scopes.join(" "), time(self.created_at), state]
     }
 }
 
-/// A new key, the one time that it is shown.
+/// A new key. It is shown only once.
 #[derive(Serialize)]
 struct NewKey<'a> {
     id: Uuid,
@@ -141,7 +141,7 @@ impl Create {
             }),
             Format::Text => {
                 report::note(&format!("key {} for {}: {}", key.id, key.name, key.scopes.join(" ")));
-                report::note("This is the only time that it is shown; keep it like a password.");
+                report::note("This is the only time that the key is shown; keep it like a password.");
                 output::text_out(&format!("{}\n", secret.expose_secret()))
             }
         }
@@ -158,7 +158,7 @@ async fn revoke(context: &Context, id: Uuid, format: Format) -> anyhow::Result<(
     let now = context.now();
     if !context.revoke_api_key(&operator(), now, id).await? {
         return Err(CommandError::NotFound(format!(
-            "there is no active key {id}; `larkauth keys list` shows all of them"
+            "there is no active key {id}; `larkauth keys list` shows all keys"
         ))
         .into());
     }

@@ -11,8 +11,8 @@ use crate::{
 
 /// Run gateway, auth-worker and token-refresher in one process, with nothing else installed
 ///
-/// Everything is kept in one folder: an SQLite database, which is also the message bus, and the encryption keys, which are
-/// made on the first start. Moving up is only DATABASE_URL and AMQP_URL; see `larkauth migrate`.
+/// Everything is kept in one folder: an SQLite database, which is also the message bus, and the encryption keys, which
+/// are made on the first start. Moving up is only DATABASE_URL and AMQP_URL; see `larkauth migrate`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  larkauth standalone --data-dir /var/lib/larkauth --http-addr 127.0.0.1:8080"
@@ -62,14 +62,14 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
     result.map(|()| ExitCode::SUCCESS)
 }
 
-/// The three services at work in this process.
+/// The three running services in this process.
 pub(crate) struct Standalone {
-    /// To be stopped and waited for.
+    /// Handle to stop and await the services.
     pub(crate) running: Running,
     _folder: DataDirLock,
 }
 
-/// Starts everything on the data folder of the settings, which no other process may be using.
+/// Starts the services on the data folder of the settings. Fails when another process uses the folder.
 pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Standalone> {
     let folder = DataDir::new(&settings.data_dir).lock()?;
     let process = Process::start(settings).await?;

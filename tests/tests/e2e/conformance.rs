@@ -17,16 +17,16 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const TOAST: &str = "已收到 received";
 
-/// Somebody on the other end of a long connection.
+/// A client of the long connection.
 trait Client {
     /// The platform it is connected to.
     fn sim(&self) -> &Sim;
-    /// A new card in somebody's chat, with a button `authorize`.
+    /// Sends a new card with a button `authorize` to a person.
     async fn card(&mut self) -> anyhow::Result<Card>;
-    /// The click arrived whole, and the answer is the one meant for it.
+    /// Checks that the click arrived whole and received its own answer.
     async fn understood(&mut self, card: &Card, click: &ClickOutcome) -> anyhow::Result<()>;
 }
 
@@ -36,7 +36,7 @@ struct Card {
 }
 
 fn config() -> SimConfig {
-    // Clients wait as long as they are told before they come back.
+    // Clients reconnect after the interval that discovery returns.
     let (at_once, soon) = (Duration::ZERO, Duration::from_secs(1));
     let socket = Socket { reconnect_nonce: at_once, reconnect_interval: soon, ..Socket::default() };
     let limits = Limits { messages_per_user: 50, ..Limits::default() };
@@ -72,7 +72,7 @@ async fn connected(sim: &Sim, app_id: &str, opened: u64) -> anyhow::Result<()> {
         let up = sim.connections(app_id) == 1 && stats.connections_opened == opened && stats.pings >= 1;
         up.then_some(())
     };
-    sim.wait_until(PATIENCE, up).await.with_context(|| format!("not connected: {:?}", sim.stats()))
+    sim.wait_until(TIMEOUT, up).await.with_context(|| format!("not connected: {:?}", sim.stats()))
 }
 
 async fn clicked(client: &mut impl Client, frames: Frames) -> anyhow::Result<()> {
@@ -105,7 +105,7 @@ impl Client for Gateway {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gateway_behaves_like_an_official_client() -> anyhow::Result<()> {
+async fn gateway_on_conformance_scenario_behaves_like_official_client() -> anyhow::Result<()> {
     let sim = SimConfig { apps: Vec::new(), ..config() };
     let start = vec![Kind::Gateway, Kind::AuthWorker];
     let mut gateway = Gateway(World::start(Options { sim, start, ..Options::default() }).await?);
@@ -158,12 +158,12 @@ impl Sdk {
             }
             anyhow::bail!("the client ended without {name}")
         };
-        tokio::time::timeout(PATIENCE, find).await.with_context(|| format!("no {name}"))?
+        tokio::time::timeout(TIMEOUT, find).await.with_context(|| format!("no {name}"))?
     }
 
     /// Asks the platform for something the way an application does.
     async fn call(&self, path: &str, bearer: &str, body: Value) -> anyhow::Result<Value> {
-        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
+        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
         let url = format!("{}{path}", self.sim.base_url());
         Ok(http.post(url).bearer_auth(bearer).json(&body).send().await?.json().await?)
     }
@@ -216,12 +216,12 @@ async fn an_sdk_behaves(program: &str, script: &str) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_sdk_takes_the_simulator_for_lark() -> anyhow::Result<()> {
+async fn python_sdk_on_conformance_scenario_accepts_simulator() -> anyhow::Result<()> {
     an_sdk_behaves(&sdk("LARKAUTH_SDK_PYTHON")?, "python_client.py").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_sdk_takes_the_simulator_for_lark() -> anyhow::Result<()> {
+async fn node_sdk_on_conformance_scenario_accepts_simulator() -> anyhow::Result<()> {
     sdk("LARKAUTH_SDK_NODE")?;
     an_sdk_behaves("node", "node_client.mjs").await
 }

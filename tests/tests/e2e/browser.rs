@@ -3,16 +3,16 @@
 use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, bail, ensure};
-use larkauth_tests::{Kind, PATIENCE, Service, eventually};
+use larkauth_tests::{Kind, Service, TIMEOUT, eventually};
 use tokio::process::Command;
 
 /// What the tests want from `scripts/browser-setup`.
 const BROWSER: [&str; 2] = ["LARKAUTH_BROWSER_MODULES", "LARKAUTH_BROWSER_CHROMIUM"];
 /// For all tests in the browser together.
-const TESTS: Duration = Duration::from_secs(300);
+const TESTS_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[tokio::test]
-async fn the_demo_page_in_a_browser() -> anyhow::Result<()> {
+async fn demo_page_in_browser_passes_its_tests() -> anyhow::Result<()> {
     for name in BROWSER {
         if std::env::var_os(name).is_none() {
             bail!(
@@ -33,7 +33,7 @@ async fn the_demo_page_in_a_browser() -> anyhow::Result<()> {
         .kill_on_drop(true)
         .output();
     let output =
-        tokio::time::timeout(TESTS, tests).await.context("the tests in the browser do not end")??;
+        tokio::time::timeout(TESTS_TIMEOUT, tests).await.context("the tests in the browser do not end")??;
     let (status, log) = demo.terminate().await?;
     ensure!(
         output.status.success(),
@@ -47,12 +47,12 @@ async fn the_demo_page_in_a_browser() -> anyhow::Result<()> {
 
 /// Where the page is, as the demo says itself.
 async fn address(demo: &mut Service) -> anyhow::Result<String> {
-    let told = eventually(PATIENCE, async || {
+    let found = eventually(TIMEOUT, async || {
         let output = demo.output();
         let line = output.lines().find(|line| line.contains("the demo is open"));
         Ok(line.and_then(|line| {
             line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned)
         }))
     });
-    told.await.with_context(|| demo.output())
+    found.await.with_context(|| demo.output())
 }

@@ -2,22 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use axum::{
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-};
 use larkauth_models::Timestamp;
 use url::Url;
 
-use super::{Call, Fields};
-use crate::{faults::Endpoint, pages, sim::SimError, state::State, users::UserStatus};
+use crate::{error::SimError, state::State, users::UserStatus};
+
+/// Path of the consent page.
+pub(crate) const AUTHORIZE_PATH: &str = "/open-apis/authen/v1/authorize";
 
 /// A valid request for consent.
 #[derive(Clone, Debug)]
 pub(crate) struct Consent {
     pub(crate) app_id: String,
     pub(crate) app_name: String,
-    /// Exactly as it was given.
+    /// Exactly as in the request.
     pub(crate) redirect_uri: String,
     target: Url,
     pub(crate) scope: String,
@@ -28,7 +26,7 @@ pub(crate) struct Consent {
 impl Consent {
     /// Reads and checks the query of the page.
     pub(crate) fn read(state: &State, query: &[(String, String)]) -> Result<Self, SimError> {
-        const SCOPES: usize = 50;
+        const MAX_SCOPES: usize = 50;
         let param = |name: &str| {
             query.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
         };
@@ -42,7 +40,7 @@ impl Consent {
             return Err(SimError::Consent("20029: redirect_uri is not registered"));
         }
         let target = Url::parse(uri).map_err(|_| SimError::Consent("20029: redirect_uri is no URL"))?;
-        // The historical page did without it.
+        // The historical page does not require it.
         if param("response_type").is_some_and(|kind| kind != "code") {
             return Err(SimError::Consent("response_type is not code"));
         }
@@ -52,7 +50,7 @@ impl Consent {
         }
         let scope = param("scope").cloned().unwrap_or_default();
         let scopes: Vec<_> = scope.split_whitespace().collect();
-        if scopes.len() > SCOPES || scopes.iter().collect::<BTreeSet<_>>().len() != scopes.len() {
+        if scopes.len() > MAX_SCOPES || scopes.iter().collect::<BTreeSet<_>>().len() != scopes.len() {
             return Err(SimError::Consent("20067: more than 50 scopes, or one twice"));
         }
         Ok(Self {
@@ -78,7 +76,7 @@ impl Consent {
     }
 }
 
-/// The person agrees, or with `None` refuses; gives where the browser goes.
+/// Records the decision of the person, `None` for a refusal. Returns the URL that the browser is redirected to.
 pub(crate) fn authorize(
     state: &mut State,
     now: Timestamp,
@@ -100,34 +98,4 @@ pub(crate) fn authorize(
     let code =
         state.grant_code(now, &consent.app_id, union_id, &consent.scope, uri, consent.challenge.clone());
     Ok(consent.redirect(("code", &code)))
-}
-
-/// `GET`: asks.
-pub(crate) async fn page(call: Call) -> Response {
-    let app_id = call.param("client_id").or_else(|| call.param("app_id"));
-    call.run(Endpoint::Authorize, app_id, |state, _, _| match Consent::read(state, &call.query) {
-        Ok(consent) => pages::consent(state, &consent, &call.query, call.chinese()),
-        Err(error) => pages::refused(&error, call.chinese()),
-    })
-    .await
-}
-
-/// `POST`: the person decided.
-pub(crate) async fn decide(call: Call) -> Response {
-    let fields = call.fields();
-    let now = call.sim.now();
-    let mut state = call.sim.state();
-    let outcome = Consent::read(&state, &call.query)
-        .and_then(|consent| authorize(&mut state, now, &consent, chosen(&fields)));
-    drop(state);
-    call.sim.changed();
-    match outcome {
-        Ok(url) => (StatusCode::FOUND, [(header::LOCATION, url.to_string())]).into_response(),
-        Err(error) => pages::refused(&error, call.chinese()),
-    }
-}
-
-/// The person who agreed on a page; `None` when they refused.
-pub(crate) fn chosen(fields: &Fields) -> Option<&str> {
-    (fields.get("decision") == Some("agree")).then(|| fields.get("user").unwrap_or_default())
 }
