@@ -5,9 +5,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use larkauth_config::{DatabaseUrl, Service, Settings};
 use larkauth_models::{Entropy, ExposeSecret, OsEntropy, SecretString};
-use larkauth_storage::{
-    Cipher, EncryptionKey, MigrationReport, PgOptions, PgStore, Portable, SqliteOptions, SqliteStore, Store,
-};
+use larkauth_storage::{Cipher, EncryptionKey, MigrationReport, Store, transfer::Transfer};
+use larkauth_storage_postgres::{PgOptions, PgStore};
+use larkauth_storage_sqlite::{SqliteOptions, SqliteStore};
 use zeroize::Zeroizing;
 
 use crate::DataDir;
@@ -118,7 +118,7 @@ impl AnyStore {
 
     /// For moving its rows to another one.
     #[must_use]
-    pub fn portable(&self) -> &dyn Portable {
+    pub fn transfer(&self) -> &dyn Transfer {
         match self {
             Self::Postgres(store) => store,
             Self::Sqlite(store) => store,

@@ -11,6 +11,7 @@ mod applications;
 mod creation;
 mod error;
 mod exchange;
+mod job_ticks;
 mod migrations;
 mod processed_events;
 mod profiles;

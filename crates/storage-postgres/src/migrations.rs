@@ -12,7 +12,7 @@ use larkauth_storage::{
 
 use crate::store::PgStore;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 
 /// Long enough to rebuild an index of a large table, short enough to notice that nothing moves.
 const MIGRATION_DEADLINE: Duration = Duration::from_secs(15 * 60);

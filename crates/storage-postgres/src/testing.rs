@@ -1,4 +1,31 @@
-/// A PostgreSQL database of its own, migrated, dropped with this value. Tests may make as many as they like at once.
+//! PostgreSQL databases that a test creates and drops.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use larkauth_models::{Clock, ExposeSecret, SecretString, SystemClock};
+use larkauth_storage::{Cipher, Store, conformance::Backend, testing::test_cipher};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::sync::OnceCell;
+
+use crate::{
+    migrations::MIGRATIONS,
+    store::{PgOptions, PgStore},
+};
+
+/// Without TLS, whose handshake takes longer than most tests when it is compiled for debugging.
+const DEFAULT_SERVER: &str = "postgres://root@127.0.0.1:5432/postgres?sslmode=disable";
+const PREFIX: &str = "larkauth_test_";
+/// Prefix of the migrated templates; the rest is the checksum of the migrations.
+const TEMPLATE_PREFIX: &str = "larkauth_template_";
+const LEFTOVER_AFTER_SECONDS: i64 = 3600;
+
+/// A PostgreSQL database of its own, migrated, dropped with this value. Tests may create any number at once: each is a
+/// copy of a template that is migrated once for each version of the migrations.
 ///
 /// The server is named by `LARKAUTH_TEST_DATABASE_URL` (default `postgres://root@127.0.0.1:5432/postgres?sslmode=disable`),
 /// whose user must be allowed to create databases. What killed test runs left behind is dropped after an hour.
@@ -10,39 +37,37 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Makes one with the current schema.
+    /// Creates one with the current schema.
     ///
     /// # Panics
     /// When the server cannot be reached or used.
     pub async fn create() -> Self {
-        let database = Self::create_empty().await;
-        database.store().await.migrate().await.unwrap();
-        database
+        static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+        let template = TEMPLATE.get_or_init(prepare_template).await;
+        Self::copy_of(template).await
     }
 
-    /// Makes one with nothing in it.
+    /// Creates one with nothing in it.
     ///
     /// # Panics
     /// When the server cannot be reached or used.
     pub async fn create_empty() -> Self {
+        Self::copy_of("template0").await
+    }
+
+    async fn copy_of(template: &str) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let server =
-            std::env::var("LARKAUTH_TEST_DATABASE_URL").unwrap_or_else(|_| DEFAULT_SERVER.to_owned());
-        let mut connection = match PgConnection::connect(&server).await {
-            Ok(connection) => connection,
-            Err(error) => panic!("tests need PostgreSQL at LARKAUTH_TEST_DATABASE_URL: {error}"),
-        };
+        let server = server();
+        let mut connection = connect(&server).await;
         let now = SystemClock.now().timestamp();
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         if number == 0 {
             drop_leftovers(&mut connection, now).await;
         }
         let name = format!("{PREFIX}{now}_{}_{number}", std::process::id());
-        run(&mut connection, format!("create database {name} template template0")).await;
+        run(&mut connection, format!("create database {name} template {template}")).await;
         connection.close().await.unwrap();
-        let (address, parameters) = server.split_once('?').unwrap_or((&server, ""));
-        let (address, _) = address.rsplit_once('/').unwrap();
-        let url = SecretString::from(format!("{address}/{name}?{parameters}"));
+        let url = url_of(&server, &name);
         Self { name, server, url }
     }
 
@@ -99,6 +124,75 @@ impl Drop for TestDatabase {
     }
 }
 
+#[async_trait]
+impl Backend for TestDatabase {
+    async fn open(&self, cipher: Cipher) -> std::sync::Arc<dyn Store> {
+        std::sync::Arc::new(PgStore::connect(&self.options(), cipher).await.unwrap())
+    }
+}
+
+fn server() -> String {
+    std::env::var("LARKAUTH_TEST_DATABASE_URL").unwrap_or_else(|_| DEFAULT_SERVER.to_owned())
+}
+
+/// Returns the URL of another database of the same server.
+fn url_of(server: &str, name: &str) -> SecretString {
+    let (address, parameters) = server.split_once('?').unwrap_or((server, ""));
+    let (address, _) = address.rsplit_once('/').unwrap();
+    SecretString::from(format!("{address}/{name}?{parameters}"))
+}
+
+async fn connect(server: &str) -> PgConnection {
+    match PgConnection::connect(server).await {
+        Ok(connection) => connection,
+        Err(error) => panic!("tests need PostgreSQL at LARKAUTH_TEST_DATABASE_URL: {error}"),
+    }
+}
+
+/// Returns the name of the migrated template, after creating it if this server does not have it. Of several processes
+/// one creates it and the others wait.
+async fn prepare_template() -> String {
+    /// Key of the advisory lock; any number that no other program uses on this server.
+    const LOCK: i64 = 0x6c61_726b_6175_7468;
+    let server = server();
+    let mut connection = connect(&server).await;
+    sqlx::query("select pg_advisory_lock($1)").bind(LOCK).execute(&mut connection).await.unwrap();
+    let template = template_name();
+    let known: Vec<String> =
+        sqlx::query_scalar("select datname from pg_database where starts_with(datname, $1)")
+            .bind(TEMPLATE_PREFIX)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    if !known.contains(&template) {
+        // Under another name until it is complete: a killed process leaves no half-migrated template.
+        let unfinished = format!("{template}_unfinished");
+        run(&mut connection, format!("drop database if exists {unfinished} with (force)")).await;
+        run(&mut connection, format!("create database {unfinished} template template0")).await;
+        let mut target = connect(url_of(&server, &unfinished).expose_secret()).await;
+        MIGRATIONS.run_direct(None, &mut target, false).await.unwrap();
+        target.close().await.unwrap();
+        run(&mut connection, format!("alter database {unfinished} rename to {template}")).await;
+    }
+    sqlx::query("select pg_advisory_unlock($1)").bind(LOCK).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    template
+}
+
+/// Returns the template's name: the prefix and the start of the checksum of all migrations.
+fn template_name() -> String {
+    let mut checksum = [0_u8; 8];
+    for migration in MIGRATIONS.iter() {
+        for (sum, byte) in checksum.iter_mut().zip(migration.checksum.iter()) {
+            *sum = sum.rotate_left(1) ^ byte;
+        }
+    }
+    checksum.iter().fold(TEMPLATE_PREFIX.to_owned(), |mut name, byte| {
+        let _ = write!(name, "{byte:02x}");
+        name
+    })
+}
+
 async fn drop_leftovers(connection: &mut PgConnection, now: i64) {
     let names: Vec<String> =
         sqlx::query_scalar("select datname from pg_database where starts_with(datname, $1)")
@@ -109,7 +203,7 @@ async fn drop_leftovers(connection: &mut PgConnection, now: i64) {
     for name in names {
         let made_at = name[PREFIX.len()..].split('_').next().and_then(|seconds| seconds.parse::<i64>().ok());
         if made_at.is_some_and(|made_at| now - made_at > LEFTOVER_AFTER_SECONDS) {
-            // Somebody else may be at it too.
+            // Another process may drop it at the same time.
             run(connection, format!("drop database if exists {name} with (force)")).await;
         }
     }

@@ -16,6 +16,7 @@ mod columns;
 mod creation;
 mod error;
 mod exchange;
+mod job_ticks;
 mod processed_events;
 mod profiles;
 mod sessions;

@@ -135,7 +135,7 @@ impl Store for SqliteStore {
 
 #[cfg(test)]
 mod tests {
-    use larkauth_storage::testing::TestSqlite;
+    use crate::testing::TestSqlite;
 
     #[tokio::test]
     async fn connections_are_durable_and_strict() {

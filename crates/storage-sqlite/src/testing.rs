@@ -1,3 +1,14 @@
+//! SQLite files that a test creates and removes.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use larkauth_storage::{Cipher, Store, conformance::Backend, testing::test_cipher};
+use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+
+use crate::store::{SqliteOptions, SqliteStore};
+
 /// A SQLite file of its own in a temporary folder, migrated, removed with this value.
 #[derive(Debug)]
 pub struct TestSqlite {
@@ -58,5 +69,12 @@ impl TestSqlite {
     /// When it cannot be opened.
     pub async fn connection(&self) -> SqliteConnection {
         SqliteConnectOptions::new().filename(self.path()).connect().await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Backend for TestSqlite {
+    async fn open(&self, cipher: Cipher) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(&self.options(), cipher).await.unwrap())
     }
 }

@@ -18,6 +18,7 @@ mod cipher;
 #[expect(clippy::unwrap_used, reason = "a case that cannot go on has failed")]
 pub mod conformance;
 mod error;
+mod job_ticks;
 mod processed_events;
 mod profiles;
 mod session_types;
@@ -34,6 +35,7 @@ pub use applications::{Applications, Registration};
 pub use backend::migrations::MigrationReport;
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
+pub use job_ticks::JobTicks;
 pub use processed_events::ProcessedEvents;
 pub use profiles::Profiles;
 pub use session_types::{

@@ -7,8 +7,8 @@ use larkauth_config::Settings;
 use larkauth_messaging::EmbeddedBus;
 use larkauth_runtime::{AnyStore, DataDir, DataDirLock, Database, cipher_of, no_cipher};
 use larkauth_storage::{
-    Cipher, ClosedKey, ComparedTable, MigrationReport, TableProgress, TransferredTable, closed_keys, compare,
-    transfer,
+    Cipher, MigrationReport,
+    transfer::{ComparedTable, MissingKey, TableProgress, TransferredTable, compare, missing_keys, transfer},
 };
 
 use super::{Moved, Summary, migrate};
@@ -93,7 +93,7 @@ async fn keys_open(
     let cipher = target_cipher(to, settings)?;
     let has_keys = cipher.is_some();
     let cipher = cipher.map_or_else(no_cipher, Ok)?;
-    let closed = closed_keys(source.portable(), &cipher).await.context("the source")?;
+    let closed = missing_keys(source.transfer(), &cipher).await.context("the source")?;
     if closed.is_empty() {
         return Ok(());
     }
@@ -105,7 +105,7 @@ async fn keys_open(
         ))
         .into());
     }
-    let told = |key: &ClosedKey| format!("{} sealed values: {}", key.values, key.reason);
+    let told = |key: &MissingKey| format!("{} sealed values: {}", key.values, key.reason);
     let reasons = closed.iter().map(told).collect::<Vec<_>>().join("; ");
     bail!("nothing was copied, because the target's keys do not open what is stored. {reasons}");
 }
@@ -143,7 +143,7 @@ fn summary(migrated: &MigrationReport, copied: &[TransferredTable], compared: &[
 
 async fn copy(source: &AnyStore, target: &AnyStore) -> anyhow::Result<Vec<TransferredTable>> {
     let mut bar = report::Progress::new();
-    let copied = transfer(source.portable(), target.portable(), |now: TableProgress| {
+    let copied = transfer(source.transfer(), target.transfer(), |now: TableProgress| {
         bar.show(now.table.name(), now.read, now.source);
     })
     .await;
@@ -157,7 +157,7 @@ async fn copy(source: &AnyStore, target: &AnyStore) -> anyhow::Result<Vec<Transf
 
 async fn compared(source: &AnyStore, target: &AnyStore) -> anyhow::Result<Vec<ComparedTable>> {
     let mut bar = report::Progress::new();
-    let compared = compare(source.portable(), target.portable(), |now: TableProgress| {
+    let compared = compare(source.transfer(), target.transfer(), |now: TableProgress| {
         bar.show(&format!("comparing {}", now.table), now.read, now.source);
     })
     .await;

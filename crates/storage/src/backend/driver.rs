@@ -51,6 +51,8 @@ impl<DB: Database> Drop for Lent<DB> {
     }
 }
 
+/// Returns the error of a call that exceeded its deadline.
+#[must_use]
 pub fn too_late(during: &'static str, deadline: Duration) -> StorageError {
     StorageError::Unavailable { during, message: format!("no answer within {deadline:?}") }
 }

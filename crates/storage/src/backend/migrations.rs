@@ -23,6 +23,8 @@ pub struct MigrationReport {
 pub struct Applied(pub BTreeMap<i64, Vec<u8>>);
 
 impl Applied {
+    /// Returns what has been applied since an earlier state.
+    #[must_use]
     pub fn since(self, before: &Self) -> MigrationReport {
         let version = self.0.keys().next_back().copied().unwrap_or(0);
         let applied = self.0.into_keys().filter(|version| !before.0.contains_key(version)).collect();
@@ -63,6 +65,8 @@ fn edited(version: i64) -> String {
     )
 }
 
+/// Translates the migrator's error.
+#[must_use]
 pub fn refused(
     during: &'static str,
     error: MigrateError,

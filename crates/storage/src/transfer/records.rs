@@ -21,6 +21,8 @@ macro_rules! record {
         impl $name {
             fn key(&self) -> Vec<String> { vec![$(self.$key.to_string()),+] }
 
+            fn columns(&self) -> &'static [&'static str] { &[$(stringify!($field)),+] }
+
             fn sealed(&self) -> Vec<(&'static str, &[u8])> {
                 let columns: Vec<(&'static str, Option<&[u8]>)> =
                     vec![$((stringify!($sealed), AsSealed::bytes(&self.$sealed))),*];
@@ -222,6 +224,12 @@ impl Record {
     #[must_use]
     pub fn key(&self) -> RowKey {
         RowKey(each!(self, row => row.key()))
+    }
+
+    /// Returns the columns that move.
+    #[must_use]
+    pub fn columns(&self) -> &'static [&'static str] {
+        each!(self, row => row.columns())
     }
 
     /// Returns its sealed values with their columns.

@@ -1,5 +1,0 @@
-//! The suite of all stores, on PostgreSQL.
-
-use larkauth_storage::testing::TestDatabase;
-
-larkauth_storage::conformance_suite!(TestDatabase::create().await);

@@ -1,0 +1,5 @@
+//! The suite of all stores, on PostgreSQL.
+
+use larkauth_storage_postgres::testing::TestDatabase;
+
+larkauth_storage::conformance_suite!(TestDatabase::create().await);

@@ -1,0 +1,158 @@
+//! Hot queries go through the indexes made for them.
+
+use larkauth_storage_postgres::testing::TestDatabase;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+/// Many sessions of which few are pending or have a stale card, and tables large enough for an index to pay.
+const FILL: &str = "
+    insert into applications (app_id, app_secret_sealed, brand, token_api, redirect_uri, default_scopes, enabled,
+                              created_at, updated_at)
+    select 'cli_' || lpad(n::text, 16, '0'), '', 'feishu', 'v2', 'http://x/', '{}', true, now(), now()
+    from generate_series(1, 2000) n;
+
+    insert into user_auth_sessions (session_id, app_id, user_id, open_id, auth_method, state, scopes, card,
+        oauth_state_sha256, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face, created_at, expires_at, ended_at)
+    select gen_random_uuid(), 'cli_' || lpad((n % 200 + 1)::text, 16, '0'), 'u' || n % 500, 'ou_' || n % 500, 'oauth',
+        case when pending then 'pending' else 'rejected' end, '{}', '{}',
+        sha256(n::text::bytea), case when pending then ''::bytea end, case when pending then ''::bytea end,
+        'om_' || n, case when n % 500 = 1 then 'invitation' else 'declined' end,
+        now() - n * interval '5 ms', now() - n * interval '5 ms' + interval '10 minutes',
+        case when pending then null else now() - n * interval '5 ms' end
+    from (select n, n % 300 = 0 as pending from generate_series(1, 8000) n) n;
+
+    insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, scopes, issued_at, granted_at)
+    select 'cli_' || lpad((n % 5 + 1)::text, 16, '0'), 'ou_' || n, 'user', '', now(), '{}', now(), now()
+    from generate_series(1, 5000) n;
+
+    insert into user_profiles (app_id, open_id, updated_at)
+    select 'cli_' || lpad((n % 5 + 1)::text, 16, '0'), 'ou_' || n, now() from generate_series(1, 5000) n;
+
+    insert into processed_events (consumer, event_id, processed_at)
+    select 'cards', 'e-' || n, now() - n * interval '1 minute' from generate_series(1, 5000) n;
+
+    insert into api_keys (key_id, name, scopes, key_sha256, created_at)
+    select gen_random_uuid(), 'x', '{}', sha256(n::text::bytea), now() from generate_series(1, 5000) n;
+
+    analyze;
+";
+
+const APP: &str = "'cli_0000000000000001'";
+const ID: &str = "'018bcfe5-687b-7000-8000-000000000000'";
+
+/// A query as it was compiled in, found by a part of its text.
+fn query(part: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let data: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let query = data["query"].as_str().unwrap();
+        let words = query.split_whitespace().collect::<Vec<_>>().join(" ");
+        if words.contains(part) {
+            found.push(query.to_owned());
+        }
+    }
+    assert_eq!(found.len(), 1, "queries with `{part}`");
+    found.remove(0)
+}
+
+async fn plan(db: &mut PgConnection, mode: &str, part: &str, parameters: &str) -> String {
+    let statement = query(part);
+    let prepare = format!("deallocate all; set plan_cache_mode = {mode}; prepare hot as {statement}");
+    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *db).await.unwrap();
+    let explain = format!("explain (format json) execute hot ({parameters})");
+    let plan: serde_json::Value =
+        sqlx::query_scalar(AssertSqlSafe(explain)).persistent(false).fetch_one(db).await.unwrap();
+    plan.to_string()
+}
+
+#[tokio::test]
+async fn hot_queries_use_their_indexes() {
+    let database = TestDatabase::create().await;
+    let mut db = database.connection().await;
+    sqlx::raw_sql(FILL).execute(&mut db).await.unwrap();
+
+    let app = |rest: &str| format!("{APP}, {rest}");
+    let id = |rest: &str| format!("{ID}{rest}");
+    let hash = "sha256('1')";
+    let always = ["force_custom_plan", "force_generic_plan"];
+    let once = ["force_custom_plan"];
+    let list = "order by created_at desc, session_id desc limit $6";
+    let cases: [(&str, String, &str, &[&str]); 19] = [
+        (
+            "completed_at from user_auth_sessions where session_id = $1",
+            id(""),
+            "user_auth_sessions_pkey",
+            &always,
+        ),
+        ("where oauth_state_sha256 = $1", hash.to_owned(), "user_auth_sessions_oauth_state", &always),
+        (
+            "order by created_at desc offset $5",
+            app("'ou_1', null, now() - interval '1 minute', 4"),
+            "user_auth_sessions_by_open_id",
+            &always,
+        ),
+        (
+            "order by created_at desc offset $5",
+            app("null, 'u1', now() - interval '1 minute', 4"),
+            "user_auth_sessions_by_user_id",
+            &always,
+        ),
+        (list, "null, null, null, null, null, 50".to_owned(), "user_auth_sessions_by_creation", &once),
+        (list, format!("null, null, null, now(), {ID}, 50"), "user_auth_sessions_by_creation", &once),
+        (list, app("null, null, null, null, 50"), "user_auth_sessions_by_app", &once),
+        (list, app(&format!("null, null, now(), {ID}, 50")), "user_auth_sessions_by_app", &once),
+        (list, app("'ou_1', null, null, null, 50"), "user_auth_sessions_by_open_id", &once),
+        (list, "null, 'ou_1', null, null, null, 50".to_owned(), "user_auth_sessions_by_open_id", &once),
+        (
+            "set state = $2, failure_reason = $3",
+            id(", 'rejected', null, now()"),
+            "user_auth_sessions_pkey",
+            &always,
+        ),
+        (
+            "set exchange_claim = $2",
+            id(&format!(", {ID}, now(), '\\x01'")),
+            "user_auth_sessions_pkey",
+            &always,
+        ),
+        (
+            "order by expires_at limit $2",
+            "now() + interval '1 hour', 100".to_owned(),
+            "user_auth_sessions_pending",
+            &always,
+        ),
+        (
+            "where card_is_stale",
+            "now(), now() - interval '1 hour', now(), 100".to_owned(),
+            "user_auth_sessions_stale_card",
+            &always,
+        ),
+        (
+            "from access_tokens where app_id = $1 and open_id",
+            app("'ou_1', 'user'"),
+            "access_tokens_one_per_person",
+            &always,
+        ),
+        ("from user_profiles where", app("'ou_1'"), "user_profiles_pkey", &always),
+        (
+            "exists(select from processed_events",
+            "'cards', 'e-1'".to_owned(),
+            "processed_events_pkey",
+            &always,
+        ),
+        (
+            "delete from processed_events",
+            "now() - interval '4990 minutes', 100".to_owned(),
+            "processed_events_by_time",
+            &always,
+        ),
+        ("from api_keys where key_sha256", hash.to_owned(), "api_keys_key", &always),
+    ];
+    for (part, parameters, index, modes) in cases {
+        for mode in modes {
+            let plan = plan(&mut db, mode, part, &parameters).await;
+            assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{part} ({mode}): {plan}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Migrations, and what is really in the tables.
+
+use larkauth_models::{ExposeSecret, StoredToken, TokenKind};
+use larkauth_storage::{
+    Sessions, StorageError, Tokens,
+    testing::{NEEDLES, TestAuthorization},
+};
+use larkauth_storage_postgres::{PgStore, testing::TestDatabase};
+use sqlx::PgConnection;
+use tokio::task::JoinSet;
+
+async fn run(db: &mut PgConnection, statement: &'static str) {
+    sqlx::raw_sql(statement).execute(db).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_processes_migrate_once() {
+    let database = TestDatabase::create_empty().await;
+    let store = database.store().await;
+    let error = store.check_schema().await.unwrap_err();
+    assert!(matches!(error, StorageError::Schema(_)), "{error}");
+    assert!(error.to_string().ends_with("have not been applied; run `larkauth migrate`"), "{error}");
+
+    let mut migrations = JoinSet::new();
+    for _ in 0..5 {
+        let store = database.store().await;
+        migrations.spawn(async move { store.migrate().await.unwrap() });
+    }
+    let reports = migrations.join_all().await;
+    let versions: Vec<_> = (1..=reports[0].version).collect();
+    // Those that waited may have looked before or after, but the schema is there for each of them.
+    assert!(reports.iter().any(|report| report.applied == versions));
+    assert!(reports.iter().all(|report| report.version == reports[0].version));
+    store.check_schema().await.unwrap();
+    assert_eq!(store.migrate().await.unwrap().applied, [0; 0]);
+}
+
+#[tokio::test]
+async fn another_schema_is_refused_with_the_cure() {
+    let database = TestDatabase::create().await;
+    let store = database.store().await;
+    let mut db = database.connection().await;
+
+    run(&mut db, "update _sqlx_migrations set checksum = 'x' where version = 2").await;
+    for error in [store.check_schema().await.unwrap_err(), store.migrate().await.unwrap_err()] {
+        assert!(error.to_string().contains("migration 2 was applied in another wording"), "{error}");
+    }
+    run(&mut db, "delete from _sqlx_migrations where version = 2").await;
+    let error = store.check_schema().await.unwrap_err();
+    assert!(error.to_string().contains("migrations [2] have not been applied"), "{error}");
+    run(
+        &mut db,
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (999, 'later', true, 'x', 0)",
+    )
+    .await;
+    for error in [store.check_schema().await.unwrap_err(), store.migrate().await.unwrap_err()] {
+        assert!(error.to_string().contains("migration 999, which this build does not know"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_test_database_is_gone_afterwards() {
+    let witness = TestDatabase::create_empty().await;
+    let database = TestDatabase::create_empty().await;
+    let url = database.url();
+    let name = url.expose_secret().rsplit('/').next().unwrap().split('?').next().unwrap().to_owned();
+    let mut db = witness.connection().await;
+    let mut count = async || {
+        let query = sqlx::query_scalar::<_, i64>("select count(*) from pg_database where datname = $1");
+        query.bind(&name).fetch_one(&mut db).await.unwrap()
+    };
+    assert_eq!(count().await, 1);
+    drop(database);
+    assert_eq!(count().await, 0);
+}
+
+/// One authorization, and a look behind the store's back.
+struct Loop {
+    database: TestDatabase,
+    authorization: TestAuthorization,
+    store: PgStore,
+}
+
+impl Loop {
+    async fn new() -> Self {
+        let database = TestDatabase::create().await;
+        let store = database.store().await;
+        let authorization = TestAuthorization::new(1);
+        authorization.register(&store).await;
+        authorization.invite(&store).await;
+        Self { database, authorization, store }
+    }
+
+    async fn complete(&self) {
+        self.authorization.complete(&self.store).await;
+    }
+
+    async fn token(&self) -> larkauth_storage::Result<Option<StoredToken>> {
+        let TestAuthorization { app_id, open_id, .. } = &self.authorization;
+        self.store.token(app_id, open_id, TokenKind::User).await
+    }
+
+    /// Everything in every table, as text.
+    async fn dump(&self) -> String {
+        let mut db = self.database.connection().await;
+        let dump = "select string_agg(query_to_xml(format('select t::text from %I t', tablename), true, false, '')::text, '')
+                    from pg_tables where schemaname = 'public'";
+        sqlx::query_scalar(dump).fetch_one(&mut db).await.unwrap()
+    }
+}
+
+fn assert_no_secrets(dump: &str) {
+    for secret in NEEDLES {
+        // Bytes are dumped in hexadecimal.
+        for form in [secret.to_owned(), hex::encode(secret)] {
+            assert!(!dump.contains(&form), "{secret} is in the database");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rows_hold_no_secret_in_the_clear() {
+    let auth = Loop::new().await;
+    let pending = auth.dump().await;
+    assert!(pending.contains("ou_1") && pending.contains("pending"), "the dump is not empty");
+    assert_no_secrets(&pending);
+    auth.complete().await;
+    let completed = auth.dump().await;
+    assert!(completed.contains("Ming"));
+    assert_no_secrets(&completed);
+
+    // The check can fail: the same rows with one secret in the clear.
+    let mut db = auth.database.connection().await;
+    run(&mut db, "update access_tokens set access_token_sealed = 'xneedle-access'").await;
+    let spoiled = auth.dump().await;
+    assert!(std::panic::catch_unwind(|| assert_no_secrets(&spoiled)).is_err());
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_what_is_no_longer_needed() {
+    let auth = Loop::new().await;
+    auth.complete().await;
+    let TestAuthorization { app_id, open_id, .. } = &auth.authorization;
+    let now = auth.authorization.started_at();
+    assert!(auth.store.revoke_token(app_id, open_id, TokenKind::User, now).await.unwrap());
+    let mut db = auth.database.connection().await;
+    let left: i64 = sqlx::query_scalar(
+        "select (select count(*) from user_auth_sessions
+                 where num_nonnulls(oauth_state_sealed, pkce_verifier_sealed, exchange_claim) > 0)
+              + (select count(*) from access_tokens where num_nonnulls(access_token_sealed, refresh_token_sealed) > 0)",
+    )
+    .fetch_one(&mut db)
+    .await
+    .unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_value_moved_to_another_place_does_not_open() {
+    let auth = Loop::new().await;
+    auth.complete().await;
+    let mut db = auth.database.connection().await;
+    run(&mut db, "update access_tokens set access_token_sealed = refresh_token_sealed").await;
+    let error = auth.token().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "access_tokens.access_token_sealed of row cli_00000000000000a1/ou_1/user cannot be decrypted: \
+         it does not open with key `test`: the key's bytes differ, or the value was changed or moved"
+    );
+}
+
+#[tokio::test]
+async fn a_broken_row_is_reported_by_table_and_key() {
+    let auth = Loop::new().await;
+    let mut db = auth.database.connection().await;
+    run(&mut db, "update user_auth_sessions set card = '{\"include_description\": 1}'").await;
+    let error = auth.store.session(auth.authorization.session_id).await.unwrap_err();
+    let StorageError::Corrupt { table, row, .. } = error else { unreachable!("{error}") };
+    assert_eq!((table, row), ("user_auth_sessions", auth.authorization.session_id.to_string()));
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_impossible_rows() {
+    let auth = Loop::new().await;
+    auth.complete().await;
+    let mut db = auth.database.connection().await;
+    for (statement, constraint) in [
+        (
+            "update user_auth_sessions set state = 'done', completed_at = null, token_id = null",
+            "user_auth_sessions_state",
+        ),
+        ("update user_auth_sessions set auth_method = 'sms'", "user_auth_sessions_method"),
+        (
+            "update user_auth_sessions set state = 'rejected', completed_at = null, token_id = null, open_id = null",
+            "user_auth_sessions_person",
+        ),
+        (
+            "update user_auth_sessions set open_id = null, user_id = 'u'",
+            "user_auth_sessions_completed_has_open_id",
+        ),
+        ("update user_auth_sessions set completed_at = null", "user_auth_sessions_completed_has_time"),
+        ("update user_auth_sessions set token_id = null", "user_auth_sessions_completed_has_token"),
+        ("update user_auth_sessions set token_id = 999999", "user_auth_sessions_token_id_fkey"),
+        (
+            "update user_auth_sessions set oauth_state_sealed = 'x'",
+            "user_auth_sessions_secrets_while_pending",
+        ),
+        (
+            "update access_tokens set status = 'revoked', revoked_at = now(), refresh_token_sealed = null",
+            "access_tokens_secret_unless_revoked",
+        ),
+        ("update access_tokens set kind = 'admin'", "access_tokens_kind"),
+        ("delete from access_tokens", "user_auth_sessions_token_id_fkey"),
+        ("delete from applications", "access_tokens_app_id_fkey"),
+    ] {
+        let error = sqlx::raw_sql(statement).execute(&mut db).await.unwrap_err();
+        let refused_by = error.as_database_error().and_then(|error| error.constraint());
+        assert!(refused_by.is_some_and(|name| name == constraint), "{statement}: {error}");
+    }
+}

@@ -1,5 +1,0 @@
-//! The suite of all stores, on SQLite.
-
-use larkauth_storage::testing::TestSqlite;
-
-larkauth_storage::conformance_suite!(TestSqlite::create().await);

@@ -1,0 +1,5 @@
+//! The suite of all stores, on SQLite.
+
+use larkauth_storage_sqlite::testing::TestSqlite;
+
+larkauth_storage::conformance_suite!(TestSqlite::create().await);

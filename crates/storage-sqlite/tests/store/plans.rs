@@ -1,0 +1,78 @@
+//! Hot queries use the indexes that are made for them.
+
+use larkauth_storage_sqlite::testing::TestSqlite;
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+/// Returns a query as it was compiled in, found by a part of its text.
+fn query(part: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let data: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let query = data["query"].as_str().unwrap();
+        let words = query.split_whitespace().collect::<Vec<_>>().join(" ");
+        if words.contains(part) {
+            found.push(query.to_owned());
+        }
+    }
+    assert_eq!(found.len(), 1, "queries with `{part}`");
+    found.remove(0)
+}
+
+async fn plan(db: &mut SqliteConnection, statement: &str) -> String {
+    let steps: Vec<(i64, i64, i64, String)> =
+        sqlx::query_as(AssertSqlSafe(format!("explain query plan {statement}"))).fetch_all(db).await.unwrap();
+    steps.into_iter().map(|(.., step)| step).collect::<Vec<_>>().join("; ")
+}
+
+/// A scan of an index in its order, cut off by a limit, is what a list wants; a scan of a table never is.
+fn scans_a_table(plan: &str) -> bool {
+    plan.split("; ").filter_map(|step| step.strip_prefix("SCAN ")).any(|what| {
+        // Others say `USING INDEX`, `CONSTANT ROW` or `(subquery)`.
+        what.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    })
+}
+
+#[tokio::test]
+async fn hot_queries_use_their_indexes() {
+    let database = TestSqlite::create().await;
+    let mut db = database.connection().await;
+    let cases = [
+        (
+            "completed_at as \"completed_at!: OptionalMicros\" from user_auth_sessions where session_id = ?1",
+            "sqlite_autoindex_user_auth_sessions_1",
+        ),
+        ("where oauth_state_sha256 = ?1", "sqlite_autoindex_user_auth_sessions_2"),
+        ("order by created_at desc limit 1 offset ?5", "user_auth_sessions_by_open_id"),
+        ("order by created_at desc limit 1 offset ?5", "user_auth_sessions_by_user_id"),
+        (
+            "from user_auth_sessions where (created_at, session_id) < (?1, ?2)",
+            "user_auth_sessions_by_creation",
+        ),
+        ("from user_auth_sessions where app_id = ?5 and (created_at", "user_auth_sessions_by_app"),
+        ("from user_auth_sessions where open_id = ?5", "user_auth_sessions_by_open_id"),
+        ("from user_auth_sessions where app_id = ?5 and open_id = ?6", "user_auth_sessions_by_open_id"),
+        ("state = ?2, failure_reason = ?3, ended_at = ?4", "sqlite_autoindex_user_auth_sessions_1"),
+        ("set state = 'expired'", "user_auth_sessions_pending"),
+        ("set card_asked_at = ?1", "user_auth_sessions_stale_card"),
+        (
+            "from access_tokens where app_id = ?1 and open_id = ?2 and kind = ?3 and status <> 'revoked'",
+            "sqlite_autoindex_access_tokens_1",
+        ),
+        (
+            "tenant_key from user_profiles where app_id = ?1 and open_id = ?2",
+            "SEARCH user_profiles USING PRIMARY KEY",
+        ),
+        ("select exists(select 1 from processed_events", "SEARCH processed_events USING"),
+        ("delete from processed_events", "processed_events_by_time"),
+        ("from api_keys where key_sha256 = ?1", "sqlite_autoindex_api_keys_2"),
+    ];
+    for (part, index) in cases {
+        let statement = query(part);
+        let plan = plan(&mut db, &statement).await;
+        assert!(plan.contains(index) && !scans_a_table(&plan), "{statement}: {plan}");
+    }
+    let slow = plan(&mut db, "select 1 from user_profiles where name = ?1").await;
+    assert!(scans_a_table(&slow), "the check can fail: {slow}");
+}
