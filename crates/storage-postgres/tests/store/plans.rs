@@ -134,7 +134,7 @@ async fn hot_queries_use_their_indexes() {
             "access_tokens_one_per_person",
             &always,
         ),
-        ("from user_profiles where", app("'ou_1'"), "user_profiles_pkey", &always),
+        ("from user_profiles where app_id = $1", app("'ou_1'"), "user_profiles_pkey", &always),
         (
             "exists(select from processed_events",
             "'cards', 'e-1'".to_owned(),
