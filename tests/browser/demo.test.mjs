@@ -1,4 +1,4 @@
-// The demo page, clicked through as a person would.
+// The demo page, used as a person would.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
@@ -12,7 +12,7 @@ after(async () => { await browser?.close(); });
 
 const titles = (page) => page.locator("#timeline .title").allTextContents();
 
-test("somebody agrees, and a service reads the token", async () => {
+test("consent on the card stores a token that a service can read", async () => {
   const page = await open(browser);
   const card = await ask(page, "message");
   assert.match(await card.textContent(), /For your weekly report/);
@@ -39,7 +39,7 @@ test("somebody agrees, and a service reads the token", async () => {
   await page.waitForFunction((old) => document.getElementById("expires").textContent !== old, before);
 
   const inside = await titles(page);
-  for (const title of ["REST: an invitation is created", "The session is stored", "Sends the card", "A push over the long connection",
+  for (const title of ["REST: a session is created", "The session is stored", "Sends the card", "A push over the long connection",
     "Message: a click", "Exchanges the code", "The session has ended: completed", "The card is updated (green)", "REST: the token is read"]) {
     assert.ok(inside.includes(title), `${title} is missing in ${inside.join(" | ")}`);
   }
@@ -50,7 +50,7 @@ test("somebody agrees, and a service reads the token", async () => {
   await close(page);
 });
 
-test("somebody declines on the card, somebody else on the consent page", async () => {
+test("decline on the card or on the consent page rejects the session", async () => {
   const page = await open(browser);
   await hold(page, 1);
   let card = await ask(page, "concise");
@@ -68,7 +68,7 @@ test("somebody declines on the card, somebody else on the consent page", async (
   await close(page);
 });
 
-test("somebody else consents, nothing is stored, and the card offers to try again", async () => {
+test("consent of another person stores nothing and offers a retry", async () => {
   const page = await open(browser);
   await hold(page, 2);
   const card = await ask(page);
@@ -83,7 +83,7 @@ test("somebody else consents, nothing is stored, and the card offers to try agai
   await close(page);
 });
 
-test("the token's answer is lost: the session fails visibly, trying again works", async () => {
+test("lost token answer fails the session and allows a retry", async () => {
   const page = await open(browser);
   await page.getByRole("button", { name: "lose the token’s answer" }).click();
   await page.locator(".breakage[aria-pressed=true]").waitFor();
@@ -104,7 +104,7 @@ test("the token's answer is lost: the session fails visibly, trying again works"
   await close(page);
 });
 
-test("a cut connection comes back, and a click works again", async () => {
+test("cut connection is replaced and clicks work again", async () => {
   const page = await open(browser);
   await hold(page, 1);
   await ask(page);
@@ -117,14 +117,14 @@ test("a cut connection comes back, and a click works again", async () => {
   await close(page);
 });
 
-test("a connection that went silent is noticed and replaced", async () => {
+test("silent connection is detected and replaced", async () => {
   const page = await open(browser);
   await hold(page, 1);
   const card = await ask(page);
   await page.getByRole("button", { name: "silent connection" }).click();
   await card.getByRole("button", { name: "Decline" }).click();
-  // What the person sees meanwhile is Lark's own error.
-  await page.locator("#toast.error", { hasText: "That did not work" }).waitFor();
+  // The person sees Lark's own error.
+  await page.locator("#toast.error", { hasText: "The click failed" }).waitFor();
   await page.locator("#ready.bad").waitFor();
   await page.locator("#ready.good").waitFor();
   await page.locator(".message .card").last().getByRole("button", { name: "Decline" }).click();
@@ -132,7 +132,7 @@ test("a connection that went silent is noticed and replaced", async () => {
   await close(page);
 });
 
-test("Lark is down until it is repaired", async () => {
+test("Lark outage lasts until it is repaired", async () => {
   const page = await open(browser);
   await hold(page, 2);
   await page.getByRole("button", { name: "Lark is down" }).click();
@@ -143,13 +143,13 @@ test("Lark is down until it is repaired", async () => {
   await page.locator("#timeline", { hasText: "A message will be tried again" }).waitFor();
   assert.equal(await cards.count(), before);
   await page.locator("#repair").click();
-  // What waited is delivered by itself.
+  // Waiting messages are delivered without another click.
   await cards.nth(before).waitFor();
   await page.locator("#ready.good").waitFor();
   await close(page);
 });
 
-test("the page speaks Chinese and English, and remembers which", async () => {
+test("page language is switched and remembered", async () => {
   const page = await open(browser, { language: "zh" });
   await page.getByRole("button", { name: "请求授权" }).waitFor();
   assert.equal(await page.locator("html").getAttribute("lang"), "zh-CN");
@@ -168,7 +168,7 @@ test("the page speaks Chinese and English, and remembers which", async () => {
   await close(page);
 });
 
-test("only the page itself may ask for anything", async () => {
+test("request from another origin is refused", async () => {
   const page = await open(browser);
   const origin = new URL(page.url()).origin;
   const ask = (headers) => page.request.post(`${origin}/api/repair`, { headers, data: {} });
@@ -182,7 +182,7 @@ test("only the page itself may ask for anything", async () => {
 for (const language of ["en", "zh"]) {
   const suffix = language === "zh" ? ".zh" : "";
 
-  test(`pictures at desktop size (${language})`, async () => {
+  test(`screenshots at desktop size (${language})`, async () => {
     const page = await open(browser, { size: DESKTOP, language });
     const card = await ask(page, "message");
     await card.locator(".card-button").first().click();
@@ -198,7 +198,7 @@ for (const language of ["en", "zh"]) {
     await close(page);
   });
 
-  test(`a phone has everything in reach (${language})`, async () => {
+  test(`layout on a phone keeps every control reachable (${language})`, async () => {
     const page = await open(browser, { size: PHONE, language });
     await hold(page, 2);
     await ask(page);
@@ -223,7 +223,7 @@ for (const language of ["en", "zh"]) {
   });
 }
 
-test("the keyboard is enough, and is never lost", async () => {
+test("keyboard focus reaches every control and is never lost", async () => {
   const page = await open(browser);
   await hold(page, 1);
   const ask = page.locator("#ask [type=submit]");
@@ -240,7 +240,7 @@ test("the keyboard is enough, and is never lost", async () => {
   await tabTo(page, authorize);
   await page.keyboard.press("Enter");
   await page.locator("#close-sheet:focus").waitFor();
-  // The card that was clicked is drawn anew meanwhile.
+  // The clicked card is redrawn.
   await page.locator("#page-toast").waitFor();
   await page.keyboard.press("Escape");
   await page.locator("#sheet").waitFor({ state: "hidden" });
@@ -259,7 +259,7 @@ test("the keyboard is enough, and is never lost", async () => {
   await close(page);
 });
 
-test("what the page covers is out of reach until it is closed", async () => {
+test("content behind an open dialog is inert until it closes", async () => {
   for (const size of [DESKTOP, PHONE]) {
     const page = await open(browser, { size });
     await hold(page, 1);
@@ -281,7 +281,7 @@ const apart = (one, other) => one.y + one.height <= other.y || other.y + other.h
 
 for (const [width, height] of [[1280, 800], [390, 844], [320, 640]]) {
   for (const language of ["en", "zh"]) {
-    test(`the consent page can be answered, and nothing is cut, at ${width}x${height} (${language})`, async () => {
+    test(`consent page at ${width}x${height} can be answered and is not cut (${language})`, async () => {
       const page = await open(browser, { size: { width, height }, language });
       const card = await ask(page, "message");
       const { shown, wanted } = await page.locator("#message").evaluate((input) => {
@@ -319,8 +319,8 @@ for (const [width, height] of [[1280, 800], [390, 844], [320, 640]]) {
   }
 }
 
-// The last one: what it leaves in the dead letters stays there.
-test("an event that nobody knows is kept for a person to look at", async () => {
+// The last test: its dead letter stays there.
+test("unknown event is kept as a dead letter", async () => {
   const page = await open(browser);
   await page.getByRole("button", { name: "an unknown event" }).click();
   await page.locator(".part.warn", { hasText: "dead letters" }).waitFor();

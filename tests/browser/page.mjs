@@ -1,4 +1,4 @@
-// A browser, pages that note what must not happen on them, and the steps that the tests share.
+// A browser, pages that record errors, and the steps that the tests share.
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
@@ -58,16 +58,16 @@ export async function close(page) {
   assert.deepEqual(wrongs, []);
 }
 
-// Leaves nothing broken for the next test, whatever became of this one.
+// Clears all faults for the next test, also after a failure.
 export async function repair() {
   const answer = await fetch(new URL("/api/repair", DEMO), { method: "POST", headers: { origin: new URL(DEMO).origin } });
   assert.equal(answer.status, 204);
 }
 
-// Chooses whose phone it is, counted from 0.
+// Selects the owner of the phone, counted from 0.
 export const hold = (page, person) => page.locator("#who").selectOption({ index: person });
 
-// Asks the person with the phone for consent; gives their new card.
+// Asks the person with the phone for consent; returns the new card.
 export async function ask(page, style = "detailed") {
   const cards = page.locator(".message .card");
   const before = await cards.count();
@@ -78,10 +78,10 @@ export async function ask(page, style = "detailed") {
   return card;
 }
 
-// The pages in the phone's browser.
+// Returns the frame of the phone's browser.
 export const frame = (page) => page.frameLocator("#frame");
 
-// Decides on the consent page; `as` is somebody else, counted from 0.
+// Decides on the consent page; `as` is another person, counted from 0.
 export async function decide(page, decision, as) {
   const consent = frame(page);
   await consent.locator(`button[value=${decision}]`).waitFor();
@@ -89,14 +89,14 @@ export async function decide(page, decision, as) {
   await consent.locator(`button[value=${decision}]`).click();
 }
 
-// The result page once it shows this outcome (`good`, `neutral`, `waiting`, `bad`).
+// Returns the result page once it shows this outcome (`good`, `neutral`, `waiting`, `bad`).
 export async function result(page, tone) {
   const main = frame(page).locator(`main.${tone}`);
   await main.waitFor();
   return main;
 }
 
-// Presses Tab until the keyboard is at this element.
+// Presses Tab until this element has the focus.
 export async function tabTo(page, target) {
   const here = (node) => node.ownerDocument.hasFocus() && node.ownerDocument.activeElement === node;
   for (let presses = 0; presses < 60; presses += 1) {
@@ -110,7 +110,7 @@ export const colour = (card, name) => card.and(card.page().locator(`.card.${name
 
 export const shut = (page) => page.locator("#close-sheet").click();
 
-// Keeps a picture for the README, when asked to.
+// Writes a screenshot for the README, when requested.
 export async function picture(target, name) {
   if (process.env.LARKAUTH_UPDATE_IMAGES !== "1") return;
   await mkdir(IMAGES, { recursive: true });

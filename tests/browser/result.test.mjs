@@ -1,4 +1,4 @@
-// The gateway's result page on a phone, in every way that it can end here.
+// The gateway's result page on a phone, for every outcome.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
@@ -10,7 +10,7 @@ before(async () => { browser = await launch(); });
 afterEach(repair);
 after(async () => { await browser?.close(); });
 
-// A page that one can read: it fits, says what is the matter in the phone's language, and again in the other one.
+// Checks that a page fits and states its outcome in the phone's language and in the other one.
 async function readable(main, title) {
   assert.match(await main.locator("h1").textContent(), title);
   assert.ok(await main.locator(".other h2").textContent());
@@ -34,7 +34,7 @@ const breakage = async (page, what) => {
   await page.locator(".tabs [data-tab=chat]").click();
 };
 
-test("authorized", async () => {
+test("result page after consent says authorized", async () => {
   const page = await open(browser, { size: PHONE, language: "zh" });
   await authorize(page, 0);
   await decide(page, "agree");
@@ -42,7 +42,7 @@ test("authorized", async () => {
   await close(page);
 });
 
-test("declined", async () => {
+test("result page after refusal says declined", async () => {
   const page = await open(browser, { size: PHONE });
   await authorize(page, 1);
   await decide(page, "decline");
@@ -50,7 +50,7 @@ test("declined", async () => {
   await close(page);
 });
 
-test("somebody else consented", async () => {
+test("result page after consent of another person says so", async () => {
   const page = await open(browser, { size: PHONE });
   await authorize(page, 1);
   await decide(page, "agree", 2);
@@ -58,7 +58,7 @@ test("somebody else consented", async () => {
   await close(page);
 });
 
-test("the answer was lost", async () => {
+test("result page after a lost answer offers a retry", async () => {
   const page = await open(browser, { size: PHONE });
   await breakage(page, "lost_answer");
   await authorize(page, 2);
@@ -67,7 +67,7 @@ test("the answer was lost", async () => {
   await close(page);
 });
 
-test("it takes a while: the page waits, and looks again by itself", async () => {
+test("result page of a slow exchange waits and reloads", async () => {
   const page = await open(browser, { size: PHONE });
   await authorize(page, 0);
   await page.locator("#close-sheet").click();
@@ -79,7 +79,7 @@ test("it takes a while: the page waits, and looks again by itself", async () => 
   await close(page);
 });
 
-test("a link that nobody knows", async () => {
+test("result page of an unknown link says so", async () => {
   const page = await open(browser, { size: PHONE });
   const answer = await page.goto(new URL("/oauth/callback?state=nobodys&code=none", page.url()).href);
   assert.equal(answer.status(), 404);
@@ -87,7 +87,7 @@ test("a link that nobody knows", async () => {
   await close(page);
 });
 
-test("the consent page is out of reach", async () => {
+test("unreachable consent page shows an error page", async () => {
   const page = await open(browser, { size: PHONE });
   await hold(page, 1);
   await ask(page);

@@ -29,7 +29,7 @@ pub struct Answer {
 }
 
 impl Api {
-    /// A caller with this key.
+    /// Returns a caller with this key.
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
@@ -77,7 +77,7 @@ impl Api {
         Ok(Answer { status, retry_after, content_type, json, text })
     }
 
-    /// `POST /v1/auth/sessions` for a person; must succeed.
+    /// Calls `POST /v1/auth/sessions` for a person. Fails unless it succeeds.
     ///
     /// # Errors
     /// When it does not.
@@ -88,7 +88,7 @@ impl Api {
         Ok(serde_json::from_value(answer.json)?)
     }
 
-    /// `GET /v1/auth/sessions/{id}?wait=…`; must succeed.
+    /// Calls `GET /v1/auth/sessions/{id}?wait=…`. Fails unless it succeeds.
     ///
     /// # Errors
     /// When it does not.
@@ -99,7 +99,7 @@ impl Api {
         Ok(serde_json::from_value(answer.json)?)
     }
 
-    /// `GET …/token`.
+    /// Calls `GET …/token`.
     ///
     /// # Errors
     /// When no answer comes.

@@ -1,13 +1,11 @@
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, body::Bytes, extract::State, routing::post};
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::{net::TcpListener, task::JoinSet};
 
-/// An OpenTelemetry collector (OTLP/HTTP, protobuf) that keeps what it gets. Gone when dropped.
+/// An OpenTelemetry collector (OTLP/HTTP, protobuf) that keeps the bodies it receives. Dropping it stops the server.
 pub struct Collector {
     endpoint: String,
     bodies: Bodies,
@@ -44,19 +42,19 @@ impl Collector {
         Ok(Self { endpoint, bodies, _server: server })
     }
 
-    /// For `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// Returns the value for `OTEL_EXPORTER_OTLP_ENDPOINT`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Every body as it came.
+    /// Returns every received body.
     #[must_use]
     pub fn bodies(&self) -> Vec<Bytes> {
-        self.bodies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.bodies.lock().clone()
     }
 
-    /// Every span of every body.
+    /// Returns every span of every body.
     ///
     /// # Errors
     /// When a body is not an export of traces.
@@ -67,7 +65,7 @@ impl Collector {
                 let service = texts(&resource.resource.unwrap_or_default().attributes).remove("service.name");
                 let service = service.unwrap_or_default();
                 spans.extend(resource.scope_spans.iter().flat_map(|scope| &scope.spans).map(|span| Span {
-                    trace_id: span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+                    trace_id: hex::encode(&span.trace_id),
                     service: service.clone(),
                     name: span.name.clone(),
                     attributes: texts(&span.attributes),
@@ -79,7 +77,7 @@ impl Collector {
 }
 
 async fn keep(State(bodies): State<Bodies>, body: Bytes) {
-    bodies.lock().unwrap_or_else(PoisonError::into_inner).push(body);
+    bodies.lock().push(body);
 }
 
 fn texts(attributes: &[wire::KeyValue]) -> BTreeMap<String, String> {
@@ -87,7 +85,7 @@ fn texts(attributes: &[wire::KeyValue]) -> BTreeMap<String, String> {
     attributes.iter().filter_map(text).collect()
 }
 
-/// What is read of `opentelemetry/proto/collector/trace/v1/trace_service.proto` and what it imports.
+/// The fields that are read of `opentelemetry/proto/collector/trace/v1/trace_service.proto` and its imports.
 mod wire {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Export {

@@ -2,20 +2,21 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
     task::JoinSet,
 };
 
-use crate::{PATIENCE, eventually};
+use crate::wait::{TIMEOUT, eventually};
 
-/// Which binary.
+/// A binary of the workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `larkauth-gateway`
@@ -29,7 +30,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The binary, built by `cargo build --workspace --bins` into the folder above this test's own.
+    /// Returns the path of the binary, built by `cargo build --workspace --bins` into the folder above this test's own.
     ///
     /// # Errors
     /// When it has not been built.
@@ -53,9 +54,9 @@ impl Kind {
     }
 }
 
-/// A running process; killed when dropped.
+/// A running process. Dropping it kills the process.
 pub struct Service {
-    /// Which one.
+    /// Its binary.
     pub kind: Kind,
     child: Child,
     output: Arc<Mutex<Vec<u8>>>,
@@ -92,27 +93,27 @@ impl Service {
         Ok(Self { kind, child, output, readers })
     }
 
-    /// Everything it has written so far, both streams.
+    /// Returns the output so far, both streams.
     #[must_use]
     pub fn output(&self) -> String {
-        String::from_utf8_lossy(&self.output.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        String::from_utf8_lossy(&self.output.lock()).into_owned()
     }
 
-    /// Where its HTTP server listens, as it logs itself.
+    /// Returns the address of its HTTP server, read from its log.
     ///
     /// # Errors
-    /// When it ended or stays silent.
+    /// When the process ended or does not log the address.
     pub async fn address(&mut self) -> anyhow::Result<String> {
-        let found = eventually(PATIENCE, async || {
+        let found = eventually(TIMEOUT, async || {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{:?} ended with {status}:\n{}", self.kind, self.output());
             }
             Ok(self.output().lines().find_map(listening))
         });
-        found.await.with_context(|| "the process does not say where it listens".to_owned())
+        found.await.with_context(|| "the process does not log its address".to_owned())
     }
 
-    /// `kill -9`.
+    /// Sends `SIGKILL` and returns the output.
     ///
     /// # Errors
     /// When it had ended before.
@@ -122,7 +123,7 @@ impl Service {
         Ok(self.output())
     }
 
-    /// `SIGTERM`, then waits for the end; gives exit status and output.
+    /// Sends `SIGTERM` and waits for the end. Returns exit status and output.
     ///
     /// # Errors
     /// When it does not end.
@@ -143,7 +144,7 @@ impl Service {
         Ok(())
     }
 
-    /// Waits for the end by itself; gives exit status and output.
+    /// Waits for the end of the process. Returns exit status and output.
     ///
     /// # Errors
     /// When it does not end.
@@ -160,7 +161,7 @@ impl Service {
     }
 }
 
-/// The address in the log line that says so, in either format.
+/// Returns the address in the log line that names it, in both formats.
 fn listening(line: &str) -> Option<String> {
     match serde_json::from_str::<serde_json::Value>(line) {
         Ok(line) if line["message"] == "listening" => line["addr"].as_str().map(str::to_owned),
@@ -172,6 +173,6 @@ fn listening(line: &str) -> Option<String> {
 async fn drain(mut stream: impl AsyncRead + Unpin, output: Arc<Mutex<Vec<u8>>>) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = stream.read(&mut buffer).await {
-        output.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..length]);
+        output.lock().extend_from_slice(&buffer[..length]);
     }
 }

@@ -1,7 +1,4 @@
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{
@@ -18,9 +15,10 @@ use lapin::{
 };
 use larkauth_contracts::topology::{DEAD_EXCHANGE, DEAD_LETTER_QUEUE, EVENTS_EXCHANGE, RETRY_EXCHANGE};
 use larkauth_messaging::testing::TestBus;
+use parking_lot::Mutex;
 use tokio::{net::TcpListener, task::JoinSet};
 
-/// Stands in front of the simulated Lark's API and notes each call. Gone when dropped.
+/// A proxy in front of the simulated Lark's API that records each call. Dropping it stops the server.
 pub struct LarkTap {
     base_url: String,
     calls: Calls,
@@ -75,7 +73,7 @@ impl LarkTap {
     /// The calls so far.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.calls.lock().clone()
     }
 }
 
@@ -88,7 +86,7 @@ async fn pass_on(
 ) -> Response {
     let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let call = Call { path: uri.path().to_owned(), traceparent };
-    forward.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+    forward.calls.lock().push(call);
     for hop_by_hop in [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION] {
         headers.remove(hop_by_hop);
     }

@@ -7,9 +7,12 @@ use larkauth_lark_sim::{Message, Sim, SimApp, SimConfig, SimHandle};
 use larkauth_messaging::testing::{TcpProxy, TestBus};
 use larkauth_models::{ExposeSecret, SecretString, SessionId};
 use larkauth_storage::testing::TestDatabase;
-use tokio::time::Instant;
 
-use crate::{Api, Kind, PATIENCE, Service};
+use crate::{
+    api::Api,
+    service::{Kind, Service},
+    wait::{TIMEOUT, eventually},
+};
 
 const APP_ID: &str = "cli_0123456789abcdef";
 const APP_SECRET: &str = "simulated-app-secret-0123456789";
@@ -17,7 +20,7 @@ const API_KEY: &str = "test-api-key-0123456789abcdef";
 /// 32 bytes of 7, as the storage crate's test cipher has them, so that tests can look into the database.
 const ENCRYPTION_KEYS: &str = "test:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
-/// What a test may choose about its world.
+/// Options of a world.
 pub struct Options {
     /// The simulated platform; application and redirect URI are filled in.
     pub sim: SimConfig,
@@ -37,7 +40,8 @@ impl Default for Options {
     }
 }
 
-/// A company with a simulated Lark and real larkauth services. Everything in it is its own and gone when it is dropped.
+/// A company with a simulated Lark and real larkauth services. Nothing is shared with other worlds. Dropping it removes
+/// everything.
 pub struct World {
     /// The platform.
     pub sim: SimHandle,
@@ -51,7 +55,7 @@ pub struct World {
     pub broker_proxy: TcpProxy,
     /// The database itself.
     pub database: TestDatabase,
-    /// The broker's corner.
+    /// The broker, with a prefix of its own.
     pub bus: TestBus,
     env: BTreeMap<String, String>,
 }
@@ -107,19 +111,19 @@ impl World {
         Ok(world)
     }
 
-    /// The application.
+    /// Returns the id of the application.
     #[must_use]
     pub fn app_id(&self) -> &'static str {
         APP_ID
     }
 
-    /// The open id of the n-th person, from 0.
+    /// Returns the open id of the n-th person, from 0.
     #[must_use]
     pub fn person(&self, n: usize) -> String {
         self.sim.open_id(APP_ID, &self.sim.users()[n])
     }
 
-    /// The settings of a service.
+    /// Returns the settings of a service.
     #[must_use]
     pub fn env(&self, kind: Kind) -> BTreeMap<String, String> {
         let mut env = self.env.clone();
@@ -129,7 +133,7 @@ impl World {
         env
     }
 
-    /// Starts one more process with these settings changed; the gateway is waited for until it hears Lark.
+    /// Starts one more process with these settings changed and waits until it is ready.
     ///
     /// # Errors
     /// When it does not start.
@@ -181,7 +185,7 @@ impl World {
         Ok(Asked { session_id, person, message_id })
     }
 
-    /// The person opens the card's link and agrees; gives where the browser is sent.
+    /// Opens the card's link and agrees, as the person. Returns the URL that the browser is redirected to.
     ///
     /// # Errors
     /// When the card has no link, or the consent page refuses.
@@ -191,12 +195,13 @@ impl World {
         Ok(self.sim.consent(&url, &asked.person).await?)
     }
 
-    /// Waits until this card's head has this colour: green is done, red failed, grey declined or expired, blue open.
+    /// Waits until the head of this card has this colour: green completed, red failed, grey declined or expired, blue
+    /// pending.
     ///
     /// # Errors
-    /// When it does not come to that.
+    /// When it does not within the deadline.
     pub async fn shows(&self, asked: &Asked, colour: &str) -> anyhow::Result<Message> {
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let message = self.sim.message(&asked.message_id).context("the card is gone")?;
             Ok((message.card()["header"]["template"] == colour).then_some(message))
         })
@@ -226,7 +231,7 @@ impl World {
     /// When none comes.
     pub async fn card(&self, open_id: &str, text: &str) -> anyhow::Result<Message> {
         let shows = |card: &serde_json::Value| card.to_string().contains(text);
-        self.sim.wait_for_card(open_id, PATIENCE, shows).await.with_context(|| {
+        self.sim.wait_for_card(open_id, TIMEOUT, shows).await.with_context(|| {
             format!(
                 "no card says {text:?}; there are {:?}\n{}",
                 self.sim.messages_for(open_id),
@@ -235,14 +240,14 @@ impl World {
         })
     }
 
-    /// What all services have written.
+    /// Returns the output of all services.
     #[must_use]
     pub fn outputs(&self) -> String {
         self.services.iter().map(|s| format!("== {:?}\n{}", s.kind, s.output())).collect()
     }
 
-    /// Waits until no message waits in any queue, delayed ones included, and none comes back for half a second (the
-    /// broker does not tell how many are in hand). Dead letters may wait.
+    /// Waits until no message waits in any queue, delayed ones included, and none returns for half a second (the
+    /// broker does not report unacknowledged ones). Dead letters may wait.
     ///
     /// # Errors
     /// When some are left.
@@ -252,7 +257,7 @@ impl World {
         let channel = self.bus.channel().await;
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let mut empty = 0;
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let mut waiting = 0;
             for queue in &queues {
                 let name = format!("{}.{queue}", self.bus.prefix());
@@ -267,11 +272,11 @@ impl World {
         .with_context(|| format!("messages are left in the queues\n{}", self.outputs()))
     }
 
-    /// Waits until nothing is left to do, stops all services in order, and checks that they end well and that nothing
-    /// happened that must never happen.
+    /// Waits until no message is left, stops all services in order, and checks that they exit with success and that the
+    /// simulator recorded no violation.
     ///
     /// # Errors
-    /// When it did.
+    /// When a service failed or a violation was recorded.
     pub async fn finish(mut self) -> anyhow::Result<()> {
         self.quiet().await?;
         for service in self.services.drain(..) {
@@ -280,14 +285,14 @@ impl World {
             ensure!(status.success(), "{kind:?} ended with {status}:\n{output}");
         }
         let violations = self.sim.violations();
-        ensure!(violations.is_empty(), "what must never happen, did: {violations:?}");
+        ensure!(violations.is_empty(), "the simulator recorded violations: {violations:?}");
         self.sim.shutdown().await;
         self.bus.teardown().await;
         Ok(())
     }
 }
 
-/// Somebody who was asked for consent.
+/// A person who was asked for consent.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The invitation.
@@ -308,30 +313,12 @@ async fn metric(address: &str, name: &str, labels: &str) -> anyhow::Result<f64> 
 
 async fn wait_ready(address: &str) -> anyhow::Result<()> {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let answer = http.get(format!("http://{address}/readyz")).send().await;
         Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some(()))
     })
     .await
     .context("the service does not become ready")
-}
-
-/// Asks again and again until there is something.
-///
-/// # Errors
-/// When asking fails, or there is nothing within the deadline.
-pub async fn eventually<T>(
-    deadline: Duration,
-    mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
-) -> anyhow::Result<T> {
-    let until = Instant::now() + deadline;
-    loop {
-        if let Some(found) = ask().await? {
-            return Ok(found);
-        }
-        ensure!(Instant::now() < until, "nothing within {deadline:?}");
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
 }
 
 fn host_and_port(url: &SecretString) -> anyhow::Result<String> {

@@ -1,4 +1,4 @@
-//! Which face a session's card shows, and what is on it.
+//! The face that a session's card shows, and its content.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use larkauth_models::{AuthSession, CardFace, ConsentSecrets, SessionState};
 use larkauth_storage::NewSession;
 use serde_json::Value;
 
-use crate::{App, Context};
+use crate::{apps::App, context::Context};
 
-/// The face that a session's state asks for. While consent is open the card keeps its authorize button.
+/// Returns the face that a session's state asks for. While consent is open the card keeps its authorize button.
 pub(crate) const fn face_of(state: SessionState) -> CardFace {
     match state {
         SessionState::Pending => CardFace::Invitation,
@@ -24,8 +24,8 @@ pub(crate) const fn face_of(state: SessionState) -> CardFace {
 }
 
 impl Context {
-    /// What to call the person of a completed session in English, where they have such a name. A profile that cannot be
-    /// read costs no more than that.
+    /// Returns the English name of the person of a completed session, where the profile has one. A profile that cannot be
+    /// read is logged, and the name is left out.
     pub async fn english_name(&self, session: &AuthSession) -> Option<String> {
         let open_id = session.person.open_id.as_ref().filter(|_| session.state == SessionState::Completed)?;
         match self.store.profile(&session.app_id, open_id).await {
@@ -38,7 +38,7 @@ impl Context {
     }
 }
 
-/// The card, as message content.
+/// Renders the card as message content.
 pub(crate) async fn render(context: &Context, app: &App, session: &AuthSession, face: CardFace) -> Value {
     let authorize_url = authorize_url(app, session);
     let en_name = context.english_name(session).await;
@@ -56,8 +56,8 @@ pub(crate) async fn render(context: &Context, app: &App, session: &AuthSession, 
     })
 }
 
-/// Whether Lark takes the session's card, whatever it will show. The faces after the end hold nothing of what the caller
-/// chose and are always small.
+/// Returns whether Lark accepts the session's card with each of its open faces. The faces after the end hold nothing that
+/// the caller chose and are always small.
 pub(crate) fn fits(app: &App, new: &NewSession) -> bool {
     let authorize_url = consent_page(app, &new.scopes, &new.consent);
     [CardFace::Invitation, CardFace::Processing, CardFace::Reauthorize].into_iter().all(|face| {
@@ -77,8 +77,8 @@ pub(crate) fn fits(app: &App, new: &NewSession) -> bool {
     })
 }
 
-/// The consent page of a pending session.
-pub fn authorize_url(app: &App, session: &AuthSession) -> Option<url::Url> {
+/// Returns the consent page of a pending session.
+pub(crate) fn authorize_url(app: &App, session: &AuthSession) -> Option<url::Url> {
     Some(consent_page(app, &session.scopes, session.consent.as_ref()?))
 }
 

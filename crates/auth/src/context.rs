@@ -1,22 +1,28 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use larkauth_messaging::Bus;
-use larkauth_models::{CardOptions, Clock, Entropy, Timestamp};
-use larkauth_storage::{Cipher, InvitationLimit, Store};
+use larkauth_contracts::message::{Envelope, Message};
+use larkauth_messaging::{Bus, Outgoing};
+use larkauth_models::{Actor, AppId, Clock, Entropy, EventId, Timestamp};
+use larkauth_storage::{Cipher, Store};
 use larkauth_telemetry::Metrics;
+use uuid::Uuid;
 
-use crate::Directory;
+use crate::{
+    apps::{AppRegistry, LarkSettings},
+    error::AuthError,
+    policy::Policy,
+};
 
-/// What every verb needs. Built once by a service, cheap to clone.
+/// What a [`Context`] is built from.
 #[derive(Clone)]
-pub struct Context {
-    /// What is kept.
+pub struct ContextParts {
+    /// The database.
     pub store: Arc<dyn Store>,
-    /// The way messages take.
+    /// The message bus.
     pub bus: Arc<dyn Bus>,
     /// Registered applications and their Lark clients.
-    pub apps: Arc<Directory>,
-    /// For secrets inside messages.
+    pub apps: Arc<AppRegistry>,
+    /// Seals secrets inside messages.
     pub cipher: Cipher,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
@@ -24,27 +30,85 @@ pub struct Context {
     pub entropy: Arc<dyn Entropy>,
     /// Counters.
     pub metrics: Metrics,
-    /// What the settings say.
-    pub policy: Arc<Policy>,
+    /// Settings and timings.
+    pub policy: Policy,
 }
 
-/// The settings that decisions depend on.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// CloudEvents `source` of this process, e.g. `/larkauth/gateway`.
-    pub source: String,
-    /// Life of an invitation.
-    pub session_lifetime: Duration,
-    /// How often one person may be asked.
-    pub invitation_limit: InvitationLimit,
-    /// How cards look unless the request says otherwise.
-    pub card: CardOptions,
+/// The way into the domain: every operation is a method. A service builds one; clones are cheap and share everything.
+#[derive(Clone)]
+pub struct Context {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) apps: Arc<AppRegistry>,
+    pub(crate) cipher: Cipher,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) metrics: Metrics,
+    pub(crate) policy: Arc<Policy>,
 }
 
 impl Context {
-    /// The time now.
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: ContextParts) -> Self {
+        let ContextParts { store, bus, apps, cipher, clock, entropy, metrics, policy } = parts;
+        Self { store, bus, apps, cipher, clock, entropy, metrics, policy: Arc::new(policy) }
+    }
+
+    /// Returns the time now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Returns a new identifier that sorts by time.
+    #[must_use]
+    pub fn new_uuid(&self) -> Uuid {
+        self.entropy.uuid(&*self.clock)
+    }
+
+    /// Returns the clock, for parts of a service that measure time themselves.
+    #[must_use]
+    pub const fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Returns the source of randomness, for waits with jitter.
+    #[must_use]
+    pub const fn entropy(&self) -> &Arc<dyn Entropy> {
+        &self.entropy
+    }
+
+    /// Returns the counters.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Returns the settings and timings.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Returns how Lark is reached.
+    #[must_use]
+    pub fn lark(&self) -> &LarkSettings {
+        self.apps.lark()
+    }
+
+    /// Notes who asked for an operation, and when.
+    pub(crate) fn note_operation(&self, actor: &Actor, now: Timestamp, operation: &'static str) {
+        tracing::debug!(%actor, %now, operation, "auth.operation");
+    }
+
+    /// Wraps a message of this process.
+    pub(crate) fn outgoing<T: Message>(
+        &self,
+        id: EventId,
+        app_id: &AppId,
+        data: T,
+    ) -> Result<Outgoing, AuthError> {
+        Ok(Outgoing::new(&Envelope::new(id, &self.policy.source, self.now(), app_id.clone(), data))?)
     }
 }

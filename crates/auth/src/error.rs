@@ -5,7 +5,7 @@ use larkauth_messaging::BusError;
 use larkauth_models::{AppId, AuthMethod, SessionId};
 use larkauth_storage::{CipherError, StorageError};
 
-/// Why a verb of this crate did not do what it was asked.
+/// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// The caller's input breaks a rule.
@@ -16,25 +16,27 @@ pub enum AuthError {
         "application {0} is not registered; set APP_ID and APP_SECRET, or register it with `larkauth apps add`"
     )]
     AppNotFound(AppId),
-    /// Switched off by an operator.
+    /// An operator disabled the application.
     #[error("application {0} is switched off; `larkauth apps enable` switches it on")]
     AppDisabled(AppId),
-    /// Lark refuses the application; nobody is invited meanwhile.
-    #[error("Lark refuses application {app_id}: {reason}; mend it in the developer console, then try again")]
+    /// Lark refuses the application: the breaker is open, and nothing is sent to people.
+    #[error(
+        "Lark refuses application {app_id}: {reason}; correct the application in the developer console, then try again"
+    )]
     AppFrozen {
-        /// Which one.
+        /// The application.
         app_id: AppId,
-        /// What Lark said.
+        /// Lark's words.
         reason: String,
     },
-    /// Asked too often.
+    /// The person was invited too often.
     #[error("this person was invited {max} times within {} s; try again in {} s", window.as_secs(), retry_after.as_secs())]
     RateLimited {
         /// The limit.
         max: u32,
-        /// Its window.
+        /// The limit's window.
         window: Duration,
-        /// When the next one is allowed, in whole seconds.
+        /// Until the next invitation is allowed, in whole seconds.
         retry_after: Duration,
     },
     /// No such session.
@@ -43,7 +45,7 @@ pub enum AuthError {
     /// No valid token is stored.
     #[error("no valid token is stored for this person")]
     AuthenticationRequired,
-    /// This way is not offered.
+    /// This version does not offer the method.
     #[error(
         "auth_method `{0}` is not available in this version; use `websocket_card`, `http_callback` or `oauth`"
     )]

@@ -1,28 +1,41 @@
-//! The domain's verbs: inviting, taking clicks and redirects, exchanging codes, keeping tokens, ending sessions.
+//! The domain's operations: inviting, taking clicks and redirects, exchanging codes, serving tokens, ending sessions.
 //!
-//! What may live here: decisions. What may not: SQL, AMQP, HTTP servers; this crate knows the traits
-//! [`larkauth_storage::Store`] and [`larkauth_messaging::Bus`] and Lark's client, and cannot tell what is behind them.
+//! What may live here: decisions. What may not: SQL, AMQP, HTTP servers. This crate knows the traits
+//! [`larkauth_storage::Store`] and [`larkauth_messaging::Bus`] and Lark's client, and not what is behind them.
 //!
-//! The way of the data, by module: [`sessions`] creates an invitation → [`handlers`] sends the card → [`intake`] takes
-//! the click and [`redirect`] the browser → [`handlers`] exchange the code and end the session → [`handlers`] bring the
-//! card to its final face → [`tokens`] serves the token. [`housekeeping`] ends what nobody ended.
+//! [`Context`] is the one way in: every operation is one of its methods, and its fields are private. An operation that
+//! changes something or reads a secret takes who asks ([`Actor`](larkauth_models::Actor)) and when.
 //!
-//! To add a message: its type in `larkauth-contracts`, a handler here with the policy for poison messages in its doc
-//! comment, a line in [`handlers::consumers`].
+//! The way of the data, by module: [`sessions`] creates an invitation → [`handlers`] send the card → [`callbacks`] take the
+//! click and [`redirect`] the browser → `consent` exchanges the code and ends the session → [`handlers`] update the card to
+//! its final face → `tokens` serves the token. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
+//! applications, `registrations`, [`api_keys`] and `dead_letters` what an operator does, `process` what a service needs.
+//!
+//! To add an operation: a method of [`Context`] in the module of its subject, which calls `note_operation` first. To add a
+//! message: its type in `larkauth-contracts`, a handler here that decodes, calls one operation and maps the result, a line
+//! in [`handlers::consumers`]. To add a scheduled job: an entry in [`jobs::all`].
 
-mod announce;
-pub mod cards;
+pub mod api_keys;
+mod apps;
+pub mod callbacks;
+mod cards;
+mod consent;
 mod context;
-mod directory;
+mod dead_letters;
 mod error;
+mod event_id;
+mod events;
 pub mod handlers;
-pub mod housekeeping;
-pub mod intake;
+pub mod jobs;
+mod policy;
+mod process;
 pub mod redirect;
+mod registrations;
 mod seal;
 pub mod sessions;
-pub mod tokens;
+mod tokens;
 
-pub use context::{Context, Policy};
-pub use directory::{App, Directory, LarkSettings};
+pub use apps::{App, AppRegistry, LarkSettings};
+pub use context::{Context, ContextParts};
 pub use error::AuthError;
+pub use policy::Policy;

@@ -1,14 +1,12 @@
-//! The browser comes back from the consent page.
-
-use std::time::Duration;
+//! The redirect of the consent page.
 
 use larkauth_contracts::message::{AuthorizationCodeReceived, AuthorizationDenied, Message};
 use larkauth_models::{AuthSession, ExposeSecret, SecretString, SessionState};
 use larkauth_storage::CodeBinding;
 
-use crate::{AuthError, Context, handlers::id, seal};
+use crate::{context::Context, error::AuthError, event_id::event_id, seal};
 
-/// What the redirect's query says.
+/// The answer in the redirect's query.
 #[derive(Clone, Debug)]
 pub enum Consent {
     /// `code=…`
@@ -19,10 +17,10 @@ pub enum Consent {
     Error,
 }
 
-/// What to show the person.
+/// The page for the person.
 #[derive(Clone, Debug)]
 pub enum Landing {
-    /// The session as it stands now; still pending means that the worker is at it.
+    /// The session as it is now. A pending one is being processed by the worker.
     Session(Box<AuthSession>),
     /// The `state` belongs to no session.
     UnknownState,
@@ -32,15 +30,12 @@ pub enum Landing {
     ConsentFailed,
 }
 
-/// How long the browser is kept waiting for the worker before it gets a page that looks again by itself.
-const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
-
 impl Context {
-    /// Takes a redirect: checks the `state`, hands code or refusal to the worker and waits a moment for the outcome.
-    /// The same redirect may come any number of times.
+    /// Takes a redirect: checks the `state`, publishes code or refusal and waits for the worker up to
+    /// [`Policy::redirect_deadline`](crate::Policy::redirect_deadline). A repeated redirect has no second effect.
     ///
     /// # Errors
-    /// The store's or the bus's; the person may reload, nothing is used up.
+    /// The store's or the bus's. The person may reload: no code was used.
     pub async fn take_redirect(&self, state: &SecretString, consent: Consent) -> Result<Landing, AuthError> {
         let Some(session) = self.store.session_by_state(&seal::sha256(state.expose_secret())).await? else {
             return Ok(Landing::UnknownState);
@@ -60,7 +55,7 @@ impl Context {
             Consent::Denied => {
                 self.ask_worker(
                     &session,
-                    id("denied", &session_id.to_string()),
+                    event_id("denied", &session_id.to_string()),
                     AuthorizationDenied { session_id },
                 )
                 .await
@@ -70,14 +65,14 @@ impl Context {
                 match self.store.bind_code(session_id, &code_sha256).await? {
                     CodeBinding::OtherCode => return Ok(Landing::StateUsed),
                     CodeBinding::NotPending => {
-                        return Ok(Landing::Session(Box::new(self.existing(session_id).await?)));
+                        return Ok(Landing::Session(Box::new(self.existing_session(session_id).await?)));
                     }
                     CodeBinding::Bound | CodeBinding::SameCode => {}
                 }
                 let owner = session_id.to_string();
                 let sealed = seal::seal(&self.cipher, seal::CODE, &owner, &code)?;
                 // One code, one event: a reloaded page publishes the same id again, another code has another.
-                let event_id = id("code", &format!("{owner}-{}", seal::hex(&code_sha256)));
+                let event_id = event_id("code", &format!("{owner}-{}", hex::encode(code_sha256)));
                 let message = AuthorizationCodeReceived { session_id, code: sealed };
                 self.ask_worker(&session, event_id, message).await
             }
@@ -93,7 +88,7 @@ impl Context {
         let outgoing = self.outgoing(event_id, &session.app_id, message)?;
         let mut reply = self.bus.request(outgoing).await?;
         // The reply only says that it is time to look; the store knows what happened.
-        reply.wait(ANSWER_WITHIN).await;
-        Ok(Landing::Session(Box::new(self.existing(session.id).await?)))
+        reply.wait(self.policy.redirect_deadline).await;
+        Ok(Landing::Session(Box::new(self.existing_session(session.id).await?)))
     }
 }

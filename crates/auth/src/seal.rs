@@ -1,13 +1,13 @@
-//! Secrets inside messages: sealed by whoever publishes, opened by the handler, never in the clear on the bus.
+//! Secrets inside messages. The publisher seals them, the handler opens them; the bus carries none in the clear.
 
 use larkauth_contracts::message::SealedText;
 use larkauth_models::SecretString;
 use larkauth_storage::{Cipher, CipherError, Sealed};
 use sha2::{Digest, Sha256};
 
-/// What a sealed secret is bound to: its place in the contract and the thing it belongs to.
+/// Place of an authorization code in the contract; a sealed secret is bound to its place and its owner.
 pub(crate) const CODE: &str = "message.authorization_code";
-/// See [`CODE`].
+/// Place of a callback that is not recognized.
 pub(crate) const CALLBACK: &str = "message.unrecognized_callback";
 
 pub(crate) fn seal(
@@ -28,7 +28,7 @@ pub(crate) fn open(
     cipher.open(&[place, owner], &Sealed::from_text(&sealed.0)?.0)
 }
 
-/// SHA-256 of parts, each preceded by its length.
+/// Returns the SHA-256 of the parts, each preceded by its length.
 pub(crate) fn digest(parts: &[&str]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -38,13 +38,8 @@ pub(crate) fn digest(parts: &[&str]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Plain SHA-256, as the store expects it for OAuth `state`, codes and API keys.
+/// Returns the plain SHA-256, as the store expects it for OAuth `state`, codes and API keys.
 #[must_use]
 pub(crate) fn sha256(bytes: impl AsRef<[u8]>) -> [u8; 32] {
     Sha256::digest(bytes).into()
-}
-
-/// As two lower-case digits a byte.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

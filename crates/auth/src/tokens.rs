@@ -1,25 +1,74 @@
-//! Serving tokens.
+//! Stored tokens.
 
 use chrono::TimeDelta;
-use larkauth_models::{AppId, OpenId, StoredToken, TokenKind};
+use larkauth_models::{Actor, AppId, OpenId, StoredToken, Timestamp, TokenKind, UserProfile};
 
-use crate::{AuthError, Context};
+use crate::{context::Context, error::AuthError};
 
 impl Context {
-    /// A stored token that is valid for at least `min_validity` more. Asks nobody but the store, so that it is served
-    /// whatever else is broken.
+    /// Returns a stored token that is valid for at least `min_validity` more. Only the store is asked, so the token is
+    /// served while Lark or the bus is down.
     ///
     /// # Errors
-    /// [`AuthError::AuthenticationRequired`] when there is none; [`AuthError::AppNotFound`], [`AuthError::AppDisabled`];
-    /// the store's. A token that cannot be decrypted is a storage error, never "authentication required".
+    /// [`AuthError::AuthenticationRequired`] when no such token is stored; [`AuthError::AppNotFound`],
+    /// [`AuthError::AppDisabled`]; the store's. A token that cannot be decrypted is a storage error, never
+    /// "authentication required".
     pub async fn valid_token(
         &self,
+        actor: &Actor,
+        now: Timestamp,
         app_id: &AppId,
         open_id: &OpenId,
         min_validity: TimeDelta,
     ) -> Result<StoredToken, AuthError> {
-        self.apps.enabled(app_id).await?;
+        self.note_operation(actor, now, "token.serve");
+        self.apps.get_enabled(app_id).await?;
         let token = self.store.token(app_id, open_id, TokenKind::User).await?;
-        token.filter(|t| t.is_servable(self.now(), min_validity)).ok_or(AuthError::AuthenticationRequired)
+        token.filter(|t| t.is_servable(now, min_validity)).ok_or(AuthError::AuthenticationRequired)
+    }
+
+    /// Returns the stored token of a person in any state, also of a disabled application.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn stored_token(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        app_id: &AppId,
+        open_id: &OpenId,
+    ) -> Result<Option<StoredToken>, AuthError> {
+        self.note_operation(actor, now, "token.show");
+        Ok(self.store.token(app_id, open_id, TokenKind::User).await?)
+    }
+
+    /// Wipes the token of a person. Returns false when none is stored.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn revoke_token(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        app_id: &AppId,
+        open_id: &OpenId,
+    ) -> Result<bool, AuthError> {
+        self.note_operation(actor, now, "token.revoke");
+        Ok(self.store.revoke_token(app_id, open_id, TokenKind::User, now).await?)
+    }
+
+    /// Returns the profile of a person, as one application sees them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn profile(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        app_id: &AppId,
+        open_id: &OpenId,
+    ) -> Result<Option<UserProfile>, AuthError> {
+        self.note_operation(actor, now, "profile.show");
+        Ok(self.store.profile(app_id, open_id).await?)
     }
 }

@@ -12,7 +12,7 @@ use url::Url;
 use crate::{
     doctor,
     exit::CommandError,
-    globals::{Globals, connected},
+    globals::{Globals, connected, operator},
     output::{Format, or_dash, time},
     prompt, report,
 };
@@ -65,7 +65,7 @@ pub(crate) struct Add {
     /// A file that holds the encrypt key, for HTTP callbacks
     #[arg(long, value_name = "FILE")]
     encrypt_key_file: Option<PathBuf>,
-    /// The cloud it lives in: `feishu` or `lark`
+    /// The cloud of the application: `feishu` or `lark`
     #[arg(long)]
     brand: Option<Brand>,
     /// Where the browser comes back to; must be registered in the developer console
@@ -174,7 +174,7 @@ pub(crate) async fn run(command: Apps, globals: &Globals) -> anyhow::Result<Exit
 
 async fn list(context: &Context, format: Format) -> anyhow::Result<()> {
     let (mut apps, mut unreadable) = (Vec::new(), Vec::new());
-    for listed in context.store.applications().await? {
+    for listed in context.applications(&operator(), context.now()).await? {
         match listed.application {
             Ok(app) => apps.push(AppView::from(app)),
             Err(error) => unreadable.push(error),
@@ -182,21 +182,19 @@ async fn list(context: &Context, format: Format) -> anyhow::Result<()> {
     }
     format.list(&apps, &["APP", "BRAND", "STATE", "SCOPES", "REDIRECT URI"], AppView::row)?;
     for error in unreadable {
-        report::warn(&format!("not listed: {error}; or register it anew with `larkauth apps add`"));
+        report::warn(&format!("not listed: {error}; or register it again with `larkauth apps add`"));
     }
     Ok(())
 }
 
 async fn show(context: &Context, app_id: &AppId, format: Format) -> anyhow::Result<()> {
-    let app = context.store.application(app_id).await?;
+    let app = context.application(&operator(), context.now(), app_id).await?;
     let app = AppView::from(app.ok_or_else(|| AuthError::AppNotFound(app_id.clone()))?);
     format.one(&app, &app.fields())
 }
 
 async fn switch(context: &Context, app_id: &AppId, enabled: bool, format: Format) -> anyhow::Result<()> {
-    if !context.store.set_application_enabled(app_id, enabled, context.now()).await? {
-        return Err(AuthError::AppNotFound(app_id.clone()).into());
-    }
+    context.set_application_enabled(&operator(), context.now(), app_id, enabled).await?;
     if format == Format::Json {
         return show(context, app_id, format).await;
     }
@@ -207,17 +205,18 @@ async fn switch(context: &Context, app_id: &AppId, enabled: bool, format: Format
 
 impl Add {
     async fn run(&self, context: &Context, settings: &Settings, format: Format) -> anyhow::Result<()> {
-        let known = match context.store.application(&self.app_id).await {
-            Err(error) if error.is_of_one_row() => {
-                report::note(&format!("{error}. It is registered anew; check every value."));
+        let actor = operator();
+        let known = match context.application(&actor, context.now(), &self.app_id).await {
+            Err(AuthError::Storage(error)) if error.is_of_one_row() => {
+                report::note(&format!("{error}. The application is registered again; check every value."));
                 None
             }
             known => known?,
         };
         let is_new = known.is_none();
         let application = self.application(known, settings)?;
-        context.store.put_application(&application, context.now()).await?;
-        if let Some(finding) = doctor::in_the_clear(&application) {
+        context.register_application(&actor, context.now(), &application).await?;
+        if let Some(finding) = doctor::unencrypted(&application) {
             finding.warn();
         }
         if format == Format::Json {
@@ -233,7 +232,8 @@ impl Add {
         Ok(())
     }
 
-    /// The flags over the settings of this very application, over what is registered, over the settings' defaults.
+    /// Returns the application from the flags, then the settings of this application, then what is registered, then the
+    /// defaults.
     fn application(&self, known: Option<Application>, settings: &Settings) -> anyhow::Result<Application> {
         let enabled = known.as_ref().is_none_or(|known| known.enabled);
         let described = settings.application.clone().filter(|app| app.app_id == self.app_id);
@@ -294,7 +294,7 @@ fn check(application: &Application) -> Result<(), CommandError> {
     }
     if application.app_secret.expose_secret().chars().any(char::is_whitespace) {
         return Err(CommandError::Usage(
-            "the app secret has blanks in it; copy it again from the developer console, under Credentials"
+            "the app secret contains blanks; copy it again from the developer console, under Credentials"
                 .to_owned(),
         ));
     }

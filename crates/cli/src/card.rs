@@ -1,4 +1,4 @@
-//! `larkauth card`: inviting a person.
+//! `larkauth card`: asking a person for authorization.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -9,13 +9,13 @@ use larkauth_models::{AppId, AuthMethod, CardOptions, OpenId, Person, UserId};
 
 use crate::{
     follow,
-    globals::Globals,
+    globals::{Globals, operator},
     output::{self, Format, time},
     report,
 };
 
-/// Past its end an invitation is closed by the next round of housekeeping, which takes some seconds.
-const AFTER_EXPIRY: Duration = Duration::from_secs(15);
+/// Wait beyond the expiry of a session: the next round of maintenance closes it some seconds later.
+const EXPIRY_GRACE: Duration = Duration::from_secs(15);
 
 /// Send authorization cards
 #[derive(Debug, Subcommand)]
@@ -25,8 +25,8 @@ pub(crate) enum Card {
 
 /// Ask a person for their authorization, with a card in the chat
 ///
-/// The card is sent by a running `larkauth standalone` or auth-worker. With --wait the command follows it and ends with 0
-/// when the person has authorized, with 4 when they declined, did not answer in time, or it failed.
+/// The card is sent by a running `larkauth standalone` or auth-worker. With --wait the command follows it and ends with
+/// 0 when the person has authorized, with 4 when they declined, did not answer in time, or it failed.
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("person").required(true),
@@ -51,7 +51,7 @@ pub(crate) struct Send {
     /// Scopes to ask for instead of the application's; separated by spaces, or given more than once
     #[arg(long, value_name = "SCOPE", value_delimiter = ' ')]
     scopes: Vec<String>,
-    /// Follow it until it ends; at most so many seconds, or as long as the invitation lives
+    /// Follow the session until it ends; at most so many seconds, by default until it expires
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "0")]
     wait: Option<u64>,
 }
@@ -66,7 +66,7 @@ pub(crate) async fn run(command: Card, globals: &Globals) -> anyhow::Result<Exit
 impl Send {
     async fn run(&self, context: &Context, app_id: &AppId, format: Format) -> anyhow::Result<ExitCode> {
         let scopes: Vec<String> = self.scopes.iter().filter(|scope| !scope.is_empty()).cloned().collect();
-        let defaults = &context.policy.card;
+        let defaults = &context.policy().card;
         let invite = Invite {
             app_id: app_id.clone(),
             person: Person { open_id: self.open_id.clone(), user_id: self.user_id.clone() },
@@ -78,7 +78,7 @@ impl Send {
                 ..defaults.clone()
             },
         };
-        let invited = context.invite(invite).await?;
+        let invited = context.invite(&operator(), context.now(), invite).await?;
         let text = format == Format::Text;
         if text {
             report::done("the card is on its way", &format!("until {}", time(invited.expires_at)));
@@ -91,18 +91,18 @@ impl Send {
             return Ok(ExitCode::SUCCESS);
         };
         let at_most = match seconds {
-            0 => context.policy.session_lifetime + AFTER_EXPIRY,
+            0 => context.policy().session_lifetime + EXPIRY_GRACE,
             seconds => Duration::from_secs(seconds),
         };
         let seen = |step| {
             if text {
-                follow::tell(step);
+                follow::report_step(step);
             }
         };
-        let ended = follow::to_the_end(context, invited.id, at_most, seen).await?;
+        let ended = follow::until_end(context, invited.id, at_most, seen).await?;
         let code = follow::exit_code(&ended);
         match format {
-            Format::Text => follow::tell_end(&ended),
+            Format::Text => follow::report_end(&ended),
             Format::Json => output::json(&SessionView::from(ended))?,
         }
         Ok(code)

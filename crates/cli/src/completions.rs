@@ -1,9 +1,8 @@
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::{Cli, output};
+use crate::output;
 
 /// Print a script that completes this command in a shell
 #[derive(Debug, clap::Args)]
@@ -23,14 +22,15 @@ enum Supported {
     Fish,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+/// Prints the script that completes `command`.
+pub(crate) fn run(arguments: &Arguments, mut command: clap::Command) -> anyhow::Result<ExitCode> {
     let shell = match arguments.shell {
         Supported::Bash => Shell::Bash,
         Supported::Zsh => Shell::Zsh,
         Supported::Fish => Shell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "larkauth", &mut script);
+    clap_complete::generate(shell, &mut command, "larkauth", &mut script);
     output::text_out(&String::from_utf8(script)?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `larkauth dead-letters`: messages that wait for a person.
+//! `larkauth dead-letters`: messages that wait for an operator.
 
 use std::process::ExitCode;
 
@@ -12,15 +12,15 @@ use serde_json::Value;
 
 use crate::{
     exit::CommandError,
-    globals::Globals,
+    globals::{Globals, operator},
     output::{self, Format, one_line, or_dash, time},
     prompt, report,
 };
 
-/// One look sees as many as the bus gives.
-const ALL: u32 = 10_000;
-/// In a list; `show` has all of it.
-const SHORT_REASON: usize = 60;
+/// Maximum number of dead letters that one read returns.
+const MAX_DEAD_LETTERS: u32 = 10_000;
+/// Maximum length of a reason in a list. `show` prints all of it.
+const MAX_REASON_LENGTH: usize = 60;
 
 /// Look at messages that could not be handled, and put them back or drop them
 #[derive(Debug, Subcommand)]
@@ -29,7 +29,7 @@ pub(crate) enum DeadLetters {
     #[command(after_help = "Example:\n  larkauth dead-letters list --limit 50")]
     List {
         /// At most so many
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(ALL)))]
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DEAD_LETTERS)))]
         limit: u32,
     },
     /// Show one dead letter with its body; sealed values stay sealed
@@ -52,8 +52,8 @@ pub(crate) enum DeadLetters {
     Drop(Which),
 }
 
-/// Of a callback that larkauth did not understand.
-const NOBODY_TAKES_IT: &str = "Nothing in this version handles such a callback, so to put it back cannot work; drop it, or \
+/// Advice about a callback without a handler.
+const NO_HANDLER: &str = "This version has no handler for this callback, so requeueing it cannot succeed; drop it, or \
                                keep it for a version that does.";
 
 /// Which dead letters.
@@ -71,14 +71,14 @@ pub(crate) struct Which {
     yes: bool,
 }
 
-/// What happens to them.
+/// What to do with the dead letters.
 #[derive(Clone, Copy)]
-enum Fate {
+enum Action {
     Requeue,
     Drop,
 }
 
-impl Fate {
+impl Action {
     const fn question(self) -> &'static str {
         match self {
             Self::Requeue => "Put all back?",
@@ -109,7 +109,7 @@ impl From<DeadLetter> for LetterView {
     fn from(letter: DeadLetter) -> Self {
         let body = serde_json::from_slice(&letter.body)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&letter.body).into_owned()));
-        // No handler gave it up: why it is here stands in the message itself.
+        // No handler rejected this message. The reason is in its body.
         let reason = letter.reason.or_else(|| match letter.r#type.as_str() {
             UnrecognizedCallback::TYPE => body["data"]["reason"].as_str().map(str::to_owned),
             _ => None,
@@ -131,11 +131,11 @@ impl LetterView {
     fn row(&self) -> Vec<String> {
         vec![
             self.id.to_string(),
-            one_line(&self.r#type, SHORT_REASON),
+            one_line(&self.r#type, MAX_REASON_LENGTH),
             or_dash(self.queue.as_ref()),
             self.attempt.to_string(),
             or_dash(self.died_at.map(time)),
-            one_line(self.reason.as_deref().unwrap_or("-"), SHORT_REASON),
+            one_line(self.reason.as_deref().unwrap_or("-"), MAX_REASON_LENGTH),
         ]
     }
 }
@@ -146,16 +146,16 @@ pub(crate) async fn run(command: DeadLetters, globals: &Globals) -> anyhow::Resu
         .connected(async |context| match command {
             DeadLetters::List { limit } => list(context, limit, format).await,
             DeadLetters::Show { id } => show(context, &id, format).await,
-            DeadLetters::Requeue(which) => settle(context, &which, Fate::Requeue, format).await,
-            DeadLetters::Drop(which) => settle(context, &which, Fate::Drop, format).await,
+            DeadLetters::Requeue(which) => settle(context, &which, Action::Requeue, format).await,
+            DeadLetters::Drop(which) => settle(context, &which, Action::Drop, format).await,
         })
         .await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn list(context: &Context, limit: u32, format: Format) -> anyhow::Result<()> {
-    // One more than asked for shows whether there are others.
-    let mut letters = context.bus.dead_letters(limit + 1).await?;
+    // One more than requested shows whether there are others.
+    let mut letters = context.dead_letters(&operator(), context.now(), limit + 1).await?;
     let has_more = letters.len() > limit as usize;
     letters.truncate(limit as usize);
     let letters: Vec<LetterView> = letters.into_iter().map(LetterView::from).collect();
@@ -167,7 +167,7 @@ async fn list(context: &Context, limit: u32, format: Format) -> anyhow::Result<(
 }
 
 async fn show(context: &Context, id: &EventId, format: Format) -> anyhow::Result<()> {
-    let letters = context.bus.dead_letters(ALL).await?;
+    let letters = context.dead_letters(&operator(), context.now(), MAX_DEAD_LETTERS).await?;
     let letter = letters.into_iter().find(|letter| letter.id == *id).ok_or_else(|| missing(id))?;
     let letter = LetterView::from(letter);
     let fields = [
@@ -183,20 +183,20 @@ async fn show(context: &Context, id: &EventId, format: Format) -> anyhow::Result
     if format == Format::Text {
         output::text_out(&format!("\n{}\n", serde_json::to_string_pretty(&letter.body)?))?;
         if letter.r#type == UnrecognizedCallback::TYPE {
-            report::note(NOBODY_TAKES_IT);
+            report::note(NO_HANDLER);
         }
     }
     Ok(())
 }
 
-async fn settle(context: &Context, which: &Which, fate: Fate, format: Format) -> anyhow::Result<()> {
+async fn settle(context: &Context, which: &Which, action: Action, format: Format) -> anyhow::Result<()> {
     let ids = if which.all {
-        let letters = context.bus.dead_letters(ALL).await?;
+        let letters = context.dead_letters(&operator(), context.now(), MAX_DEAD_LETTERS).await?;
         let ids: Vec<EventId> = letters.into_iter().map(|letter| letter.id).collect();
         if ids.is_empty() {
-            return tell(&[], fate, format);
+            return report_settled(&[], action, format);
         }
-        let question = format!("There are {} dead letters. {}", ids.len(), fate.question());
+        let question = format!("There are {} dead letters. {}", ids.len(), action.question());
         if !which.yes && !prompt::confirmed(&question)? {
             report::note("Nothing was changed.");
             return Ok(());
@@ -209,25 +209,25 @@ async fn settle(context: &Context, which: &Which, fate: Fate, format: Format) ->
     let mut settled = Vec::new();
     let mut failure = None;
     for (index, id) in ids.iter().enumerate() {
-        progress.show(fate.done(), index as u64, ids.len() as u64);
-        let there = match fate {
-            Fate::Requeue => context.bus.requeue_dead_letter(id).await,
-            Fate::Drop => context.bus.drop_dead_letter(id).await,
+        progress.show(action.done(), index as u64, ids.len() as u64);
+        let there = match action {
+            Action::Requeue => context.requeue_dead_letter(&operator(), context.now(), id).await,
+            Action::Drop => context.drop_dead_letter(&operator(), context.now(), id).await,
         };
         let failed = match there {
             Ok(true) => {
                 settled.push(id);
                 continue;
             }
-            // Of all that there were, somebody else took this one.
+            // With --all, a dead letter that another process took is no failure.
             Ok(false) if which.all => continue,
             Ok(false) => missing(id).into(),
             Err(error) if is_unrecognized(&error) => {
-                anyhow::Error::new(error).context(format!("dead letter {id}: {NOBODY_TAKES_IT}"))
+                anyhow::Error::new(error).context(format!("dead letter {id}: {NO_HANDLER}"))
             }
             Err(error) => anyhow::Error::new(error).context(format!("dead letter {id}")),
         };
-        // One that no queue takes says nothing about the others; a bus that is down does.
+        // A dead letter without a queue does not prevent the others. A bus that is down does.
         let goes_on =
             failed.is::<CommandError>() || matches!(failed.downcast_ref(), Some(BusError::Refused { .. }));
         failure.get_or_insert(failed);
@@ -236,13 +236,13 @@ async fn settle(context: &Context, which: &Which, fate: Fate, format: Format) ->
         }
     }
     progress.finish();
-    tell(&settled, fate, format)?;
+    report_settled(&settled, action, format)?;
     failure.map_or(Ok(()), Err)
 }
 
-fn tell(settled: &[&EventId], fate: Fate, format: Format) -> anyhow::Result<()> {
+fn report_settled(settled: &[&EventId], action: Action, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Json => output::json(&serde_json::json!({ fate.done().replace(' ', "_"): settled })),
+        Format::Json => output::json(&serde_json::json!({ action.done().replace(' ', "_"): settled })),
         Format::Text if settled.is_empty() => {
             report::say("no dead letter was changed");
             Ok(())
@@ -250,7 +250,7 @@ fn tell(settled: &[&EventId], fate: Fate, format: Format) -> anyhow::Result<()> 
         Format::Text => {
             let count = settled.len();
             report::done(
-                &format!("{count} {}", fate.done()),
+                &format!("{count} {}", action.done()),
                 if count == 1 { "dead letter" } else { "dead letters" },
             );
             Ok(())
@@ -258,7 +258,7 @@ fn tell(settled: &[&EventId], fate: Fate, format: Format) -> anyhow::Result<()> 
     }
 }
 
-/// Whether this is a callback that larkauth did not understand, put back and refused.
+/// Returns whether the bus refused a requeued callback without a handler.
 fn is_unrecognized(refused: &BusError) -> bool {
     matches!(refused, BusError::Refused { routing_key, .. }
         if UnrecognizedCallback::ROUTING_KEYS.contains(&routing_key.as_str()))

@@ -1,29 +1,29 @@
-//! How a command ends. The codes are part of the command line's contract: docs/cli.md lists them.
+//! Exit codes of commands. They are part of the command line's contract: docs/cli.md lists them.
 
 use larkauth_auth::AuthError;
 use larkauth_config::ConfigError;
 
-/// It did not work.
+/// The command failed.
 pub(crate) const FAILED: u8 = 1;
 /// Wrong arguments or settings; clap ends with the same number.
 pub(crate) const USAGE: u8 = 2;
-/// What was named is not there.
+/// The named object does not exist.
 pub(crate) const NOT_FOUND: u8 = 3;
 /// The person did not authorize, or not in time.
 pub(crate) const NOT_AUTHORIZED: u8 = 4;
 
-/// A failure with an exit code of its own.
+/// A failure with its own exit code.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
     /// The arguments do not make sense together.
     #[error("{0}")]
     Usage(String),
-    /// What was named is not there.
+    /// The named object does not exist.
     #[error("{0}")]
     NotFound(String),
 }
 
-/// The exit code of a failure.
+/// Returns the exit code of a failure.
 pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
     if error.is::<ConfigError>() {
         return USAGE;

@@ -1,4 +1,4 @@
-//! Following one invitation to its end.
+//! Following one session to its end.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -6,19 +6,19 @@ use larkauth_auth::Context;
 use larkauth_models::{AuthSession, CardFace, FailureReason, SessionId, SessionState};
 use tokio::time::Instant;
 
-use crate::{exit, report};
+use crate::{exit, globals::operator, report};
 
-/// How often the session is looked at.
-const EVERY: Duration = Duration::from_millis(500);
-/// How often the line on the terminal turns.
-const TURN: Duration = Duration::from_millis(250);
-/// A card that is not sent after so long has nobody who sends it.
+/// Interval between two reads of the session.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval between two redraws of the progress line.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(250);
+/// Time after which an unsent card suggests that no worker is running.
 const SENT_WITHIN: Duration = Duration::from_secs(10);
 
-/// What has been seen of an invitation, in the order in which it comes.
+/// Progress of a session, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
-    /// It is taking long, and nobody has sent the card.
+    /// The card is not sent within [`SENT_WITHIN`].
     NotSent,
     /// The card is in the chat.
     Sent,
@@ -26,8 +26,8 @@ pub(crate) enum Step {
     Clicked,
 }
 
-/// Waits until the session has ended, at most so long, and gives it as it is then.
-pub(crate) async fn to_the_end(
+/// Waits until the session has ended, at most `at_most`. Returns the session in its last state.
+pub(crate) async fn until_end(
     context: &Context,
     id: SessionId,
     at_most: Duration,
@@ -37,7 +37,7 @@ pub(crate) async fn to_the_end(
     let mut line = report::Progress::new();
     let mut last = None;
     loop {
-        let session = context.existing(id).await?;
+        let session = context.session(&operator(), context.now(), id).await?;
         let waited = started.elapsed();
         if let Some(step) = forward(&mut last, step_of(&session, waited)) {
             line.finish();
@@ -52,15 +52,15 @@ pub(crate) async fn to_the_end(
             Some(Step::Sent) => "waiting for a click on the card",
             Some(Step::NotSent) | None => "waiting for the card to be sent",
         };
-        let next_look = Instant::now() + EVERY.min(at_most.saturating_sub(waited));
+        let next_look = Instant::now() + POLL_INTERVAL.min(at_most.saturating_sub(waited));
         while Instant::now() < next_look {
             line.wait(what, started.elapsed());
-            tokio::time::sleep_until(next_look.min(Instant::now() + TURN)).await;
+            tokio::time::sleep_until(next_look.min(Instant::now() + REDRAW_INTERVAL)).await;
         }
     }
 }
 
-/// The step when it is a new one. The card's face may turn back; the story does not.
+/// Returns the step when it is later than the last one. The card's face may turn back, the reported steps do not.
 fn forward(last: &mut Option<Step>, now: Option<Step>) -> Option<Step> {
     let step = now.filter(|_| now > *last)?;
     last.replace(step);
@@ -76,8 +76,8 @@ fn step_of(session: &AuthSession, waited: Duration) -> Option<Step> {
     }
 }
 
-/// Says what has been seen.
-pub(crate) fn tell(step: Step) {
+/// Reports a step.
+pub(crate) fn report_step(step: Step) {
     match step {
         Step::Sent => report::done("the card is in the chat", ""),
         Step::NotSent => {
@@ -87,13 +87,13 @@ pub(crate) fn tell(step: Step) {
     }
 }
 
-/// Says how it ended, with the page that helps.
-pub(crate) fn tell_end(session: &AuthSession) {
+/// Reports the end of a session, with the page that helps.
+pub(crate) fn report_end(session: &AuthSession) {
     match session.state {
         SessionState::Completed => report::done("they authorized", "the token is stored"),
         SessionState::Rejected => report::wrong("they declined", "nothing is stored"),
         SessionState::Expired => {
-            report::wrong("nobody answered in time", "the invitation expired; send another one");
+            report::wrong("the person did not answer in time", "the session expired; send another card");
         }
         SessionState::Failed => {
             let reason = session.failure_reason.map_or("failed", FailureReason::as_str);
@@ -103,13 +103,13 @@ pub(crate) fn tell_end(session: &AuthSession) {
             }
         }
         SessionState::Pending => {
-            report::wrong("no answer so far", "the invitation stays open; look at it again with:");
+            report::wrong("no answer so far", "the session stays open; follow it again with:");
             report::say(&format!("  larkauth session watch {}", session.id));
         }
     }
 }
 
-/// 0 for an authorization, another one for every other end.
+/// Returns 0 for an authorization and another code for every other end.
 pub(crate) fn exit_code(session: &AuthSession) -> ExitCode {
     match session.state {
         SessionState::Completed => ExitCode::SUCCESS,
@@ -117,26 +117,24 @@ pub(crate) fn exit_code(session: &AuthSession) -> ExitCode {
     }
 }
 
-/// What to do about a failure.
+/// Returns the cause of a failure and what to do about it.
 pub(crate) const fn help(reason: FailureReason) -> &'static str {
     match reason {
         FailureReason::IdentityMismatch => {
-            "Somebody else agreed than the person who was asked; nothing was stored. Ask again, and let them open it themselves."
+            "Another person agreed than the one who was asked, and nothing was stored. Send another card, and have the person open it themselves."
         }
         FailureReason::CodeInvalid => {
-            "Lark did not take the code: it was too old, or used before. The red card offers to try again."
+            "Lark refused the code: it had expired or was used before. The red card offers to try again."
         }
         FailureReason::ExchangeInterrupted | FailureReason::ExchangeOutcomeUnknown => {
-            "The exchange was cut off half-way, and a code works once only. The red card offers to try again."
+            "The exchange was interrupted, and a code works only once. The red card offers to try again."
         }
-        FailureReason::UpstreamUnavailable => {
-            "Lark did not answer for longer than the code lived. Try again later."
-        }
+        FailureReason::UpstreamUnavailable => "Lark did not answer before the code expired. Try again later.",
         FailureReason::UserUnavailable => {
-            "Lark does not let this person use the application: see docs/troubleshooting/bot-cannot-reach-person.md"
+            "Lark does not permit this person to use the application: see docs/troubleshooting/bot-cannot-reach-person.md"
         }
         FailureReason::AppMisconfigured => {
-            "Lark refuses the application's secret, permissions or redirect URI: `larkauth apps show` says what it said, `larkauth doctor` what to mend."
+            "Lark refuses the application's secret, permissions or redirect URI: `larkauth apps show` shows Lark's reason, `larkauth doctor` what to correct."
         }
         FailureReason::CardUndeliverable => {
             "The bot cannot write to this person: see docs/troubleshooting/bot-cannot-reach-person.md"
@@ -149,10 +147,10 @@ mod tests {
     use super::{Step::*, forward};
 
     #[test]
-    fn the_story_only_goes_forward() {
+    fn forward_of_earlier_step_returns_none() {
         let mut last = None;
         let looks = [None, Some(NotSent), None, Some(Sent), Some(Sent), Some(Clicked), Some(Sent)];
-        let told: Vec<_> = looks.into_iter().filter_map(|now| forward(&mut last, now)).collect();
-        assert_eq!(told, [NotSent, Sent, Clicked]);
+        let reported: Vec<_> = looks.into_iter().filter_map(|now| forward(&mut last, now)).collect();
+        assert_eq!(reported, [NotSent, Sent, Clicked]);
     }
 }

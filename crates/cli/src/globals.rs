@@ -1,10 +1,10 @@
-//! What every command has: settings, an output format, and the parts that the verbs need.
+//! What every command has: settings, an output format, and the context of its operations.
 
 use std::path::PathBuf;
 
 use larkauth_auth::Context;
 use larkauth_config::{ConfigError, LoadOptions, Service, Settings};
-use larkauth_models::AppId;
+use larkauth_models::{Actor, AppId};
 use larkauth_runtime::DataDir;
 use larkauth_telemetry::{LogFormat, Metrics, TelemetryConfig};
 
@@ -17,23 +17,24 @@ pub(crate) struct Globals {
     /// A TOML file with settings; the environment wins over it (see docs/settings.md)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Write JSON: a result as one document, a story as one object for each step
+    /// Write JSON: a result as one document, steps as one object each
     #[arg(long, global = true)]
     json: bool,
 }
 
 impl Globals {
-    /// How results are written.
+    /// Returns the format of results.
     pub(crate) const fn format(&self) -> Format {
         if self.json { Format::Json } else { Format::Text }
     }
 
-    /// The settings of a command, whose warnings are shown.
+    /// Loads the settings of a command and shows their warnings.
     pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
         self.settings_about(None)
     }
 
-    /// As [`Globals::settings`], for a command about this application: an `APP_SECRET` without an `APP_ID` is its secret.
+    /// As [`Globals::settings`], for a command about this application: an `APP_SECRET` without an `APP_ID` is its
+    /// secret.
     pub(crate) fn settings_about(&self, app_id: Option<&AppId>) -> Result<Settings, ConfigError> {
         let mut environment = environment();
         let has = |name: &str| environment.iter().any(|(known, value)| known == name && !value.is_empty());
@@ -50,12 +51,13 @@ impl Globals {
         Ok(settings)
     }
 
-    /// Where a command's settings come from.
+    /// Returns the sources of a command's settings.
     pub(crate) fn options(&self) -> LoadOptions {
         LoadOptions { config_file: self.config.clone(), service: Service::Command }
     }
 
-    /// As [`Globals::connected`], for what is about one application: this one, that of `APP_ID`, or the only one there is.
+    /// As [`Globals::connected`], for a command about one application: this one, that of `APP_ID`, or the only
+    /// registered one.
     pub(crate) async fn connected_about<T>(
         &self,
         app: Option<&AppId>,
@@ -73,7 +75,7 @@ impl Globals {
         .await
     }
 
-    /// Does something with everything connected, and disconnects in order.
+    /// Runs `work` with all parts connected, then disconnects in order.
     pub(crate) async fn connected<T>(
         &self,
         work: impl AsyncFnOnce(&Context) -> anyhow::Result<T>,
@@ -82,16 +84,23 @@ impl Globals {
     }
 }
 
-/// The environment, as far as it is text; nothing else could be a setting.
+/// Returns the environment variables that are valid text. Others cannot be settings.
 pub(crate) fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
 
-/// The one that is meant where none is named.
+/// Returns who runs this command: the account that the environment names.
+pub(crate) fn operator() -> Actor {
+    let account = ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    Actor::Operator { name: account.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned()) }
+}
+
+/// Returns the only registered application. Fails when there is none or more than one.
 async fn only_application(context: &Context) -> anyhow::Result<AppId> {
-    let mut ids = context.store.applications().await?.into_iter().map(|known| known.app_id);
+    let mut ids =
+        context.applications(&operator(), context.now()).await?.into_iter().map(|known| known.app_id);
     match (ids.next(), ids.next()) {
         (Some(app_id), None) => Ok(app_id),
         (None, _) => Err(CommandError::NotFound(
@@ -99,15 +108,15 @@ async fn only_application(context: &Context) -> anyhow::Result<AppId> {
         )
         .into()),
         (Some(_), Some(_)) => Err(CommandError::Usage(
-            "several applications are registered; give --app or set APP_ID, `larkauth apps list` has them"
+            "several applications are registered; give --app or set APP_ID (`larkauth apps list` shows the ids)"
                 .to_owned(),
         )
         .into()),
     }
 }
 
-/// Without `DATABASE_URL` everything is in the data folder, which begins with its keys: a database made without them would
-/// be taken for one that has lost them.
+/// Fails when the data folder has no database. Without `DATABASE_URL` everything is in the data folder, which starts
+/// with its keys: a database made without them would look like one that has lost them.
 pub(crate) fn data_folder_exists(settings: &Settings) -> Result<(), CommandError> {
     let database = DataDir::new(&settings.data_dir).database();
     if settings.database.url.is_some() || database.exists() {
@@ -120,7 +129,7 @@ pub(crate) fn data_folder_exists(settings: &Settings) -> Result<(), CommandError
     )))
 }
 
-/// As [`Globals::connected`], with settings at hand.
+/// As [`Globals::connected`], with loaded settings.
 pub(crate) async fn connected<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Context) -> anyhow::Result<T>,
@@ -130,8 +139,7 @@ pub(crate) async fn connected<T>(
     let result = async {
         let context = larkauth_runtime::connect(settings, Metrics::new()?).await?;
         let result = work(&context).await;
-        context.bus.close().await;
-        context.store.close().await;
+        context.close().await;
         result
     };
     let result = Box::pin(result).await;
@@ -139,7 +147,8 @@ pub(crate) async fn connected<T>(
     result
 }
 
-/// A command says itself what happens; its parts speak up only about failures, or as `RUST_LOG` says.
+/// Returns the telemetry of a command: it reports its own steps, so its parts log failures only, unless `RUST_LOG` is
+/// set.
 pub(crate) fn quiet(settings: &Settings) -> TelemetryConfig {
     let telemetry = settings.telemetry.clone();
     TelemetryConfig {

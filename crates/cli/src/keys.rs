@@ -6,23 +6,18 @@ use clap::{
     Subcommand,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
-use larkauth_auth::Context;
-use larkauth_models::{ExposeSecret, KeyScope, SecretString, Timestamp};
+use larkauth_auth::{Context, api_keys};
+use larkauth_models::{ExposeSecret, KeyScope, Timestamp};
 use larkauth_storage::ApiKey;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
     exit::CommandError,
-    globals::Globals,
+    globals::{Globals, operator},
     output::{self, Format, time},
     report,
 };
-
-/// So that a key that leaked somewhere is recognised as one.
-const PREFIX: &str = "lak_";
-const LONGEST_NAME: usize = 100;
 
 /// Create, list and revoke keys of the REST API
 #[derive(Debug, Subcommand)]
@@ -60,7 +55,7 @@ pub(crate) struct Create {
     scope: Vec<KeyScope>,
 }
 
-/// A scope by its name, which the help lists with what it allows.
+/// Parses a scope by its name. The help lists the scopes with what they allow.
 fn key_scope() -> impl TypedValueParser<Value = KeyScope> {
     let help = |scope| match scope {
         KeyScope::SessionsRead => "Look at sessions",
@@ -95,12 +90,12 @@ impl From<ApiKey> for KeyView {
 
 impl KeyView {
     fn row(&self) -> Vec<String> {
-        let state = self.revoked_at.map_or("live".to_owned(), |at| format!("revoked {}", time(at)));
+        let state = self.revoked_at.map_or("active".to_owned(), |at| format!("revoked {}", time(at)));
         vec![self.id.to_string(), self.name.clone(), self.scopes.join(" "), time(self.created_at), state]
     }
 }
 
-/// A new key, the one time that it is shown.
+/// A new key. It is shown only once.
 #[derive(Serialize)]
 struct NewKey<'a> {
     id: Uuid,
@@ -124,30 +119,19 @@ pub(crate) async fn run(command: Keys, globals: &Globals) -> anyhow::Result<Exit
 
 impl Create {
     fn check(&self) -> Result<(), CommandError> {
-        let length = self.name.chars().count();
-        if self.name.trim().is_empty() || length > LONGEST_NAME || self.name.chars().any(char::is_control) {
+        if !api_keys::is_valid_name(&self.name) {
             return Err(CommandError::Usage(format!(
-                "--name: 1 to {LONGEST_NAME} characters on one line that say what the key is for"
+                "--name: 1 to {} characters on one line that say what the key is for",
+                api_keys::MAX_NAME
             )));
         }
         Ok(())
     }
 
     async fn run(&self, context: &Context, format: Format) -> anyhow::Result<()> {
-        let secret =
-            SecretString::from(format!("{PREFIX}{}", context.entropy.secret_token().expose_secret()));
-        let mut scopes = self.scope.clone();
-        scopes.sort_unstable_by_key(|scope| scope.as_str());
-        scopes.dedup();
-        let key = ApiKey {
-            id: context.entropy.uuid(&*context.clock),
-            name: self.name.trim().to_owned(),
-            scopes: scopes.iter().map(KeyScope::to_string).collect(),
-            created_at: context.now(),
-            revoked_at: None,
-        };
-        let sha256 = Sha256::digest(secret.expose_secret().as_bytes()).into();
-        context.store.put_api_key(&key, &sha256).await?;
+        let created =
+            context.create_api_key(&operator(), context.now(), &self.name, self.scope.clone()).await?;
+        let (key, secret) = (created.key, created.secret);
         match format {
             Format::Json => output::json(&NewKey {
                 id: key.id,
@@ -157,7 +141,7 @@ impl Create {
             }),
             Format::Text => {
                 report::note(&format!("key {} for {}: {}", key.id, key.name, key.scopes.join(" ")));
-                report::note("This is the only time that it is shown; keep it like a password.");
+                report::note("This is the only time that the key is shown; keep it like a password.");
                 output::text_out(&format!("{}\n", secret.expose_secret()))
             }
         }
@@ -165,15 +149,16 @@ impl Create {
 }
 
 async fn list(context: &Context, format: Format) -> anyhow::Result<()> {
-    let keys: Vec<KeyView> = context.store.api_keys().await?.into_iter().map(KeyView::from).collect();
+    let keys: Vec<KeyView> =
+        context.api_keys(&operator(), context.now()).await?.into_iter().map(KeyView::from).collect();
     format.list(&keys, &["ID", "NAME", "SCOPES", "CREATED", "STATE"], KeyView::row)
 }
 
 async fn revoke(context: &Context, id: Uuid, format: Format) -> anyhow::Result<()> {
     let now = context.now();
-    if !context.store.revoke_api_key(id, now).await? {
+    if !context.revoke_api_key(&operator(), now, id).await? {
         return Err(CommandError::NotFound(format!(
-            "there is no living key {id}; `larkauth keys list` shows all of them"
+            "there is no active key {id}; `larkauth keys list` shows all keys"
         ))
         .into());
     }

@@ -1,7 +1,7 @@
 //! The `larkauth` command.
 //!
-//! What may live here: arguments, output, and which verb of which crate is called. What may not: the verbs. To add a
-//! command: a variant in [`Command`] with its help text, a module with a `run`, a line in [`dispatch`].
+//! What may live here: arguments, output, and the choice of the operation to call. What may not: the operations. To add
+//! a command: a variant in [`Command`] with its help text, a module with a `run`, a line in [`dispatch`].
 //!
 //! Exit codes: see [`exit`] and docs/cli.md.
 
@@ -28,7 +28,7 @@ mod walkthrough;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::globals::Globals;
 
@@ -66,7 +66,7 @@ enum Command {
     /// Print a generated document: the contracts and the list of settings
     #[command(hide = true, after_help = "Example:\n  larkauth contract openapi > contracts/openapi.yaml")]
     Contract {
-        /// Which one
+        /// The document
         document: contract::Document,
     },
 }
@@ -82,7 +82,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => report::failed(&error),
     };
-    // A question that nobody answered does not hold up the end.
+    // An unanswered question does not delay the exit.
     runtime.shutdown_background();
     code
 }
@@ -101,7 +101,7 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(arguments) => doctor::run(arguments, &globals).await,
         Command::Migrate(arguments) => migrate::run(arguments, &globals.settings()?).await,
         Command::Sim(arguments) => sim::run(arguments).await,
-        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
         Command::Contract { document } => contract::run(document),
     }
 }
@@ -113,11 +113,11 @@ mod tests {
     use super::Cli;
 
     #[test]
-    fn every_command_explains_itself_with_an_example() {
+    fn help_of_every_command_holds_an_example() {
         explained(&["larkauth"], &Cli::command());
     }
 
-    /// Looks at what `--help` prints for this command and all below it.
+    /// Checks what `--help` prints for this command and all below it.
     fn explained(path: &[&str], command: &Command) {
         let help = wide(Cli::command()).try_get_matches_from([path, &["--help"]].concat()).unwrap_err();
         assert_eq!(help.kind(), ErrorKind::DisplayHelp, "{path:?}");
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// As wide as everybody's terminal is taken to be.
+    /// Returns the command with the terminal width of the snapshots.
     fn wide(command: Command) -> Command {
         command.term_width(100).mut_subcommands(wide)
     }

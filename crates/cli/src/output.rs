@@ -16,7 +16,7 @@ const LONGEST_VALUE: usize = 10_000;
 pub(crate) enum Format {
     /// Tables on a terminal, lines of tab-separated values elsewhere.
     Text,
-    /// JSON, whoever reads it.
+    /// JSON, on a terminal too.
     Json,
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn text_out(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Columns with a heading. Long lines are left to the terminal to wrap: an id stays whole when it is copied.
+/// Returns columns with a heading. Long lines are left to the terminal to wrap: an id stays whole when it is copied.
 fn table(headers: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return "none\n".to_owned();
@@ -91,17 +91,17 @@ fn lines(rows: &[Vec<String>]) -> String {
     rows.iter().map(|row| format!("{}\n", row.join("\t"))).collect()
 }
 
-/// Wall time as people read it, in UTC.
+/// Returns a time in UTC, readable for people.
 pub(crate) fn time(at: Timestamp) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// A value that may be missing.
+/// Returns the text of a value, or `-` when it is missing.
 pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// Somebody else's text on one line, so that it can neither forge output nor flood a terminal.
+/// Returns foreign text on one line, so that it can neither forge output nor flood a terminal.
 pub(crate) fn one_line(text: &str, at_most: usize) -> String {
     let mut short: String =
         text.chars().take(at_most).map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_for_people() {
+    fn table_of_rows_aligns_columns() {
         insta::assert_snapshot!(table(&["APP", "BRAND", "STATE"], &rows()), @r"
         APP                   BRAND   STATE
         cli_0123456789abcdef  feishu  开
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_stays_on_its_line() {
+    fn one_line_of_control_characters_replaces_them() {
         assert_eq!(one_line("a\x1b[2Jb", 3), "a […");
         assert_eq!(one_line("a\tb\nc", 10), "a b c");
         assert_eq!(lines(&[vec!["a".into(), "b".into()]]), "a\tb\n");

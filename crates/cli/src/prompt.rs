@@ -10,15 +10,15 @@ use larkauth_models::{ExposeSecret, SecretString};
 
 use crate::exit::CommandError;
 
-/// No secret of Lark comes near this many bytes.
-const LONGEST: u64 = 16 * 1024;
+/// Maximum length of a secret or answer, in bytes. Secrets of Lark are far shorter.
+const MAX_LENGTH: u64 = 16 * 1024;
 
-/// Whether somebody can be asked.
+/// Returns whether a person at a terminal can be asked.
 pub(crate) fn is_possible() -> bool {
     std::io::stdin().is_terminal()
 }
 
-/// A secret out of a file, or of standard input for `-`.
+/// Reads a secret from a file, or from standard input for `-`.
 pub(crate) fn secret_file(path: &Path) -> anyhow::Result<SecretString> {
     if path == Path::new("-") {
         return Ok(SecretString::from(next_line("the secret")?));
@@ -31,11 +31,11 @@ pub(crate) fn secret_file(path: &Path) -> anyhow::Result<SecretString> {
     };
     let file = std::fs::File::open(path).map_err(unusable)?;
     let mut text = String::new();
-    file.take(LONGEST).read_to_string(&mut text).map_err(unusable)?;
+    file.take(MAX_LENGTH).read_to_string(&mut text).map_err(unusable)?;
     filled(SecretString::from(text.trim().to_owned()), &path.display().to_string())
 }
 
-/// Asks for a secret, which is not shown while it is typed.
+/// Asks for a secret without echo.
 pub(crate) fn secret(question: &str) -> anyhow::Result<SecretString> {
     if !is_possible() {
         return Ok(SecretString::from(next_line(question)?));
@@ -53,7 +53,7 @@ pub(crate) fn line(question: &str) -> anyhow::Result<String> {
     next_line(question)
 }
 
-/// Asks while other things go on in this process.
+/// Asks without blocking the other tasks of this process.
 pub(crate) async fn meanwhile<T: Send + 'static>(
     ask: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
@@ -64,14 +64,16 @@ pub(crate) async fn meanwhile<T: Send + 'static>(
 pub(crate) fn pause(text: &str) -> anyhow::Result<()> {
     eprint!("  {text} ");
     std::io::stderr().flush()?;
-    std::io::stdin().lock().take(LONGEST).read_line(&mut String::new())?;
+    std::io::stdin().lock().take(MAX_LENGTH).read_line(&mut String::new())?;
     Ok(())
 }
 
-/// Asks for a yes. Without a terminal nobody can say it, so `--yes` has to.
+/// Asks for a yes. Fails without a terminal, where `--yes` is required.
 pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !is_possible() {
-        return Err(CommandError::Usage(format!("{question} Nobody can be asked here: add --yes")).into());
+        return Err(
+            CommandError::Usage(format!("{question} There is no terminal to ask at: add --yes")).into()
+        );
     }
     eprint!("{question} [y/N] ");
     std::io::stderr().flush()?;
@@ -82,7 +84,7 @@ pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
 
 fn next_line(what: &str) -> anyhow::Result<String> {
     let mut line = String::new();
-    std::io::stdin().lock().take(LONGEST).read_line(&mut line)?;
+    std::io::stdin().lock().take(MAX_LENGTH).read_line(&mut line)?;
     match line.trim() {
         "" => Err(CommandError::Usage(format!("{}: nothing was given", what.trim())).into()),
         text => Ok(text.to_owned()),

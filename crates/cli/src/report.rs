@@ -1,6 +1,6 @@
-//! What the command line says. Colours on a terminal only, and never with `NO_COLOR`.
+//! Messages of the command line. Colours appear on a terminal only, and never with `NO_COLOR`.
 //!
-//! What goes to standard output is for people, or one JSON object for each line; [`set_format`] decides it once.
+//! Standard output is text for people, or one JSON object on each line. [`set_format`] decides once.
 
 use std::{io::IsTerminal, process::ExitCode, sync::OnceLock};
 
@@ -17,13 +17,13 @@ const PLAIN: &str = "\x1b[0m";
 
 static FORMAT: OnceLock<Format> = OnceLock::new();
 
-/// How everything on standard output is written from here on.
+/// Sets the format of standard output.
 pub(crate) fn set_format(format: Format) {
     // Once, by `main`.
     let _ = FORMAT.set(format);
 }
 
-/// One line of the story.
+/// One reported step.
 #[derive(Serialize)]
 struct Line<'a> {
     step: &'a str,
@@ -32,32 +32,32 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Writes it as JSON, or else these words.
-    fn or(&self, words: impl FnOnce() -> String) {
+    /// Writes the step as JSON, or else as text.
+    fn or(&self, text: impl FnOnce() -> String) {
         match FORMAT.get() {
             Some(Format::Json) if self.step.is_empty() => {}
             Some(Format::Json) => json_line(self),
-            _ => println!("{}", words()),
+            _ => println!("{}", text()),
         }
     }
 }
 
 fn json_line(value: &impl Serialize) {
-    // Of plain texts and numbers only, which are always JSON.
+    // Texts and numbers always serialize.
     if let Ok(text) = serde_json::to_string(value) {
         println!("{text}");
     }
 }
 
-/// What a command is run for: as one JSON object, or else in these words.
-pub(crate) fn result(value: &impl Serialize, words: impl FnOnce()) {
+/// Reports the result of a command as one JSON object, or else by `text`.
+pub(crate) fn result(value: &impl Serialize, text: impl FnOnce()) {
     match FORMAT.get() {
         Some(Format::Json) => json_line(value),
-        _ => words(),
+        _ => text(),
     }
 }
 
-/// A step that worked.
+/// Reports a step that succeeded.
 pub(crate) fn done(what: &str, detail: &str) {
     Line { step: what, outcome: "done", detail }
         .or(|| format!("{GREEN}✓{PLAIN} {}", line(what, &dimmed(detail))));
@@ -71,33 +71,33 @@ fn line(what: &str, detail: &str) -> String {
     if detail.is_empty() { what.to_owned() } else { format!("{what}  {detail}") }
 }
 
-/// A line without a verdict.
+/// Reports a line without an outcome.
 pub(crate) fn say(text: &str) {
     Line { step: text.trim(), outcome: "note", detail: "" }.or(|| text.to_owned());
 }
 
-/// Something the person should know.
+/// Warns on standard error.
 pub(crate) fn warn(text: &str) {
     eprintln!("{YELLOW}!{PLAIN} {text}");
 }
 
-/// Something beside the result, which is on standard output.
+/// Writes a remark to standard error, beside the result on standard output.
 pub(crate) fn note(text: &str) {
     eprintln!("{DIM}{text}{PLAIN}");
 }
 
-/// A step that did not work, with what to do.
+/// Reports a step that failed, with what to do.
 pub(crate) fn wrong(what: &str, detail: &str) {
     Line { step: what, outcome: "wrong", detail }.or(|| format!("{RED}✗{PLAIN} {}", line(what, detail)));
 }
 
-/// A step that worked, but probably not as meant.
+/// Reports a step that succeeded, but probably not as intended.
 pub(crate) fn doubtful(what: &str, detail: &str) {
     Line { step: what, outcome: "doubtful", detail }
         .or(|| format!("{YELLOW}!{PLAIN} {}", line(what, detail)));
 }
 
-/// The last line of a failed command. Who stops reading the output, as `head` does, has seen enough.
+/// Reports the failure of a command. A reader that closed the output early, as `head` does, is no failure.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     let unread = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
     if error.downcast_ref().is_some_and(unread) {
@@ -107,7 +107,7 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(exit::code_of(error))
 }
 
-/// How far long work has come: one line that renews itself on a terminal, nothing elsewhere.
+/// Progress of long work: one line that is redrawn on a terminal, nothing elsewhere.
 pub(crate) struct Progress {
     on_terminal: bool,
 }
@@ -117,7 +117,7 @@ impl Progress {
         Self { on_terminal: std::io::stderr().is_terminal() }
     }
 
-    /// Shows the present state.
+    /// Shows the current count.
     pub(crate) fn show(&mut self, what: &str, done: u64, all: u64) {
         if self.on_terminal {
             let percent = (done * 100).checked_div(all).unwrap_or(100);
@@ -125,7 +125,7 @@ impl Progress {
         }
     }
 
-    /// Shows what is waited for, and for how long already.
+    /// Shows the awaited event and the time waited so far.
     pub(crate) fn wait(&mut self, what: &str, waited: std::time::Duration) {
         const TURNS: [char; 4] = ['|', '/', '-', '\\'];
         if self.on_terminal {
@@ -142,7 +142,7 @@ impl Progress {
     }
 }
 
-/// Enough of a secret to recognise it by.
+/// Returns enough of a secret to recognise it by.
 pub(crate) fn masked(secret: &str) -> String {
     let head: String = secret.chars().take(6).collect();
     format!("{head}… ({} characters)", secret.chars().count())
@@ -151,7 +151,7 @@ pub(crate) fn masked(secret: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_mask_shows_the_start_only() {
+    fn masked_secret_shows_its_start_only() {
         let token = format!("u-ab{}", "x".repeat(1000));
         assert_eq!(super::masked(&token), "u-abxx… (1004 characters)");
     }

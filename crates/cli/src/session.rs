@@ -1,4 +1,4 @@
-//! `larkauth session`: what became of invitations.
+//! `larkauth session`: states of sessions.
 
 use std::{collections::HashMap, process::ExitCode, time::Duration};
 
@@ -11,19 +11,19 @@ use tokio::time::Instant;
 
 use crate::{
     follow,
-    globals::Globals,
+    globals::{Globals, operator},
     output::{self, Format, or_dash, time},
     report,
 };
 
-/// How often changes are looked for.
-const EVERY: Duration = Duration::from_secs(1);
-/// How many of the newest sessions are watched at once.
-const WATCHED: u32 = 200;
-/// Without another limit a single session is followed for a day, longer than any invitation may live.
-const A_DAY: u64 = 24 * 3600;
+/// Interval between two reads of the sessions.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of watched sessions, the newest ones.
+const MAX_WATCHED: u32 = 200;
+/// Default limit of following a single session, in seconds: one day, longer than the lifetime of any session.
+const DEFAULT_LIMIT: u64 = 24 * 3600;
 
-/// List, show and watch invitations
+/// List, show and watch sessions
 #[derive(Debug, Subcommand)]
 pub(crate) enum Session {
     List(List),
@@ -66,7 +66,7 @@ pub(crate) struct List {
     /// At most so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
-    /// Go on after this session, the last one of the page before
+    /// Continue after this session, the last one of the page before
     #[arg(long, value_name = "SESSION_ID")]
     after: Option<SessionId>,
 }
@@ -128,14 +128,15 @@ impl List {
     async fn run(&self, context: &Context, format: Format) -> anyhow::Result<ExitCode> {
         let after = match self.after {
             Some(id) => {
-                let last = context.existing(id).await?;
+                let last = context.session(&operator(), context.now(), id).await?;
                 Some(SessionCursor { created_at: last.created_at, id })
             }
             None => None,
         };
-        // One more than asked for shows whether there is another page.
-        let mut sessions =
-            context.store.list_sessions(&self.filter.of_store(), after, self.limit + 1).await?;
+        // One more than requested shows whether there is another page.
+        let mut sessions = context
+            .list_sessions(&operator(), context.now(), &self.filter.of_store(), after, self.limit + 1)
+            .await?;
         let has_more = sessions.len() > self.limit as usize;
         sessions.truncate(self.limit as usize);
         let sessions: Vec<SessionView> = sessions.into_iter().map(SessionView::from).collect();
@@ -149,7 +150,7 @@ impl List {
 }
 
 async fn show(context: &Context, id: SessionId, format: Format) -> anyhow::Result<ExitCode> {
-    let session = SessionView::from(context.existing(id).await?);
+    let session = SessionView::from(context.session(&operator(), context.now(), id).await?);
     let mut fields = vec![
         ("session_id", session.session_id.to_string()),
         ("app_id", session.app_id.to_string()),
@@ -180,29 +181,30 @@ impl Watch {
     }
 
     async fn one(&self, context: &Context, id: SessionId, format: Format) -> anyhow::Result<ExitCode> {
-        let at_most = Duration::from_secs(self.seconds.unwrap_or(A_DAY));
+        let at_most = Duration::from_secs(self.seconds.unwrap_or(DEFAULT_LIMIT));
         let seen = |step| {
             if format == Format::Text {
-                follow::tell(step);
+                follow::report_step(step);
             }
         };
-        let ended = follow::to_the_end(context, id, at_most, seen).await?;
+        let ended = follow::until_end(context, id, at_most, seen).await?;
         let code = follow::exit_code(&ended);
         match format {
-            Format::Text => follow::tell_end(&ended),
+            Format::Text => follow::report_end(&ended),
             Format::Json => output::json_line(&SessionView::from(ended))?,
         }
         Ok(code)
     }
 
     async fn all(&self, context: &Context, format: Format) -> anyhow::Result<ExitCode> {
-        // The state is looked at here, so that leaving a state shows as a change too.
+        // The state is compared here, so that leaving a state shows as a change too.
         let filter = SessionFilter { state: None, ..self.filter.of_store() };
         let until = self.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         report::note("watching; stop it with Ctrl-C");
         let mut known = HashMap::new();
         loop {
-            let newest = context.store.list_sessions(&filter, None, WATCHED).await?;
+            let newest =
+                context.list_sessions(&operator(), context.now(), &filter, None, MAX_WATCHED).await?;
             let mut seen = HashMap::with_capacity(newest.len());
             for session in newest.into_iter().rev().map(SessionView::from) {
                 let now = (session.state, session.card_sent);
@@ -216,7 +218,7 @@ impl Watch {
                 }
             }
             known = seen;
-            let next = Instant::now() + EVERY;
+            let next = Instant::now() + POLL_INTERVAL;
             match until {
                 Some(until) if until <= next => {
                     tokio::time::sleep_until(until).await;

@@ -11,7 +11,7 @@ use crate::{exit::CommandError, report};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  larkauth sim --addr 127.0.0.1:9099")]
 pub(crate) struct Arguments {
-    /// Where to listen; loopback only, since its control API asks nobody for a password
+    /// Where to listen; loopback only, since its control API has no authentication
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9099")]
     addr: SocketAddr,
     /// A redirect URI to register for the application; may be given more than once
@@ -61,13 +61,13 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         "applications": apps,
         "people": people,
     });
-    report::result(&facts, || tell(&sim));
+    report::result(&facts, || print_facts(&sim));
     larkauth_runtime::shutdown_signal().await;
     sim.shutdown().await;
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(sim: &SimHandle) {
+fn print_facts(sim: &SimHandle) {
     report::done("a simulated Lark is running", "stop it with Ctrl-C");
     report::say("");
     report::say(&format!("LARK_BASE_URL={}", sim.base_url()));

@@ -4,12 +4,15 @@ use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_runtime::{DataDir, DataDirLock, Process, Running, until_stopped};
 use serde_json::json;
 
-use crate::{globals::environment, report};
+use crate::{
+    globals::{environment, operator},
+    report,
+};
 
 /// Run gateway, auth-worker and token-refresher in one process, with nothing else installed
 ///
-/// Everything is kept in one folder: an SQLite database, which is also the message bus, and the encryption keys, which are
-/// made on the first start. Moving up is only DATABASE_URL and AMQP_URL; see `larkauth migrate`.
+/// Everything is kept in one folder: an SQLite database, which is also the message bus, and the encryption keys, which
+/// are made on the first start. Moving up is only DATABASE_URL and AMQP_URL; see `larkauth migrate`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  larkauth standalone --data-dir /var/lib/larkauth --http-addr 127.0.0.1:8080"
@@ -48,7 +51,8 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
         report::result(&json!({ "ready": true, "address": address }), || {
             report::done("larkauth is running", &address);
         });
-        if standalone.running.context.store.applications().await?.is_empty() {
+        let context = &standalone.running.context;
+        if context.applications(&operator(), context.now()).await?.is_empty() {
             report::say("  No application yet: set APP_ID and APP_SECRET, or run `larkauth apps add`.");
         }
         until_stopped(standalone.running).await
@@ -58,14 +62,14 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
     result.map(|()| ExitCode::SUCCESS)
 }
 
-/// The three services at work in this process.
+/// The three running services in this process.
 pub(crate) struct Standalone {
-    /// To be stopped and waited for.
+    /// Handle to stop and await the services.
     pub(crate) running: Running,
     _folder: DataDirLock,
 }
 
-/// Starts everything on the data folder of the settings, which no other process may be using.
+/// Starts the services on the data folder of the settings. Fails when another process uses the folder.
 pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Standalone> {
     let folder = DataDir::new(&settings.data_dir).lock()?;
     let process = Process::start(settings).await?;

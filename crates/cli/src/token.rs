@@ -1,15 +1,15 @@
-//! `larkauth token`: what is stored for a person.
+//! `larkauth token`: stored tokens of a person.
 
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Subcommand;
 use larkauth_auth::Context;
-use larkauth_models::{AppId, ExposeSecret, OpenId, StoredToken, Timestamp, TokenKind, TokenStatus};
+use larkauth_models::{AppId, ExposeSecret, OpenId, StoredToken, Timestamp, TokenStatus};
 use serde::Serialize;
 
 use crate::{
     exit::CommandError,
-    globals::Globals,
+    globals::{Globals, operator},
     output::{self, Format, or_dash, time},
     report,
 };
@@ -24,11 +24,11 @@ pub(crate) enum Token {
     Show {
         #[command(flatten)]
         owner: Owner,
-        /// Show the access token itself; with it one can act as this person
+        /// Show the access token itself; its holder can act as this person
         #[arg(long)]
         reveal: bool,
     },
-    /// Forget the token of a person: its secrets are wiped, and nobody gets it any more
+    /// Revoke the token of a person: its secrets are erased, and services no longer receive it
     #[command(
         after_help = "Example:\n  larkauth token revoke --app cli_0123456789abcdef --open-id ou_0123456789abcdef"
     )]
@@ -38,7 +38,7 @@ pub(crate) enum Token {
     },
 }
 
-/// Whose token.
+/// Owner of the token.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Owner {
     /// The application; APP_ID by default, or the only registered one
@@ -49,7 +49,7 @@ pub(crate) struct Owner {
     open_id: OpenId,
 }
 
-/// A token as it is shown; the access token is masked unless it was asked for.
+/// A token for output. The access token is masked unless `--reveal` is given.
 #[derive(Serialize)]
 struct TokenView {
     app_id: AppId,
@@ -105,13 +105,15 @@ async fn show(
     reveal: bool,
     format: Format,
 ) -> anyhow::Result<()> {
-    let token = context.store.token(app_id, open_id, TokenKind::User).await?;
     let now = context.now();
+    let token = context.stored_token(&operator(), now, app_id, open_id).await?;
     let token = view(token.ok_or_else(|| missing(app_id, open_id))?, reveal);
     if reveal && std::io::stdout().is_terminal() {
-        report::warn("whoever has this token can act as this person; mind who sees your screen");
+        report::warn(
+            "the holder of this token can act as this person; make sure that only you see this screen",
+        );
     }
-    let ends = |at: Timestamp| if at <= now { format!("{} (over)", time(at)) } else { time(at) };
+    let ends = |at: Timestamp| if at <= now { format!("{} (expired)", time(at)) } else { time(at) };
     let refresh_ends = match (token.has_refresh_token, token.refresh_expires_at) {
         (true, at) => or_dash(at.map(ends)),
         (false, _) => "there is no refresh token: the scope offline_access was not granted".to_owned(),
@@ -132,7 +134,7 @@ async fn show(
 }
 
 async fn revoke(context: &Context, app_id: &AppId, open_id: &OpenId, format: Format) -> anyhow::Result<()> {
-    if !context.store.revoke_token(app_id, open_id, TokenKind::User, context.now()).await? {
+    if !context.revoke_token(&operator(), context.now(), app_id, open_id).await? {
         return Err(missing(app_id, open_id).into());
     }
     if format == Format::Json {
@@ -140,8 +142,8 @@ async fn revoke(context: &Context, app_id: &AppId, open_id: &OpenId, format: For
         return output::json(&revoked);
     }
     report::done(
-        "the token is forgotten",
-        "Lark's own copy of an access token ends by itself, within two hours",
+        "the token is revoked here",
+        "Lark itself accepts the access token until it expires, at most two hours",
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! From given texts to typed settings, one line per setting.
+//! Builds the typed settings from their texts, one line per setting.
 
 use std::{io::IsTerminal, net::SocketAddr};
 
@@ -9,11 +9,11 @@ use crate::{
     BrokerSettings, ConfigError, Cron, DatabaseSettings, DatabaseUrl, EncryptionKey, EncryptionSettings,
     HttpSettings, LarkHosts, LarkSettings, LoadOptions, OauthSettings, Service, SessionSettings, Settings,
     TokenSettings, Tz, UserSyncSettings, WebsocketSettings, WorkerSettings,
-    parse::{self, Refusal, refuse},
-    rules,
-    settings::LeftOpen,
+    parse::{self, ParseError, parse_error},
+    schema as t,
+    settings::Unset,
     source::{self, Source},
-    table as t,
+    validate,
 };
 
 const BRANDS: &[(&str, Brand)] = &[("feishu", Brand::Feishu), ("lark", Brand::Lark)];
@@ -21,10 +21,10 @@ const TOKEN_APIS: &[(&str, TokenApi)] = &[("v2", TokenApi::V2), ("v1", TokenApi:
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
 
 impl Settings {
-    /// Reads the settings of this process: its environment first, then the file of `--config`.
+    /// Reads the settings of this process. The environment overrides the file of `--config`.
     ///
     /// # Errors
-    /// For the first setting that is missing or cannot be used.
+    /// Fails for the first setting that is missing or invalid.
     pub fn load(options: &LoadOptions) -> Result<Self, ConfigError> {
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
@@ -46,10 +46,10 @@ impl Settings {
         Ok(settings)
     }
 
-    /// As [`Settings::load`], with the environment as an argument.
+    /// Reads the settings as [`Settings::load`] does, with the environment as an argument.
     ///
     /// # Errors
-    /// For the first setting that is missing or cannot be used.
+    /// Fails for the first setting that is missing or invalid.
     pub fn from_pairs(
         options: &LoadOptions,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -57,7 +57,7 @@ impl Settings {
         let mut source = Source::new(environment, options.config_file.as_deref())?;
         let mut settings = build(options.service, &source)?;
         settings.warnings = std::mem::take(&mut source.warnings);
-        rules::check(&mut settings, &source)?;
+        validate::check(&mut settings, &source)?;
         Ok(settings)
     }
 }
@@ -65,56 +65,56 @@ impl Settings {
 fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
     let lark = lark(s)?;
     let oauth = OauthSettings {
-        redirect_uri: s.need(&t::OAUTH_REDIRECT_URI, parse::redirect_uri)?,
-        scopes: s.need(&t::OAUTH_SCOPES, parse::scopes)?,
+        redirect_uri: s.require(&t::OAUTH_REDIRECT_URI, parse::redirect_uri)?,
+        scopes: s.require(&t::OAUTH_SCOPES, parse::scopes)?,
     };
     Ok(Settings {
         service,
         websocket: WebsocketSettings {
             max_reconnect_retries: s
-                .need(&t::WEBSOCKET_MAX_RECONNECT_RETRIES, parse::number(1, 1_000_000))?,
-            heartbeat_interval: s.need(&t::WEBSOCKET_HEARTBEAT_INTERVAL, parse::seconds(1, 3600))?,
-            fallback_to_http: s.need(&t::WEBSOCKET_FALLBACK_TO_HTTP, parse::switch)?,
+                .require(&t::WEBSOCKET_MAX_RECONNECT_RETRIES, parse::number(1, 1_000_000))?,
+            heartbeat_interval: s.require(&t::WEBSOCKET_HEARTBEAT_INTERVAL, parse::seconds(1, 3600))?,
+            fallback_to_http: s.require(&t::WEBSOCKET_FALLBACK_TO_HTTP, parse::switch)?,
         },
         card: CardOptions {
-            include_description: s.need(&t::AUTH_CARD_INCLUDE_DESCRIPTION, parse::switch)?,
+            include_description: s.require(&t::AUTH_CARD_INCLUDE_DESCRIPTION, parse::switch)?,
             template_id: s.get(&t::AUTH_CARD_TEMPLATE_ID, parse::name(64, ""))?,
             custom_message: None,
             privacy_policy_url: None,
         },
         sessions: SessionSettings {
-            expiry: s.need(&t::AUTH_SESSION_EXPIRY_SECONDS, parse::seconds(1, 86_400))?,
-            rate_limit_per_minute: s.need(&t::AUTH_REQUEST_RATE_LIMIT, parse::number(1, 1000))?,
+            expiry: s.require(&t::AUTH_SESSION_EXPIRY_SECONDS, parse::seconds(1, 86_400))?,
+            rate_limit_per_minute: s.require(&t::AUTH_REQUEST_RATE_LIMIT, parse::number(1, 1000))?,
         },
         tokens: TokenSettings {
-            refresh_threshold: s.need(&t::AUTH_TOKEN_REFRESH_THRESHOLD, parse::number(0.5, 0.95))?,
+            refresh_threshold: s.require(&t::AUTH_TOKEN_REFRESH_THRESHOLD, parse::number(0.5, 0.95))?,
         },
         user_sync: UserSyncSettings {
-            enabled: s.need(&t::USER_INFO_SYNC_ENABLED, parse::switch)?,
-            schedule: s.need(&t::USER_INFO_SYNC_SCHEDULE, schedule)?,
-            timezone: s.need(&t::USER_INFO_SYNC_TIMEZONE, timezone)?,
+            enabled: s.require(&t::USER_INFO_SYNC_ENABLED, parse::switch)?,
+            schedule: s.require(&t::USER_INFO_SYNC_SCHEDULE, schedule)?,
+            timezone: s.require(&t::USER_INFO_SYNC_TIMEZONE, timezone)?,
         },
-        data_dir: s.need(&t::DATA_DIR, |text| Ok(std::path::PathBuf::from(text)))?,
+        data_dir: s.require(&t::DATA_DIR, |text| Ok(std::path::PathBuf::from(text)))?,
         database: DatabaseSettings {
             url: s.get(&t::DATABASE_URL, database_url)?,
-            max_connections: s.need(&t::DATABASE_MAX_CONNECTIONS, parse::number(1, 1000))?,
+            max_connections: s.require(&t::DATABASE_MAX_CONNECTIONS, parse::number(1, 1000))?,
         },
         broker: BrokerSettings {
             url: s.get(
                 &t::AMQP_URL,
                 parse::service_url(&["amqp", "amqps"], "amqp://user:password@host/vhost"),
             )?,
-            prefix: s.need(&t::AMQP_PREFIX, parse::name(40, "."))?,
+            prefix: s.require(&t::AMQP_PREFIX, parse::name(40, "."))?,
         },
-        worker: WorkerSettings { concurrency: s.need(&t::WORKER_CONCURRENCY, parse::number(1, 1024))? },
+        worker: WorkerSettings { concurrency: s.require(&t::WORKER_CONCURRENCY, parse::number(1, 1024))? },
         http: HttpSettings {
             addr: s.get(&t::HTTP_ADDR, address)?.unwrap_or(default_address(service)),
-            callback_enabled: s.need(&t::HTTP_CALLBACK_ENABLED, parse::switch)?,
+            callback_enabled: s.require(&t::HTTP_CALLBACK_ENABLED, parse::switch)?,
             api_key: s.get(&t::API_KEY, parse::secret(16))?,
         },
         app_id: app_id(s)?,
         application: application(s, service, &lark, &oauth)?,
-        left_open: LeftOpen {
+        unset: Unset {
             brand: !s.has(&t::LARK_BRAND),
             token_api: !s.has(&t::LARK_TOKEN_API),
             redirect_uri: !s.has(&t::OAUTH_REDIRECT_URI),
@@ -134,7 +134,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
             otlp_endpoint: s.get(&t::OTEL_EXPORTER_OTLP_ENDPOINT, parse::base_url)?,
             ansi: false,
         },
-        shutdown_grace: s.need(&t::SHUTDOWN_GRACE_SECONDS, parse::seconds(1, 600))?,
+        shutdown_grace: s.require(&t::SHUTDOWN_GRACE_SECONDS, parse::seconds(1, 600))?,
         warnings: Vec::new(),
     })
 }
@@ -144,10 +144,10 @@ fn lark(s: &Source) -> Result<LarkSettings, ConfigError> {
         let base_url = s.get(&t::LARK_BASE_URL, parse::base_url)?;
         let accounts_url = s.get(&t::LARK_ACCOUNTS_URL, parse::base_url)?;
         let of_brand = |setting: &t::Setting, text| {
-            parse::base_url(text).map_err(|refusal| ConfigError::Invalid {
+            parse::base_url(text).map_err(|error| ConfigError::Invalid {
                 name: setting.name.to_owned(),
-                problem: format!("the default `{text}` {}", refusal.problem),
-                cure: refusal.cure,
+                problem: format!("the default `{text}` {}", error.problem),
+                cure: error.cure,
             })
         };
         Ok(LarkHosts {
@@ -157,8 +157,8 @@ fn lark(s: &Source) -> Result<LarkSettings, ConfigError> {
         })
     };
     Ok(LarkSettings {
-        brand: s.need(&t::LARK_BRAND, parse::one_of(BRANDS))?,
-        token_api: s.need(&t::LARK_TOKEN_API, parse::one_of(TOKEN_APIS))?,
+        brand: s.require(&t::LARK_BRAND, parse::one_of(BRANDS))?,
+        token_api: s.require(&t::LARK_TOKEN_API, parse::one_of(TOKEN_APIS))?,
         feishu: hosts(Brand::Feishu)?,
         lark: hosts(Brand::Lark)?,
     })
@@ -167,7 +167,7 @@ fn lark(s: &Source) -> Result<LarkSettings, ConfigError> {
 fn app_id(s: &Source) -> Result<Option<AppId>, ConfigError> {
     s.get(&t::APP_ID, |text| {
         AppId::new(text).or_else(|_| {
-            refuse(
+            parse_error(
                 "is not an app id",
                 "give `cli_` and 16 to 32 letters or digits, as in the developer console",
             )
@@ -175,7 +175,7 @@ fn app_id(s: &Source) -> Result<Option<AppId>, ConfigError> {
     })
 }
 
-/// The application of `APP_ID`; which of its settings need each other is checked here, because it is built of them.
+/// Builds the application of `APP_ID`. Checks here which of its settings require each other.
 fn application(
     s: &Source,
     service: Service,
@@ -186,9 +186,9 @@ fn application(
     let app_secret = s.get(&t::APP_SECRET, parse::secret(1))?;
     let verification_token = s.get(&t::LARK_VERIFICATION_TOKEN, parse::secret(1))?;
     let encrypt_key = s.get(&t::LARK_ENCRYPT_KEY, parse::secret(1))?;
-    // A command may get the secret in another way, or need none.
+    // A command may read the secret elsewhere, or need none.
     if service != Service::Command {
-        rules::application_is_whole(s)?;
+        validate::application_is_complete(s)?;
     }
     Ok(app_id.zip(app_secret).map(|(app_id, app_secret)| Application {
         app_id,
@@ -214,9 +214,9 @@ fn default_address(service: Service) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-fn address(text: &str) -> Result<SocketAddr, Refusal> {
+fn address(text: &str) -> Result<SocketAddr, ParseError> {
     text.parse().or_else(|_| {
-        refuse(
+        parse_error(
             "is not an address to listen on",
             "give IP address and port, like `127.0.0.1:8080` or `0.0.0.0:8080`",
         )
@@ -224,20 +224,20 @@ fn address(text: &str) -> Result<SocketAddr, Refusal> {
 }
 
 impl DatabaseUrl {
-    /// Reads an address given some other way than as `DATABASE_URL`; errors call it by this name.
+    /// Parses an address that does not come from `DATABASE_URL`; errors show `name`.
     ///
     /// # Errors
-    /// When it is neither `postgres://…` nor `sqlite:…`; the address is not repeated.
+    /// Fails when the address is neither `postgres://…` nor `sqlite:…`. The error does not contain the address.
     pub fn parse(name: &str, url: &SecretString) -> Result<Self, ConfigError> {
-        database_url(url.expose_secret()).map_err(|refusal| ConfigError::Invalid {
+        database_url(url.expose_secret()).map_err(|error| ConfigError::Invalid {
             name: name.to_owned(),
-            problem: refusal.problem,
-            cure: refusal.cure,
+            problem: error.problem,
+            cure: error.cure,
         })
     }
 }
 
-fn database_url(text: &str) -> Result<DatabaseUrl, Refusal> {
+fn database_url(text: &str) -> Result<DatabaseUrl, ParseError> {
     if text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sqlite:")) {
         return Ok(DatabaseUrl::Sqlite(text.into()));
     }
@@ -245,17 +245,18 @@ fn database_url(text: &str) -> Result<DatabaseUrl, Refusal> {
         .map(DatabaseUrl::Postgres)
 }
 
-fn schedule(text: &str) -> Result<Cron, Refusal> {
+fn schedule(text: &str) -> Result<Cron, ParseError> {
     const CURE: &str =
         "give minute, hour, day, month and weekday, like `0 2 * * *` for 2 o'clock every night";
-    let Ok(cron) = text.parse::<Cron>() else { return refuse("is not a cron expression", CURE) };
-    // Any starting point shows whether a date like 30 February is meant.
+    let Ok(cron) = text.parse::<Cron>() else { return parse_error("is not a cron expression", CURE) };
+    // Any start date detects an impossible date such as 30 February.
     if cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, false).is_err() {
-        return refuse("never comes", CURE);
+        return parse_error("never occurs", CURE);
     }
     Ok(cron)
 }
 
-fn timezone(text: &str) -> Result<Tz, Refusal> {
-    text.parse().or_else(|_| refuse("is not a time zone", "give an IANA name, like `UTC` or `Asia/Shanghai`"))
+fn timezone(text: &str) -> Result<Tz, ParseError> {
+    text.parse()
+        .or_else(|_| parse_error("is not a time zone", "give an IANA name, like `UTC` or `Asia/Shanghai`"))
 }

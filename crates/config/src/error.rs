@@ -1,48 +1,48 @@
-/// Why the settings cannot be used: one line that names the setting, what is wrong, and the cure.
+/// Error in the settings: one line that names the setting, the problem and the cure.
 ///
-/// Values of secret settings, and addresses that may hold a password, are never part of it.
+/// Never contains the value of a secret setting, or an address that may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A setting that this service needs is not there.
+    /// A required setting is missing.
     #[error("{name} is not set; {cure}")]
     Missing {
-        /// The setting.
+        /// Setting.
         name: &'static str,
-        /// What to do.
+        /// Cure.
         cure: String,
     },
-    /// A setting's value cannot be used.
+    /// The value of a setting is invalid.
     #[error("{name}: {problem}; {cure}")]
     Invalid {
-        /// The setting, as it was spelled where it was given.
+        /// Setting, as spelled in its source.
         name: String,
-        /// What is wrong.
+        /// Problem.
         problem: String,
-        /// What to do.
+        /// Cure.
         cure: String,
     },
-    /// The settings file, or a file that holds one secret, cannot be read.
+    /// The settings file, or the file of a secret, cannot be read.
     #[error("{name}: cannot read `{path}` ({problem}); {cure}")]
     Unreadable {
-        /// The setting or option that names the file.
+        /// Setting or option that names the file.
         name: String,
-        /// The file.
+        /// File.
         path: String,
-        /// The system's reason.
+        /// Reason of the operating system.
         problem: String,
-        /// What to do.
+        /// Cure.
         cure: &'static str,
     },
     /// The settings file is not TOML, or not of the expected form.
     #[error("{file}{}: {problem}; {cure}", .line.map(|line| format!(" line {line}")).unwrap_or_default())]
     File {
-        /// The file.
+        /// File.
         file: String,
-        /// Where, counted from 1.
+        /// Line, counted from 1.
         line: Option<usize>,
-        /// What is wrong.
+        /// Problem.
         problem: String,
-        /// What to do.
+        /// Cure.
         cure: String,
     },
 }

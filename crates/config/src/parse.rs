@@ -1,21 +1,21 @@
-//! From text to one typed value. A refusal says what is wrong and the cure; the reader adds name and (if harmless) value.
+//! Parses one text into a typed value. An error has the problem and the cure; `source` adds the name and, unless secret, the value.
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
 use larkauth_models::SecretString;
 use url::Url;
 
-/// Why a value cannot be used: the rest of the sentence behind the value, and the cure.
-pub(crate) struct Refusal {
+/// Error in a value: the text that follows the value in the message, and the cure.
+pub(crate) struct ParseError {
     pub(crate) problem: String,
     pub(crate) cure: String,
 }
 
-pub(crate) fn refuse<T>(problem: impl Into<String>, cure: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { problem: problem.into(), cure: cure.into() })
+pub(crate) fn parse_error<T>(problem: impl Into<String>, cure: impl Into<String>) -> Result<T, ParseError> {
+    Err(ParseError { problem: problem.into(), cure: cure.into() })
 }
 
-/// A value as an error may show it: one short line. What looks like an address with a password is not shown.
+/// Returns a value as one short line for an error. An address that may contain a password is not shown.
 pub(crate) fn shown(text: &str) -> String {
     if text.contains('@') {
         return "the value".into();
@@ -24,92 +24,94 @@ pub(crate) fn shown(text: &str) -> String {
     if short.len() < text.len() { format!("`{short}…`") } else { format!("`{short}`") }
 }
 
-pub(crate) fn switch(text: &str) -> Result<bool, Refusal> {
+pub(crate) fn switch(text: &str) -> Result<bool, ParseError> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "1" => Ok(true),
         "false" | "no" | "0" => Ok(false),
-        _ => refuse("is neither yes nor no", "write `true` or `false`"),
+        _ => parse_error("is neither yes nor no", "write `true` or `false`"),
     }
 }
 
-pub(crate) fn number<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, Refusal>
+pub(crate) fn number<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, ParseError>
 where
     T: FromStr + PartialOrd + Display,
 {
     move |text| match text.parse() {
         Ok(number) if number >= least && number <= most => Ok(number),
-        Ok(_) => refuse("is out of range", format!("give a number from {least} to {most}")),
-        Err(_) => refuse("is not a number that fits here", format!("give a number from {least} to {most}")),
+        Ok(_) => parse_error("is out of range", format!("give a number from {least} to {most}")),
+        Err(_) => parse_error("is not a valid number", format!("give a number from {least} to {most}")),
     }
 }
 
-pub(crate) fn seconds(least: u64, most: u64) -> impl Fn(&str) -> Result<Duration, Refusal> {
+pub(crate) fn seconds(least: u64, most: u64) -> impl Fn(&str) -> Result<Duration, ParseError> {
     move |text| match number(least, most)(text) {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(refusal) => refuse(refusal.problem, format!("give whole seconds, from {least} to {most}")),
+        Err(error) => parse_error(error.problem, format!("give whole seconds, from {least} to {most}")),
     }
 }
 
-/// One of the fixed spellings of a type.
-pub(crate) fn one_of<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Fn(&str) -> Result<T, Refusal> {
+/// Parses one of the fixed spellings of a type.
+pub(crate) fn one_of<T: Copy>(
+    choices: &'static [(&'static str, T)],
+) -> impl Fn(&str) -> Result<T, ParseError> {
     move |text| match choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
         Some((_, value)) => Ok(*value),
         None => {
             let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
-            refuse("is not a known choice", format!("write {}", names.join(" or ")))
+            parse_error("is not a known choice", format!("write {}", names.join(" or ")))
         }
     }
 }
 
-/// An address that others are appended to.
-pub(crate) fn base_url(text: &str) -> Result<Url, Refusal> {
+/// Parses an address that paths are appended to.
+pub(crate) fn base_url(text: &str) -> Result<Url, ParseError> {
     const CURE: &str = "give an address like `https://host` or `http://host:port`";
     let url = web_url(text, CURE)?;
     if url.query().is_some() || url.fragment().is_some() {
-        return refuse("has a query or fragment", CURE);
+        return parse_error("has a query or fragment", CURE);
     }
     Ok(url)
 }
 
-/// Where the browser comes back to.
-pub(crate) fn redirect_uri(text: &str) -> Result<Url, Refusal> {
+/// Parses the address of the redirect after consent.
+pub(crate) fn redirect_uri(text: &str) -> Result<Url, ParseError> {
     const CURE: &str = "give an absolute address like `https://host/oauth/callback`";
     let url = web_url(text, CURE)?;
     if url.fragment().is_some() {
-        return refuse("has a fragment, which OAuth forbids", CURE);
+        return parse_error("has a fragment, which OAuth forbids", CURE);
     }
     Ok(url)
 }
 
-fn web_url(text: &str, cure: &str) -> Result<Url, Refusal> {
+fn web_url(text: &str, cure: &str) -> Result<Url, ParseError> {
     match Url::parse(text) {
         Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-            refuse("is not an http or https address", cure)
+            parse_error("is not an http or https address", cure)
         }
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            refuse("holds a user name or password", cure)
+            parse_error("holds a user name or password", cure)
         }
         Ok(url) => Ok(url),
-        Err(_) => refuse("is not an address", cure),
+        Err(_) => parse_error("is not an address", cure),
     }
 }
 
-/// An address with a password in it: of a database or a broker.
+/// Parses the address of a database or a broker, which contains a password.
 pub(crate) fn service_url(
     schemes: &'static [&'static str],
     example: &'static str,
-) -> impl Fn(&str) -> Result<SecretString, Refusal> {
+) -> impl Fn(&str) -> Result<SecretString, ParseError> {
     move |text| {
         let cure = format!("give an address like `{example}`");
-        let Some((scheme, _)) = text.split_once(':') else { return refuse("is not an address", cure) };
+        let Some((scheme, _)) = text.split_once(':') else { return parse_error("is not an address", cure) };
         if !schemes.contains(&scheme.to_ascii_lowercase().as_str()) {
-            return refuse("has a scheme that is not supported here", cure);
+            return parse_error("has a scheme that is not supported here", cure);
         }
         match Url::parse(text) {
-            // No host is fine: PostgreSQL can be reached over a socket.
+            // The host is optional: PostgreSQL can be reached over a socket.
             Ok(url) if !url.cannot_be_a_base() => Ok(text.into()),
-            Ok(_) => refuse("has no `//` behind its scheme", cure),
-            Err(_) => refuse(
+            Ok(_) => parse_error("has no `//` behind its scheme", cure),
+            Err(_) => parse_error(
                 "is not an address",
                 format!("{cure}, and percent-encode special characters in user and password"),
             ),
@@ -117,40 +119,40 @@ pub(crate) fn service_url(
     }
 }
 
-pub(crate) fn secret(min_chars: usize) -> impl Fn(&str) -> Result<SecretString, Refusal> {
+pub(crate) fn secret(min_chars: usize) -> impl Fn(&str) -> Result<SecretString, ParseError> {
     move |text| {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            refuse("holds a space or a line break", "give the secret alone, on one line")
+            parse_error("holds a space or a line break", "give the secret alone, on one line")
         } else if text.chars().count() < min_chars {
-            refuse("is too short", format!("give at least {min_chars} characters"))
+            parse_error("is too short", format!("give at least {min_chars} characters"))
         } else {
             Ok(text.into())
         }
     }
 }
 
-/// A short name of letters, digits and `_-` (and what else is allowed).
-pub(crate) fn name(max: usize, extra: &'static str) -> impl Fn(&str) -> Result<String, Refusal> {
+/// Parses a short name of letters, digits, `_-` and the characters of `extra`.
+pub(crate) fn name(max: usize, extra: &'static str) -> impl Fn(&str) -> Result<String, ParseError> {
     move |text| {
         let fits = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c) || extra.contains(c);
         if text.is_empty() || text.len() > max || !text.chars().all(fits) {
-            refuse("is not a plain name", format!("use 1 to {max} letters, digits or `_-{extra}`"))
+            parse_error("is not a plain name", format!("use 1 to {max} letters, digits or `_-{extra}`"))
         } else {
             Ok(text.to_owned())
         }
     }
 }
 
-/// Scopes of RFC 6749: separated by spaces, at most 50 for Lark.
-pub(crate) fn scopes(text: &str) -> Result<Vec<String>, Refusal> {
+/// Parses scopes of RFC 6749, separated by spaces; Lark accepts at most 50.
+pub(crate) fn scopes(text: &str) -> Result<Vec<String>, ParseError> {
     let scopes: Vec<String> = text.split_ascii_whitespace().map(ToOwned::to_owned).collect();
     if scopes.iter().any(|scope| !scope.bytes().all(|b| b.is_ascii_graphic() && !b",;\"\\".contains(&b))) {
-        refuse(
+        parse_error(
             "holds a character that no scope has",
             "separate scopes by spaces, like `offline_access im:message`",
         )
     } else if scopes.is_empty() || scopes.len() > 50 {
-        refuse("has no scope or more than 50", "give 1 to 50 scopes, separated by spaces")
+        parse_error("has no scope or more than 50", "give 1 to 50 scopes, separated by spaces")
     } else {
         Ok(scopes)
     }

@@ -6,9 +6,9 @@ use larkauth_models::{AppId, Application, Brand, CardOptions, SecretString, Toke
 use larkauth_telemetry::TelemetryConfig;
 use url::Url;
 
-use crate::{ConfigError, Cron, EncryptionKey, Tz, table};
+use crate::{ConfigError, Cron, EncryptionKey, Tz, schema};
 
-/// Which process reads the settings: decides what is required, and some defaults.
+/// The process that reads the settings. Determines the required settings and some defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     /// Long connections, HTTP callbacks, REST API.
@@ -17,14 +17,14 @@ pub enum Service {
     AuthWorker,
     /// Refreshing, expiry, synchronisation.
     TokenRefresher,
-    /// All of them in one process, with nothing installed.
+    /// All services in one process, without PostgreSQL and RabbitMQ.
     Standalone,
-    /// A command of the command line; it asks for what it needs.
+    /// A command of the command line, which checks its required settings itself.
     Command,
 }
 
 impl Service {
-    /// `service.name` in telemetry.
+    /// Returns the `service.name` of telemetry.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -34,13 +34,13 @@ impl Service {
             Self::Standalone | Self::Command => "larkauth",
         }
     }
-    /// Whether it runs beside others, over a shared database and broker.
+    /// Returns true for a service that shares database and broker with others.
     pub(crate) const fn is_distributed(self) -> bool {
         matches!(self, Self::Gateway | Self::AuthWorker | Self::TokenRefresher)
     }
 }
 
-/// What [`Settings::load`] needs to know.
+/// Arguments of [`Settings::load`].
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// The TOML file of `--config`.
@@ -56,15 +56,15 @@ pub struct Settings {
     pub service: Service,
     /// The long connection.
     pub websocket: WebsocketSettings,
-    /// How an invitation looks when it says nothing else.
+    /// Default content options of a card.
     pub card: CardOptions,
-    /// Invitations.
+    /// Authorization sessions.
     pub sessions: SessionSettings,
-    /// Keeping tokens alive.
+    /// Token refresh.
     pub tokens: TokenSettings,
     /// Synchronisation of user information.
     pub user_sync: UserSyncSettings,
-    /// Where standalone keeps everything.
+    /// Folder of `standalone` for all its data.
     pub data_dir: PathBuf,
     /// The database.
     pub database: DatabaseSettings,
@@ -78,25 +78,25 @@ pub struct Settings {
     pub lark: LarkSettings,
     /// Defaults of consent.
     pub oauth: OauthSettings,
-    /// `APP_ID`, which commands take also without its secret.
+    /// `APP_ID`, which commands accept without a secret.
     pub app_id: Option<AppId>,
     /// The application to register at start.
     pub application: Option<Application>,
-    /// What of it was left to a default.
-    pub(crate) left_open: LeftOpen,
+    /// Settings of the application that were not given.
+    pub(crate) unset: Unset,
     /// Encryption at rest.
     pub encryption: EncryptionSettings,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
-    /// Time to finish what is in hand after a stop signal.
+    /// Time to finish running work after a stop signal.
     pub shutdown_grace: Duration,
-    /// What looks like a mistake but stops nothing; one line each, without secrets, to be logged.
+    /// Probable mistakes that do not stop the start; one line each, without secrets, to be logged.
     pub warnings: Vec<String>,
 }
 
-/// The parts of an application that the settings say nothing of.
+/// The settings of an application that were not given.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LeftOpen {
+pub(crate) struct Unset {
     pub(crate) brand: bool,
     pub(crate) token_api: bool,
     pub(crate) redirect_uri: bool,
@@ -104,20 +104,20 @@ pub(crate) struct LeftOpen {
 }
 
 impl Settings {
-    /// The application of `APP_ID` where it is registered already: what the settings say wins, what they leave open stays
-    /// as it is known, and so does the switch. Services that are told different parts do not undo each other.
+    /// Returns the application of `APP_ID` merged into its registration. A given setting overrides the registration; a
+    /// setting that was not given keeps it, as does `enabled`. So services with different settings do not undo each other.
     #[must_use]
-    pub fn application_over(&self, known: Application) -> Option<Application> {
+    pub fn application_over(&self, registered: Application) -> Option<Application> {
         let ours = self.application.clone()?;
-        let open = self.left_open;
+        let unset = self.unset;
         Some(Application {
-            enabled: known.enabled,
-            brand: if open.brand { known.brand } else { ours.brand },
-            token_api: if open.token_api { known.token_api } else { ours.token_api },
-            redirect_uri: if open.redirect_uri { known.redirect_uri } else { ours.redirect_uri },
-            default_scopes: if open.scopes { known.default_scopes } else { ours.default_scopes },
-            verification_token: ours.verification_token.or(known.verification_token),
-            encrypt_key: ours.encrypt_key.or(known.encrypt_key),
+            enabled: registered.enabled,
+            brand: if unset.brand { registered.brand } else { ours.brand },
+            token_api: if unset.token_api { registered.token_api } else { ours.token_api },
+            redirect_uri: if unset.redirect_uri { registered.redirect_uri } else { ours.redirect_uri },
+            default_scopes: if unset.scopes { registered.default_scopes } else { ours.default_scopes },
+            verification_token: ours.verification_token.or(registered.verification_token),
+            encrypt_key: ours.encrypt_key.or(registered.encrypt_key),
             ..ours
         })
     }
@@ -126,42 +126,42 @@ impl Settings {
 /// The long connection.
 #[derive(Clone, Debug)]
 pub struct WebsocketSettings {
-    /// Failures in a row before falling back.
+    /// Consecutive failures before the HTTP fallback.
     pub max_reconnect_retries: u32,
-    /// Time between pings; a shorter one given by the server wins.
+    /// Time between pings; a shorter interval of the server has priority.
     pub heartbeat_interval: Duration,
-    /// Accept HTTP callbacks once the long connection is given up.
+    /// Accept HTTP callbacks after that number of failures.
     pub fallback_to_http: bool,
 }
 
-/// Invitations.
+/// Authorization sessions.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
-    /// Life of an invitation.
+    /// Lifetime of a session.
     pub expiry: Duration,
-    /// Invitations per user per minute.
+    /// Sessions per user per minute.
     pub rate_limit_per_minute: u32,
 }
 
 /// Keeping tokens alive.
 #[derive(Clone, Debug)]
 pub struct TokenSettings {
-    /// Part of a token's life (0.5 to 0.95) after which it is refreshed on schedule.
+    /// Fraction of a token's lifetime (0.5 to 0.95) after which it is refreshed on schedule.
     pub refresh_threshold: f64,
 }
 
 /// Synchronisation of user information.
 #[derive(Clone, Debug)]
 pub struct UserSyncSettings {
-    /// Whether it runs at all.
+    /// True when the synchronization runs.
     pub enabled: bool,
-    /// When.
+    /// Schedule.
     pub schedule: Cron,
-    /// In which time zone.
+    /// Time zone of the schedule.
     pub timezone: Tz,
 }
 
-/// Address of a database, by kind. It holds a password.
+/// Address of a database, by kind. Contains a password.
 #[derive(Clone, Debug)]
 pub enum DatabaseUrl {
     /// `postgres://…`
@@ -173,20 +173,20 @@ pub enum DatabaseUrl {
 /// The database.
 #[derive(Clone, Debug)]
 pub struct DatabaseSettings {
-    /// Where it is; `None` (standalone only): a file in the data folder.
+    /// Address; `None` (standalone only) means a file in the data folder.
     pub url: Option<DatabaseUrl>,
-    /// Most connections that this process opens.
+    /// Maximum number of connections of this process.
     pub max_connections: u32,
 }
 
 impl DatabaseSettings {
-    /// The address, for what cannot do without.
+    /// Returns the address.
     ///
     /// # Errors
-    /// When `DATABASE_URL` is not set.
+    /// Fails when `DATABASE_URL` is not set.
     pub fn required_url(&self) -> Result<&DatabaseUrl, ConfigError> {
         self.url.as_ref().ok_or_else(|| ConfigError::Missing {
-            name: table::DATABASE_URL.name,
+            name: schema::DATABASE_URL.name,
             cure: "give the address of a PostgreSQL database, like `postgres://user:password@host/database`"
                 .into(),
         })
@@ -196,20 +196,20 @@ impl DatabaseSettings {
 /// The broker.
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
-    /// Where RabbitMQ is; `None` (standalone only): the embedded bus.
+    /// Address of RabbitMQ; `None` (standalone only) means the embedded bus.
     pub url: Option<SecretString>,
-    /// First part of the names of exchanges and queues.
+    /// Prefix of the names of exchanges and queues.
     pub prefix: String,
 }
 
 impl BrokerSettings {
-    /// The address, for what cannot do without.
+    /// Returns the address.
     ///
     /// # Errors
-    /// When `AMQP_URL` is not set.
+    /// Fails when `AMQP_URL` is not set.
     pub fn required_url(&self) -> Result<&SecretString, ConfigError> {
         self.url.as_ref().ok_or_else(|| ConfigError::Missing {
-            name: table::AMQP_URL.name,
+            name: schema::AMQP_URL.name,
             cure: "give the address of a RabbitMQ broker, like `amqp://user:password@host/vhost`".into(),
         })
     }
@@ -218,18 +218,18 @@ impl BrokerSettings {
 /// Handling of messages.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
-    /// Messages that this process handles at once.
+    /// Messages that this process handles concurrently.
     pub concurrency: u16,
 }
 
 /// The process's HTTP server.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// Where it listens.
+    /// Address to listen on.
     pub addr: SocketAddr,
     /// Accept HTTP callbacks always (true) or only as fallback (false).
     pub callback_enabled: bool,
-    /// A first API key with every scope.
+    /// Bootstrap API key with every scope.
     pub api_key: Option<SecretString>,
 }
 
@@ -245,16 +245,16 @@ pub struct LarkHosts {
 /// The platform.
 #[derive(Clone, Debug)]
 pub struct LarkSettings {
-    /// Cloud of an application that names none.
+    /// Cloud of an application that does not specify one.
     pub brand: Brand,
-    /// Token endpoint of an application that names none.
+    /// Token endpoint of an application that does not specify one.
     pub token_api: TokenApi,
     pub(crate) feishu: LarkHosts,
     pub(crate) lark: LarkHosts,
 }
 
 impl LarkSettings {
-    /// The hosts to use for applications of this brand.
+    /// Returns the hosts for applications of this brand.
     #[must_use]
     pub const fn hosts(&self, brand: Brand) -> &LarkHosts {
         match brand {
@@ -267,28 +267,28 @@ impl LarkSettings {
 /// Defaults of consent.
 #[derive(Clone, Debug)]
 pub struct OauthSettings {
-    /// Where the browser comes back to.
+    /// Redirect address after consent.
     pub redirect_uri: Url,
-    /// Asked for when an invitation names none.
+    /// Scopes of a session that names none.
     pub scopes: Vec<String>,
 }
 
 /// Encryption at rest.
 #[derive(Clone, Debug)]
 pub struct EncryptionSettings {
-    /// The first encrypts, all decrypt. Empty (standalone and commands only): none given.
+    /// The first key encrypts, all keys decrypt. Empty only for standalone and commands.
     pub keys: Vec<EncryptionKey>,
 }
 
 impl EncryptionSettings {
-    /// The keys, for what cannot do without.
+    /// Returns the keys.
     ///
     /// # Errors
-    /// When `ENCRYPTION_KEYS` is not set.
+    /// Fails when `ENCRYPTION_KEYS` is not set.
     pub fn required_keys(&self) -> Result<&[EncryptionKey], ConfigError> {
         if self.keys.is_empty() {
             return Err(ConfigError::Missing {
-                name: table::ENCRYPTION_KEYS.name,
+                name: schema::ENCRYPTION_KEYS.name,
                 cure: "give `id:base64-of-32-bytes` (`openssl rand -base64 32` makes one), or its path as ENCRYPTION_KEYS_FILE"
                     .into(),
             });

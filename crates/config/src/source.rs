@@ -1,4 +1,4 @@
-//! Where values come from: the environment, then the file; a secret also from a file of its own.
+//! Sources of values: the environment overrides the settings file; a secret may also come from a separate file.
 
 use std::{
     collections::BTreeMap,
@@ -11,22 +11,22 @@ use zeroize::Zeroizing;
 
 use crate::{
     ConfigError,
-    parse::{Refusal, shown},
-    table::{DefaultValue, SETTINGS, Setting},
+    parse::{ParseError, shown},
+    schema::{DefaultValue, SETTINGS, Setting},
 };
 
-/// Variables that begin so are probably meant for us.
+/// Prefixes of variables that are probably settings of this product.
 const PREFIXES: &[&str] = &["WEBSOCKET_", "AUTH_", "USER_INFO_SYNC_", "LARK_", "OAUTH_", "ENCRYPTION_"];
-/// Longest content of a file that holds a secret, or of the settings file, in bytes.
+/// Maximum size of the settings file and of the file of a secret, in bytes; larger files are a mistake.
 const MAX_FILE: u64 = 256 * 1024;
 
-/// A value and what to call it in an error.
+/// A value and its name in an error.
 struct Given {
     text: SecretString,
     label: String,
 }
 
-/// All values that were given.
+/// All given values.
 pub(crate) struct Source {
     given: BTreeMap<&'static str, Given>,
     /// Variables that look like a misspelled setting.
@@ -34,7 +34,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Puts the environment over the file.
+    /// Reads the file and overrides it by the environment.
     pub(crate) fn new(
         environment: impl IntoIterator<Item = (String, String)>,
         file: Option<&Path>,
@@ -56,16 +56,16 @@ impl Source {
         Ok(Self { given, warnings })
     }
 
-    /// Whether a setting was given at all.
+    /// Returns true when the setting was given.
     pub(crate) fn has(&self, setting: &Setting) -> bool {
         self.given.contains_key(setting.name)
     }
 
-    /// Reads a setting, or its fixed default; `None` when there is neither.
+    /// Parses a setting or its fixed default; `None` when there is neither.
     pub(crate) fn get<T>(
         &self,
         setting: &Setting,
-        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+        parse: impl FnOnce(&str) -> Result<T, ParseError>,
     ) -> Result<Option<T>, ConfigError> {
         let (text, label) = match (self.given.get(setting.name), setting.default) {
             (Some(given), _) => (given.text.expose_secret(), given.label.as_str()),
@@ -73,33 +73,33 @@ impl Source {
             (None, DefaultValue::None | DefaultValue::Varies(_)) => return Ok(None),
         };
         let text = if setting.secret { text } else { text.trim() };
-        parse(text).map(Some).map_err(|refusal| {
+        parse(text).map(Some).map_err(|error| {
             let value = if setting.secret { "the value".to_owned() } else { shown(text) };
             ConfigError::Invalid {
                 name: label.to_owned(),
-                problem: format!("{value} {}", refusal.problem),
-                cure: refusal.cure,
+                problem: format!("{value} {}", error.problem),
+                cure: error.cure,
             }
         })
     }
 
-    /// Reads a setting that must be there or have a fixed default.
-    pub(crate) fn need<T>(
+    /// Parses a setting that must be given or have a fixed default.
+    pub(crate) fn require<T>(
         &self,
         setting: &Setting,
-        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+        parse: impl FnOnce(&str) -> Result<T, ParseError>,
     ) -> Result<T, ConfigError> {
         self.get(setting, parse)?
             .ok_or_else(|| ConfigError::Missing { name: setting.name, cure: "give it a value".into() })
     }
 }
 
-/// Whether a variable is a setting, or names the file of one.
+/// Returns true when the variable is a setting, or the file variable of a secret.
 pub(crate) fn is_known(name: &str) -> bool {
     names().any(|known| known == name)
 }
 
-/// Every spelling that is read.
+/// Returns the name of every variable that is read.
 fn names() -> impl Iterator<Item = String> {
     SETTINGS.iter().flat_map(|setting| {
         [Some(setting.name.to_owned()), setting.secret.then(|| file_name(setting))].into_iter().flatten()
@@ -110,12 +110,12 @@ fn file_name(setting: &Setting) -> String {
     format!("{}_FILE", setting.name)
 }
 
-/// Picks the settings out of one origin; `place` says in errors which one.
+/// Collects the settings of one source; `place` names the source in errors.
 fn collect(
     mut values: BTreeMap<String, String>,
     place: &str,
 ) -> Result<BTreeMap<&'static str, Given>, ConfigError> {
-    // Compose files and the like pass a variable that is not set on as an empty one.
+    // Compose files pass an unset variable as an empty one.
     values.retain(|_, value| !value.is_empty());
     let mut given = BTreeMap::new();
     for setting in SETTINGS {
@@ -131,8 +131,8 @@ fn collect(
             (Some(_), Some(_)) => {
                 return Err(ConfigError::Invalid {
                     name: format!("{}{place}", setting.name),
-                    problem: format!("both it and {} are set", file_name(setting)),
-                    cure: "keep one of them".into(),
+                    problem: format!("{} is set too", file_name(setting)),
+                    cure: "remove one of them".into(),
                 });
             }
         };
@@ -141,7 +141,7 @@ fn collect(
     Ok(given)
 }
 
-/// The content of a file, without one newline at its end.
+/// Returns the content of a file without one newline at the end.
 fn read_secret(name: &str, path: &str) -> Result<String, ConfigError> {
     let mut text =
         read(name, Path::new(path), "give the path of a readable text file that holds the secret")?;
@@ -168,17 +168,17 @@ fn read(name: &str, path: &Path, cure: &'static str) -> Result<Zeroizing<String>
         problem,
         cure,
     };
-    let file = std::fs::File::open(path).map_err(|error| unreadable(words(&error)))?;
+    let file = std::fs::File::open(path).map_err(|error| unreadable(reason(&error)))?;
     let mut text = Zeroizing::new(String::new());
-    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| unreadable(words(&error)))?;
+    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| unreadable(reason(&error)))?;
     if text.len() as u64 > MAX_FILE {
         return Err(unreadable(format!("it is larger than {MAX_FILE} bytes")));
     }
     Ok(text)
 }
 
-/// The system's words, of which the commonest ones are for programmers.
-fn words(error: &std::io::Error) -> String {
+/// Returns the reason of the operating system, in plain language for the most common ones.
+fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "there is no such file".to_owned(),
         ErrorKind::InvalidData => "it is not text".to_owned(),
@@ -186,10 +186,10 @@ fn words(error: &std::io::Error) -> String {
     }
 }
 
-/// Reads the settings file. Its errors give the line number and never its text, which may be a secret.
+/// Reads the settings file. Errors contain the line number, never the text, which may be a secret.
 fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
     let text = read("--config", path, "give the path of a readable TOML file")?;
-    let refuse = |line, problem: String, cure: String| ConfigError::File {
+    let invalid = |line, problem: String, cure: String| ConfigError::File {
         file: path.display().to_string(),
         line,
         problem,
@@ -197,7 +197,7 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
     };
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1);
-        refuse(line, "this is not valid TOML".into(), "write lines like `app_id = \"cli_…\"`".into())
+        invalid(line, "this is not valid TOML".into(), "write lines like `app_id = \"cli_…\"`".into())
     })?;
     let mut values = BTreeMap::new();
     for (key, value) in table {
@@ -205,9 +205,9 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
         if !is_known(&name) {
             let cure = match closest(&name) {
                 Some(near) => format!("did you mean `{}`?", near.to_ascii_lowercase()),
-                None => "take it out".into(),
+                None => "remove it".into(),
             };
-            return Err(refuse(None, format!("unknown setting {}", shown(&key)), cure));
+            return Err(invalid(None, format!("unknown setting {}", shown(&key)), cure));
         }
         let value = match value {
             toml::Value::String(text) => text,
@@ -215,7 +215,7 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
             toml::Value::Float(number) => number.to_string(),
             toml::Value::Boolean(switch) => switch.to_string(),
             _ => {
-                return Err(refuse(
+                return Err(invalid(
                     None,
                     format!("`{key}` is a list, a table or a date"),
                     "write a text, a number, true or false".into(),
@@ -223,44 +223,38 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
             }
         };
         if values.insert(name, value).is_some() {
-            return Err(refuse(None, format!("`{key}` is there twice"), "keep one of them".into()));
+            return Err(invalid(None, format!("`{key}` occurs twice"), "remove one of them".into()));
         }
     }
     Ok(values)
 }
 
-/// The known name that is nearest, if one is near.
+/// Largest number of edits after which a name still counts as a misspelling of a known one.
+const MAX_DISTANCE: usize = 3;
+
+/// Returns the known name with the smallest Levenshtein distance, or `None` when that exceeds [`MAX_DISTANCE`].
 fn closest(name: &str) -> Option<String> {
     names()
-        .map(|known| (distance(name, &known), known))
-        .filter(|(far, _)| *far <= 3)
+        .map(|known| (strsim::levenshtein(name, &known), known))
+        .filter(|(far, _)| *far <= MAX_DISTANCE)
         .min()
         .map(|(_, known)| known)
 }
 
-/// Levenshtein's distance, in bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replace = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
-    use super::distance;
+    use super::closest;
 
     #[test]
-    fn distances() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("same", "same"), 0);
+    fn closest_of_misspelled_name_returns_the_known_name() {
+        assert_eq!(closest("HTTP_ADRR").as_deref(), Some("HTTP_ADDR"));
+        assert_eq!(closest("DATABASE_URI").as_deref(), Some("DATABASE_URL"));
+        assert_eq!(closest("HTTP_ADDR").as_deref(), Some("HTTP_ADDR"));
+    }
+
+    #[test]
+    fn closest_of_distant_name_returns_none() {
+        assert_eq!(closest(""), None);
+        assert_eq!(closest("SOMETHING_ELSE"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Defaults, precedence, every line of error, and that no line shows a secret.
+//! Defaults, precedence, every error line; no line contains a secret.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -24,7 +24,7 @@ fn load_with(
     Settings::from_pairs(&LoadOptions { config_file: file, service }, pairs)
 }
 
-/// A TOML file that lives as long as the folder.
+/// Writes a TOML file into the folder.
 fn toml(folder: &tempfile::TempDir, text: &str) -> PathBuf {
     let path = folder.path().join("larkauth.toml");
     fs::write(&path, text).unwrap();
@@ -32,7 +32,7 @@ fn toml(folder: &tempfile::TempDir, text: &str) -> PathBuf {
 }
 
 #[test]
-fn defaults_are_the_specified_ones() {
+fn settings_without_input_have_specified_defaults() {
     let s = load(Service::Standalone, &[]).unwrap();
     assert_eq!(s.websocket.max_reconnect_retries, 10);
     assert_eq!(s.websocket.heartbeat_interval, Duration::from_secs(30));
@@ -62,7 +62,7 @@ fn defaults_are_the_specified_ones() {
 }
 
 #[test]
-fn each_service_has_its_address_and_needs() {
+fn settings_of_each_service_have_own_address_and_required_names() {
     let keys = format!("k1:{KEY}");
     let shared = [
         ("DATABASE_URL", "postgres://u:p@db/larkauth"),
@@ -89,7 +89,7 @@ fn each_service_has_its_address_and_needs() {
 }
 
 #[test]
-fn everything_given_is_read() {
+fn settings_from_pairs_reads_every_given_value() {
     let two_keys = format!("new:{KEY}, old:{KEY}");
     let s = load(
         Service::Standalone,
@@ -132,8 +132,8 @@ fn everything_given_is_read() {
     assert_eq!(
         s.warnings,
         [
-            "AUTH_TOKEN_REFRESH_THRESHOLD does nothing in this version",
-            "USER_INFO_SYNC_ENABLED does nothing in this version"
+            "AUTH_TOKEN_REFRESH_THRESHOLD has no effect in this version",
+            "USER_INFO_SYNC_ENABLED has no effect in this version"
         ]
     );
 
@@ -144,7 +144,7 @@ fn everything_given_is_read() {
 }
 
 #[test]
-fn the_environment_wins_over_the_file_and_case_does_not_matter_there() {
+fn settings_file_is_overridden_by_environment_and_ignores_case() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     fs::write(&secret, "from-the-file\r\n").unwrap();
@@ -171,7 +171,7 @@ fn the_environment_wins_over_the_file_and_case_does_not_matter_there() {
 }
 
 #[test]
-fn every_secret_can_come_from_a_file() {
+fn secret_from_file_is_read_and_empty_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
     let secrets: Vec<_> =
@@ -190,7 +190,7 @@ fn every_secret_can_come_from_a_file() {
 }
 
 #[test]
-fn each_mistake_has_one_line_with_the_cure() {
+fn config_error_of_invalid_value_is_one_line_with_cure() {
     let secret = "s3cr3t";
     let with_secret = |text: &str| text.replace("SECRET", secret);
     let key = format!("k1:{KEY}");
@@ -267,7 +267,7 @@ fn each_mistake_has_one_line_with_the_cure() {
 }
 
 #[test]
-fn a_wrong_file_has_one_line_with_the_cure() {
+fn config_error_of_invalid_file_is_one_line_with_cure() {
     let folder = tempfile::tempdir().unwrap();
     let mut lines = String::new();
     for text in [
@@ -290,7 +290,7 @@ fn a_wrong_file_has_one_line_with_the_cure() {
 }
 
 #[test]
-fn what_is_probably_a_mistake_is_a_warning() {
+fn settings_with_probable_mistake_have_warning() {
     let s = load(
         Service::Standalone,
         &[
@@ -306,13 +306,13 @@ fn what_is_probably_a_mistake_is_a_warning() {
     )
     .unwrap();
     insta::assert_snapshot!(s.warnings.join("\n"));
-    // What nobody asked for is no mistake.
+    // A default is not a mistake.
     let by_default = [("APP_ID", "cli_0123456789abcdef"), ("APP_SECRET", "s3cr3t")];
     assert!(load(Service::Standalone, &by_default).unwrap().warnings.is_empty());
 }
 
 #[test]
-fn only_who_takes_callbacks_is_asked_how_to_verify_them() {
+fn callback_verification_is_required_of_services_only() {
     let app =
         [("APP_ID", "cli_0123456789abcdef"), ("APP_SECRET", "s3cr3t"), ("HTTP_CALLBACK_ENABLED", "true")];
     assert!(load(Service::Standalone, &app).is_err());
@@ -320,16 +320,16 @@ fn only_who_takes_callbacks_is_asked_how_to_verify_them() {
 }
 
 #[test]
-fn what_is_left_open_stays_as_it_is_registered() {
+fn application_over_registration_keeps_settings_not_given() {
     let app = [("APP_ID", "cli_0123456789abcdef"), ("APP_SECRET", "s3cr3t")];
-    let told = [
+    let given = [
         ("OAUTH_REDIRECT_URI", "https://auth.example.com/oauth/callback"),
         ("OAUTH_SCOPES", "im:message"),
         ("LARK_BRAND", "lark"),
         ("LARK_TOKEN_API", "v1"),
         ("LARK_ENCRYPT_KEY", "encrypt-key"),
     ];
-    let gateway = load(Service::Standalone, &[&app[..], &told].concat()).unwrap().application.unwrap();
+    let gateway = load(Service::Standalone, &[&app[..], &given].concat()).unwrap().application.unwrap();
     let known = larkauth_models::Application { enabled: false, ..gateway };
 
     let worker = load(Service::Standalone, &[("APP_SECRET", "new"), app[0]]).unwrap();
@@ -341,16 +341,16 @@ fn what_is_left_open_stays_as_it_is_registered() {
     );
     assert!(merged.encrypt_key.is_some());
 
-    // What is said wins, even where it says the default.
-    let told = [("LARK_BRAND", "feishu"), ("OAUTH_SCOPES", "offline_access")];
+    // A given setting overrides the registration, even when it equals the default.
+    let given = [("LARK_BRAND", "feishu"), ("OAUTH_SCOPES", "offline_access")];
     let merged =
-        load(Service::Standalone, &[&app[..], &told].concat()).unwrap().application_over(known).unwrap();
+        load(Service::Standalone, &[&app[..], &given].concat()).unwrap().application_over(known).unwrap();
     assert_eq!((merged.brand, merged.token_api), (Brand::Feishu, TokenApi::V1));
     assert_eq!(merged.default_scopes, ["offline_access"]);
 }
 
 #[test]
-fn a_command_may_get_the_secret_in_another_way() {
+fn app_id_without_secret_is_accepted_for_commands_only() {
     let app = [("APP_ID", "cli_0123456789abcdef")];
     assert!(load(Service::Standalone, &app).is_err());
     assert!(load(Service::Command, &app).unwrap().application.is_none());

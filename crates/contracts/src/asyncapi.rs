@@ -7,10 +7,10 @@ use crate::{
     topology::{EVENTS_EXCHANGE, Queue},
 };
 
-/// The contract as YAML text.
+/// Returns the contract as YAML text.
 ///
 /// # Errors
-/// Never for the catalogue of this crate; passed on rather than hidden.
+/// Never fails for the catalogue of this crate; the serializer's error is returned as is.
 pub fn document() -> Result<String, serde_norway::Error> {
     let mut channels = Map::new();
     let mut messages = Map::new();
@@ -62,7 +62,7 @@ pub fn document() -> Result<String, serde_norway::Error> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn names_every_message_and_queue() {
+    fn document_names_every_message_and_queue() {
         let text = super::document().unwrap();
         for entry in crate::message::catalogue() {
             assert!(text.contains(entry.r#type), "{}", entry.r#type);

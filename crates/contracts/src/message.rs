@@ -6,48 +6,54 @@ use larkauth_models::{
     AppId, CardFace, EventId, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp, UnionId,
     UserId,
 };
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+#[cfg(feature = "schema")]
+use crate::schema;
 
 /// The media type of every message body.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
 /// A secret inside a message: AES-256-GCM, bound to the message type and the session, base64url.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct SealedText(pub String);
 
-/// Something that is published.
-pub trait Message: Serialize + DeserializeOwned + JsonSchema + Send + Sync {
+/// A message that is published.
+pub trait Message: Serialize + DeserializeOwned + Send + Sync {
     /// CloudEvents `type`, with its version.
     const TYPE: &'static str;
-    /// Every routing key it may have.
+    /// Every routing key that the message may have.
     const ROUTING_KEYS: &'static [&'static str];
-    /// The routing key of this one.
+    /// Returns the routing key of this value.
     fn routing_key(&self) -> &'static str {
         Self::ROUTING_KEYS[0]
     }
-    /// CloudEvents `subject`: the session, where there is one.
+    /// Returns the CloudEvents `subject`: the session id, if the message belongs to a session.
     fn subject(&self) -> Option<String>;
 }
 
 /// The CloudEvents envelope.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Envelope<T> {
     /// Always `1.0`.
     pub specversion: Cow<'static, str>,
-    /// Unique to the effect: a redelivery and a repeated publish of the same thing carry the same id.
+    /// Unique per effect: a redelivery and a repeated publish carry the same id.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::EventId"))]
     pub id: EventId,
-    /// The service it comes from, e.g. `/larkauth/gateway`.
+    /// Service that published the message, e.g. `/larkauth/gateway`.
     pub source: String,
     /// See [`Message::TYPE`].
     pub r#type: String,
-    /// When it happened.
+    /// Time of the event.
     pub time: Timestamp,
     /// See [`Message::subject`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// Extension attribute: the application.
+    /// Extension attribute: application id.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::AppId"))]
     pub appid: AppId,
     /// Always `application/json`.
     pub datacontenttype: Cow<'static, str>,
@@ -55,7 +61,7 @@ pub struct Envelope<T> {
     pub data: T,
 }
 
-/// A body that is not the message it should be. Names the place, never the content.
+/// Error for a body that is not the expected message. Shows the position, never the content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Not JSON, or a field is missing or of the wrong type.
@@ -68,13 +74,13 @@ pub enum DecodeError {
         /// Column, from 1.
         column: usize,
     },
-    /// Another type, or a version this build does not know.
+    /// Another message type, or a version that this build does not know.
     #[error("expected a `{0}` message and got another type or version")]
     OtherType(&'static str),
 }
 
 impl<T: Message> Envelope<T> {
-    /// Wraps.
+    /// Creates the envelope of a message.
     pub fn new(id: EventId, source: &str, time: Timestamp, appid: AppId, data: T) -> Self {
         Self {
             specversion: Cow::Borrowed("1.0"),
@@ -89,18 +95,18 @@ impl<T: Message> Envelope<T> {
         }
     }
 
-    /// The body to publish.
+    /// Returns the body to publish.
     ///
     /// # Errors
-    /// Never for the types of this crate; passed on rather than hidden.
+    /// Never fails for the types of this crate; the serializer's error is returned as is.
     pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(self)
     }
 
-    /// Reads a body and checks that it is this message.
+    /// Decodes a body and checks the message type.
     ///
     /// # Errors
-    /// When it is not.
+    /// Fails when the body is malformed or of another type.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let envelope: Envelope<serde_json::Value> = serde_json::from_slice(body)
             .map_err(|e| DecodeError::Malformed { expected: T::TYPE, line: e.line(), column: e.column() })?;
@@ -115,42 +121,51 @@ impl<T: Message> Envelope<T> {
     }
 }
 
-/// A session was created and its card is to be sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A session was created; its card must be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InvitationRequested {
     /// The session; everything else is in the store.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
 }
 
-/// What a person did on a card.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Action of a person on a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CardActionKind {
-    /// Opened the consent page (or, with a code, consented).
+    /// The person opened the consent page (or, with a code, consented).
     Authorize,
-    /// Said no.
+    /// The person refused.
     Cancel,
-    /// Asked for a new invitation on an ended one's card.
+    /// The person requested a new session on the card of an ended one.
     Retry,
 }
 
-/// A click on a card of ours.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A click on a card of this product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CardActionTriggered {
     /// The session the card belongs to.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
-    /// What was clicked.
+    /// Clicked button.
     pub action: CardActionKind,
-    /// Who clicked, as this application sees them.
+    /// Person who clicked, within the application.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::OpenId"))]
     pub operator_open_id: OpenId,
-    /// Who clicked, as their company sees them.
+    /// Person who clicked, within the company.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::UserId>"))]
     pub operator_user_id: Option<UserId>,
-    /// Who clicked, across applications.
+    /// Person who clicked, across applications.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::UnionId>"))]
     pub operator_union_id: Option<UnionId>,
     /// The card.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::MessageId>"))]
     pub message_id: Option<MessageId>,
     /// An authorization code that came inside the callback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,67 +173,80 @@ pub struct CardActionTriggered {
 }
 
 /// The browser came back from the consent page with a code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuthorizationCodeReceived {
     /// The session that the OAuth `state` belongs to.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
     /// The code.
     pub code: SealedText,
 }
 
 /// The browser came back from the consent page with a refusal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuthorizationDenied {
     /// The session that the OAuth `state` belongs to.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
 }
 
-/// A session's card may not show what it should: bring it up to date.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The card of a session may be outdated and must be reconciled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CardFaceRequested {
     /// The session.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
 }
 
-/// A session has ended. Announced for other services, and the reason to bring the card to its final face.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A session has ended. Informs other services, and triggers the final update of the card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionEnded {
     /// The session.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
     pub session_id: SessionId,
     /// `completed`, `rejected`, `expired` or `failed`.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::SessionState"))]
     pub state: SessionState,
     /// Why, when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::FailureReason>"))]
     pub failure_reason: Option<FailureReason>,
     /// The person, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::OpenId>"))]
     pub open_id: Option<OpenId>,
     /// The person, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::UserId>"))]
     pub user_id: Option<UserId>,
-    /// True when a card callback is being answered with this end: the card may be touched only after that.
+    /// True while a card callback is answered with this result: the card must be updated after that answer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub card_answer_pending: bool,
 }
 
-/// A callback of a shape this project does not know. Goes to the dead letters for a look.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A callback of an unknown shape. Goes to the dead letters for inspection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnrecognizedCallback {
     /// Lark's event type, or `card` for an old card frame.
     pub event_type: String,
-    /// What was not understood.
+    /// Reason for which the callback was not recognized.
     pub reason: String,
-    /// The callback as it came.
+    /// The callback as received.
     pub payload: SealedText,
 }
 
-/// What the worker answers to a waiting gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Reply of the worker to a waiting gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
-    /// The callback's answer: toast and card, ready to be sent to Lark. Absent for a browser redirect.
+    /// Answer to the callback: toast and card, in Lark's format. Absent for a browser redirect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<serde_json::Value>,
-    /// The session whose card the answer shows, and which face it is.
+    /// Session whose card the answer shows, and the shown face.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shows: Option<(SessionId, CardFace)>,
 }
@@ -247,7 +275,7 @@ impl Message for SessionEnded {
             SessionState::Completed => "session.completed",
             SessionState::Rejected => "session.rejected",
             SessionState::Expired => "session.expired",
-            // A pending session has not ended; announcing one is a mistake that shows best as a failure.
+            // A pending session has not ended. Publishing one is a bug; `failed` makes it visible.
             SessionState::Failed | SessionState::Pending => "session.failed",
         }
     }
@@ -271,27 +299,32 @@ pub struct CatalogueEntry {
     /// Routing keys.
     pub routing_keys: &'static [&'static str],
     /// JSON schema of the whole body.
+    #[cfg(feature = "schema")]
     pub schema: schemars::Schema,
 }
 
-/// Every message there is, for the generated contract.
+macro_rules! entries {
+    ($($message:ident),+ $(,)?) => {
+        vec![$(CatalogueEntry {
+            r#type: <$message as Message>::TYPE,
+            routing_keys: <$message as Message>::ROUTING_KEYS,
+            #[cfg(feature = "schema")]
+            schema: schemars::schema_for!(Envelope<$message>),
+        }),+]
+    };
+}
+
+/// Returns every message there is, for the generated contract.
 #[must_use]
 pub fn catalogue() -> Vec<CatalogueEntry> {
-    fn entry<T: Message>() -> CatalogueEntry {
-        CatalogueEntry {
-            r#type: T::TYPE,
-            routing_keys: T::ROUTING_KEYS,
-            schema: schemars::schema_for!(Envelope<T>),
-        }
-    }
-    vec![
-        entry::<InvitationRequested>(),
-        entry::<CardActionTriggered>(),
-        entry::<AuthorizationCodeReceived>(),
-        entry::<AuthorizationDenied>(),
-        entry::<CardFaceRequested>(),
-        entry::<SessionEnded>(),
-        entry::<UnrecognizedCallback>(),
+    entries![
+        InvitationRequested,
+        CardActionTriggered,
+        AuthorizationCodeReceived,
+        AuthorizationDenied,
+        CardFaceRequested,
+        SessionEnded,
+        UnrecognizedCallback,
     ]
 }
 
@@ -311,12 +344,12 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_round_trips() {
+    fn envelope_decode_of_encoded_round_trips() {
         assert_eq!(Envelope::decode(&denied().encode().unwrap()), Ok(denied()));
     }
 
     #[test]
-    fn another_type_is_told_apart_from_garbage() {
+    fn envelope_decode_of_other_type_and_of_garbage_returns_distinct_errors() {
         let body = denied().encode().unwrap();
         assert_eq!(
             Envelope::<InvitationRequested>::decode(&body),

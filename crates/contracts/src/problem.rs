@@ -1,27 +1,26 @@
 //! RFC 9457 problem documents with stable codes.
 
 use larkauth_models::SessionId;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 // `$code` is a `tt`: utoipa's derive does not look into a `literal` and would document the variant's name instead.
 macro_rules! problems {
     ($($(#[$meta:meta])* $variant:ident = $code:tt, $status:literal, $title:literal;)+) => {
-        /// What can go wrong, as callers see it. Codes are stable; titles may be reworded.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, ToSchema)]
+        /// Error codes of the API. Codes are stable; titles may be reworded.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum ProblemCode { $($(#[$meta])* #[serde(rename = $code)] $variant),+ }
 
         impl ProblemCode {
             /// Every code.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-            /// The stable text.
+            /// Returns the stable text.
             #[must_use]
             pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $code),+ } }
-            /// The HTTP status.
+            /// Returns the HTTP status.
             #[must_use]
             pub const fn status(self) -> u16 { match self { $(Self::$variant => $status),+ } }
-            /// One line for people.
+            /// Returns one line for people.
             #[must_use]
             pub const fn title(self) -> &'static str { match self { $(Self::$variant => $title),+ } }
         }
@@ -35,7 +34,7 @@ problems! {
     Unauthorized = "unauthorized", 401, "A valid API key is needed";
     /// The API key may not do this.
     Forbidden = "forbidden", 403, "This API key may not do that";
-    /// A callback that does not come from Lark, or cannot be shown to.
+    /// The callback could not be verified as a callback of Lark.
     CallbackRejected = "callback_rejected", 403, "This callback could not be verified";
     /// No such path.
     NotFound = "not_found", 404, "There is nothing here";
@@ -55,48 +54,49 @@ problems! {
     UnsupportedMediaType = "unsupported_media_type", 415, "The request body must be JSON";
     /// Too many invitations.
     RateLimited = "rate_limited", 429, "Too many requests";
-    /// A mistake of ours.
+    /// An internal error.
     Internal = "internal_error", 500, "Something went wrong on our side";
-    /// This way of authorizing is not offered.
+    /// This method of authorization is not available.
     AuthMethodUnavailable = "auth_method_unavailable", 501, "This way of authorizing is not available";
     /// The app-level breaker is open.
     AppFrozen = "app_frozen", 503, "Lark refuses this application at present";
     /// Database or broker down.
     Unavailable = "service_unavailable", 503, "A part this service needs is not available";
-    /// Too slow.
+    /// The request took too long.
     Timeout = "timeout", 504, "The request took too long";
 }
 
-/// The body of every error answer, `application/problem+json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+/// The body of every error response, `application/problem+json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
-    /// A page about this code.
+    /// Page about this code.
     pub r#type: String,
     /// One line for people.
     pub title: String,
-    /// The HTTP status again.
-    #[schema(minimum = 400, maximum = 599)]
+    /// HTTP status of the response.
+    #[cfg_attr(feature = "openapi", schema(minimum = 400, maximum = 599))]
     pub status: u16,
-    /// What happened here and what to do.
+    /// What happened and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The stable code.
     pub code: ProblemCode,
-    /// Give this to the operator.
+    /// Request id, to report to the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// The invitation that was sent on the way.
+    /// Session that was created by this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<uuid::Uuid>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<uuid::Uuid>))]
     pub session_id: Option<SessionId>,
     /// Seconds to wait, as in `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub retry_after: Option<u64>,
 }
 
 impl ProblemCode {
-    /// A problem document of this code.
+    /// Creates a problem document of this code.
     #[must_use]
     pub fn document(self, detail: Option<String>) -> Problem {
         Problem {

@@ -4,59 +4,63 @@ use larkauth_models::{
     AppId, AuthMethod, AuthSession, CardOptions, FailureReason, OpenId, SessionId, SessionState, Timestamp,
     UserId,
 };
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+
+#[cfg(feature = "openapi")]
+use crate::schema;
 
 /// `POST /v1/auth/sessions`.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, ToSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"app_id": "cli_0123456789abcdef", "open_id": "ou_7d8a6e6df7621556ce0d21922b676706"}))]
+#[cfg_attr(feature = "openapi", schema(example = json!({"app_id": "cli_0123456789abcdef", "open_id": "ou_7d8a6e6df7621556ce0d21922b676706"})))]
 pub struct CreateSession {
-    /// The application that asks.
-    #[schema(value_type = String)]
+    /// Application that requests the authorization.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub app_id: AppId,
     /// The person; either this or `user_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub open_id: Option<OpenId>,
     /// The person; either this or `open_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub user_id: Option<UserId>,
-    /// The way to take; `websocket_card` by default.
+    /// Method of authorization; `websocket_card` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<schema::AuthMethod>))]
     pub auth_method: Option<AuthMethod>,
-    /// What to ask for, at most 50; the application's default by default.
+    /// Requested scopes, at most 50; by default those of the application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<String>>,
-    /// How the card looks; the settings' default by default.
+    /// Content options of the card; by default those of the settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub card: Option<CardRequest>,
 }
 
-/// How the card looks. What is left out is as in the settings.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, ToSchema)]
+/// Content options of the card. An absent option is taken from the settings.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CardRequest {
-    /// Detailed or concise.
+    /// True for the detailed card, false for the concise one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_description: Option<bool>,
-    /// A template of the developer console.
+    /// Card template of the developer console.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_id: Option<String>,
     /// One paragraph, at most 1000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 1000)]
+    #[cfg_attr(feature = "openapi", schema(max_length = 1000))]
     pub custom_message: Option<String>,
     /// `https` address of the privacy policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "uri")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uri"))]
     pub privacy_policy_url: Option<url::Url>,
 }
 
 impl CardRequest {
-    /// Fills in what was left out.
+    /// Returns the options, completed by the defaults.
     #[must_use]
     pub fn or(self, defaults: &CardOptions) -> CardOptions {
         CardOptions {
@@ -68,54 +72,58 @@ impl CardRequest {
     }
 }
 
-/// A session as callers see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+/// An authorization session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionView {
-    /// Its id.
-    #[schema(value_type = uuid::Uuid)]
+    /// Session id.
+    #[cfg_attr(feature = "openapi", schema(value_type = uuid::Uuid))]
     pub session_id: SessionId,
     /// The application.
-    #[schema(value_type = String)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub app_id: AppId,
     /// The person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub open_id: Option<OpenId>,
     /// The person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub user_id: Option<UserId>,
-    /// The person's display name, once known.
+    /// Display name of the person, after consent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_name: Option<String>,
-    /// The way it takes.
+    /// Method of authorization.
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::AuthMethod))]
     pub auth_method: AuthMethod,
-    /// Where it stands.
+    /// State of the session.
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::SessionState))]
     pub state: SessionState,
-    /// Why it failed.
+    /// Reason of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<schema::FailureReason>))]
     pub failure_reason: Option<FailureReason>,
-    /// What was asked for.
+    /// Requested scopes.
     pub scopes: Vec<String>,
-    /// Whether the card has been sent.
+    /// True after the card was sent.
     pub card_sent: bool,
-    /// The consent page, for `oauth` sessions while pending: show it to this person and nobody else.
+    /// Address of the consent page, for pending `oauth` sessions. Show it to the invited person only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorize_url: Option<String>,
-    /// When it was asked for.
-    #[schema(value_type = String, format = DateTime)]
+    /// Time of creation.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub created_at: Timestamp,
-    /// When it ends by itself.
-    #[schema(value_type = String, format = DateTime)]
+    /// Time of expiry.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: Timestamp,
-    /// When it ended well.
+    /// Time of completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub completed_at: Option<Timestamp>,
 }
 
 impl From<AuthSession> for SessionView {
-    /// Without the consent page's address, which is shown where it is needed and nowhere else.
+    /// Converts without the address of the consent page, which only its endpoint shows.
     fn from(session: AuthSession) -> Self {
         Self {
             session_id: session.id,
@@ -137,56 +145,61 @@ impl From<AuthSession> for SessionView {
 }
 
 /// `GET /v1/auth/sessions/{id}`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams, utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct WaitQuery {
-    /// Answer when the state changes, or after so many seconds (at most 60).
+    /// Seconds to wait for a change of the state, at most 60.
     #[serde(default)]
-    #[param(maximum = 60)]
+    #[cfg_attr(feature = "openapi", param(maximum = 60))]
     pub wait: u16,
 }
 
 /// `GET /v1/auth/sessions`.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct ListSessions {
-    /// Of this application.
-    #[param(value_type = Option<String>)]
+    /// Sessions of this application.
+    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub app_id: Option<AppId>,
-    /// Of this person.
-    #[param(value_type = Option<String>)]
+    /// Sessions of this person.
+    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
     pub open_id: Option<OpenId>,
-    /// In this state.
+    /// Sessions in this state.
+    #[cfg_attr(feature = "openapi", param(value_type = Option<schema::SessionState>))]
     pub state: Option<SessionState>,
-    /// At most so many, 1 to 200; 50 by default.
-    #[param(minimum = 1, maximum = 200)]
+    /// Size of the page, 1 to 200; 50 by default.
+    #[cfg_attr(feature = "openapi", param(minimum = 1, maximum = 200))]
     pub limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }
 
 /// One page of sessions, newest first.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionPage {
     /// The sessions.
     pub items: Vec<SessionView>,
-    /// Where the next page starts; absent on the last one.
+    /// Start of the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
 /// `GET /v1/apps/{app_id}/users/{open_id}/token`.
-#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct TokenQuery {
-    /// Seconds the token must still live; 60 by default, at most 3600.
+    /// Seconds for which the token must still be valid; 60 by default, at most 3600.
     #[serde(default = "one_minute")]
-    #[param(maximum = 3600)]
+    #[cfg_attr(feature = "openapi", param(maximum = 3600))]
     pub min_validity: u32,
-    /// What to do when there is none: nothing, or send a card.
+    /// Action when there is no valid token: none, or send a card.
     #[serde(default)]
     pub on_missing: OnMissing,
 }
@@ -196,29 +209,31 @@ const fn one_minute() -> u32 {
 }
 
 /// See [`TokenQuery::on_missing`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnMissing {
-    /// Only say so.
+    /// Returns the problem document only.
     #[default]
     None,
-    /// Send an invitation; the problem document carries its `session_id`.
+    /// Sends a card; the problem document has the `session_id`.
     Card,
 }
 
-/// A valid token. The one place where a token leaves larkauth.
-#[derive(Clone, Serialize, Deserialize, JsonSchema, ToSchema)]
+/// A valid access token. No other response contains a token.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenView {
-    /// Send it as `Authorization: Bearer`.
+    /// Access token, to be sent as `Authorization: Bearer`.
     pub access_token: String,
     /// Always `Bearer`.
     pub token_type: String,
-    /// When it ends.
-    #[schema(value_type = String, format = DateTime)]
+    /// Time of expiry.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: Timestamp,
-    /// What was granted.
+    /// Granted scopes.
     pub scopes: Vec<String>,
-    /// Counts refreshes.
+    /// Number of refreshes.
     pub generation: i64,
 }
 

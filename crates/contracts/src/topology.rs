@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-/// A queue of ours.
+/// A queue of this product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Queue {
     /// Cards to send.
@@ -21,16 +21,16 @@ pub enum Queue {
     CardActions,
     /// Browser redirects to handle.
     OauthRedirects,
-    /// Cards to bring up to date.
+    /// Cards to reconcile.
     CardFaces,
 }
 
 impl Queue {
-    /// All of them.
+    /// Every queue.
     pub const ALL: &'static [Self] =
         &[Self::Invitations, Self::CardActions, Self::OauthRedirects, Self::CardFaces];
 
-    /// Its name, after the prefix.
+    /// Returns the name without the prefix.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl Queue {
         }
     }
 
-    /// The routing keys (topic patterns) bound to it.
+    /// Returns the routing keys (topic patterns) bound to the queue.
     #[must_use]
     pub const fn binding_keys(self) -> &'static [&'static str] {
         match self {
@@ -59,7 +59,7 @@ impl std::fmt::Display for Queue {
     }
 }
 
-/// Topic exchange that everything is published to.
+/// Topic exchange that messages are published to.
 pub const EVENTS_EXCHANGE: &str = "events";
 /// Topic exchange in front of the delay queues; routing key `<tier>.<queue>`.
 pub const RETRY_EXCHANGE: &str = "retry";
@@ -67,29 +67,29 @@ pub const RETRY_EXCHANGE: &str = "retry";
 pub const BACK_EXCHANGE: &str = "back";
 /// Topic exchange in front of the dead letters.
 pub const DEAD_EXCHANGE: &str = "dead";
-/// Where dead letters wait for a person.
+/// Queue of the dead letters, which wait for an operator.
 pub const DEAD_LETTER_QUEUE: &str = "dead-letters";
-/// Routing keys that go to the dead letters without a detour.
+/// Routing keys whose messages go directly to the dead letters.
 pub const DEAD_LETTER_BINDING_KEYS: &[&str] = &["callback.unrecognized"];
 
-/// Delays a message can wait for, in seconds; a longer wait goes round again.
+/// Delays, in seconds. A longer wait passes through the delay queues several times.
 pub const DELAY_TIERS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256];
 
-/// A message that its handlers gave back so often is dead.
+/// Attempts after which a message becomes a dead letter.
 pub const MAX_ATTEMPTS: u32 = 12;
-/// A message that killed its consumer so often is dead (`x-delivery-limit`).
+/// Deliveries without acknowledgement after which a message becomes a dead letter (`x-delivery-limit`).
 pub const DELIVERY_LIMIT: u32 = 5;
-/// How long dead letters are kept.
+/// Retention of dead letters.
 pub const DEAD_LETTER_TTL: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// The tier of an attempt's backoff: 1-2-4-8… seconds, capped at the longest.
+/// Returns the delay after an attempt, in seconds: 1, 2, 4, 8, …, up to the longest tier.
 #[must_use]
 pub fn backoff_tier(attempt: u32) -> u64 {
     let last = DELAY_TIERS.len() - 1;
     DELAY_TIERS[usize::try_from(attempt.saturating_sub(1)).unwrap_or(last).min(last)]
 }
 
-/// The shortest tier that is not shorter than the wait (or the longest there is).
+/// Returns the shortest tier that covers the wait, else the longest tier.
 #[must_use]
 pub fn tier_for(wait: Duration) -> u64 {
     let longest = DELAY_TIERS[DELAY_TIERS.len() - 1];
@@ -100,17 +100,17 @@ pub fn tier_for(wait: Duration) -> u64 {
 pub mod header {
     /// Attempts so far, from 1.
     pub const ATTEMPT: &str = "x-larkauth-attempt";
-    /// Why it was given back last, or died.
+    /// Reason of the last retry, or of the dead letter.
     pub const REASON: &str = "x-larkauth-reason";
-    /// The queue it was in.
+    /// Queue of the message.
     pub const QUEUE: &str = "x-larkauth-queue";
-    /// The key it was published with first; retries travel under other keys.
+    /// Routing key of the first publish; retries use other keys.
     pub const ROUTING_KEY: &str = "x-larkauth-routing-key";
-    /// Milliseconds still to wait when it comes back: a wait longer than the longest tier goes round again.
+    /// Remaining wait in milliseconds after this delay: a wait may be longer than the longest tier.
     pub const REMAINING_MS: &str = "x-larkauth-remaining-ms";
-    /// When it was published, in Unix milliseconds; the AMQP timestamp knows seconds only.
+    /// Time of publishing, in Unix milliseconds; the AMQP timestamp has a resolution of seconds.
     pub const PUBLISHED_MS: &str = "x-larkauth-published-ms";
-    /// When it died, in Unix milliseconds.
+    /// Time at which the message became a dead letter, in Unix milliseconds.
     pub const DIED_MS: &str = "x-larkauth-died-ms";
 }
 
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn backoff_doubles_and_is_capped() {
+    fn backoff_tier_of_attempts_doubles_to_longest_tier() {
         assert_eq!(
             (1..=12).map(backoff_tier).collect::<Vec<_>>(),
             [1, 2, 4, 8, 16, 32, 64, 128, 256, 256, 256, 256]

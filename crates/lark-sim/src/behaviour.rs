@@ -1,17 +1,13 @@
-//! People who act on their own.
+//! Reactions of people without a driver.
 
-use crate::{
-    sim::{Sim, SimError},
-    state::messages::Message,
-    users::Behaviour,
-};
+use crate::{error::SimError, sim::Sim, state::messages::Message, users::Behaviour};
 
-/// More people at once would only queue up at the application.
-const BUSY: usize = 10_000;
+/// Maximum number of tasks of simulated people. More of them would only queue up at the application.
+const MAX_TASKS: usize = 10_000;
 
-/// A card arrived: its receiver does what they do.
+/// Starts the behaviour of the receiver of a new card.
 pub(crate) fn react(sim: &Sim, message: Message) {
-    if sim.tasks().len() >= BUSY {
+    if sim.tasks().len() >= MAX_TASKS {
         return;
     }
     let driver = sim.clone();
@@ -41,7 +37,7 @@ async fn act(sim: &Sim, message: &Message, behaviour: &Behaviour) -> Result<(), 
     let Some(url) = url else { return Ok(()) };
     let redirect = match behaviour {
         Behaviour::Decline => sim.decline(&url).await?,
-        Behaviour::ConsentAs(somebody) => sim.consent(&url, somebody).await?,
+        Behaviour::ConsentAs(other) => sim.consent(&url, other).await?,
         Behaviour::Manual | Behaviour::Consent | Behaviour::Cancel => {
             sim.consent(&url, &message.open_id).await?
         }

@@ -1,10 +1,10 @@
-//! What the platform tells an application on its own: events and card callbacks, over a long connection or by HTTP.
+//! Pushes to an application: events and card callbacks, over a long connection or by HTTP.
 
 use std::time::Duration;
 
 use aes::cipher::{BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use larkauth_models::{ExposeSecret, Timestamp};
+use larkauth_models::ExposeSecret;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -14,66 +14,15 @@ use tokio::{
 
 use crate::{
     config::Delivery,
-    sim::{Sim, SimError},
-    state::{State, exposed},
+    envelope::envelope,
+    error::{PushError, SimError},
+    sim::Sim,
+    state::exposed,
     violations::ViolationKind,
     ws,
 };
 
-/// Why a callback brought no answer; what the person then sees carries [`PushError::code`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PushError {
-    /// No long connection is open, and no callback URL may be used.
-    #[error("no long connection is open and no callback URL is set")]
-    NoConnection,
-    /// The deadline passed.
-    #[error("no answer within the deadline")]
-    Timeout,
-    /// The connection ended before the answer.
-    #[error("the connection ended before the answer")]
-    Disconnected,
-    /// Answered with this code (long connection) or HTTP status.
-    #[error("answered with code {0}")]
-    Failed(i64),
-    /// The answer is not JSON.
-    #[error("the answer is not JSON")]
-    BadBody,
-}
-
-impl PushError {
-    /// The code in the error toast of a card.
-    #[must_use]
-    pub const fn code(self) -> i64 {
-        match self {
-            Self::NoConnection => 200_340,
-            Self::Timeout | Self::Disconnected => 200_341,
-            Self::Failed(_) => 200_671,
-            Self::BadBody => 200_672,
-        }
-    }
-}
-
-/// The body that both ways carry.
-pub(crate) fn envelope(
-    state: &State,
-    now: Timestamp,
-    app_id: &str,
-    event_type: &str,
-    event: &Value,
-) -> Value {
-    let token = exposed(state.apps.get(app_id).and_then(|app| app.verification_token.as_ref()));
-    let tenant = state.users.all().next().map(|user| user.tenant_key.clone()).unwrap_or_default();
-    json!({
-        "schema": "2.0",
-        "header": {
-            "event_id": state.fresh_id(""), "token": token, "create_time": now.timestamp_micros().to_string(),
-            "event_type": event_type, "tenant_key": tenant, "app_id": app_id,
-        },
-        "event": event,
-    })
-}
-
-/// Delivers a body the way the application is set up; gives the answer's JSON.
+/// Delivers a body as the application is configured. Returns the answer's JSON.
 pub(crate) async fn deliver(
     sim: &Sim,
     app_id: &str,
@@ -103,24 +52,24 @@ pub(crate) async fn deliver(
     answer
 }
 
-/// Posts a body and waits until the deadline; an answer that comes later is a violation.
+/// Posts a body and waits until the deadline. A later answer is a violation.
 async fn post_in_time(sim: &Sim, app_id: &str, body: &Value) -> Result<Option<Value>, PushError> {
-    /// How long a late answer is looked out for.
-    const WATCHED: Duration = Duration::from_secs(10);
+    /// How long after the deadline a late answer is still detected.
+    const LATE_ANSWER_WINDOW: Duration = Duration::from_secs(10);
     let deadline = sim.config().socket.answer_deadline;
-    let (tell, answer) = oneshot::channel();
+    let (sender, answer) = oneshot::channel();
     let (poster, app_id, body) = (sim.clone(), app_id.to_owned(), body.clone());
     sim.spawn(async move {
         let start = Instant::now();
-        let answer = post(&poster, &app_id, &body, deadline + WATCHED).await;
+        let answer = post(&poster, &app_id, &body, deadline + LATE_ANSWER_WINDOW).await;
         if answer.is_ok() && start.elapsed() > deadline {
             let detail = format!("after {} ms", start.elapsed().as_millis());
             let now = poster.now();
             poster.state().violations.add(now, ViolationKind::LateAnswer, &app_id, detail);
             poster.changed();
         }
-        // Nobody waits any more after the deadline.
-        let _late = tell.send(answer);
+        // The receiver is gone after the deadline.
+        let _late = sender.send(answer);
     });
     match timeout(deadline, answer).await {
         Ok(Ok(answer)) => answer,
@@ -187,7 +136,8 @@ fn signature(timestamp: &str, nonce: &str, key: &str, body: &[u8]) -> String {
 }
 
 impl Sim {
-    /// What the developer console does when a callback URL is saved: sends a challenge, wants it back within a second.
+    /// Sends the challenge of a URL verification and expects it back within a second, as the developer console does
+    /// when a callback URL is saved.
     ///
     /// # Errors
     /// [`SimError::Callback`] when the answer does not come, or [`SimError::Challenge`] when it is another one.
@@ -205,7 +155,7 @@ impl Sim {
         }
     }
 
-    /// Pushes an event of any type, again later while nobody answers. Gives its `event_id`.
+    /// Pushes an event of any type, and repeats the push while it is unanswered. Returns its `event_id`.
     ///
     /// # Errors
     /// [`SimError::NoApp`].
@@ -247,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_vector_and_our_own_text_decrypt() {
+    fn encrypt_of_documented_vector_returns_its_ciphertext() {
         assert_eq!(decrypt("test key", "P37w+VZImNgPEO1RBhJ6RtKl7n6zymIbEG1pReEzghk="), b"hello world");
         assert_eq!(
             decrypt("k", &encrypt("k", [7; 16], "{\"a\":\"ä\"}".as_bytes())),
             "{\"a\":\"ä\"}".as_bytes()
         );
-        // Against the vector's own IV, our ciphertext must be the documented one.
+        // With the IV of the vector, the ciphertext must be the documented one.
         let iv: [u8; 16] = BASE64_STANDARD.decode("P37w+VZImNgPEO1RBhJ6RtKl7n6zymIbEG1pReEzghk=").unwrap()
             [..16]
             .try_into()

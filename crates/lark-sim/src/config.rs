@@ -6,26 +6,26 @@ use serde_json::Value;
 
 use crate::users::{Behaviour, SimUser};
 
-/// How the simulated platform is set up.
+/// Configuration of the simulated platform.
 #[derive(Clone, Debug)]
 pub struct SimConfig {
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on. Port 0 takes a free port.
     pub addr: SocketAddr,
-    /// Without this, an address other than loopback is refused: the control API asks nobody for a password.
+    /// Permits an address other than loopback. Refused by default, because the control API has no authentication.
     pub allow_non_loopback: bool,
     /// The applications of the developer console.
     pub apps: Vec<SimApp>,
     /// The people of the company.
     pub users: Vec<SimUser>,
-    /// How long everything that is issued lives.
+    /// Lifetimes of everything that the platform issues.
     pub lifetimes: Lifetimes,
-    /// What an application may do per second and minute.
+    /// Limits of an application per second and minute.
     pub limits: Limits,
-    /// What clients of the long connection are told, and how they are treated.
+    /// Settings of the long connection.
     pub socket: Socket,
-    /// What people do with a new card, unless their own entry says otherwise.
+    /// Reaction of people to a new card, unless their own entry overrides it.
     pub behaviour: Behaviour,
-    /// How long people think before they act on their own.
+    /// Delay before people act without being driven.
     pub reaction: Duration,
     /// Card templates by id; `${name}` is replaced by the template variable.
     pub templates: BTreeMap<String, Value>,
@@ -55,7 +55,7 @@ impl Default for SimConfig {
 }
 
 impl SimConfig {
-    /// One application with random credentials and three people.
+    /// Returns a configuration with one application with random credentials and three people.
     #[must_use]
     pub fn demo() -> Self {
         let mut config = Self::default();
@@ -90,7 +90,7 @@ impl SimConfig {
     }
 }
 
-/// One application, as its page in the developer console describes it.
+/// Settings of one application, as on its page in the developer console.
 #[derive(Clone, Debug)]
 pub struct SimApp {
     /// `cli_` and 16 to 32 letters or digits.
@@ -105,18 +105,18 @@ pub struct SimApp {
     pub verification_token: Option<SecretString>,
     /// When set, HTTP callbacks are signed and encrypted.
     pub encrypt_key: Option<SecretString>,
-    /// Where HTTP callbacks go.
+    /// Address of HTTP callbacks.
     pub callback_url: Option<String>,
-    /// How callbacks travel.
+    /// Transport of callbacks.
     pub delivery: Delivery,
-    /// The console's switch for refreshing user tokens.
+    /// The console's switch "refresh user_access_token".
     pub refresh_enabled: bool,
     /// Disabled applications are refused everywhere.
     pub enabled: bool,
 }
 
 impl SimApp {
-    /// An application with a redirect URI on port 8080 of this machine and no HTTP callback.
+    /// Returns an application with a redirect URI on port 8080 of this machine and no HTTP callback.
     #[must_use]
     pub fn new(app_id: impl Into<String>, secret: impl Into<String>) -> Self {
         Self {
@@ -148,7 +148,7 @@ impl SimApp {
         self
     }
 
-    /// Sets where HTTP callbacks go.
+    /// Sets the address of HTTP callbacks.
     #[must_use]
     pub fn with_callback_url(mut self, url: impl Into<String>) -> Self {
         self.callback_url = Some(url.into());
@@ -160,7 +160,7 @@ impl SimApp {
     }
 }
 
-/// How an application's callbacks travel.
+/// Transport of an application's callbacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
@@ -173,7 +173,7 @@ pub enum Delivery {
     Http,
 }
 
-/// How long things live, by the wall clock.
+/// Lifetimes by the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
     /// Authorization code.
@@ -184,27 +184,27 @@ pub struct Lifetimes {
     pub refresh: Duration,
     /// Refresh token of the historical token endpoint.
     pub refresh_v1: Duration,
-    /// How long the old access token goes on working after a refresh; `None`: to its own expiry.
+    /// How long the old access token stays valid after a refresh. `None`: to its own expiry.
     pub old_access_grace: Option<Duration>,
-    /// After this long refreshing ends and the person must consent again.
+    /// Age of a consent after which refreshing is refused and the person must consent again.
     pub consent: Duration,
     /// Tenant and app access tokens.
     pub tenant: Duration,
-    /// Below this remaining life a tenant token is replaced by a new one.
+    /// Remaining lifetime below which a tenant token is replaced by a new one.
     pub tenant_renewal: Duration,
     /// Device code.
     pub device: Duration,
-    /// Least time between two polls of a device code.
+    /// Minimum interval between two polls of a device code.
     pub device_interval: Duration,
     /// Ticket in the WebSocket URL.
     pub ticket: Duration,
     /// Token of a card callback, for delayed updates.
     pub card_token: Duration,
-    /// How long after sending a card can be clicked.
+    /// Age of a message up to which its card can be clicked.
     pub card_interaction: Duration,
-    /// How long after sending a message can be updated.
+    /// Age of a message up to which it can be updated.
     pub message_update: Duration,
-    /// How long a message uuid is remembered.
+    /// How long a message uuid prevents a second message.
     pub message_uuid: Duration,
 }
 
@@ -233,7 +233,7 @@ impl Default for Lifetimes {
     }
 }
 
-/// Rates an application must keep to.
+/// Rate limits of an application.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Calls per second, per application and endpoint group.
@@ -246,7 +246,7 @@ pub struct Limits {
     pub updates_per_message: usize,
     /// Long connections per application.
     pub connections: usize,
-    /// Bytes of one card.
+    /// Maximum size of one card, in bytes.
     pub card_bytes: usize,
 }
 
@@ -266,17 +266,17 @@ impl Default for Limits {
 /// The long connection.
 #[derive(Clone, Debug)]
 pub struct Socket {
-    /// Told to the client, whole seconds.
+    /// Interval of pings that the client is given, in whole seconds.
     pub ping_interval: Duration,
-    /// Told to the client: attempts, -1 for ever.
+    /// Number of reconnection attempts that the client is given. -1: unlimited.
     pub reconnect_count: i32,
-    /// Told to the client, whole seconds.
+    /// Interval of reconnection attempts that the client is given, in whole seconds.
     pub reconnect_interval: Duration,
-    /// Told to the client: longest random wait before the first attempt, whole seconds.
+    /// Maximum random wait before the client's first attempt, in whole seconds.
     pub reconnect_nonce: Duration,
-    /// A connection that says nothing for this many ping intervals is closed.
+    /// Number of silent ping intervals after which a connection is closed.
     pub missed_pings: u32,
-    /// How long an answer may take.
+    /// Deadline of an answer to a push.
     pub answer_deadline: Duration,
     /// Waits before an unanswered event is pushed again.
     pub event_retries: Vec<Duration>,

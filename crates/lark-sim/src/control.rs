@@ -1,5 +1,5 @@
-//! The control API under `/_sim/`: what [`Sim`] can do, for other processes and for the demo in a browser. It asks nobody
-//! for a password, which is why the simulator listens on loopback.
+//! The control API under `/_sim/`: the methods of [`Sim`] for other processes and for the demo in a browser. It has no
+//! authentication, so the simulator listens on loopback.
 
 use axum::{
     Json, Router,
@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use crate::{
     drive::ButtonRef,
+    error::SimError,
     faults::Fault,
-    sim::{Sim, SimError},
+    sim::Sim,
     state::messages::Message,
     users::{SimUser, UserStatus},
 };
@@ -145,9 +146,9 @@ enum ButtonBody {
 struct Click {
     message_id: String,
     button: ButtonBody,
-    /// Who clicks; the receiver if left out.
+    /// The person who clicks. The receiver if absent.
     open_id: Option<String>,
-    /// Old style: with a code in the value.
+    /// Old style: the value carries a code.
     #[serde(default)]
     with_code: bool,
 }
@@ -170,7 +171,7 @@ async fn click(State(sim): State<Sim>, Json(body): Json<Click>) -> Answer {
 #[derive(Deserialize)]
 struct ConsentBody {
     url: String,
-    /// Who agrees; nobody does (it is refused) if left out.
+    /// The person who agrees. The request is declined if absent.
     open_id: Option<String>,
     /// Follow the redirect, as a browser would.
     #[serde(default)]
@@ -189,7 +190,7 @@ async fn consent(State(sim): State<Sim>, Json(body): Json<ConsentBody>) -> Answe
 #[derive(Deserialize)]
 struct DeviceBody {
     user_code: String,
-    /// Who agrees; it is refused if left out.
+    /// The person who agrees. The request is declined if absent.
     open_id: Option<String>,
 }
 

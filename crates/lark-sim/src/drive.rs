@@ -1,4 +1,4 @@
-//! What people do: look at cards, click them, consent, follow redirects.
+//! Acts of people: read cards, click buttons, consent, follow redirects.
 
 use std::time::Duration;
 
@@ -9,13 +9,15 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::{
-    callback::{self, PushError},
-    http::{AUTHORIZE, Consent, authorize},
-    sim::{Sim, SimError},
+    callback,
+    envelope::envelope,
+    error::{PushError, SimError},
+    rules::consent::{AUTHORIZE_PATH, Consent, authorize},
+    sim::Sim,
     state::{State, after, cards::Button, messages::Message},
 };
 
-/// Which button of a card.
+/// Reference to a button of a card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ButtonRef<'a> {
     /// In reading order, from 0.
@@ -47,12 +49,12 @@ impl ButtonRef<'_> {
     }
 }
 
-/// What became of a click.
+/// Outcome of a click.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClickOutcome {
-    /// The button calls back at all.
+    /// Whether the button has a callback.
     pub called_back: bool,
-    /// The application answered in time.
+    /// Whether the application answered in time.
     pub answered: bool,
     /// The answer, where it has content.
     pub answer: Option<Value>,
@@ -60,11 +62,11 @@ pub struct ClickOutcome {
     pub toast: Option<Value>,
     /// The error that the person saw instead, as the platform's code.
     pub error: Option<i64>,
-    /// The answer changed the card.
+    /// Whether the answer changed the card.
     pub card_changed: bool,
-    /// What the browser opened.
+    /// The URL that the browser opened.
     pub url: Option<String>,
-    /// From the click to the answer, or to giving up. Serialized as milliseconds.
+    /// Time from the click to the answer or to the deadline. Serialized as milliseconds.
     #[serde(serialize_with = "millis", rename = "elapsed_ms")]
     pub elapsed: Duration,
 }
@@ -73,43 +75,43 @@ fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_u128(duration.as_millis())
 }
 
-/// A page as a browser got it.
+/// A page as a browser received it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Page {
     /// HTTP status.
     pub status: u16,
-    /// Where it came from, after redirects.
+    /// Its URL, after redirects.
     pub url: String,
     /// The body.
     pub html: String,
 }
 
 impl Sim {
-    /// Messages to this person, oldest first: all of the application that knows them by this `open_id`.
+    /// Returns the messages to a person, oldest first: all of the application that the `open_id` belongs to.
     #[must_use]
     pub fn messages_for(&self, open_id: &str) -> Vec<Message> {
         self.state().messages.of(open_id).cloned().collect()
     }
 
-    /// All messages, oldest first.
+    /// Returns all messages, oldest first.
     #[must_use]
     pub fn messages(&self) -> Vec<Message> {
         self.state().messages.all().cloned().collect()
     }
 
-    /// One message.
+    /// Returns one message.
     #[must_use]
     pub fn message(&self, message_id: &str) -> Option<Message> {
         self.state().messages.get(message_id).cloned()
     }
 
-    /// The face that a card has now.
+    /// Returns the face that a card has now.
     #[must_use]
     pub fn card(&self, message_id: &str) -> Option<Value> {
         self.state().messages.get(message_id).map(|message| message.card().clone())
     }
 
-    /// Waits for a card in this person's chat whose present face is as wanted; of several, gives the oldest.
+    /// Waits for a card in this person's chat whose current face matches. Returns the oldest of several.
     ///
     /// # Errors
     /// [`SimError::Deadline`].
@@ -126,7 +128,7 @@ impl Sim {
         self.wait_until(deadline, look).await
     }
 
-    /// Takes a message back.
+    /// Recalls a message.
     ///
     /// # Errors
     /// [`SimError::NoMessage`].
@@ -148,8 +150,8 @@ impl Sim {
         Ok(())
     }
 
-    /// The person clicks a button: the application is called back, and its answer is shown. The browser part is up to
-    /// the caller ([`Self::consent`]).
+    /// Clicks a button as the person: the application is called back, and its answer is shown. The caller drives the
+    /// browser ([`Self::consent`]).
     ///
     /// # Errors
     /// When there is no such message, button or person. An application that does not answer is an outcome, no error.
@@ -163,7 +165,7 @@ impl Sim {
         self.press(message, button, open_id).await
     }
 
-    /// As [`Self::click`], but the value carries a fresh code in `authorization_code`, the old style.
+    /// As [`Self::click`], but the value carries a new code in `authorization_code`, the old style.
     ///
     /// # Errors
     /// As [`Self::click`].
@@ -266,7 +268,7 @@ impl Sim {
         Ok(Page { status, url, html: response.text().await.map_err(page)? })
     }
 
-    /// The person agrees on the consent page behind this URL; gives the URL that the browser is sent to.
+    /// Agrees, as the person, on the consent page behind this URL. Returns the URL that the browser is redirected to.
     ///
     /// # Errors
     /// [`SimError::Consent`] when the page refuses, [`SimError::NoUser`].
@@ -275,7 +277,7 @@ impl Sim {
         self.decide(url, Some(&union_id)).await
     }
 
-    /// The person refuses on the consent page; gives the URL that the browser is sent to.
+    /// Declines on the consent page. Returns the URL that the browser is redirected to.
     ///
     /// # Errors
     /// [`SimError::Consent`] when the page refuses.
@@ -286,11 +288,11 @@ impl Sim {
     async fn decide(&self, url: &str, union_id: Option<&str>) -> Result<String, SimError> {
         let bad = |_| SimError::Consent("not a URL");
         let mut page = Url::parse(url).map_err(bad)?;
-        if page.path() != AUTHORIZE {
-            // A link of the application's own may lead there.
+        if page.path() != AUTHORIZE_PATH {
+            // A link of the application may redirect to the page.
             page = Url::parse(&self.open_url(url).await?.url).map_err(bad)?;
         }
-        let ours = page.as_str().starts_with(self.base_url()) && page.path() == AUTHORIZE;
+        let ours = page.as_str().starts_with(self.base_url()) && page.path() == AUTHORIZE_PATH;
         if !ours {
             return Err(SimError::Consent("the URL does not lead to the consent page"));
         }
@@ -305,7 +307,7 @@ impl Sim {
         Ok(redirect.into())
     }
 
-    /// The browser follows the redirect to the application.
+    /// Follows the redirect to the application, as a browser.
     ///
     /// # Errors
     /// [`SimError::Page`].
@@ -313,7 +315,8 @@ impl Sim {
         self.open_url(redirect).await
     }
 
-    /// The person types a user code of the device flow and agrees, or with `None` refuses. False when nobody waits.
+    /// Enters a user code of the device flow and agrees, or declines with `None`. Returns false when no such flow is
+    /// pending.
     ///
     /// # Errors
     /// [`SimError::NoUser`].
@@ -326,7 +329,7 @@ impl Sim {
         Ok(decided)
     }
 
-    /// The person takes back everything that they granted to an application.
+    /// Revokes everything that the person granted to an application.
     ///
     /// # Errors
     /// [`SimError::NoUser`].
@@ -338,7 +341,7 @@ impl Sim {
     }
 }
 
-/// The callback of a click, and its token.
+/// Returns the callback of a click and its token.
 fn action(
     state: &mut State,
     now: Timestamp,
@@ -362,11 +365,11 @@ fn action(
         "operator": operator, "token": token, "action": action, "host": "im_message",
         "context": {"open_message_id": message.message_id, "open_chat_id": message.chat_id},
     });
-    let body = callback::envelope(state, now, &message.app_id, "card.action.trigger", &event);
+    let body = envelope(state, now, &message.app_id, "card.action.trigger", &event);
     (token, body)
 }
 
-/// The answer must be an object with nothing but a toast and a card in it.
+/// Checks that the answer is an object that holds nothing but a toast and a card.
 fn check_answer(answer: Value) -> Result<Value, PushError> {
     let known =
         |fields: &serde_json::Map<String, Value>| fields.keys().all(|key| key == "toast" || key == "card");

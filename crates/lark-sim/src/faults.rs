@@ -1,11 +1,9 @@
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
-/// A place where the platform can be made to misbehave, and whose calls are counted.
+/// An endpoint whose calls are counted and where faults can be planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
@@ -39,7 +37,7 @@ pub enum Endpoint {
     DeviceAuthorization,
     /// User info.
     UserInfo,
-    /// One contact.
+    /// Answers with one contact.
     Contact,
     /// Up to 50 contacts.
     ContactBatch,
@@ -53,19 +51,19 @@ pub enum Endpoint {
     CardUpdate,
 }
 
-/// One planned misbehaviour: once, unless told otherwise.
+/// One planned fault, applied once by default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// Where; `None`: at every HTTP endpoint.
+    /// The endpoint. `None`: every HTTP endpoint.
     #[serde(default)]
     pub endpoint: Option<Endpoint>,
-    /// For which application; `None`: for all.
+    /// The application. `None`: all applications.
     #[serde(default)]
     pub app_id: Option<String>,
-    /// How often; `None`: until cleared.
+    /// Number of calls. `None`: until cleared.
     #[serde(default = "once")]
     pub times: Option<u32>,
-    /// What happens.
+    /// The effect on the call.
     pub effect: Effect,
 }
 
@@ -75,33 +73,33 @@ const fn once() -> Option<u32> {
 }
 
 impl Fault {
-    /// Once, at this endpoint, for any application.
+    /// Returns a fault that applies once, at this endpoint, for any application.
     #[must_use]
     pub const fn at(endpoint: Endpoint, effect: Effect) -> Self {
         Self { endpoint: Some(endpoint), app_id: None, times: once(), effect }
     }
 
-    /// Once, at any HTTP endpoint, for any application.
+    /// Returns a fault that applies once, at any HTTP endpoint, for any application.
     #[must_use]
     pub const fn anywhere(effect: Effect) -> Self {
         Self { endpoint: None, app_id: None, times: once(), effect }
     }
 
-    /// This often.
+    /// Sets the number of calls.
     #[must_use]
     pub const fn times(mut self, times: u32) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// Until [`Faults::clear`].
+    /// Applies the fault until [`Faults::clear`].
     #[must_use]
     pub const fn until_cleared(mut self) -> Self {
         self.times = None;
         self
     }
 
-    /// Only for this application.
+    /// Restricts the fault to this application.
     #[must_use]
     pub fn for_app(mut self, app_id: impl Into<String>) -> Self {
         self.app_id = Some(app_id.into());
@@ -109,7 +107,7 @@ impl Fault {
     }
 
     fn matches(&self, endpoint: Endpoint, app_id: Option<&str>) -> bool {
-        // These are no calls of the client: they are meant only by name.
+        // These are no calls of the client and must be named.
         let here = match self.endpoint {
             Some(wanted) => wanted == endpoint,
             None => !matches!(endpoint, Endpoint::Pong | Endpoint::Push | Endpoint::PushAnswer),
@@ -118,7 +116,7 @@ impl Fault {
     }
 }
 
-/// How the platform misbehaves.
+/// Effect of a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
@@ -138,7 +136,7 @@ pub enum Effect {
     /// Cuts the TCP connection without handling the call. At [`Endpoint::PushAnswer`]: just before the answer is read.
     Cut,
     /// Neither handles nor answers, and keeps the TCP connection. At [`Endpoint::Pong`] and [`Endpoint::Push`]:
-    /// says nothing.
+    /// stays silent.
     Hang,
     /// Answers 429 with 99991400 and this many seconds in `x-ogw-ratelimit-reset`.
     TooManyRequests(u64),
@@ -151,62 +149,62 @@ pub enum Effect {
         /// `Handshake-Autherrcode`.
         auth_error: Option<i64>,
     },
-    /// [`Endpoint::Push`] only: how the frames of a push arrive.
+    /// [`Endpoint::Push`] only: changes how the frames of a push arrive.
     Frames(Frames),
 }
 
-/// How the frames of one push arrive.
+/// Arrangement of the frames of one push.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Frames {
-    /// Split into this many frames; 0 and 1 do not split.
+    /// Number of frames. 0 and 1 do not split.
     pub parts: u32,
-    /// In another order than they were cut.
+    /// Sends the frames out of order.
     pub shuffle: bool,
-    /// Every frame twice.
+    /// Sends every frame twice.
     pub duplicate: bool,
-    /// Between the frames of another event, of type `im.chat.access_event.bot_p2p_chat_entered_v1`.
+    /// Interleaves the frames with those of an event of type `im.chat.access_event.bot_p2p_chat_entered_v1`.
     pub interleave: bool,
-    /// In frames of type `card` instead of `event`.
+    /// Sends frames of type `card` instead of `event`.
     pub as_card: bool,
 }
 
 impl Frames {
-    /// Split into this many frames, in order.
+    /// Returns an arrangement of this many frames, in order.
     #[must_use]
     pub const fn split(parts: u32) -> Self {
         Self { parts, shuffle: false, duplicate: false, interleave: false, as_card: false }
     }
 }
 
-/// The planned misbehaviours, first planned first.
+/// The planned faults, oldest first.
 #[derive(Debug, Default)]
 pub struct Faults(Mutex<Vec<Fault>>);
 
 impl Faults {
-    const KEPT: usize = 1000;
+    const CAPACITY: usize = 1000;
 
-    /// Plans one more. The oldest is dropped when there are more than a thousand.
+    /// Plans a fault. The oldest is dropped when there are more than a thousand.
     pub fn push(&self, fault: Fault) {
         let mut faults = self.lock();
-        if faults.len() == Self::KEPT {
+        if faults.len() == Self::CAPACITY {
             faults.remove(0);
         }
         faults.push(fault);
     }
 
-    /// Forgets all.
+    /// Clears all faults.
     pub fn clear(&self) {
         self.lock().clear();
     }
 
-    /// What is still planned.
+    /// Returns the faults that are still planned.
     #[must_use]
     pub fn list(&self) -> Vec<Fault> {
         self.lock().clone()
     }
 
-    /// The next misbehaviour for this call, if any; it counts as used.
+    /// Takes the next fault for this call, if any. It counts as applied.
     pub(crate) fn take(&self, endpoint: Endpoint, app_id: Option<&str>) -> Option<Effect> {
         let mut faults = self.lock();
         let index = faults.iter().position(|fault| fault.matches(endpoint, app_id))?;
@@ -221,13 +219,13 @@ impl Faults {
         Some(effect)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Fault>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Fault>> {
+        self.0.lock()
     }
 }
 
 impl Effect {
-    /// The wait of a latency.
+    /// Returns a wait in milliseconds.
     pub(crate) const fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }

@@ -1,12 +1,16 @@
 //! A Lark/Feishu open platform in one process: for tests, for the demo, for `larkauth sim`.
 //!
-//! It keeps real state and real rules: codes and refresh tokens work once, PKCE and redirect URIs are checked, things
-//! expire, applications are limited, pushes go to one connection of many. People are simulated too: they click cards
-//! and consent, or decline, or are somebody else. The platform can be made to misbehave ([`Faults`]), and it notes what
-//! a correct client never does ([`Violation`]).
+//! It keeps real state and applies real rules: codes and refresh tokens work once, PKCE and redirect URIs are checked,
+//! codes and tokens expire, applications are limited, a push goes to one connection of many. People are simulated too:
+//! they click cards, consent, decline, or consent in place of another person. Faults can be planned ([`Faults`]), and
+//! acts that a correct client never commits are recorded ([`Violation`]).
 //!
 //! It is an independent reading of the platform's documentation. From the client (`larkauth-lark`) it takes the frame's
-//! wire format and nothing else, so that a misunderstanding there cannot cancel itself out here.
+//! wire format only, so that a misunderstanding there cannot cancel itself out here.
+//!
+//! `error`, `config`, `users`, `faults`, `violations` and `net` are at the bottom. `state` holds the tables, `rules`
+//! the platform's rules over them, `sim` the shared handle. `callback`, `ws`, `http` and `control` are the transports,
+//! `drive` and `behaviour` the people, `server` starts everything.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), larkauth_lark_sim::SimError> {
@@ -23,28 +27,33 @@
 //! # }
 //! ```
 //!
-//! To add an endpoint: a variant in [`Endpoint`], its rule as a method of `State` (`state/`), its HTTP form in `http/`.
+//! To add an endpoint: a variant in [`Endpoint`], its rule as a method of `State` (`rules/`), its HTTP form in `http/`.
 
 mod behaviour;
 mod callback;
 mod config;
 mod control;
 mod drive;
+mod envelope;
+mod error;
 mod faults;
 mod http;
 mod net;
 mod pages;
+mod rules;
+mod server;
 mod sim;
 mod state;
 mod users;
 mod violations;
 mod ws;
 
-pub use callback::PushError;
 pub use config::{Delivery, Lifetimes, Limits, SimApp, SimConfig, Socket};
 pub use drive::{ButtonRef, ClickOutcome, Page};
+pub use error::{PushError, SimError};
 pub use faults::{Effect, Endpoint, Fault, Faults, Frames};
-pub use sim::{Sim, SimError, SimHandle};
+pub use server::SimHandle;
+pub use sim::Sim;
 pub use state::{
     cards::Button,
     messages::{Face, FaceOrigin, Message},

@@ -1,11 +1,11 @@
-//! The TCP side: connections that can be cut or frozen from within a handler.
+//! The TCP side: connections that a handler can cut or stall.
 
 use std::{
     io,
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
@@ -16,52 +16,53 @@ use axum::{
     serve::{IncomingStream, Listener},
 };
 use futures::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
 };
 
 const OPEN: u8 = 0;
-const FROZEN: u8 = 1;
+const STALLED: u8 = 1;
 const CUT: u8 = 2;
 
-/// Breaks one TCP connection; requests get it as their connect info.
+/// Cuts or stalls one TCP connection. Requests receive it as their connect info.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Line(Arc<LineState>);
+pub(crate) struct ConnectionControl(Arc<ControlState>);
 
 #[derive(Debug, Default)]
-struct LineState {
+struct ControlState {
     mode: AtomicU8,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
 
-impl Line {
-    /// Ends the connection; whatever was not sent yet never is.
+impl ConnectionControl {
+    /// Cuts the connection. Unsent bytes are lost.
     pub(crate) fn cut(&self) {
         self.0.set(CUT);
     }
 
-    /// Half-open: nothing is read or written any more, yet the socket stays.
-    pub(crate) fn freeze(&self) {
-        self.0.set(FROZEN);
+    /// Makes the connection half-open: reads and writes stall, the socket stays open.
+    pub(crate) fn stall(&self) {
+        self.0.set(STALLED);
     }
 }
 
-impl LineState {
+impl ControlState {
     fn set(&self, mode: u8) {
         self.mode.fetch_max(mode, Ordering::AcqRel);
         self.reader.wake();
         self.writer.wake();
     }
 
-    /// Ready with an error when cut, pending when frozen, `None` when open.
+    /// Returns ready with an error when cut, pending when stalled, `None` when open.
     fn broken<T>(&self, waker: &AtomicWaker, cx: &Context<'_>) -> Option<Poll<io::Result<T>>> {
-        // Registered first: a change after the look at the mode wakes the task again.
+        // Registered before the mode is read: a later change wakes the task again.
         waker.register(cx.waker());
         match self.mode.load(Ordering::Acquire) {
             OPEN => None,
-            FROZEN => Some(Poll::Pending),
+            STALLED => Some(Poll::Pending),
             _ => Some(Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))),
         }
     }
@@ -69,31 +70,31 @@ impl LineState {
 
 /// All connections, so that shutdown can end them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lines(Arc<Mutex<Vec<Weak<LineState>>>>);
+pub(crate) struct ConnectionControls(Arc<Mutex<Vec<Weak<ControlState>>>>);
 
-impl Lines {
-    fn open(&self) -> Line {
-        let line = Line::default();
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.retain(|known| known.strong_count() > 0);
-        lines.push(Arc::downgrade(&line.0));
-        line
+impl ConnectionControls {
+    fn open(&self) -> ConnectionControl {
+        let control = ConnectionControl::default();
+        let mut controls = self.0.lock();
+        controls.retain(|known| known.strong_count() > 0);
+        controls.push(Arc::downgrade(&control.0));
+        control
     }
 
     pub(crate) fn cut_all(&self) {
-        for line in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            if let Some(line) = line.upgrade() {
-                line.set(CUT);
+        for control in self.0.lock().drain(..) {
+            if let Some(control) = control.upgrade() {
+                control.set(CUT);
             }
         }
     }
 }
 
-/// A TCP listener whose connections have a [`Line`].
+/// A TCP listener whose connections have a [`ConnectionControl`].
 #[derive(Debug)]
 pub(crate) struct SimListener {
     pub(crate) tcp: TcpListener,
-    pub(crate) lines: Lines,
+    pub(crate) controls: ConnectionControls,
 }
 
 impl Listener for SimListener {
@@ -104,7 +105,7 @@ impl Listener for SimListener {
         let (tcp, addr) = Listener::accept(&mut self.tcp).await;
         // Small frames must not wait for Nagle's algorithm; a socket that refuses the option is only slower.
         let _slower = tcp.set_nodelay(true);
-        (SimStream { tcp, line: self.lines.open() }, addr)
+        (SimStream { tcp, control: self.controls.open() }, addr)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -112,17 +113,17 @@ impl Listener for SimListener {
     }
 }
 
-impl Connected<IncomingStream<'_, SimListener>> for Line {
+impl Connected<IncomingStream<'_, SimListener>> for ConnectionControl {
     fn connect_info(stream: IncomingStream<'_, SimListener>) -> Self {
-        stream.io().line.clone()
+        stream.io().control.clone()
     }
 }
 
-/// A TCP connection that obeys its [`Line`].
+/// A TCP connection that obeys its [`ConnectionControl`].
 #[derive(Debug)]
 pub(crate) struct SimStream {
     tcp: TcpStream,
-    line: Line,
+    control: ConnectionControl,
 }
 
 impl AsyncRead for SimStream {
@@ -131,7 +132,7 @@ impl AsyncRead for SimStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(broken) = self.line.0.broken(&self.line.0.reader, cx) {
+        if let Some(broken) = self.control.0.broken(&self.control.0.reader, cx) {
             return broken;
         }
         Pin::new(&mut self.tcp).poll_read(cx, buf)
@@ -140,21 +141,21 @@ impl AsyncRead for SimStream {
 
 impl AsyncWrite for SimStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(broken) = self.line.0.broken(&self.line.0.writer, cx) {
+        if let Some(broken) = self.control.0.broken(&self.control.0.writer, cx) {
             return broken;
         }
         Pin::new(&mut self.tcp).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(broken) = self.line.0.broken(&self.line.0.writer, cx) {
+        if let Some(broken) = self.control.0.broken(&self.control.0.writer, cx) {
             return broken;
         }
         Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(broken) = self.line.0.broken(&self.line.0.writer, cx) {
+        if let Some(broken) = self.control.0.broken(&self.control.0.writer, cx) {
             return broken;
         }
         Pin::new(&mut self.tcp).poll_shutdown(cx)

@@ -1,73 +1,21 @@
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+//! The handle that drives the platform, and the state that its parts share.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use larkauth_models::Timestamp;
-use tokio::{net::TcpListener, sync::watch};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    callback::PushError,
     config::{SimApp, SimConfig},
+    error::SimError,
     faults::Faults,
-    http,
-    net::{Line, Lines, SimListener},
+    net::{ConnectionControl, ConnectionControls},
     state::{State, sockets::ConnectionIds},
     users::{SimUser, UserStatus},
     violations::{Stats, Violation},
 };
-
-/// Why the simulator, or somebody driven by it, cannot do that.
-#[derive(Debug, thiserror::Error)]
-pub enum SimError {
-    /// The address is not loopback.
-    #[error("{0} is not a loopback address: the control API would be open to the network")]
-    NotLoopback(SocketAddr),
-    /// An application's id has the wrong form.
-    #[error(transparent)]
-    AppId(#[from] larkauth_models::IdError),
-    /// The address cannot be had.
-    #[error("{0} cannot be listened on; stop what listens there, or choose another address")]
-    Listen(SocketAddr, #[source] io::Error),
-    /// The HTTP client could not be built.
-    #[error("cannot start")]
-    Start(#[from] io::Error),
-    /// No such application.
-    #[error("no such application")]
-    NoApp,
-    /// No such person.
-    #[error("no such person")]
-    NoUser,
-    /// No such message, or it was recalled.
-    #[error("no such message")]
-    NoMessage,
-    /// The card has no such button.
-    #[error("the card has no such button")]
-    NoButton,
-    /// The card is too old to be clicked.
-    #[error("the card is too old to be clicked")]
-    CardTooOld,
-    /// The consent page refuses.
-    #[error("the consent page refuses: {0}")]
-    Consent(&'static str),
-    /// A page could not be fetched.
-    #[error("cannot fetch the page: {0}")]
-    Page(#[source] reqwest::Error),
-    /// The application did not answer a callback.
-    #[error("the callback failed: {0}")]
-    Callback(#[from] PushError),
-    /// The answer to a URL verification was not its challenge.
-    #[error("the challenge was not answered with itself")]
-    Challenge,
-    /// What was waited for did not come in time.
-    #[error("not seen within the deadline")]
-    Deadline,
-}
 
 struct Shared {
     state: Mutex<State>,
@@ -76,13 +24,13 @@ struct Shared {
     base_url: String,
     http: reqwest::Client,
     browser: reqwest::Client,
-    lines: Lines,
+    controls: ConnectionControls,
     stop: CancellationToken,
     tasks: TaskTracker,
     changes: watch::Sender<u64>,
 }
 
-/// A running simulated platform, to be driven: cheap to clone, does not keep it running.
+/// A handle that drives a running platform. It is cheap to clone and does not keep the platform running.
 #[derive(Clone)]
 pub struct Sim(Arc<Shared>);
 
@@ -92,103 +40,53 @@ impl std::fmt::Debug for Sim {
     }
 }
 
-/// Keeps a simulated platform running; dropping it stops everything at once.
-#[derive(Debug)]
-#[must_use = "dropping the handle stops the simulator"]
-pub struct SimHandle(Sim);
-
-impl Deref for SimHandle {
-    type Target = Sim;
-    fn deref(&self) -> &Sim {
-        &self.0
-    }
-}
-
-impl Drop for SimHandle {
-    fn drop(&mut self) {
-        self.0.stop_now();
-    }
-}
-
-impl SimHandle {
-    /// Stops listening, cuts all connections and waits until every task has ended (at most five seconds).
-    pub async fn shutdown(self) {
-        self.0.stop_now();
-        let tasks = &self.0.0.tasks;
-        tasks.close();
-        if tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
-            tracing::warn!(left = tasks.len(), "sim.shutdown.incomplete");
-        }
-    }
-}
-
 impl Sim {
-    /// Starts a platform.
-    ///
-    /// # Errors
-    /// [`SimError::NotLoopback`], [`SimError::AppId`] for a bad configuration, [`SimError::Listen`] when the address
-    /// cannot be had.
-    pub async fn start(config: SimConfig) -> Result<SimHandle, SimError> {
-        if !config.addr.ip().is_loopback() && !config.allow_non_loopback {
-            return Err(SimError::NotLoopback(config.addr));
-        }
-        for app in &config.apps {
-            app.check()?;
-        }
-        // Callbacks are never redirected; people's browsers are.
-        let http = client(reqwest::redirect::Policy::none())?;
-        let browser = client(reqwest::redirect::Policy::limited(5))?;
-        let tcp =
-            TcpListener::bind(config.addr).await.map_err(|error| SimError::Listen(config.addr, error))?;
-        let lines = Lines::default();
-        let sim = Self(Arc::new(Shared {
+    /// Assembles the platform that answers at `addr`; [`Sim::start`] serves it.
+    pub(crate) fn assemble(
+        config: SimConfig,
+        addr: SocketAddr,
+        controls: ConnectionControls,
+    ) -> io::Result<Self> {
+        Ok(Self(Arc::new(Shared {
             state: Mutex::new(State::new(&config)),
             faults: Faults::default(),
-            base_url: format!("http://{}", tcp.local_addr()?),
-            http,
-            browser,
-            lines: lines.clone(),
+            base_url: format!("http://{addr}"),
+            // Callbacks are never redirected; browsers of people are.
+            http: client(reqwest::redirect::Policy::none())?,
+            browser: client(reqwest::redirect::Policy::limited(5))?,
+            controls,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             changes: watch::channel(0).0,
             config,
-        }));
-        let service = http::router(sim.clone()).into_make_service_with_connect_info::<Line>();
-        let stop = sim.0.stop.clone();
-        sim.0.tasks.spawn(async move {
-            let server = axum::serve(SimListener { tcp, lines }, service);
-            tokio::select! {
-                () = stop.cancelled() => {}
-                result = async { server.await } => if let Err(error) = result { tracing::error!(%error, "sim.serve.failed"); }
-            }
-        });
-        Ok(SimHandle(sim))
+        })))
     }
 
-    fn stop_now(&self) {
+    /// Stops every task and cuts every connection, without waiting for either.
+    pub(crate) fn stop_now(&self) {
         self.0.stop.cancel();
-        self.0.lines.cut_all();
+        self.0.controls.cut_all();
     }
 
-    /// Base of the open API, without a slash at the end.
+    /// Returns the base of the open API, without a slash at the end.
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.0.base_url
     }
 
-    /// Base of the accounts pages; here the same as [`Self::base_url`].
+    /// Returns the base of the accounts pages; here the same as [`Self::base_url`].
     #[must_use]
     pub fn accounts_url(&self) -> &str {
         &self.0.base_url
     }
 
-    /// An application as the developer console shows it.
+    /// Returns an application as the developer console shows it.
     #[must_use]
     pub fn app(&self, app_id: &str) -> Option<SimApp> {
         self.state().apps.get(app_id).cloned()
     }
 
-    /// All applications.
+    /// Returns all applications.
     #[must_use]
     pub fn apps(&self) -> Vec<SimApp> {
         self.state().apps.values().cloned().collect()
@@ -214,7 +112,7 @@ impl Sim {
         self.put_app(app)
     }
 
-    /// Everybody, in the order in which they came.
+    /// Returns all people, in the order in which they were added.
     #[must_use]
     pub fn users(&self) -> Vec<SimUser> {
         self.state().users.all().cloned().collect()
@@ -225,7 +123,7 @@ impl Sim {
         self.state().add_user(user);
     }
 
-    /// Forgets a person: from now on the platform does not know them.
+    /// Removes a person. The platform no longer knows them.
     ///
     /// # Errors
     /// [`SimError::NoUser`].
@@ -234,7 +132,7 @@ impl Sim {
         self.state().users.remove(&union_id).then_some(()).ok_or(SimError::NoUser)
     }
 
-    /// Changes what the platform says about a person.
+    /// Changes the status of a person.
     ///
     /// # Errors
     /// [`SimError::NoUser`].
@@ -243,7 +141,7 @@ impl Sim {
         self.state().users.get_mut(&union_id).map(|user| user.status = status).ok_or(SimError::NoUser)
     }
 
-    /// The person with this `open_id`, whichever application knows them by it.
+    /// Returns the person with this `open_id` of any application.
     ///
     /// # Errors
     /// [`SimError::NoUser`].
@@ -251,75 +149,80 @@ impl Sim {
         self.state().users.resolve(open_id).map(|(_, user)| user.clone()).ok_or(SimError::NoUser)
     }
 
-    /// The person as this application sees them.
+    /// Returns the `open_id` of a person in this application.
     #[must_use]
     pub fn open_id(&self, app_id: &str, user: &SimUser) -> String {
         self.state().users.open_id(app_id, user)
     }
 
-    /// The planned misbehaviours.
+    /// Returns the planned faults.
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.0.faults
     }
 
-    /// What happened that must never happen, oldest first.
+    /// Returns the violations, oldest first.
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
         self.state().violations.list()
     }
 
-    /// Forgets the violations.
+    /// Clears the violations.
     pub fn clear_violations(&self) {
         self.state().violations.clear();
     }
 
-    /// What happened so far.
+    /// Counters of the platform.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let state = self.state();
         Stats { connections_open: state.sockets.connections.len() as u64, ..state.stats.clone() }
     }
 
-    /// Every token, code, ticket, verifier, secret, mobile and email that was issued or is known. For tests that look
-    /// for leaks.
+    /// Returns every token, code, ticket, verifier, secret, mobile and email that was issued or is known. For tests
+    /// that search for leaks.
     #[must_use]
     pub fn issued_secrets(&self) -> Vec<String> {
         self.state().issued_secrets()
     }
 
-    /// Long connections of an application.
+    /// Returns the number of long connections of an application.
     #[must_use]
     pub fn connections(&self, app_id: &str) -> usize {
         self.state().connections_of(app_id)
     }
 
-    /// Cuts the TCP connections of an application's long connections (of all applications for `None`); gives how many.
+    /// Cuts the TCP connections of an application's long connections (of all applications for `None`). Returns their
+    /// number.
     pub fn drop_connections(&self, app_id: Option<&str>) -> usize {
-        self.break_connections(|ids| app_id.is_none_or(|id| ids.app_id == id), Line::cut)
+        self.break_connections(|ids| app_id.is_none_or(|id| ids.app_id == id), ConnectionControl::cut)
     }
 
-    /// Makes long connections half-open: nothing is read or written any more, yet the sockets stay. Gives how many.
+    /// Makes long connections half-open: reads and writes stall, the sockets stay open. Returns their number.
     pub fn half_open_connections(&self, app_id: Option<&str>) -> usize {
-        self.break_connections(|ids| app_id.is_none_or(|id| ids.app_id == id), Line::freeze)
+        self.break_connections(|ids| app_id.is_none_or(|id| ids.app_id == id), ConnectionControl::stall)
     }
 
     /// Cuts one connection.
     pub(crate) fn drop_connection(&self, device_id: &str) {
-        self.break_connections(|ids| ids.device_id == device_id, Line::cut);
+        self.break_connections(|ids| ids.device_id == device_id, ConnectionControl::cut);
     }
 
-    fn break_connections(&self, which: impl Fn(&ConnectionIds) -> bool, how: impl Fn(&Line)) -> usize {
-        let lines: Vec<_> = {
+    fn break_connections(
+        &self,
+        which: impl Fn(&ConnectionIds) -> bool,
+        how: impl Fn(&ConnectionControl),
+    ) -> usize {
+        let controls: Vec<_> = {
             let state = self.state();
             let hit = state.sockets.connections.iter().filter(|open| which(&open.ids));
-            hit.map(|connection| connection.line.clone()).collect()
+            hit.map(|connection| connection.control.clone()).collect()
         };
-        lines.iter().for_each(how);
-        lines.len()
+        controls.iter().for_each(how);
+        controls.len()
     }
 
-    /// Waits until `look` sees something; it is asked again after every change of the platform's state.
+    /// Waits until `look` returns a value. `look` is called again after every change of the platform's state.
     ///
     /// # Errors
     /// [`SimError::Deadline`].
@@ -334,7 +237,7 @@ impl Sim {
                 if let Some(seen) = look(self) {
                     return seen;
                 }
-                // The sender lives in `self`, so this only ever ends with a change.
+                // The sender is part of `self`, so this only returns after a change.
                 if changes.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
@@ -344,7 +247,7 @@ impl Sim {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     pub(crate) fn config(&self) -> &SimConfig {
@@ -367,7 +270,7 @@ impl Sim {
         &self.0.tasks
     }
 
-    /// Tells those who wait in [`Self::wait_until`].
+    /// Wakes the callers of [`Self::wait_until`].
     pub(crate) fn changed(&self) {
         self.0.changes.send_modify(|count| *count += 1);
     }
@@ -376,7 +279,7 @@ impl Sim {
         self.0.stop.cancelled().await;
     }
 
-    /// Waits that long, or until the simulator stops.
+    /// Waits for the duration, or until the simulator stops.
     pub(crate) async fn wait(&self, duration: Duration) {
         tokio::select! {
             () = self.stopped() => {}

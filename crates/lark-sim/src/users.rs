@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 /// A person of the simulated company.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct SimUser {
-    /// As the first application sees them; every other application sees another one.
+    /// The `open_id` in the first application. Every other application has another one.
     pub open_id: String,
-    /// Across applications; also the simulator's own key for this person.
+    /// The id across applications, and the simulator's key of this person.
     pub union_id: String,
     /// Company-wide id; `None` when the application lacks the permission.
     #[serde(default)]
@@ -24,18 +24,18 @@ pub struct SimUser {
     /// `None` when the application lacks the permission.
     #[serde(default)]
     pub mobile: Option<String>,
-    /// The company.
+    /// Key of the company.
     pub tenant_key: String,
-    /// What the platform says about this person.
+    /// The person's status.
     #[serde(default)]
     pub status: UserStatus,
-    /// What this person does with a new card; `None`: as [`crate::SimConfig::behaviour`] says.
+    /// The person's reaction to a new card. `None`: that of `SimConfig::behaviour`.
     #[serde(default)]
     pub behaviour: Option<Behaviour>,
 }
 
 impl SimUser {
-    /// The n-th generated person, always the same for the same number.
+    /// Returns the n-th generated person, always the same for the same number.
     #[must_use]
     pub fn numbered(n: u32) -> Self {
         Self {
@@ -52,19 +52,19 @@ impl SimUser {
         }
     }
 
-    /// Only what every application gets: no user id, email or mobile.
+    /// Removes what needs a permission: user id, email and mobile.
     #[must_use]
     pub fn without_contact_data(self) -> Self {
         Self { user_id: None, email: None, mobile: None, ..self }
     }
 
-    /// Sets what this person does with a new card.
+    /// Sets the person's reaction to a new card.
     #[must_use]
     pub fn behaving(self, behaviour: Behaviour) -> Self {
         Self { behaviour: Some(behaviour), ..self }
     }
 
-    /// The record of the contacts API.
+    /// Returns the record of the contacts API.
     pub(crate) fn contact(&self, open_id: &str) -> Value {
         let status = self.status;
         let mut item = json!({
@@ -80,7 +80,7 @@ impl SimUser {
         item
     }
 
-    /// The `data` of the user info API.
+    /// Returns the `data` of the user info API.
     pub(crate) fn info(&self, open_id: &str) -> Value {
         let mut data = json!({
             "name": self.name, "en_name": self.en_name, "open_id": open_id, "union_id": self.union_id,
@@ -114,11 +114,11 @@ impl fmt::Debug for SimUser {
     }
 }
 
-/// What the platform says about a person.
+/// Status of a person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UserStatus {
-    /// Nothing special.
+    /// Employed and reachable.
     #[default]
     Active,
     /// Suspended by an administrator.
@@ -133,11 +133,11 @@ pub enum UserStatus {
     BotStopped,
 }
 
-/// What a person does on their own when a card with buttons arrives.
+/// Reaction of a person to a card with buttons.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Behaviour {
-    /// Nothing: the test or a human in a browser drives them.
+    /// None: a test or a human in a browser drives the person.
     #[default]
     Manual,
     /// Clicks the button with a link, agrees on the page and follows the redirect.
@@ -146,15 +146,15 @@ pub enum Behaviour {
     Decline,
     /// Clicks the first button without a link.
     Cancel,
-    /// Clicks, but on the page somebody else (their `open_id`) agrees.
+    /// Clicks, but another person (with this `open_id`) agrees on the page.
     ConsentAs(String),
 }
 
-/// Everybody, and who is who for which application.
+/// All people, and their ids by application.
 #[derive(Default)]
 pub(crate) struct Users {
     people: HashMap<String, SimUser>,
-    /// `union_id`s in the order in which they came.
+    /// `union_id`s in the order in which they were added.
     order: Vec<String>,
     /// `open_id` → (application, `union_id`).
     by_open_id: HashMap<String, (String, String)>,
@@ -186,7 +186,7 @@ impl Users {
         }
     }
 
-    /// Forgets the person; their `open_id` stays known as belonging to nobody.
+    /// Removes the person. Their `open_id` stays known, without an owner.
     pub(crate) fn remove(&mut self, union_id: &str) -> bool {
         self.order.retain(|known| known != union_id);
         self.people.remove(union_id).is_some()
@@ -200,7 +200,7 @@ impl Users {
         }
     }
 
-    /// The person and the application that knows them by this id.
+    /// Returns the person with this id and its application.
     pub(crate) fn resolve(&self, open_id: &str) -> Option<(&str, &SimUser)> {
         let (app, union_id) = self.by_open_id.get(open_id)?;
         Some((app, self.people.get(union_id)?))
@@ -218,15 +218,15 @@ impl Users {
         self.order.iter().filter_map(|union_id| self.people.get(union_id))
     }
 
-    /// Looks a receiver up by one of the id types of the messages and contacts APIs.
+    /// Looks up a receiver by one of the id types of the messages and contacts APIs.
     pub(crate) fn find(&self, app_id: &str, id_type: &str, id: &str) -> Found<'_> {
         match id_type {
             "open_id" => match self.by_open_id.get(id) {
                 Some((app, _)) if app != app_id => Found::OtherApp,
-                Some((_, union_id)) => self.people.get(union_id).map_or(Found::Nobody, Found::User),
-                None => Found::Nobody,
+                Some((_, union_id)) => self.people.get(union_id).map_or(Found::Unknown, Found::User),
+                None => Found::Unknown,
             },
-            "union_id" => self.people.get(id).map_or(Found::Nobody, Found::User),
+            "union_id" => self.people.get(id).map_or(Found::Unknown, Found::User),
             "user_id" => self.first(|user| user.user_id.as_deref() == Some(id)),
             "email" => self.first(|user| user.email.as_deref() == Some(id)),
             "chat_id" => self.first(|user| chat_id(app_id, &user.union_id) == id),
@@ -235,20 +235,20 @@ impl Users {
     }
 
     fn first(&self, matches: impl Fn(&SimUser) -> bool) -> Found<'_> {
-        self.all().find(|user| matches(user)).map_or(Found::Nobody, Found::User)
+        self.all().find(|user| matches(user)).map_or(Found::Unknown, Found::User)
     }
 }
 
 /// Outcome of [`Users::find`].
 pub(crate) enum Found<'a> {
     User(&'a SimUser),
-    Nobody,
-    /// An `open_id` that another application got.
+    Unknown,
+    /// An `open_id` of another application.
     OtherApp,
     BadType,
 }
 
-/// The one-to-one chat of a bot and a person.
+/// Returns the id of the one-to-one chat of a bot and a person.
 pub(crate) fn chat_id(app_id: &str, union_id: &str) -> String {
     format!("oc_{}", digest(&[app_id, union_id]))
 }

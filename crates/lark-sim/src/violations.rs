@@ -5,20 +5,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::faults::Endpoint;
 
-/// Something that a correct client never does.
+/// An act that a correct client never commits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// What it is.
+    /// Its kind.
     pub kind: ViolationKind,
-    /// Whose application did it.
+    /// The application that committed it.
     pub app_id: String,
-    /// More about it; never holds a secret.
+    /// Details. Never holds a secret.
     pub detail: String,
-    /// When, by the simulator's clock.
+    /// Time by the simulator's clock.
     pub at: Timestamp,
 }
 
-/// What must never happen.
+/// Kinds of violations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ViolationKind {
@@ -26,7 +26,7 @@ pub enum ViolationKind {
     CodeReplayed,
     /// A refresh token was presented again although its success had been delivered.
     RefreshReplayed,
-    /// Two refreshes of one person's token were under way at once.
+    /// Two refreshes of one person's token ran at once.
     RefreshesInFlight,
     /// More calls than the limit allows.
     LimitExceeded,
@@ -50,7 +50,7 @@ pub enum ViolationKind {
     MalformedAnswer,
 }
 
-/// What happened so far.
+/// Counters of the platform.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// Calls by endpoint, refused ones included.
@@ -80,7 +80,7 @@ impl Stats {
 pub(crate) struct Violations(VecDeque<Violation>);
 
 impl Violations {
-    const KEPT: usize = 10_000;
+    const CAPACITY: usize = 10_000;
 
     pub(crate) fn add(
         &mut self,
@@ -91,7 +91,7 @@ impl Violations {
     ) {
         let violation = Violation { kind, app_id: app_id.to_owned(), detail: detail.into(), at: now };
         tracing::warn!(?kind, app_id, detail = violation.detail, "sim.violation");
-        if self.0.len() == Self::KEPT {
+        if self.0.len() == Self::CAPACITY {
             self.0.pop_front();
         }
         self.0.push_back(violation);

@@ -1,4 +1,4 @@
-//! What Lark pushes, over the long connection and over HTTP alike.
+//! The events that Lark pushes, over the long connection and over HTTP.
 
 use std::fmt;
 
@@ -10,39 +10,39 @@ use sha2::{Digest, Sha256};
 /// The event type of a click on a card.
 pub const CARD_ACTION: &str = "card.action.trigger";
 
-/// From here on a `create_time` counts microseconds: as milliseconds it would lie in the year 5138.
-const MICROSECONDS_FROM: i64 = 100_000_000_000_000;
+/// Smallest `create_time` that is read as microseconds. As milliseconds it is in the year 5138.
+const MIN_MICROSECONDS: i64 = 100_000_000_000_000;
 
-/// A push that is not of a known form. Names the place, never the content.
+/// Why a push cannot be read. The text of an error names the field, never the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
-    /// Not JSON, or not an object.
+    /// The push is not a JSON object.
     #[error("the push is not a JSON object")]
     NotJson,
-    /// Something that every event has is missing or malformed.
+    /// A required field is missing or malformed.
     #[error("the event has no usable `{0}`")]
     Missing(&'static str),
-    /// Another type of event than the one asked for.
+    /// The event is not a click on a card.
     #[error("the event is not a click on a card")]
     NotACardAction,
 }
 
-/// One event. `Debug` leaves out the body, which may hold codes and personal data.
+/// One event. Its `Debug` output leaves out the body, which may hold codes and personal data.
 #[derive(Clone)]
 pub struct Event {
-    /// The same on every repetition of the push.
+    /// Id of the event, the same on every repetition of the push.
     pub event_id: EventId,
-    /// Such as [`CARD_ACTION`].
+    /// Type of the event, such as [`CARD_ACTION`].
     pub event_type: String,
-    /// The application it is for.
+    /// The application that receives the event.
     pub app_id: Option<AppId>,
-    /// The verification token, which an HTTP callback is checked by.
+    /// The verification token, which proves the origin of an HTTP callback.
     pub token: Option<SecretString>,
-    /// When it happened.
+    /// Time of the event.
     pub create_time: Option<Timestamp>,
     /// The company.
     pub tenant_key: Option<String>,
-    /// The content, by event type.
+    /// The content, whose form depends on the event type.
     pub body: Value,
 }
 
@@ -76,10 +76,10 @@ struct Header {
 }
 
 impl Event {
-    /// Reads a push: schema 2.0, or the older flat body of a card callback, which becomes a [`CARD_ACTION`] too.
+    /// Reads a push of schema 2.0, or the older flat body of a card callback, which becomes a [`CARD_ACTION`].
     ///
     /// # Errors
-    /// When it is neither.
+    /// When the push has neither form.
     pub fn parse(json: &[u8]) -> Result<Self, EventError> {
         let root: Map<String, Value> = serde_json::from_slice(json).map_err(|_| EventError::NotJson)?;
         if !root.contains_key("header") && root.contains_key("action") {
@@ -101,8 +101,8 @@ impl Event {
         })
     }
 
-    /// The flat body has no id: the token is new with every click, so that a repetition of the push, and nothing
-    /// else, gives the same id.
+    /// Reads a flat body. It has no event id, so the id is derived from its token, which is new with every click and the
+    /// same on every repetition of the push.
     fn from_flat_card(root: &Map<String, Value>) -> Result<Self, EventError> {
         let field = |name: &str| root.get(name).cloned().unwrap_or_default();
         let text = |name: &str| root.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -136,43 +136,43 @@ impl Event {
     }
 }
 
-/// A number or its text; milliseconds or microseconds since 1970, told apart by size.
+/// Reads a time from a number or its text, in milliseconds or microseconds since 1970. The size decides the unit.
 fn timestamp(value: &Value) -> Option<Timestamp> {
     let number = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())?;
     if number <= 0 {
         None
-    } else if number < MICROSECONDS_FROM {
+    } else if number < MIN_MICROSECONDS {
         Timestamp::from_timestamp_millis(number)
     } else {
         Timestamp::from_timestamp_micros(number)
     }
 }
 
-/// Who clicked.
+/// The person who clicked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
-    /// As this application sees them.
+    /// Id of the person within this application.
     pub open_id: OpenId,
-    /// As their company sees them.
+    /// Id of the person within the company.
     pub user_id: Option<UserId>,
-    /// Across one developer's applications.
+    /// Id of the person within one developer's applications.
     pub union_id: Option<UnionId>,
-    /// Their company.
+    /// The person's company.
     pub tenant_key: Option<String>,
 }
 
-/// A click on a card. `Debug` leaves out the value, which may hold an authorization code.
+/// A click on a card. Its `Debug` output leaves out the value, which may hold an authorization code.
 #[derive(Clone)]
 pub struct CardAction {
-    /// The same on every repetition of the push.
+    /// Id of the event, the same on every repetition of the push.
     pub event_id: EventId,
-    /// Who clicked.
+    /// The person who clicked.
     pub operator: Operator,
-    /// For delayed updates of the card: 30 minutes, two uses.
+    /// Token for delayed updates of the card, valid for 30 minutes and two uses.
     pub token: SecretString,
-    /// What the button carries; empty if it carries no object.
+    /// The button's value, empty if the value is not an object.
     pub value: Map<String, Value>,
-    /// The kind of element, `button` above all.
+    /// The kind of element, usually `button`.
     pub tag: Option<String>,
     /// The element's name.
     pub name: Option<String>,
@@ -180,7 +180,7 @@ pub struct CardAction {
     pub message_id: Option<MessageId>,
     /// The chat that the card is in.
     pub chat_id: Option<String>,
-    /// Where the card was shown, such as `im_message`.
+    /// The place where the card was shown, such as `im_message`.
     pub host: Option<String>,
 }
 
@@ -196,10 +196,10 @@ impl fmt::Debug for CardAction {
 }
 
 impl CardAction {
-    /// Reads a click.
+    /// Reads a click from an event.
     ///
     /// # Errors
-    /// When the event is of another type, or lacks the person or the token.
+    /// When the event has another type, or lacks the person or the token.
     pub fn from_event(event: &Event) -> Result<Self, EventError> {
         if event.event_type != CARD_ACTION {
             return Err(EventError::NotACardAction);
@@ -227,7 +227,7 @@ impl CardAction {
         })
     }
 
-    /// The authorization code that cards of the historical token endpoint carry back.
+    /// Returns the authorization code that a card of the historical token endpoint sends back.
     #[must_use]
     pub fn authorization_code(&self) -> Option<SecretString> {
         let code = self.value.get("authorization_code")?.as_str()?;
@@ -235,7 +235,7 @@ impl CardAction {
     }
 }
 
-/// A button's value is an object, or the JSON text of one.
+/// Reads a button's value, which is an object or the JSON text of an object.
 fn object(value: Option<&Value>) -> Map<String, Value> {
     match value {
         Some(Value::Object(object)) => object.clone(),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_click_is_read() {
+    fn card_action_from_event_returns_click() {
         let event = Event::parse(&click(&json!({ "authorization_code": "c0de" }))).unwrap();
         assert_eq!(event.app_id.as_ref().unwrap().as_str(), "cli_0123456789abcdef");
         let action = CardAction::from_event(&event).unwrap();
@@ -289,17 +289,17 @@ mod tests {
     }
 
     #[test]
-    fn a_value_may_be_json_text_or_nonsense() {
+    fn card_action_value_text_or_invalid_returns_object() {
         let value =
             |value: &Value| CardAction::from_event(&Event::parse(&click(value)).unwrap()).unwrap().value;
         assert_eq!(value(&json!("{\"session_id\":\"s\"}"))["session_id"], "s");
-        for nonsense in [json!("not json"), json!(null), json!([1]), json!("[1]")] {
-            assert!(value(&nonsense).is_empty(), "{nonsense}");
+        for invalid in [json!("not json"), json!(null), json!([1]), json!("[1]")] {
+            assert!(value(&invalid).is_empty(), "{invalid}");
         }
     }
 
     #[test]
-    fn both_units_of_time_are_told_apart() {
+    fn timestamp_milliseconds_or_microseconds_returns_same_time() {
         let expected = Timestamp::from_timestamp_millis(1_603_977_298_000);
         for value in [json!("1603977298000"), json!("1603977298000000"), json!(1_603_977_298_000_i64)] {
             assert_eq!(timestamp(&value), expected, "{value}");
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_card_body_is_the_same_click_with_a_stable_id() {
+    fn parse_flat_card_returns_click_with_stable_id() {
         let flat = |token: &str| {
             json!({
                 "open_id": "ou_1", "user_id": "u1", "open_message_id": "om_1", "open_chat_id": "oc_1",
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_push_is_named() {
+    fn parse_malformed_push_names_field() {
         let error = |json: &str| Event::parse(json.as_bytes()).unwrap_err();
         assert_eq!(error("<html>"), EventError::NotJson);
         assert_eq!(error("[]"), EventError::NotJson);
@@ -341,7 +341,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_input_panics(bytes: Vec<u8>, token: String, value: String) {
+        fn parse_arbitrary_input_does_not_panic(bytes: Vec<u8>, token: String, value: String) {
             let _ = Event::parse(&bytes);
             let flat = json!({ "action": { "value": value }, "token": token, "open_id": token });
             if let Ok(event) = Event::parse(flat.to_string().as_bytes()) {

@@ -1,4 +1,4 @@
-//! The long connection's wire format: protobuf package `pbbp2`, written down by hand because it is two messages.
+//! The long connection's wire format: protobuf package `pbbp2`. Declared by hand, as the package has only two messages.
 
 /// One header of a frame.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -65,7 +65,7 @@ pub mod header {
 }
 
 impl Frame {
-    /// The value of a header, if it is there.
+    /// Returns the value of a header, if the frame has it.
     #[must_use]
     pub fn header(&self, key: &str) -> Option<&str> {
         self.headers.iter().find(|h| h.key == key).map(|h| h.value.as_str())
@@ -73,7 +73,7 @@ impl Frame {
 }
 
 impl Header {
-    /// Shorthand.
+    /// Creates a header.
     #[must_use]
     pub fn new(key: &str, value: impl Into<String>) -> Self {
         Self { key: key.to_owned(), value: value.into() }

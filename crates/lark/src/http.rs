@@ -1,20 +1,20 @@
-//! The HTTP client under every call, and how an answer is read.
+//! The HTTP client of all calls, and the bounded reading of responses.
 
 use std::{error::Error, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
-/// The longest answer that is read, in bytes.
+/// Longest response that is read, in bytes.
 pub const MAX_BODY: usize = 1 << 20;
 
-/// The deadlines of one HTTP call.
+/// The timeouts of one HTTP call.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpTimeouts {
-    /// For the connection, including name lookup and TLS.
+    /// Timeout of the connection, including name lookup and TLS.
     pub connect: Duration,
-    /// For the next bytes of an answer.
+    /// Longest wait for the next bytes of a response.
     pub read: Duration,
-    /// For the whole call. Must be shorter than the lease of whoever calls.
+    /// Timeout of the whole call. Must be shorter than the caller's lease.
     pub total: Duration,
 }
 
@@ -24,9 +24,9 @@ impl Default for HttpTimeouts {
     }
 }
 
-/// Builds the one client that a process shares among all its applications.
+/// Builds the HTTP client that a process shares among all its applications.
 ///
-/// It follows no redirect: a token sent to the wrong place is a token lost.
+/// The client follows no redirect, as a token could reach the wrong server.
 ///
 /// # Errors
 /// When the TLS roots or the resolver of the system cannot be used.
@@ -46,16 +46,16 @@ pub fn http_client(timeouts: &HttpTimeouts) -> Result<reqwest::Client, reqwest::
         .build()
 }
 
-/// Why an answer could not be read to its end.
+/// Why a response could not be read completely.
 #[derive(Debug)]
 pub(crate) enum BodyError {
-    /// It is longer than [`MAX_BODY`].
+    /// The response is longer than [`MAX_BODY`].
     TooLong,
     /// The connection failed.
     Http(reqwest::Error),
 }
 
-/// Reads an answer's body, but never more than [`MAX_BODY`].
+/// Reads the body of a response, up to [`MAX_BODY`].
 pub(crate) async fn read_body(mut response: reqwest::Response) -> Result<Bytes, BodyError> {
     if response.content_length().is_some_and(|length| length > MAX_BODY as u64) {
         return Err(BodyError::TooLong);
@@ -70,12 +70,15 @@ pub(crate) async fn read_body(mut response: reqwest::Response) -> Result<Bytes, 
     Ok(body.freeze())
 }
 
-/// Somebody else's text as one bounded line, so that it can neither flood nor forge a log.
+/// Longest text of another party that is logged, in characters.
+const MAX_LINE: usize = 200;
+
+/// Returns another party's text as one bounded line, so that it can neither flood a log nor forge a line of it.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().take(MAX_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// What an HTTP error and its causes say, on one line and without the address, whose query may hold a secret.
+/// Describes an HTTP error and its causes on one line. The address is left out, as its query may hold a secret.
 #[must_use]
 pub fn http_reason(error: reqwest::Error) -> String {
     let error = error.without_url();

@@ -1,10 +1,12 @@
-//! The Lark/Feishu open platform's client: the HTTP API ([`api`]), the long connection ([`long_connection`]), HTTP
-//! callbacks ([`callback`]), what both push ([`event`]), and the cards people see ([`card`]).
+//! The client of the Lark/Feishu open platform: the HTTP API ([`api`]), the long connection ([`long_connection`]), HTTP
+//! callbacks ([`callback`]), the events of both ([`event`]), and the cards in chats ([`card`]).
 //!
-//! What may live here: how Lark speaks and what its answers mean. What may not: what larkauth does about them, a
-//! database, a broker. Time, deadlines and observation are arguments; errors name whose fault it is and whether
-//! repeating is safe, and never repeat what was sent. To teach it a call see [`api`], a code see [`error`],
-//! a card's face see [`card`].
+//! This crate holds the platform's protocols and the meaning of its responses. It does not hold the decisions of larkauth,
+//! a database or a broker. Clock, rate limiter, deadlines and observers are arguments. Errors name the kind of failure
+//! and whether a retry is safe, and hold no part of the request. To add a call see [`api`], a code see [`error`], a
+//! card's face see [`card`].
+//!
+//! `examples/long_connection.rs` runs the client and the long connection with settings from the environment.
 
 pub mod api;
 pub mod callback;
@@ -16,10 +18,11 @@ mod http;
 pub mod long_connection;
 
 pub use api::{
-    AccountStatus, AuthorizeRequest, CallObserver, CodeGrant, Contact, DeviceAuthorization, Endpoints,
-    LarkClient, NoObserver, Receiver, pkce_challenge,
+    AccountStatus, AuthorizeRequest, CallObserver, CodeGrant, Contact, DeviceAuthorization, EndpointClass,
+    Endpoints, LarkClient, LarkClientOptions, LocalRateLimiter, NoObserver, RateLimitExceeded, RateLimiter,
+    Receiver, pkce_challenge,
 };
 pub use callback::{Callback, CallbackError, CallbackVerifier};
-pub use error::{Cause, Fault, LarkError, MessageProblem, Outcome, ScopeHolder};
+pub use error::{Cause, ErrorKind, LarkError, MessageProblem, Outcome, ScopeHolder};
 pub use event::{CardAction, Event, EventError, Operator};
 pub use http::{HttpTimeouts, MAX_BODY, http_client, http_reason};

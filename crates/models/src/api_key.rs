@@ -1,21 +1,21 @@
-use crate::spelled_enum;
+use crate::spelled_enum::spelled_enum;
 
 spelled_enum! {
-    /// What a key of the REST API may do.
+    /// A permission of an API key.
     KeyScope {
-        /// Look at sessions.
+        /// Reads sessions.
         SessionsRead = "sessions:read",
-        /// Invite people.
+        /// Creates sessions.
         SessionsWrite = "sessions:write",
-        /// Take tokens, and invite the person whose token is missing.
+        /// Reads tokens, and creates a session for a person without a token.
         TokensRead = "tokens:read",
-        /// Everything, also what later versions add.
+        /// Every operation, including those that later versions add.
         Everything = "*",
     }
 }
 
 impl KeyScope {
-    /// Whether a key with these scopes may do it. Scopes that another version knows stay without effect.
+    /// Returns true when a key with these scopes has this permission. Unknown scopes have no effect.
     #[must_use]
     pub fn is_among(self, scopes: &[String]) -> bool {
         scopes.iter().any(|scope| scope == self.as_str() || scope == Self::Everything.as_str())
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_stands_for_each() {
+    fn is_among_with_everything_includes_each_scope() {
         let scopes = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         assert!(KeyScope::TokensRead.is_among(&scopes(&["sessions:read", "tokens:read"])));
         assert!(KeyScope::TokensRead.is_among(&scopes(&["*"])));

@@ -1,19 +1,19 @@
 use url::Url;
 
-use crate::{AppId, SecretString, Timestamp, spelled_enum};
+use crate::{AppId, SecretString, Timestamp, spelled_enum::spelled_enum};
 
 spelled_enum! {
-    /// Which of the two clouds an application lives in.
+    /// The cloud that an application is registered in.
     Brand {
-        /// China.
+        /// The cloud for China.
         Feishu = "feishu",
-        /// Everywhere else.
+        /// The cloud for all other regions.
         Lark = "lark",
     }
 }
 
 impl Brand {
-    /// The cloud's API host.
+    /// Returns the base URL of the cloud's API.
     #[must_use]
     pub const fn base_url(self) -> &'static str {
         match self {
@@ -21,7 +21,7 @@ impl Brand {
             Self::Lark => "https://open.larksuite.com",
         }
     }
-    /// The cloud's accounts host, where people consent.
+    /// Returns the base URL of the cloud's accounts host, which serves the consent page.
     #[must_use]
     pub const fn accounts_url(self) -> &'static str {
         match self {
@@ -32,7 +32,7 @@ impl Brand {
 }
 
 spelled_enum! {
-    /// Which of Lark's token endpoints an application uses. Their refresh tokens do not mix.
+    /// The token endpoint of Lark that an application uses. A refresh token of one endpoint is invalid at the other.
     TokenApi {
         /// `/open-apis/authen/v2/oauth/token`, RFC 6749.
         V2 = "v2",
@@ -44,26 +44,26 @@ spelled_enum! {
 /// An application as registered with larkauth.
 #[derive(Clone, Debug)]
 pub struct Application {
-    /// Its id, also OAuth `client_id`.
+    /// Application id, also the OAuth `client_id`.
     pub app_id: AppId,
-    /// Its secret, also OAuth `client_secret`.
+    /// Application secret, also the OAuth `client_secret`.
     pub app_secret: SecretString,
-    /// Compared with `header.token` of HTTP callbacks.
+    /// Expected value of `header.token` in HTTP callbacks.
     pub verification_token: Option<SecretString>,
-    /// Signs and encrypts HTTP callbacks.
+    /// Key that signs and encrypts HTTP callbacks.
     pub encrypt_key: Option<SecretString>,
-    /// Its cloud.
+    /// Cloud of the application.
     pub brand: Brand,
-    /// Which token endpoint it uses.
+    /// Token endpoint of the application.
     pub token_api: TokenApi,
-    /// Where the browser comes back to; must be registered in the developer console.
+    /// Target of the browser redirect after consent; must be registered in the developer console.
     pub redirect_uri: Url,
-    /// Asked for when a session names none.
+    /// Scopes of a session that names none.
     pub default_scopes: Vec<String>,
-    /// Whether it is served at all.
+    /// False when every request for the application is refused.
     pub enabled: bool,
-    /// Since when the app-level breaker is open.
+    /// Time at which the app-level circuit breaker opened.
     pub frozen_since: Option<Timestamp>,
-    /// Why it is open.
+    /// Reason for the open circuit breaker.
     pub frozen_reason: Option<String>,
 }

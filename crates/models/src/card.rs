@@ -1,31 +1,27 @@
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use utoipa::ToSchema;
 
-use crate::spelled_enum;
+use crate::spelled_enum::spelled_enum;
 
-/// How an invitation card looks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+/// Content options of an invitation card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CardOptions {
-    /// Detailed card (what is asked for and why) or concise one.
-    #[serde(default = "yes")]
+    /// True for the detailed card (requested scopes and reason), false for the concise one.
+    #[serde(default = "default_include_description")]
     pub include_description: bool,
-    /// A card template of the developer console to use instead of the built-in card.
+    /// Card template of the developer console that replaces the built-in card.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_id: Option<String>,
-    /// One paragraph shown on the card, at most 1000 characters.
+    /// Paragraph shown on the card, at most 1000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 1000)]
     pub custom_message: Option<String>,
-    /// A link to the privacy policy.
+    /// Link to the privacy policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "uri")]
     pub privacy_policy_url: Option<Url>,
 }
 
-const fn yes() -> bool {
+const fn default_include_description() -> bool {
     true
 }
 
@@ -36,27 +32,27 @@ impl Default for CardOptions {
 }
 
 spelled_enum! {
-    /// What a card shows.
+    /// State that a card shows.
     CardFace {
         /// "Please authorize", with an authorize and a cancel button.
         Invitation = "invitation",
         /// "Waiting for your consent"; keeps the authorize button.
         Processing = "processing",
-        /// Authorized.
+        /// The authorization is complete.
         Done = "done",
-        /// The person said no.
+        /// The person refused.
         Declined = "declined",
-        /// The invitation's time is over.
+        /// The session expired.
         Expired = "expired",
-        /// It went wrong; offers to try again.
+        /// The authorization failed; the card has a retry button.
         Failed = "failed",
-        /// An earlier authorization ended; asks again.
+        /// An earlier authorization ended; the card requests a new one.
         Reauthorize = "reauthorize",
     }
 }
 
 impl CardFace {
-    /// True when no button on it can change anything any more.
+    /// Returns true when no button of this card has an effect.
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Declined | Self::Expired | Self::Failed)
@@ -64,7 +60,7 @@ impl CardFace {
 }
 
 spelled_enum! {
-    /// A language the product speaks, spelled as Lark spells it.
+    /// A supported language, in Lark's spelling.
     Locale {
         /// Simplified Chinese.
         ZhCn = "zh_cn",

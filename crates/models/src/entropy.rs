@@ -1,21 +1,18 @@
-use std::{
-    fmt,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{Clock, SecretString};
 
-/// Randomness as an argument, so that tests can repeat it.
+/// Source of randomness, replaceable by a reproducible one in tests.
 pub trait Entropy: Send + Sync + fmt::Debug + 'static {
     /// Fills the whole buffer with unpredictable bytes.
     fn fill(&self, buffer: &mut [u8]);
 
-    /// A UUID that sorts by time (version 7).
+    /// Returns a UUID that sorts by time (version 7).
     fn uuid(&self, clock: &dyn Clock) -> Uuid {
         let mut random = [0; 10];
         self.fill(&mut random);
@@ -23,21 +20,21 @@ pub trait Entropy: Send + Sync + fmt::Debug + 'static {
         uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 
-    /// An unguessable URL-safe text of 256 bits (43 characters): OAuth `state`, PKCE verifier, API key.
+    /// Returns 256 random bits as URL-safe text (43 characters), for an OAuth `state`, a PKCE verifier or an API key.
     fn secret_token(&self) -> SecretString {
         let mut bytes = [0; 32];
         self.fill(&mut bytes);
         SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// Evenly distributed in `0.0 ..= 1.0`.
+    /// Returns a number evenly distributed in `0.0 ..= 1.0`.
     fn fraction(&self) -> f64 {
         let mut bytes = [0; 4];
         self.fill(&mut bytes);
         f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
     }
 
-    /// The duration, lengthened or shortened by at most `share` (0.2 = 20 %) of itself.
+    /// Returns the duration, longer or shorter by at most `share` of it (0.2 = 20 %).
     fn jitter(&self, duration: Duration, share: f64) -> Duration {
         duration.mul_f64((1.0 + share * (2.0 * self.fraction() - 1.0)).max(0.0))
     }
@@ -48,22 +45,22 @@ pub trait Entropy: Send + Sync + fmt::Debug + 'static {
 pub struct OsEntropy;
 
 impl Entropy for OsEntropy {
-    #[expect(clippy::panic, reason = "without randomness nothing here may go on")]
+    #[expect(clippy::panic, reason = "no operation is safe without randomness")]
     fn fill(&self, buffer: &mut [u8]) {
         if let Err(error) = getrandom::fill(buffer) {
-            panic!("the operating system gives no randomness: {error}");
+            panic!("the operating system provides no randomness: {error}");
         }
     }
 }
 
-/// Repeats the same bytes for the same seed. For tests and the simulator only.
+/// Generator whose bytes depend on the seed only. For tests and the simulator.
 pub struct SeededEntropy {
     seed: u64,
     counter: Mutex<u64>,
 }
 
 impl SeededEntropy {
-    /// Starts the sequence of this seed.
+    /// Creates a generator at the start of the sequence of `seed`.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self { seed, counter: Mutex::new(0) }
@@ -78,7 +75,7 @@ impl fmt::Debug for SeededEntropy {
 
 impl Entropy for SeededEntropy {
     fn fill(&self, buffer: &mut [u8]) {
-        let mut counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counter = self.counter.lock();
         for chunk in buffer.chunks_mut(32) {
             *counter += 1;
             let block = Sha256::new()
@@ -95,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jitter_stays_within_its_share() {
+    fn jitter_of_fifth_stays_within_fifth() {
         let entropy = SeededEntropy::new(1);
         for _ in 0..1000 {
             let d = entropy.jitter(Duration::from_secs(10), 0.2);
@@ -104,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_repeats_itself_and_another_does_not() {
+    fn fill_with_same_seed_repeats_and_with_other_seed_differs() {
         let bytes = |seed| {
             let mut buffer = [0; 100];
             SeededEntropy::new(seed).fill(&mut buffer);

@@ -1,11 +1,9 @@
 use std::fmt;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A value that is not of the form its type asks for.
+/// Error for a value that violates the format of its type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{got}` is not a valid {kind}: expected {expected}")]
 pub struct IdError {
@@ -15,7 +13,7 @@ pub struct IdError {
 }
 
 impl IdError {
-    /// `type_name` is said in plain words: `AppId` as "app id".
+    /// Creates an error. `type_name` is shown as plain text: `AppId` as "app id".
     pub(crate) fn new(type_name: &str, expected: &'static str, got: &str) -> Self {
         let mut kind = String::new();
         for c in type_name.chars() {
@@ -24,7 +22,7 @@ impl IdError {
             }
             kind.push(c.to_ascii_lowercase());
         }
-        // Bounded and one line, so that hostile input cannot flood or forge a log.
+        // Bounded and on one line: hostile input must not flood or forge a log.
         let got = got.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect();
         Self { kind, expected, got }
     }
@@ -33,22 +31,21 @@ impl IdError {
 macro_rules! text_id {
     ($(#[$meta:meta])* $name:ident, $expected:literal, $check:expr) => {
         $(#[$meta])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, ToSchema)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        #[schema(value_type = String)]
         pub struct $name(String);
 
         impl $name {
-            #[doc = concat!("Checks and wraps: ", $expected, ".")]
+            #[doc = concat!("Validates the text: ", $expected, ".")]
             ///
             /// # Errors
-            /// When the text is not of that form.
+            /// Fails when the text is of another form.
             pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
                 let text = text.into();
                 let check: fn(&str) -> bool = $check;
                 if check(&text) { Ok(Self(text)) } else { Err(IdError::new(stringify!($name), $expected, &text)) }
             }
-            /// The text as Lark spells it.
+            /// Returns the text in Lark's spelling.
             #[must_use]
             pub fn as_str(&self) -> &str { &self.0 }
         }
@@ -82,7 +79,7 @@ fn plain(text: &str, max: usize) -> bool {
 }
 
 text_id!(
-    /// An application of the Lark developer console, also its OAuth `client_id`.
+    /// Identifier of an application of the Lark developer console, also the OAuth `client_id`.
     AppId,
     "`cli_` and 16 to 32 letters or digits",
     |t| t
@@ -90,40 +87,40 @@ text_id!(
         .is_some_and(|rest| (16..=32).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
 );
 text_id!(
-    /// A person as one application sees them (`ou_…`); differs from application to application.
+    /// Identifier of a person within one application (`ou_…`).
     OpenId,
     "1 to 64 letters, digits or `_-.@:`, usually starting with `ou_`",
     |t| plain(t, 64)
 );
 text_id!(
-    /// A person as their own company sees them; Lark gives it only with an extra permission.
+    /// Identifier of a person within the company; Lark returns it only with an extra permission.
     UserId,
     "1 to 64 letters, digits or `_-.@:`",
     |t| plain(t, 64)
 );
 text_id!(
-    /// A person across the applications of one developer (`on_…`).
+    /// Identifier of a person across the applications of one developer (`on_…`).
     UnionId,
     "1 to 64 letters, digits or `_-.@:`, usually starting with `on_`",
     |t| plain(t, 64)
 );
 text_id!(
-    /// A message in a chat (`om_…`), here: the card.
+    /// Identifier of a chat message (`om_…`); here, of the card.
     MessageId,
     "1 to 64 letters, digits or `_-.@:`, usually starting with `om_`",
     |t| plain(t, 64)
 );
 text_id!(
-    /// What makes a delivery recognisable as one already handled.
+    /// Identifier that detects a repeated delivery.
     EventId,
     "1 to 128 letters, digits or `_-.@:`",
     |t| plain(t, 128)
 );
 
-const A_UUID: &str = "a UUID, like 0198c5a0-0000-7000-8000-000000000000";
+const EXPECTED_UUID: &str = "a UUID, like 0198c5a0-0000-7000-8000-000000000000";
 
-/// One invitation to authorize.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, ToSchema)]
+/// Identifier of an authorization session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(pub Uuid);
 
@@ -140,7 +137,7 @@ impl fmt::Debug for SessionId {
 impl std::str::FromStr for SessionId {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
-        text.parse().map(Self).map_err(|_| IdError::new("SessionId", A_UUID, text))
+        text.parse().map(Self).map_err(|_| IdError::new("SessionId", EXPECTED_UUID, text))
     }
 }
 
@@ -149,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn app_ids_follow_the_console_form() {
+    fn app_id_new_accepts_console_format_only() {
         assert!(AppId::new("cli_0123456789abcdef").is_ok());
         assert!(AppId::new("cli_0123456789abcdefABCDEF0123456789").is_ok());
         for bad in [
@@ -165,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_in_plain_words_what_was_expected() {
+    fn id_error_display_names_kind_and_expected_format() {
         let error = AppId::new("foo").unwrap_err().to_string();
         assert_eq!(error, "`foo` is not a valid app id: expected `cli_` and 16 to 32 letters or digits");
         let error = "foo".parse::<SessionId>().unwrap_err().to_string();
@@ -176,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_bounded_line() {
+    fn id_error_display_of_long_input_is_one_bounded_line() {
         let error = AppId::new("x\n".repeat(500)).unwrap_err().to_string();
         assert!(error.len() < 200 && !error.contains('\n'), "{error}");
     }

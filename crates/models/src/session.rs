@@ -1,26 +1,26 @@
 use crate::{
     AppId, CardFace, CardOptions, MessageId, OpenId, SecretString, SessionId, Timestamp, UnionId, UserId,
-    spelled_enum,
+    spelled_enum::spelled_enum,
 };
 
 spelled_enum! {
-    /// Where an invitation stands. Only `pending` can change, and only once.
+    /// State of an authorization session. Only `pending` can change, and only once.
     SessionState {
-        /// The person was asked and has not answered.
+        /// The person has not answered yet.
         Pending = "pending",
         /// The token is stored.
         Completed = "completed",
-        /// The person said no.
+        /// The person refused.
         Rejected = "rejected",
-        /// Nobody answered in time.
+        /// The person did not answer in time.
         Expired = "expired",
-        /// Something went wrong; see the failure reason.
+        /// The authorization failed; see the failure reason.
         Failed = "failed",
     }
 }
 
 impl SessionState {
-    /// True for every state but `pending`: nothing leaves it any more.
+    /// Returns true for every state except `pending`: a final state never changes.
     #[must_use]
     pub const fn is_final(self) -> bool {
         !matches!(self, Self::Pending)
@@ -28,11 +28,11 @@ impl SessionState {
 }
 
 spelled_enum! {
-    /// The way an invitation takes.
+    /// Method of authorization.
     AuthMethod {
         /// A card in the chat, its clicks pushed over the long connection.
         WebsocketCard = "websocket_card",
-        /// No card: the caller shows the consent page's address itself.
+        /// No card: the caller shows the address of the consent page.
         Oauth = "oauth",
         /// A card in the chat, its clicks posted to the HTTP callback.
         HttpCallback = "http_callback",
@@ -42,7 +42,7 @@ spelled_enum! {
 }
 
 impl AuthMethod {
-    /// Whether this way shows a card in the chat.
+    /// Returns true when the method shows a card in the chat.
     #[must_use]
     pub const fn has_card(self) -> bool {
         matches!(self, Self::WebsocketCard | Self::HttpCallback)
@@ -50,39 +50,38 @@ impl AuthMethod {
 }
 
 spelled_enum! {
-    /// Why a session ended as `failed`.
+    /// Reason for which a session ended as `failed`.
     FailureReason {
-        /// Somebody else consented than the person who was asked; nothing was stored.
+        /// Another person than the invited one consented; nothing was stored.
         IdentityMismatch = "identity_mismatch",
-        /// Lark does not know the code, or it expired, or it was used before.
+        /// The code is unknown to Lark, expired or already used.
         CodeInvalid = "code_invalid",
         /// A worker stopped between exchange and commit; the code cannot be used again.
         ExchangeInterrupted = "exchange_interrupted",
         /// Lark's answer was lost; the code may have been used.
         ExchangeOutcomeUnknown = "exchange_outcome_unknown",
-        /// Lark stayed unavailable for longer than the code lived.
+        /// Lark was unavailable until the code expired.
         UpstreamUnavailable = "upstream_unavailable",
-        /// Lark does not let this person use the application (unknown, resigned, frozen, out of range).
+        /// Lark denies this person the application (unknown, resigned, frozen, out of range).
         UserUnavailable = "user_unavailable",
-        /// The application's credentials, scopes or redirect URI are wrong; no person is to blame.
+        /// The application's credentials, scopes or redirect URI are wrong.
         AppMisconfigured = "app_misconfigured",
         /// The card could not be delivered to this person.
         CardUndeliverable = "card_undeliverable",
     }
 }
 
-/// Who is asked. At least one of the two is known.
+/// The invited person. At least one of the two ids is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
-    /// As this application sees them.
+    /// Identifier within the application.
     pub open_id: Option<OpenId>,
-    /// As their company sees them.
+    /// Identifier within the company.
     pub user_id: Option<UserId>,
 }
 
 impl Person {
-    /// Whether they are somebody who is known by these; nothing where that cannot be told, because the only id known of
-    /// both is missing.
+    /// Compares this person with the ids of another. Returns `None` when no id is known of both.
     #[must_use]
     pub fn is(&self, open_id: &OpenId, user_id: Option<&UserId>) -> Option<bool> {
         match (&self.open_id, &self.user_id) {
@@ -92,60 +91,60 @@ impl Person {
         }
     }
 
-    /// One text that stands for this person, for limits and logs; prefers the open id.
+    /// Returns the open id, else the user id: a key for rate limits and logs.
     #[must_use]
     pub fn key(&self) -> &str {
         self.open_id.as_ref().map(OpenId::as_str).or(self.user_id.as_ref().map(UserId::as_str)).unwrap_or("")
     }
 }
 
-/// What the consent URL of one session is made of. Dropped when the session ends.
+/// Secrets of the consent URL of one session. Deleted when the session ends.
 #[derive(Clone, Debug)]
 pub struct ConsentSecrets {
-    /// OAuth `state`: unguessable, for one use, bound to the session.
+    /// OAuth `state`: unguessable, single use, bound to the session.
     pub state: SecretString,
     /// PKCE `code_verifier` (RFC 7636), 43 to 128 characters.
     pub pkce_verifier: SecretString,
 }
 
-/// One invitation to authorize, as stored.
+/// An authorization session as stored.
 #[derive(Clone, Debug)]
 pub struct AuthSession {
-    /// Its identifier.
+    /// Session id.
     pub id: SessionId,
-    /// The application that asks.
+    /// Application that requests the authorization.
     pub app_id: AppId,
-    /// Who is asked.
+    /// Invited person.
     pub person: Person,
-    /// Known once the person consented.
+    /// Known after consent.
     pub union_id: Option<UnionId>,
-    /// Known once the person consented.
+    /// Known after consent.
     pub user_name: Option<String>,
-    /// Known once the person consented and the application may see it.
+    /// Known after consent, when the application has the permission to read it.
     pub email: Option<SecretString>,
-    /// Known once the person consented and the application may see it.
+    /// Known after consent, when the application has the permission to read it.
     pub mobile: Option<SecretString>,
-    /// The way it takes.
+    /// Method of authorization.
     pub auth_method: AuthMethod,
-    /// Where it stands.
+    /// State of the session.
     pub state: SessionState,
-    /// Set when `state` is `failed`, and only then.
+    /// Set exactly when `state` is `failed`.
     pub failure_reason: Option<FailureReason>,
-    /// What is asked for.
+    /// Requested scopes.
     pub scopes: Vec<String>,
-    /// How the card looks.
+    /// Content options of the card.
     pub card: CardOptions,
     /// Present while pending.
     pub consent: Option<ConsentSecrets>,
-    /// The card, once sent.
+    /// Message id of the card, after sending.
     pub message_id: Option<MessageId>,
-    /// The face that the card is known to show.
+    /// Last face that the card is known to show.
     pub card_face: Option<CardFace>,
-    /// When it was asked for.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Time of expiry.
     pub expires_at: Timestamp,
-    /// When it ended well.
+    /// Time of completion.
     pub completed_at: Option<Timestamp>,
 }
 
@@ -154,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_round_trip() {
+    fn session_state_from_str_of_as_str_round_trips() {
         for state in SessionState::ALL {
             assert_eq!(state.as_str().parse::<SessionState>().unwrap(), *state);
         }
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn only_pending_is_open() {
+    fn session_state_is_final_except_pending() {
         assert_eq!(SessionState::ALL.iter().filter(|s| !s.is_final()).count(), 1);
     }
 }

@@ -1,7 +1,7 @@
-use crate::{AppId, OpenId, SecretString, Timestamp, spelled_enum};
+use crate::{AppId, OpenId, SecretString, Timestamp, spelled_enum::spelled_enum};
 
 spelled_enum! {
-    /// Whom a token speaks for.
+    /// Subject of a token.
     TokenKind {
         /// A person.
         User = "user",
@@ -13,62 +13,62 @@ spelled_enum! {
 }
 
 spelled_enum! {
-    /// What may be done with a stored token.
+    /// Status of a stored token.
     TokenStatus {
-        /// Alive: served and refreshed.
+        /// Served and refreshed.
         Active = "active",
-        /// A refresh was sent and its answer lost: served to its expiry, tried once more, then asked for again.
+        /// The answer to a refresh was lost. The token is served until it expires and refreshed once more; then the person must
+        /// consent again.
         OutcomeUnknown = "outcome_unknown",
-        /// The refresh token is dead: the person must consent again.
+        /// The refresh token is invalid: the person must consent again.
         ReauthorizationRequired = "reauthorization_required",
-        /// The person may not use the application at present.
+        /// The person is not allowed to use the application for now.
         Suspended = "suspended",
-        /// Forgotten on request.
+        /// Deleted on request.
         Revoked = "revoked",
     }
 }
 
-/// What Lark's token endpoint hands out.
+/// Tokens returned by Lark's token endpoint.
 #[derive(Clone, Debug)]
 pub struct TokenPair {
-    /// Sent as `Authorization: Bearer`. Up to 8 KB.
+    /// Access token, sent as `Authorization: Bearer`. Up to 8 KB.
     pub access_token: SecretString,
-    /// When the access token ends.
+    /// Expiry of the access token.
     pub access_expires_at: Timestamp,
-    /// Works exactly once; missing without the `offline_access` scope.
+    /// Refresh token, valid for one use; absent without the `offline_access` scope.
     pub refresh_token: Option<SecretString>,
-    /// When the refresh token ends.
+    /// Expiry of the refresh token.
     pub refresh_expires_at: Option<Timestamp>,
-    /// What was granted; more than asked for when earlier grants add up.
+    /// Granted scopes. Earlier grants are included, so there may be more than requested.
     pub scopes: Vec<String>,
 }
 
-/// One live token of one person in one application.
+/// The current token of one person in one application.
 #[derive(Clone, Debug)]
 pub struct StoredToken {
-    /// The application.
+    /// Application.
     pub app_id: AppId,
-    /// The person.
+    /// Person.
     pub open_id: OpenId,
-    /// Whom it speaks for.
+    /// Subject of the token.
     pub kind: TokenKind,
-    /// The secrets and their ends.
+    /// Secrets and their expiry.
     pub pair: TokenPair,
-    /// When Lark gave this pair.
+    /// Time at which Lark issued the pair.
     pub issued_at: Timestamp,
-    /// When the person consented; refreshing ends 365 days later.
+    /// Time of consent; refreshing ends 365 days later.
     pub granted_at: Timestamp,
-    /// Counts refreshes; a write names the generation it replaces.
+    /// Number of refreshes; a write names the generation that it replaces.
     pub generation: i64,
-    /// What may be done with it.
+    /// Status of the token.
     pub status: TokenStatus,
 }
 
 impl StoredToken {
-    /// Whether the access token can still be handed out with at least `min_validity` left.
+    /// Returns true when the access token may be served and is valid for at least `min_validity`.
     ///
-    /// Depends on time only: a token awaiting re-authorization is served to its own expiry, a revoked or suspended
-    /// one is not served at all.
+    /// A token that awaits re-authorization is served until it expires. A revoked or suspended token is not served.
     #[must_use]
     pub fn is_servable(&self, now: Timestamp, min_validity: chrono::TimeDelta) -> bool {
         !matches!(self.status, TokenStatus::Revoked | TokenStatus::Suspended)

@@ -1,24 +1,24 @@
 use crate::{OpenId, SecretString, UnionId, UserId};
 
-/// A person as Lark describes them. Everything but the open id may be missing: it depends on permissions.
+/// Profile of a person in Lark. Every field except the open id depends on the permissions of the application.
 #[derive(Clone, Debug)]
 pub struct UserProfile {
-    /// As this application sees them.
+    /// Identifier within the application.
     pub open_id: OpenId,
-    /// Across one developer's applications.
+    /// Identifier across the applications of one developer.
     pub union_id: Option<UnionId>,
-    /// As their company sees them.
+    /// Identifier within the company.
     pub user_id: Option<UserId>,
     /// Display name.
     pub name: Option<String>,
     /// English display name.
     pub en_name: Option<String>,
-    /// Picture.
+    /// Address of the picture.
     pub avatar_url: Option<String>,
     /// Work or private mail address; never logged.
     pub email: Option<SecretString>,
     /// Mobile number; never logged, stored encrypted.
     pub mobile: Option<SecretString>,
-    /// The company.
+    /// Company of the person.
     pub tenant_key: Option<String>,
 }

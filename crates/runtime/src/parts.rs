@@ -1,10 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use larkauth_auth::{Context, Directory, LarkSettings, Policy};
+use larkauth_auth::{AppRegistry, Context, ContextParts, LarkSettings, Policy};
 use larkauth_config::{Service, Settings};
-use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
-use larkauth_models::{Brand, Clock, OsEntropy, SystemClock};
+use larkauth_lark::{Endpoints, HttpTimeouts, api::LocalRateLimiter, http_client};
+use larkauth_models::{Actor, Brand, Clock, OsEntropy, SystemClock};
 use larkauth_storage::InvitationLimit;
 use larkauth_telemetry::Metrics;
 
@@ -16,7 +16,7 @@ use crate::{
 /// The window of `AUTH_REQUEST_RATE_LIMIT`.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
-/// Connects to everything that verbs need. Only standalone makes and migrates its own files; nothing else is changed.
+/// Connects to everything that operations need. Only standalone makes and migrates its own files; nothing else is changed.
 ///
 /// # Errors
 /// One line that says which part failed and the cure.
@@ -32,14 +32,16 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
     }
     let store = store.shared();
     let bus = Broker::of(settings)?.open(settings, metrics.clone()).await?;
-    let apps = Directory::new(store.clone(), lark_settings(settings)?, clock.clone(), metrics.clone());
     let policy = Policy {
-        source: format!("/larkauth/{}", settings.service.name().trim_start_matches("larkauth-")),
+        source: format!("/larkauth/{}", short_name(settings)),
         session_lifetime: settings.sessions.expiry,
         invitation_limit: InvitationLimit { max: settings.sessions.rate_limit_per_minute, window: A_MINUTE },
         card: settings.card.clone(),
+        ..Policy::default()
     };
-    Ok(Context {
+    let apps =
+        AppRegistry::new(store.clone(), lark_settings(settings)?, clock.clone(), metrics.clone(), &policy);
+    Ok(Context::new(ContextParts {
         store,
         bus,
         apps: Arc::new(apps),
@@ -47,8 +49,8 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
         clock,
         entropy: Arc::new(OsEntropy),
         metrics,
-        policy: Arc::new(policy),
-    })
+        policy,
+    }))
 }
 
 /// How Lark is reached.
@@ -64,20 +66,24 @@ pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
         http: http_client(&HttpTimeouts::default()).context("the HTTP client cannot be set up")?,
         feishu: endpoints(Brand::Feishu),
         lark: endpoints(Brand::Lark),
+        rate_limiter: Arc::new(LocalRateLimiter::default()),
     })
+}
+
+/// Returns the service's name without its prefix.
+fn short_name(settings: &Settings) -> &'static str {
+    settings.service.name().trim_start_matches("larkauth-")
+}
+
+/// Returns the service as the actor of what it does on its own.
+pub(crate) fn actor(settings: &Settings) -> Actor {
+    Actor::Service(short_name(settings))
 }
 
 /// Registers the application of `APP_ID`. What the settings say wins over what is registered.
 pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::Result<()> {
     let Some(application) = settings.application.clone() else { return Ok(()) };
-    let known = match context.store.application(&application.app_id).await {
-        // Told by the watch over registrations. Not written over: that would take it from the processes that can read it.
-        Err(error) if error.is_of_one_row() => return Ok(()),
-        known => known?,
-    };
-    let application = known.and_then(|known| settings.application_over(known)).unwrap_or(application);
-    let enabled = application.enabled;
-    context.store.put_application(&application, context.now()).await?;
-    tracing::info!(app_id = %application.app_id, enabled, "the application of APP_ID is registered");
-    Ok(())
+    let actor = actor(settings);
+    let merge = |known| settings.application_over(known);
+    Ok(context.bootstrap_application(&actor, context.now(), application, merge).await?)
 }

@@ -5,6 +5,7 @@ use axum::Router;
 use larkauth_auth::Context;
 use larkauth_config::Settings;
 use larkauth_messaging::BusHealth;
+use larkauth_models::Actor;
 use larkauth_telemetry::{Health, Metrics};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -14,7 +15,7 @@ const PROBE: Duration = Duration::from_secs(5);
 
 /// A service process being put together.
 pub struct Process {
-    /// What the verbs need.
+    /// The way to every operation.
     pub context: Context,
     /// What readiness depends on.
     pub health: Health,
@@ -30,7 +31,7 @@ pub struct Process {
 pub struct Running {
     /// Where its HTTP server listens.
     pub addr: SocketAddr,
-    /// What the verbs need; for processes that hold several services.
+    /// The way to every operation, for processes that hold several services.
     pub context: Context,
     /// What readiness depends on.
     pub health: Health,
@@ -48,7 +49,8 @@ impl Process {
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let metrics = Metrics::new()?;
         let context = crate::parts::connect(settings, metrics).await?;
-        crate::registrations::check(&*context.store).await?;
+        let actor = crate::parts::actor(settings);
+        crate::registrations::check(&context.applications(&actor, context.now()).await?)?;
         crate::parts::register(&context, settings).await?;
         let (failed, failures) = mpsc::channel(8);
         let process = Self {
@@ -62,7 +64,7 @@ impl Process {
         };
         process.watch_database();
         process.watch_bus();
-        process.watch_registrations();
+        process.watch_registrations(actor);
         Ok(process)
     }
 
@@ -77,7 +79,7 @@ impl Process {
         self.tasks.spawn(async move {
             let error = match task.await {
                 Ok(Ok(())) if stopping.is_cancelled() => return,
-                Ok(Ok(())) => anyhow::anyhow!("{name} ended although nobody asked it to"),
+                Ok(Ok(())) => anyhow::anyhow!("{name} ended before the process was stopped"),
                 Ok(Err(error)) => error.context(name),
                 Err(join) => {
                     anyhow::anyhow!("{name} {}", if join.is_panic() { "panicked" } else { "was cancelled" })
@@ -94,7 +96,7 @@ impl Process {
     /// # Errors
     /// When the address cannot be bound.
     pub async fn serve(self, addr: SocketAddr, routes: Router) -> anyhow::Result<Running> {
-        let routes = routes.merge(crate::ops_routes(self.health.clone(), self.context.metrics.clone()));
+        let routes = routes.merge(crate::ops_routes(self.health.clone(), self.context.metrics().clone()));
         let listener = TcpListener::bind(addr)
             .await
             .with_context(|| format!("HTTP_ADDR {addr} cannot be listened on; choose a free address"))?;
@@ -118,12 +120,11 @@ impl Process {
 
     fn watch_database(&self) {
         let part = self.health.register("database");
-        let (store, metrics, stopping) =
-            (self.context.store.clone(), self.context.metrics.clone(), self.stopping.clone());
+        let (context, stopping) = (self.context.clone(), self.stopping.clone());
         self.spawn("the database probe", async move {
             loop {
-                let answer = store.ping().await;
-                metrics.database_up(answer.is_ok());
+                let answer = context.ping_database().await;
+                context.metrics().database_up(answer.is_ok());
                 match answer {
                     Ok(()) => part.set_ready(),
                     Err(error) => part.set_not_ready(error.to_string()),
@@ -135,11 +136,11 @@ impl Process {
         });
     }
 
-    fn watch_registrations(&self) {
+    fn watch_registrations(&self, actor: Actor) {
         let part = self.health.register("registrations");
-        let (store, stopping) = (self.context.store.clone(), self.stopping.clone());
+        let (context, stopping) = (self.context.clone(), self.stopping.clone());
         self.spawn("the look at the registrations", async move {
-            crate::registrations::Watch::new(store, part).run(stopping).await;
+            crate::registrations::Watch::new(part).run(context, actor, stopping).await;
             Ok(())
         });
     }
@@ -147,7 +148,7 @@ impl Process {
     fn watch_bus(&self) {
         let part = self.health.register("bus");
         let (mut health, metrics, stopping) =
-            (self.context.bus.health(), self.context.metrics.clone(), self.stopping.clone());
+            (self.context.bus_health(), self.context.metrics().clone(), self.stopping.clone());
         self.spawn("the bus watch", async move {
             loop {
                 let state = health.borrow_and_update().clone();
@@ -187,8 +188,7 @@ impl Running {
         self.tasks.close();
         let in_time = tokio::time::timeout(self.grace, self.tasks.wait()).await.is_ok();
         // Connections close last: what was in hand may have needed them.
-        self.context.bus.close().await;
-        self.context.store.close().await;
+        self.context.close().await;
         if let Ok(error) = self.failures.try_recv() {
             return Err(error);
         }

@@ -1,24 +1,24 @@
-//! Whether what is stored about applications can be read, above all with the encryption keys that there are.
+//! Whether the stored applications can be read, above all with the encryption keys of this process.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use larkauth_models::AppId;
-use larkauth_storage::{StorageError, Store};
+use larkauth_auth::Context;
+use larkauth_models::{Actor, AppId};
+use larkauth_storage::{Registration, StorageError};
 use larkauth_telemetry::HealthHandle;
 use tokio_util::sync::CancellationToken;
 
-/// How often it is looked at; as often as a registration is read for serving it.
+/// Time between two looks: 10 s, as often as a registration is read for serving it.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// Stops a start with the keys of another database, under which everything would fail one by one.
-pub(crate) async fn check(store: &dyn Store) -> anyhow::Result<()> {
-    let stored = store.applications().await?;
-    let closed: Vec<_> = stored
+pub(crate) fn check(stored: &[Registration]) -> anyhow::Result<()> {
+    let unreadable: Vec<_> = stored
         .iter()
         .filter_map(|listed| listed.application.as_ref().err())
         .filter(|error| matches!(error, StorageError::Undecryptable { .. }))
         .collect();
-    if let Some(first) = closed.first().filter(|_| closed.len() == stored.len()) {
+    if let Some(first) = unreadable.first().filter(|_| unreadable.len() == stored.len()) {
         anyhow::bail!(
             "the encryption keys open none of the stored applications ({first}); use the ENCRYPTION_KEYS of this \
              database, or the DATABASE_URL of these keys"
@@ -27,30 +27,30 @@ pub(crate) async fn check(store: &dyn Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells which applications cannot be served because their registration cannot be read; not ready when none can.
+/// Reports which applications cannot be served because their registration cannot be read. Not ready when none can be.
 pub(crate) struct Watch {
-    store: Arc<dyn Store>,
     part: HealthHandle,
     unreadable: BTreeMap<AppId, String>,
 }
 
 impl Watch {
-    pub(crate) const fn new(store: Arc<dyn Store>, part: HealthHandle) -> Self {
-        Self { store, part, unreadable: BTreeMap::new() }
+    pub(crate) const fn new(part: HealthHandle) -> Self {
+        Self { part, unreadable: BTreeMap::new() }
     }
 
-    pub(crate) async fn run(mut self, stopping: CancellationToken) {
+    pub(crate) async fn run(mut self, context: Context, actor: Actor, stopping: CancellationToken) {
         loop {
-            self.look().await;
+            // The database probe reports a store that does not answer.
+            if let Ok(stored) = context.applications(&actor, context.now()).await {
+                self.look(stored);
+            }
             if stopping.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
                 return;
             }
         }
     }
 
-    async fn look(&mut self) {
-        // A store that does not answer is told by its own part.
-        let Ok(stored) = self.store.applications().await else { return };
+    fn look(&mut self, stored: Vec<Registration>) {
         let enabled: Vec<_> = stored.into_iter().filter(|listed| listed.enabled).collect();
         let is_one_readable = enabled.iter().any(|listed| listed.application.is_ok());
         let unreadable: BTreeMap<AppId, String> = enabled
@@ -75,9 +75,11 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use larkauth_models::Timestamp;
     use larkauth_storage::{
-        Applications,
+        Applications, Store,
         testing::{TestAuthorization, TestSqlite, cipher_of},
     };
     use larkauth_telemetry::Health;
@@ -85,14 +87,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_unreadable_application_is_told_and_two_of_two_stop_the_start() {
+    async fn look_reports_one_unreadable_application_and_check_fails_for_all() {
         let database = TestSqlite::create().await;
         let store: Arc<dyn Store> = Arc::new(database.store().await);
         let health = Health::new();
-        let mut watch = Watch::new(store.clone(), health.register("registrations"));
-        check(&*store).await.unwrap();
+        let mut watch = Watch::new(health.register("registrations"));
+        check(&store.applications().await.unwrap()).unwrap();
         TestAuthorization::new(1).register(&*store).await;
-        watch.look().await;
+        watch.look(store.applications().await.unwrap());
         assert!(health.report().ready);
 
         // Another process, with other keys, registers a second one.
@@ -106,27 +108,27 @@ mod tests {
             .await
             .unwrap();
         elsewhere.put_application(&other, Timestamp::UNIX_EPOCH).await.unwrap();
-        watch.look().await;
+        watch.look(store.applications().await.unwrap());
         let reason = &watch.unreadable[&other.app_id];
         assert!(reason.contains("`other`"), "{reason}");
         assert!(health.report().ready, "the first one is served");
-        check(&*store).await.unwrap();
+        check(&store.applications().await.unwrap()).unwrap();
 
         elsewhere.put_application(&first, Timestamp::UNIX_EPOCH).await.unwrap();
-        watch.look().await;
+        watch.look(store.applications().await.unwrap());
         let reason = health.report().parts[0].reason.clone().unwrap();
         assert!(reason.contains("`other`"), "{reason}");
-        let error = check(&*store).await.unwrap_err().to_string();
+        let error = check(&store.applications().await.unwrap()).unwrap_err().to_string();
         assert!(
             error.contains("none of the stored applications") && error.contains("ENCRYPTION_KEYS"),
             "{error}"
         );
-        check(&elsewhere).await.unwrap();
+        check(&elsewhere.applications().await.unwrap()).unwrap();
 
-        // One that is switched off is missed by nobody.
+        // A disabled application does not count.
         store.put_application(&first, Timestamp::UNIX_EPOCH).await.unwrap();
         store.set_application_enabled(&other.app_id, false, Timestamp::UNIX_EPOCH).await.unwrap();
-        watch.look().await;
+        watch.look(store.applications().await.unwrap());
         assert!(health.report().ready);
     }
 }

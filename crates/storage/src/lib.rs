@@ -15,6 +15,7 @@ mod cipher;
 pub mod conformance;
 mod driver;
 mod error;
+mod job_ticks;
 mod migrations;
 mod portable;
 mod postgres;
@@ -28,6 +29,7 @@ pub mod testing;
 
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
+pub use job_ticks::JobTicks;
 pub use migrations::MigrationReport;
 pub use portable::{
     ClosedKey, ComparedTable, Portable, PortableRow, Table, TableProgress, TransferredTable, closed_keys,

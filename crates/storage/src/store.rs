@@ -9,12 +9,12 @@ use larkauth_models::{
 };
 use uuid::Uuid;
 
-use crate::Result;
+use crate::{JobTicks, Result};
 
 /// Everything that is kept. One object, so that the code above holds one handle.
 #[async_trait]
 pub trait Store:
-    Applications + Sessions + Tokens + Profiles + ProcessedEvents + ApiKeys + Send + Sync + 'static
+    Applications + Sessions + Tokens + Profiles + ProcessedEvents + ApiKeys + JobTicks + Send + Sync + 'static
 {
     /// Answers when the database does, within the deadline of one statement.
     async fn ping(&self) -> Result<()>;

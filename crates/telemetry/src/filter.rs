@@ -1,4 +1,4 @@
-//! What may be logged at which level.
+//! Log filters: which crate may log at which level.
 
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -8,13 +8,13 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::TelemetryError;
+use crate::error::TelemetryError;
 
-/// Used when `RUST_LOG` is not set.
+/// Filter without `RUST_LOG`.
 const DEFAULT: &str = "info";
 
-/// Crates that handle whole requests, frames or statements. Below `warn` they print what they handle.
-const TALKERS: &[&str] = &[
+/// Crates that log whole requests, frames or statements below `warn`.
+const PAYLOAD_LOGGERS: &[&str] = &[
     "amq",
     "async_",
     "axum",
@@ -29,22 +29,22 @@ const TALKERS: &[&str] = &[
     "tungstenite",
 ];
 
-/// The hard cap: our own crates may say everything (their secrets are in types that print nothing), other crates
-/// nothing below `info`, and the [`TALKERS`] nothing below `warn`. A list of the trusted and not of the feared: a
-/// dependency that nobody thought of is capped as well.
+/// Returns the hard cap. Crates of this product log at every level (the `Debug` of their secrets shows nothing), other crates
+/// nothing below `info`, and the [`PAYLOAD_LOGGERS`] nothing below `warn`. The list has the trusted crates: an unknown
+/// dependency is capped as well.
 fn cap() -> Targets {
     Targets::new()
         .with_default(LevelFilter::INFO)
         .with_target("larkauth", LevelFilter::TRACE)
-        .with_targets(TALKERS.iter().map(|target| (*target, LevelFilter::WARN)))
-        // Calls every end of a connection an error, an orderly one too, and prints returned messages whole. What is lost
-        // and why is told by larkauth_messaging.
+        .with_targets(PAYLOAD_LOGGERS.iter().map(|target| (*target, LevelFilter::WARN)))
+        // lapin logs every end of a connection as an error, a regular one too, and returned messages in full.
+        // larkauth_messaging logs lost connections and messages with their reason.
         .with_target("lapin", LevelFilter::OFF)
 }
 
-/// The filter of log lines: `RUST_LOG` and the cap.
+/// Returns the filter of log lines: `RUST_LOG` and the cap.
 ///
-/// Spans of `info` and above pass whatever `RUST_LOG` says, so that a warning still carries its `session_id`.
+/// Spans of `info` and above pass regardless of `RUST_LOG`, so that a warning has its `session_id`.
 pub(crate) fn logs<S>(directives: Option<&str>) -> Result<Box<dyn Filter<S> + Send + Sync>, TelemetryError>
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
@@ -59,16 +59,16 @@ where
     Ok(Box::new(chosen.or(context).and(cap())))
 }
 
-/// The filter of exported traces: `info` and above, capped, independent of `RUST_LOG`.
+/// Returns the filter of exported traces: `info` and above, capped, independent of `RUST_LOG`.
 pub(crate) fn traces() -> Targets {
     Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("larkauth", LevelFilter::INFO)
-        // The exporter must not trace its own failures: each would make the next export.
+        // The exporter must not trace its own failures: each would cause another export.
         .with_target("opentelemetry", LevelFilter::OFF)
 }
 
-/// Adds the boxed filter to a boxed layer.
+/// Returns the layer with the filter, boxed.
 pub(crate) fn filtered<S, L>(
     layer: L,
     filter: Box<dyn Filter<S> + Send + Sync>,

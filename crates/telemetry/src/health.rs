@@ -1,35 +1,32 @@
-//! What `/readyz` answers.
+//! Readiness of a process, the answer of `/readyz`.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
-/// The parts of a process on which its readiness depends. Cheap to clone; all clones are one.
+/// The parts of a process on which its readiness depends. A clone shares the parts.
 ///
-/// Parts that share their name up to a colon (`websocket:cli_…`) are many of a kind, each for somebody else: the process
-/// is of use, and ready, while one of them works.
+/// Parts whose names are equal up to a colon (`websocket:cli_…`) are of one kind, each for one application. One ready part
+/// makes its kind ready.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<Mutex<BTreeMap<String, Option<Cow<'static, str>>>>>);
 
 impl Health {
-    /// No parts: ready.
+    /// Creates a value without parts, which is ready.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a part, not ready ("starting") until its owner says otherwise. A part of the same name is replaced.
+    /// Adds a part, not ready ("starting") until its owner changes that. Replaces a part of the same name.
     pub fn register(&self, name: impl Into<String>) -> HealthHandle {
         let name = name.into();
         self.parts().insert(name.clone(), Some("starting".into()));
         HealthHandle { health: self.clone(), name }
     }
 
-    /// The state of all parts, by name.
+    /// Returns the state of all parts, by name.
     #[must_use]
     pub fn report(&self) -> HealthReport {
         let parts: Vec<_> = self
@@ -46,16 +43,16 @@ impl Health {
             let kind = part.name.split(':').next().unwrap_or_default();
             *kinds.entry(kind).or_default() |= part.ready;
         }
-        let ready = kinds.into_values().all(|works| works);
+        let ready = kinds.into_values().all(|ready| ready);
         HealthReport { ready, parts }
     }
 
     fn parts(&self) -> MutexGuard<'_, BTreeMap<String, Option<Cow<'static, str>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
-/// Held by the owner of one part. Dropped, it leaves the part not ready ("stopped"): an owner that died shows.
+/// Handle of the owner of one part. Dropping the handle makes the part not ready ("stopped"), so a dead owner is visible.
 #[derive(Debug)]
 pub struct HealthHandle {
     health: Health,
@@ -63,14 +60,14 @@ pub struct HealthHandle {
 }
 
 impl HealthHandle {
-    /// The part works.
+    /// Marks the part as ready.
     pub fn set_ready(&self) {
         if self.set(None) {
             tracing::info!(part = self.name, "ready");
         }
     }
 
-    /// The part does not work. The reason is shown to operators and must hold no secret.
+    /// Marks the part as not ready. Operators see the reason, so it must not contain a secret.
     pub fn set_not_ready(&self, reason: impl Into<Cow<'static, str>>) {
         let reason = reason.into();
         if self.set(Some(reason.clone())) {
@@ -78,12 +75,12 @@ impl HealthHandle {
         }
     }
 
-    /// Takes the part out: the process does not depend on it any more.
+    /// Removes the part: readiness no longer depends on it.
     pub fn remove(self) {
         self.health.parts().remove(&self.name);
     }
 
-    /// True when that changed something. A part that was removed stays so.
+    /// Sets the reason and returns true when the state changed. Does nothing for a removed part.
     fn set(&self, reason: Option<Cow<'static, str>>) -> bool {
         let mut parts = self.health.parts();
         parts.get_mut(&self.name).is_some_and(|part| {
@@ -103,20 +100,20 @@ impl Drop for HealthHandle {
 /// The answer of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HealthReport {
-    /// Whether every part is, or one of each kind.
+    /// True when one part of each kind is ready.
     pub ready: bool,
-    /// The parts, by name.
+    /// Parts, by name.
     pub parts: Vec<HealthPart>,
 }
 
 /// One part of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HealthPart {
-    /// Its name, for example `database` or `websocket:cli_…`.
+    /// Name, for example `database` or `websocket:cli_…`.
     pub name: String,
-    /// Whether it works.
+    /// True when the part is ready.
     pub ready: bool,
-    /// Why it does not.
+    /// Reason of a part that is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -126,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_parts_must_be_ready() {
+    fn health_report_with_unready_part_is_not_ready() {
         let health = Health::new();
         assert!(health.report().ready);
         let (database, bus) = (health.register("database"), health.register("bus"));
@@ -146,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_a_kind_is_enough() {
+    fn health_report_with_one_ready_part_of_a_kind_is_ready() {
         let health = Health::new();
         let (database, first) = (health.register("database"), health.register("websocket:cli_1"));
         let second = health.register("websocket:cli_2");
@@ -155,7 +152,7 @@ mod tests {
         second.set_ready();
         first.set_not_ready("Lark refuses the application");
         let report = health.report();
-        assert!(report.ready && !report.parts[1].ready, "the other one is still told: {report:?}");
+        assert!(report.ready && !report.parts[1].ready, "the other part is still reported: {report:?}");
         second.set_not_ready("connecting");
         assert!(!health.report().ready);
         first.set_ready();

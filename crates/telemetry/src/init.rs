@@ -1,4 +1,4 @@
-//! Start and end of telemetry in a process.
+//! Setup and shutdown of telemetry in a process.
 
 use std::{io, time::Duration};
 
@@ -14,14 +14,14 @@ use tracing_subscriber::{
 };
 use url::Url;
 
-use crate::{filter, json::JsonLines, panic};
+use crate::{error::TelemetryError, filter, json::JsonLines, panic};
 
-/// Longest time that flushing spans may take at the end of a process.
-const FLUSH: Duration = Duration::from_secs(5);
-/// Longest time that one export to the collector may take.
-const EXPORT: Duration = Duration::from_secs(10);
+/// Deadline of the flush of spans at the end of a process; shorter than the shutdown grace.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Deadline of one export to the collector.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The form of a log line.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// One flat JSON object per line, for machines.
@@ -30,12 +30,12 @@ pub enum LogFormat {
     Pretty,
 }
 
-/// What [`init`] needs to know.
+/// Arguments of [`init`].
 #[derive(Clone, Debug)]
 pub struct TelemetryConfig {
     /// `service.name` of every span, for example `larkauth-gateway`.
     pub service_name: String,
-    /// The form of log lines.
+    /// Format of log lines.
     pub log_format: LogFormat,
     /// `RUST_LOG` directives; `None` means `info`.
     pub filter: Option<String>,
@@ -45,26 +45,8 @@ pub struct TelemetryConfig {
     pub ansi: bool,
 }
 
-/// Why telemetry could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// The directives are not understood.
-    #[error("RUST_LOG cannot be understood: write directives like `info` or `info,larkauth_auth=debug`")]
-    Filter,
-    /// The exporter refused its configuration.
-    #[error(
-        "OTEL_EXPORTER_OTLP_ENDPOINT cannot be used ({0}): give the base address of an OTLP/HTTP collector"
-    )]
-    Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
-    /// A second call in one process.
-    #[error("telemetry is already set up in this process")]
-    AlreadySet,
-    /// Two metrics of the same name, or a malformed one.
-    #[error("metrics cannot be registered: {0}")]
-    Metrics(#[from] prometheus::Error),
-}
-
-/// Keeps telemetry alive. Shut it down on every way out of `main`; dropping it flushes too, but blocks the thread.
+/// Guard of telemetry. Call [`TelemetryGuard::shutdown`] on every exit from `main`; dropping the guard also flushes, but
+/// blocks the thread.
 #[derive(Debug)]
 #[must_use = "telemetry ends when this is dropped"]
 pub struct TelemetryGuard {
@@ -72,12 +54,12 @@ pub struct TelemetryGuard {
 }
 
 impl TelemetryGuard {
-    /// Sends what is still in memory to the collector, for at most five seconds.
+    /// Sends the buffered spans to the collector, within five seconds.
     pub async fn shutdown(mut self) {
         let Some(provider) = self.provider.take() else { return };
-        // The exporter's client blocks, which a thread of the runtime must not.
-        let flush = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH));
-        match tokio::time::timeout(FLUSH + Duration::from_secs(1), flush).await {
+        // The client of the exporter blocks, which is forbidden on a thread of the runtime.
+        let flush = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
+        match tokio::time::timeout(FLUSH_TIMEOUT + Duration::from_secs(1), flush).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the last spans did not reach the collector"),
             Ok(Err(_)) | Err(_) => tracing::warn!("the last spans did not reach the collector in time"),
@@ -88,7 +70,7 @@ impl TelemetryGuard {
 impl Drop for TelemetryGuard {
     fn drop(&mut self) {
         if let Some(provider) = self.provider.take()
-            && let Err(error) = provider.shutdown_with_timeout(FLUSH)
+            && let Err(error) = provider.shutdown_with_timeout(FLUSH_TIMEOUT)
         {
             tracing::warn!(%error, "the last spans did not reach the collector");
         }
@@ -97,28 +79,27 @@ impl Drop for TelemetryGuard {
 
 /// Sets up logging (to standard error), tracing, trace context propagation and the panic hook for this process.
 ///
-/// **Hard cap.** Whatever `RUST_LOG` says, only the crates of this product log below `info`, and crates that handle whole
-/// requests, frames or statements (HTTP, TLS, WebSocket, AMQP, SQL) log nothing below `warn`: they print what they handle,
-/// and that holds tokens.
+/// **Hard cap.** Regardless of `RUST_LOG`, only the crates of this product log below `info`, and crates that handle whole
+/// requests, frames or statements (HTTP, TLS, WebSocket, AMQP, SQL) log nothing below `warn`: their payload contains tokens.
 ///
-/// Trace ids exist, show in log lines and travel with messages even when no collector is configured.
+/// Log lines and messages have trace ids even when no collector is configured.
 ///
 /// # Errors
-/// When the directives or the collector's address cannot be used, or when called twice.
+/// Fails when the directives or the address of the collector are invalid, and on a second call.
 pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
     init_with(config, Identity::new())
 }
 
-/// As [`init`], with a layer of the caller's own, which sees what exported traces show: spans and events of `info` and
-/// above, under the same hard cap.
+/// Sets up telemetry as [`init`] does, with an additional layer. The layer receives the spans and events of exported traces:
+/// `info` and above, under the same hard cap.
 ///
 /// # Errors
-/// As [`init`].
-pub fn init_with<L>(config: &TelemetryConfig, watcher: L) -> Result<TelemetryGuard, TelemetryError>
+/// Fails as [`init`] does.
+pub fn init_with<L>(config: &TelemetryConfig, extra_layer: L) -> Result<TelemetryGuard, TelemetryError>
 where
     L: Layer<Registry> + Send + Sync,
 {
-    let (subscriber, provider) = build(config, io::stderr, watcher)?;
+    let (subscriber, provider) = build(config, io::stderr, extra_layer)?;
     let guard = TelemetryGuard { provider: Some(provider) };
     subscriber.try_init().map_err(|_| TelemetryError::AlreadySet)?;
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
@@ -126,11 +107,11 @@ where
     Ok(guard)
 }
 
-/// The whole subscriber, not yet installed.
+/// Builds the subscriber without installing it.
 pub(crate) fn build<W, L>(
     config: &TelemetryConfig,
     writer: W,
-    watcher: L,
+    extra_layer: L,
 ) -> Result<(impl Subscriber + Send + Sync + use<W, L>, SdkTracerProvider), TelemetryError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -152,8 +133,8 @@ where
         ),
         LogFormat::Pretty => filter::filtered(lines.with_ansi(config.ansi).compact(), filter),
     };
-    let watcher = watcher.with_filter(filter::traces());
-    Ok((Registry::default().with(watcher).with(logs).with(traces), provider))
+    let extra_layer = extra_layer.with_filter(filter::traces());
+    Ok((Registry::default().with(extra_layer).with(logs).with(traces), provider))
 }
 
 fn tracer_provider(config: &TelemetryConfig) -> Result<SdkTracerProvider, TelemetryError> {
@@ -167,7 +148,7 @@ fn tracer_provider(config: &TelemetryConfig) -> Result<SdkTracerProvider, Teleme
             .with_http()
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/')))
-            .with_timeout(EXPORT)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()
             .map_err(TelemetryError::Exporter)?;
         provider = provider.with_batch_exporter(exporter);
@@ -226,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_is_flat_and_carries_the_spans_and_the_trace() {
+    fn json_line_in_nested_spans_is_flat_with_span_fields_and_trace_id() {
         let buffer = Buffer::default();
         buffer.with(LogFormat::Json, None, || {
             let outer = info_span!("gateway.request", request_id = "r-1", app_id = tracing::field::Empty);
@@ -254,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_keeps_its_span_fields_when_rust_log_is_warn() {
+    fn json_line_of_warning_under_warn_filter_has_span_fields() {
         let buffer = Buffer::default();
         buffer.with(LogFormat::Json, Some("warn"), || {
             let _span = info_span!("work", session_id = "s-1").entered();
@@ -266,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn trace_level_never_opens_other_crates() {
+    fn log_filter_with_trace_level_keeps_other_crates_capped() {
         let buffer = Buffer::default();
         buffer.with(LogFormat::Json, Some("trace,hyper=trace,unheard_of=trace"), || {
             tracing::trace!(target: "larkauth_auth", "ours");
@@ -284,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn pretty_is_one_line_with_the_span_fields() {
+    fn pretty_line_in_span_is_one_line_with_span_fields() {
         let buffer = Buffer::default();
         buffer.with(LogFormat::Pretty, None, || {
             let _span = info_span!("work", session_id = "s-1").entered();
@@ -296,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_filter_names_the_variable() {
+    fn build_with_invalid_filter_returns_error_naming_variable() {
         let config = TelemetryConfig {
             service_name: "test".into(),
             log_format: LogFormat::Json,
@@ -308,9 +289,9 @@ mod tests {
         assert!(error.to_string().starts_with("RUST_LOG"), "{error}");
     }
 
-    /// The one test of this process that installs globally: only so can the `log` crate and the panic hook be reached.
+    /// The only test that installs globally, which the `log` crate and the panic hook require.
     #[test]
-    fn the_log_crate_is_capped_and_a_panic_does_not_show_its_data() {
+    fn global_subscriber_caps_log_crate_and_hides_panic_data() {
         let buffer = Buffer::default();
         let (subscriber, _provider) = buffer.subscriber(LogFormat::Json, Some("trace"));
         subscriber.try_init().unwrap();

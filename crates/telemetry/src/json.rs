@@ -1,4 +1,4 @@
-//! One JSON object per line, flat: the fields of the event, then those of the spans around it.
+//! Log format with one flat JSON object per line: the fields of the event, then those of its spans.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -18,11 +18,11 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Written by this module itself; a field of that name is left out.
+/// Names that this module writes; a field with such a name is omitted.
 const RESERVED: &[&str] = &["timestamp", "level", "target", "message", "span", "trace_id", "span_id"];
 
 /// Formats an event as `{"timestamp", "level", "target", "message", <event fields>, <span fields>, "span", "trace_id",
-/// "span_id"}`. The event's own field wins over a span's, an inner span's over an outer one's.
+/// "span_id"}`. A field of the event overrides one of a span, a field of an inner span one of an outer span.
 pub(crate) struct JsonLines;
 
 impl<S> FormatEvent<S, JsonFields> for JsonLines
@@ -50,7 +50,7 @@ where
         }
         event.record(&mut Collect(&mut fields));
 
-        // Events of the `log` crate bring their metadata as fields.
+        // Events of the `log` crate have their metadata as fields.
         let log_target = fields.remove("log.target");
         fields.retain(|name, _| !name.starts_with("log."));
         let target = log_target.as_ref().and_then(Value::as_str).unwrap_or(event.metadata().target());
@@ -83,9 +83,9 @@ where
     }
 }
 
-/// The current trace, in the hexadecimal form of W3C trace context.
+/// Returns trace id and span id in the hexadecimal form of W3C trace context.
 fn ids(target: &str) -> Option<(String, String)> {
-    // OpenTelemetry logs while it holds its own context; asking for it then would panic.
+    // OpenTelemetry logs while its context is borrowed; reading the context then would panic.
     if target.starts_with("opentelemetry") {
         return None;
     }

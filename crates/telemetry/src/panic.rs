@@ -1,14 +1,14 @@
-//! A panic becomes one log line that says where, and not with which data.
+//! Panic hook that logs one line with the location, without data.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     panic::PanicHookInfo,
 };
 
-/// Longest part of a panic's literal text that is logged, in characters.
+/// Maximum length of a logged panic text, in characters; longer texts would flood the log.
 const MAX_TEXT: usize = 200;
 
-/// Replaces the standard hook, which would print the message with all that was formatted into it.
+/// Replaces the standard hook, which would print the formatted message with its data.
 pub(crate) fn install_hook() {
     std::panic::set_hook(Box::new(log_panic));
 }
@@ -26,7 +26,7 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     );
 }
 
-/// The text when it is a literal of the source code. A formatted message may hold anything and is not shown.
+/// Returns the text when it is a literal of the source code. A formatted message may contain a secret and is not shown.
 fn literal(info: &PanicHookInfo<'_>) -> Option<String> {
     info.payload().downcast_ref::<&'static str>().map(|text| text.chars().take(MAX_TEXT).collect())
 }

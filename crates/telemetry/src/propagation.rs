@@ -1,7 +1,7 @@
 //! W3C trace context (`traceparent`, `tracestate`) across process borders.
 //!
 //! A sender calls [`inject_current`] (or [`inject_headers`]), a receiver [`set_parent`] on the span in which it handles the
-//! message, before the span is entered for the first time.
+//! message, before the span is first entered.
 
 use std::collections::BTreeMap;
 
@@ -25,20 +25,20 @@ pub fn inject_headers(headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(&Context::current(), &mut HttpCarrier(headers));
 }
 
-/// Reads the sender's context from the headers of a message. Missing or malformed headers give an empty context.
+/// Reads the sender's context from the headers of a message. Returns an empty context for missing or malformed headers.
 #[must_use]
 pub fn extract(headers: &BTreeMap<String, String>) -> Context {
     TraceContextPropagator::new().extract_with_context(&Context::new(), &MapReader(headers))
 }
 
-/// Reads the caller's context from the headers of an HTTP request. Missing or malformed headers give an empty context.
+/// Reads the caller's context from the headers of an HTTP request. Returns an empty context for missing or malformed headers.
 #[must_use]
 pub fn extract_headers(headers: &HeaderMap) -> Context {
     TraceContextPropagator::new().extract_with_context(&Context::new(), &HttpReader(headers))
 }
 
-/// Makes `span` a child of the sender's span. Nothing happens when there is no sender's context, when `span` is filtered
-/// out, or when it was entered already.
+/// Makes `span` a child of the sender's span. Does nothing when the headers have no context, when `span` is filtered
+/// out, or when `span` was entered before.
 pub fn set_parent(span: &Span, headers: &BTreeMap<String, String>) {
     set_parent_context(span, extract(headers));
 }
@@ -48,7 +48,7 @@ pub fn set_parent_from_headers(span: &Span, headers: &HeaderMap) {
     set_parent_context(span, extract_headers(headers));
 }
 
-/// The current trace's id: 32 hexadecimal digits, as in `traceparent`.
+/// Returns the id of the current trace: 32 hexadecimal digits, as in `traceparent`.
 #[must_use]
 pub fn current_trace_id() -> Option<String> {
     Context::map_current(|context| {
@@ -70,7 +70,7 @@ struct MapCarrier<'a>(&'a mut BTreeMap<String, String>);
 
 impl Injector for MapCarrier<'_> {
     fn set(&mut self, key: &str, value: String) {
-        // An empty `tracestate` says nothing.
+        // An empty `tracestate` has no information.
         if !value.is_empty() {
             self.0.insert(key.to_owned(), value);
         }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_goes_on_behind_a_message_and_behind_http() {
+    fn set_parent_from_message_and_http_headers_continues_trace() {
         traced(|| {
             let (mut message, mut http) = (BTreeMap::new(), HeaderMap::new());
             let sender = info_span!("sender").in_scope(|| {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_starts_a_trace_of_its_own() {
+    fn set_parent_from_malformed_headers_starts_new_trace() {
         traced(|| {
             let headers = BTreeMap::from([("traceparent".to_owned(), "00-nonsense".to_owned())]);
             assert!(!extract(&headers).span().span_context().is_valid());
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_of_a_span_there_is_nothing_to_send() {
+    fn inject_current_outside_of_span_adds_no_header() {
         let mut headers = BTreeMap::new();
         inject_current(&mut headers);
         assert_eq!((headers.len(), current_trace_id()), (0, None));

@@ -1,4 +1,4 @@
-//! Spans reach a collector over OTLP/HTTP, flushed by the guard. A process of its own, because `init` is global.
+//! Export of spans to a collector over OTLP/HTTP and flush by the guard. A separate process, because `init` is global.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -11,7 +11,7 @@ use std::{
 
 use larkauth_telemetry::{LogFormat, TelemetryConfig, TelemetryError, init};
 
-/// Accepts one export, answers 200 and hands out request line and body.
+/// Accepts one export, answers 200 and sends request line and body to the channel.
 fn collector() -> (u16, mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -40,7 +40,7 @@ fn collector() -> (u16, mpsc::Receiver<(String, Vec<u8>)>) {
 }
 
 #[tokio::test]
-async fn spans_are_exported_and_flushed_at_the_end() {
+async fn telemetry_guard_shutdown_exports_spans_to_collector() {
     let (port, exported) = collector();
     let config = TelemetryConfig {
         service_name: "larkauth-test".into(),

@@ -1,4 +1,4 @@
-//! The auth-worker: takes messages off the queues and gives them to the handlers of `larkauth-auth`.
+//! The auth-worker consumes the queues with the handlers of `larkauth-auth`.
 //!
 //! What may live here: wiring and edges. What may not: a decision, SQL, AMQP.
 
@@ -7,11 +7,10 @@ use std::time::Duration;
 use axum::Router;
 use larkauth_auth::{Context, handlers};
 use larkauth_config::Settings;
-use larkauth_contracts::topology::Queue;
 use larkauth_runtime::{Process, Running};
 use tokio_util::sync::CancellationToken;
 
-/// How often the queues are measured.
+/// Time between two measurements of the queues: 15 s, the usual interval of a scrape.
 const MEASURE: Duration = Duration::from_secs(15);
 
 /// Starts the service; it works until [`Running::stop`].
@@ -26,40 +25,35 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
 
 /// Spawns the service's tasks in a process that may hold others too.
 pub fn work(process: &Process, settings: &Settings) {
-    for (what, handler) in handlers::consumers(&process.context, settings.worker.concurrency) {
-        let (bus, stopping) = (process.context.bus.clone(), process.stopping.clone());
-        process.spawn("a queue's consumer", async move { Ok(bus.consume(what, handler, stopping).await?) });
+    for (consume, handler) in handlers::consumers(&process.context, settings.worker.concurrency) {
+        let (context, stopping) = (process.context.clone(), process.stopping.clone());
+        process.spawn(
+            "a queue's consumer",
+            async move { Ok(context.consume(consume, handler, stopping).await?) },
+        );
     }
     process.spawn("the queue gauges", measure(process.context.clone(), process.stopping.clone()));
 }
 
 async fn measure(context: Context, stopping: CancellationToken) -> anyhow::Result<()> {
     while stopping.run_until_cancelled(tokio::time::sleep(MEASURE)).await.is_some() {
-        for queue in Queue::ALL {
-            // An unreachable broker is told by the bus watch; the gauge keeps its last value meanwhile.
-            if let Ok(depth) = context.bus.depth(*queue).await {
-                context.metrics.bus_queue_messages(queue.name(), i64::try_from(depth).unwrap_or(i64::MAX));
-            }
-        }
-        if let Ok(depth) = context.bus.dead_letter_depth().await {
-            let depth = i64::try_from(depth).unwrap_or(i64::MAX);
-            context.metrics.bus_queue_messages(larkauth_contracts::topology::DEAD_LETTER_QUEUE, depth);
-        }
+        context.update_queue_gauges().await;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use larkauth_auth::Policy;
     use larkauth_config::{LoadOptions, Service};
 
     use super::*;
 
     #[test]
-    fn whatever_is_in_hand_can_be_finished_after_a_stop_signal() {
+    fn shutdown_grace_outlasts_a_handler() {
         let options = LoadOptions { config_file: None, service: Service::Standalone };
         let settings = Settings::from_pairs(&options, std::iter::empty()).unwrap();
-        assert!(settings.shutdown_grace > handlers::HANDLER_DEADLINE);
+        assert!(settings.shutdown_grace > Policy::default().handler_deadline);
         assert!(settings.shutdown_grace < Duration::from_secs(30), "Kubernetes kills then");
     }
 }

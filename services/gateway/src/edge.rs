@@ -82,7 +82,7 @@ async fn observe(State(gateway): State<Arc<Gateway>>, request: Request, next: Ne
         }
         let took = started.elapsed();
         tracing::Span::current().record("status", response.status().as_u16());
-        gateway.context.metrics.http_request(&route, &method, response.status(), took);
+        gateway.context.metrics().http_request(&route, &method, response.status(), took);
         tracing::debug!(
             status = response.status().as_u16(),
             took_ms = took.as_millis(),
@@ -106,7 +106,7 @@ fn request_id(request: &Request, context: &Context) -> String {
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     };
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(harmless);
-    given.map_or_else(|| context.entropy.uuid(&*context.clock).to_string(), str::to_owned)
+    given.map_or_else(|| context.new_uuid().to_string(), str::to_owned)
 }
 
 async fn limits(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {

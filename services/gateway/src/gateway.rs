@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::Keys, callbacks::Verifiers, connections::ConnectionStates, edge::IN_FLIGHT, intake::Intake,
+    api::ApiKeys, callbacks::Verifiers, connections::ConnectionStates, edge::IN_FLIGHT, intake::Intake,
     problem::Reporter,
 };
 
@@ -19,7 +19,7 @@ pub(crate) struct Gateway {
     pub(crate) intake: Arc<Intake>,
     pub(crate) connections: ConnectionStates,
     pub(crate) verifiers: Verifiers,
-    pub(crate) keys: Keys,
+    pub(crate) api_keys: ApiKeys,
     pub(crate) reporter: Reporter,
     /// HTTP callbacks are accepted always, not only as fallback.
     pub(crate) callback_enabled: bool,
@@ -40,8 +40,8 @@ impl Gateway {
         stopping: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
-            verifiers: Verifiers::new(context.clock.clone()),
-            keys: Keys::new(http.api_key.as_ref(), context.store.clone()),
+            verifiers: Verifiers::new(context.clock().clone()),
+            api_keys: ApiKeys::new(http.api_key.as_ref(), context.clone()),
             context,
             intake,
             connections,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use larkauth_auth::{
     Context,
-    intake::{Answered, not_taken},
+    callbacks::{Answered, not_taken},
 };
 use larkauth_models::{AppId, CardFace, SessionId};
 use tokio::{
@@ -63,7 +63,7 @@ impl Intake {
                 not_taken(payload)
             }
         };
-        self.context.metrics.callback_answered(app_id.as_str(), answered.outcome, received_at.elapsed());
+        self.context.metrics().callback_answered(app_id.as_str(), answered.outcome, received_at.elapsed());
         answered
     }
 

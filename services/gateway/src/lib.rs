@@ -1,7 +1,7 @@
 //! The gateway: everything that comes in from outside. Long connections and HTTP callbacks of Lark, browsers back from
 //! the consent page, the REST API with its documentation.
 //!
-//! What may live here: edges. What may not: a decision about authorization (those are verbs of `larkauth-auth`), SQL,
+//! What may live here: edges. What may not: a decision about authorization (those are operations of `larkauth-auth`), SQL,
 //! AMQP.
 //!
 //! By module: `connections` keeps one long connection per application and `callbacks` is its HTTP twin; both hand what
@@ -9,7 +9,7 @@
 //! `problem` every error answer, `edge` what all requests pass through, `docs` the pages about all this.
 //!
 //! To add an endpoint: its bodies in `larkauth_contracts::rest`; a handler in `api` with its `#[utoipa::path]`, whose
-//! first argument is `Allowed` with the scope it needs; a line in `api::routes`; then regenerate
+//! first argument is `RequireScope` with the scope it needs; a line in `api::routes`; then regenerate
 //! `contracts/openapi.yaml`.
 
 mod api;
@@ -53,7 +53,7 @@ pub async fn work(process: &Process, settings: &Settings) -> anyhow::Result<Rout
         Connections::new(context.clone(), &settings.websocket, process.health.clone(), intake.clone());
     let gateway =
         Gateway::new(context.clone(), &settings.http, intake, connections.states(), process.stopping.clone());
-    gateway.keys.warn_if_none().await?;
+    gateway.api_keys.warn_if_none().await?;
 
     process.spawn("the follow-up of answers", intake::follow_up(context, deliveries));
     process.spawn("the long connections", connections.keep(process.stopping.clone()));

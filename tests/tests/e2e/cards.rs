@@ -39,7 +39,7 @@ async fn world(env: &[(&'static str, &str)]) -> anyhow::Result<World> {
     World::start(Options { sim, env, ..Options::default() }).await
 }
 
-/// Invites somebody with a card of the caller's choice.
+/// Invites a person with a card of the caller's choice.
 async fn invite(world: &World, person: &str, card: Value) -> anyhow::Result<SessionId> {
     let body = json!({ "app_id": world.app_id(), "open_id": person, "card": card });
     let answer = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body)).await?;
@@ -48,7 +48,7 @@ async fn invite(world: &World, person: &str, card: Value) -> anyhow::Result<Sess
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_caller_may_choose_another_card_than_the_settings() -> anyhow::Result<()> {
+async fn card_options_of_caller_override_settings() -> anyhow::Result<()> {
     let world = world(&[("AUTH_CARD_INCLUDE_DESCRIPTION", "false")]).await?;
     let [concise, detailed, drawn] = [0, 1, 2].map(|n| world.person(n));
     world.api.invite(world.app_id(), &concise).await?;
@@ -70,7 +70,7 @@ async fn the_caller_may_choose_another_card_than_the_settings() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_settings_may_name_a_template() -> anyhow::Result<()> {
+async fn card_template_of_settings_is_sent() -> anyhow::Result<()> {
     let world = world(&[("AUTH_CARD_TEMPLATE_ID", TEMPLATE)]).await?;
     let person = world.person(0);
     let session = world.api.invite(world.app_id(), &person).await?;

@@ -11,11 +11,11 @@ use futures::{
 use larkauth_lark_sim::{Effect, Endpoint, Fault, Frames, Message, SimApp, SimConfig};
 use larkauth_models::{AppId, Application, SecretString, SessionId, SessionState};
 use larkauth_storage::Applications;
-use larkauth_tests::{Asked, Kind, Options, PATIENCE, World, eventually};
+use larkauth_tests::{Asked, Kind, Options, TIMEOUT, World, eventually};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_invitations_fifty_exchanges_and_a_hundred_reads_at_once() -> anyhow::Result<()> {
+async fn concurrent_invitations_exchanges_and_reads_all_succeed() -> anyhow::Result<()> {
     let world =
         World::start(Options { sim: SimConfig::default().with_users(100), ..Options::default() }).await?;
     let invited = try_join_all((0..100).map(async |n| invite(&world, n).await)).await?;
@@ -55,13 +55,13 @@ async fn a_hundred_invitations_fifty_exchanges_and_a_hundred_reads_at_once() -> 
             assert_eq!(read.status, 404, "{n}: {read:?}");
         }
     }
-    assert_eq!(tokens.len(), 50, "everybody has a token of their own");
+    assert_eq!(tokens.len(), 50, "each person has their own token");
     check_integrity(&world).await?;
     world.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_invitation_limit_is_exact_across_two_gateways() -> anyhow::Result<()> {
+async fn invitation_limit_across_two_gateways_is_exact() -> anyhow::Result<()> {
     let env = vec![("AUTH_REQUEST_RATE_LIMIT", "5".to_owned())];
     let mut world = World::start(Options { env, ..Options::default() }).await?;
     world.start_service(Kind::Gateway, &[("HTTP_ADDR", "127.0.0.1:0")]).await?;
@@ -80,14 +80,14 @@ async fn the_invitation_limit_is_exact_across_two_gateways() -> anyhow::Result<(
         assert!(refused.retry_after.is_some_and(|wait| (1..=61).contains(&wait)), "{refused:?}");
     }
     let wanted = json!({"app_id": world.app_id(), "open_id": world.person(1)});
-    let somebody_else = other.send(reqwest::Method::POST, "/v1/auth/sessions", Some(wanted)).await?;
-    assert_eq!(somebody_else.status, 201, "{somebody_else:?}");
-    eventually(PATIENCE, async || Ok((world.sim.messages().len() == 6).then_some(()))).await?;
+    let another_person = other.send(reqwest::Method::POST, "/v1/auth/sessions", Some(wanted)).await?;
+    assert_eq!(another_person.status, 201, "{another_person:?}");
+    eventually(TIMEOUT, async || Ok((world.sim.messages().len() == 6).then_some(()))).await?;
     world.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_more_than_once_has_its_effect_once() -> anyhow::Result<()> {
+async fn repeated_messages_have_their_effect_once() -> anyhow::Result<()> {
     let mut world = World::start(Options::default()).await?;
 
     // Every frame of a push twice, cut into three and shuffled: both copies are answered, one session ends once.
@@ -123,7 +123,7 @@ async fn what_comes_more_than_once_has_its_effect_once() -> anyhow::Result<()> {
     assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Completed);
     assert_eq!(world.sim.stats().calls(Endpoint::TokenCode) - before, 1, "one code, one exchange");
     let texts: BTreeSet<_> = pages.iter().map(|page| (page.status, page.html.as_str())).collect();
-    assert_eq!(texts.len(), 1, "everybody sees the same page: {texts:?}");
+    assert_eq!(texts.len(), 1, "all see the same page: {texts:?}");
 
     // A double click on "try again" makes one new invitation, on the same card.
     let asked = world.ask(0).await?;
@@ -152,7 +152,7 @@ async fn what_comes_more_than_once_has_its_effect_once() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn expiry_and_completion_at_the_same_time_agree() -> anyhow::Result<()> {
+async fn expiry_concurrent_with_completion_ends_in_one_state() -> anyhow::Result<()> {
     const PEOPLE: usize = 30;
     let env = vec![("AUTH_SESSION_EXPIRY_SECONDS", "7".to_owned())];
     let sim = SimConfig::default().with_users(30);
@@ -163,7 +163,7 @@ async fn expiry_and_completion_at_the_same_time_agree() -> anyhow::Result<()> {
     let clock = larkauth_models::SystemClock;
     let left = (expires_at - larkauth_models::Clock::now(&clock)).to_std()?;
 
-    // The first comes in time, the last too late, those in between when the housekeeper may be at work.
+    // The first comes in time, the last too late, those in between may coincide with maintenance.
     let slow = Fault::at(Endpoint::UserInfo, Effect::Latency(1500));
     world.sim.faults().push(slow.times(20));
     try_join_all(redirects.iter().enumerate().map(async |(n, redirect)| {
@@ -193,7 +193,7 @@ async fn expiry_and_completion_at_the_same_time_agree() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_authorizations_in_flight_complete() -> anyhow::Result<()> {
+async fn thousand_concurrent_authorizations_complete() -> anyhow::Result<()> {
     const PEOPLE: usize = 1000;
     let world =
         World::start(Options { sim: SimConfig::default().with_users(1000), ..Options::default() }).await?;
@@ -201,7 +201,7 @@ async fn a_thousand_authorizations_in_flight_complete() -> anyhow::Result<()> {
         let invited = stream::iter(0..PEOPLE).map(async |n| invite(&world, n).await).buffer_unordered(32);
         invited.try_collect::<Vec<_>>().await
     };
-    // Everybody clicks and consents as soon as their card is there.
+    // Each person clicks and consents as soon as their card arrives.
     let consenting = async {
         let mut seen = BTreeSet::new();
         let mut people = FuturesUnordered::new();
@@ -259,7 +259,7 @@ async fn a_thousand_authorizations_in_flight_complete() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn applications_and_people_do_not_see_each_other() -> anyhow::Result<()> {
+async fn applications_and_people_are_isolated() -> anyhow::Result<()> {
     const OTHER: &str = "cli_fedcba9876543210";
     let world = World::start(Options::default()).await?;
     let redirect_uri = format!("{}/oauth/callback", world.api.base);
@@ -276,7 +276,7 @@ async fn applications_and_people_do_not_see_each_other() -> anyhow::Result<()> {
         ..first
     };
     store.put_application(&other, larkauth_models::Clock::now(&larkauth_models::SystemClock)).await?;
-    eventually(PATIENCE, async || Ok((world.sim.connections(OTHER) == 1).then_some(()))).await?;
+    eventually(TIMEOUT, async || Ok((world.sim.connections(OTHER) == 1).then_some(()))).await?;
 
     // The same person consents to the first application only.
     let asked = world.ask(0).await?;
@@ -316,7 +316,7 @@ async fn applications_and_people_do_not_see_each_other() -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// Invites; a caller who is told to come back later does.
+/// Invites, and repeats the call after `Retry-After`.
 async fn invite(world: &World, n: usize) -> anyhow::Result<SessionId> {
     let body = json!({"app_id": world.app_id(), "open_id": world.person(n)});
     let created = eventually(Duration::from_secs(60), async || {
@@ -361,7 +361,7 @@ async fn check_integrity(world: &World) -> anyhow::Result<()> {
              (select count(*) from user_auth_sessions s where s.token_id = t.token_id)",
         ),
         (
-            "whoever has a token has a profile",
+            "each token has a profile",
             "select count(*) from access_tokens t left join user_profiles p using (app_id, open_id) where p is null",
         ),
         (
@@ -378,13 +378,13 @@ async fn check_integrity(world: &World) -> anyhow::Result<()> {
             "select count(*) from user_auth_sessions where exchange_claimed_until < now()",
         ),
         (
-            "nobody holds a lease, nothing has failed",
+            "no lease is held, nothing has failed",
             "select count(*) from access_tokens where lease_owner is not null or failures > 0 or status <> 'active'",
         ),
         ("every ended session's card shows it", "select count(*) from user_auth_sessions where card_is_stale"),
     ];
     for (rule, exceptions) in RULES {
-        eventually(PATIENCE, async || {
+        eventually(TIMEOUT, async || {
             let mut database = world.database.connection().await;
             let count: i64 = sqlx::query_scalar(exceptions).fetch_one(&mut database).await?;
             Ok((count == 0).then_some(()))

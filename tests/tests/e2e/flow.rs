@@ -5,7 +5,7 @@ use larkauth_models::{FailureReason, SessionState};
 use larkauth_tests::{Options, World};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_card_becomes_a_token() -> anyhow::Result<()> {
+async fn authorization_from_card_stores_token() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let person = world.person(0);
     let missing = world.api.token(world.app_id(), &person).await?;
@@ -42,7 +42,7 @@ async fn a_card_becomes_a_token() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_else_consents_and_nothing_is_stored() -> anyhow::Result<()> {
+async fn consent_of_another_person_stores_nothing() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let (asked, other) = (world.person(0), world.person(1));
     let session = world.api.invite(world.app_id(), &asked).await?;
@@ -64,7 +64,7 @@ async fn somebody_else_consents_and_nothing_is_stored() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_can_decline_on_the_card_and_on_the_page() -> anyhow::Result<()> {
+async fn decline_on_card_or_page_rejects_session() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let (on_card, on_page) = (world.person(0), world.person(1));
 

@@ -1,9 +1,11 @@
-//! The product as its users meet it: service processes, a simulated Lark, a real broker and database.
+//! End-to-end tests of the product: service processes, a simulated Lark, a real broker and database.
 //!
-//! One binary, since linking is what takes time. To add a test: a function in the file of its topic.
+//! One binary, because linking takes most of the time. To add a test: a function in the file of its topic.
 
+mod browser;
 mod cards;
 mod concurrency;
+mod conformance;
 mod flow;
 mod recovery;
 mod secrets;

@@ -1,4 +1,4 @@
-//! Parts that fail, and what people see meanwhile and afterwards.
+//! Failures of each part, and what people see during and after them.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use anyhow::{Context, ensure};
 use futures::future::{join_all, try_join_all};
 use larkauth_lark_sim::{ClickOutcome, Effect, Endpoint, Fault, SimConfig, SimUser};
 use larkauth_models::{FailureReason, SessionState};
-use larkauth_tests::{Asked, Kind, Options, PATIENCE, World, eventually};
+use larkauth_tests::{Asked, Kind, Options, TIMEOUT, World, eventually};
 use serde_json::json;
 use tokio::time::Instant;
 
-/// Lark's own patience with a callback.
-const LARK_WAITS: Duration = Duration::from_secs(3);
+/// Lark's deadline for the answer to a callback.
+const CALLBACK_DEADLINE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exchange_that_lark_refuses_ends_visibly_and_can_be_tried_again() -> anyhow::Result<()> {
+async fn exchange_refused_by_lark_fails_session_and_allows_retry() -> anyhow::Result<()> {
     let world =
         World::start(Options { sim: SimConfig::default().with_users(7), ..Options::default() }).await?;
     for (n, (status, code, reason)) in [
@@ -39,7 +39,7 @@ async fn an_exchange_that_lark_refuses_ends_visibly_and_can_be_tried_again() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exchange_without_an_answer_ends_visibly_and_can_be_tried_again() -> anyhow::Result<()> {
+async fn exchange_without_answer_fails_session_and_allows_retry() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     for effect in [
         Effect::Cut,
@@ -65,7 +65,7 @@ async fn an_exchange_without_an_answer_ends_visibly_and_can_be_tried_again() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exchange_that_lark_is_too_busy_for_completes_later() -> anyhow::Result<()> {
+async fn exchange_with_busy_lark_completes_later() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     for effects in [
         [Effect::Answer { status: 500, code: 20050 }, Effect::Answer { status: 503, code: 20072 }],
@@ -81,7 +81,7 @@ async fn an_exchange_that_lark_is_too_busy_for_completes_later() -> anyhow::Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_consented_is_asked_patiently_and_needs_few_fields() -> anyhow::Result<()> {
+async fn user_info_with_transient_errors_is_retried_and_needs_few_fields() -> anyhow::Result<()> {
     let users = vec![SimUser::numbered(1), SimUser::numbered(2).without_contact_data()];
     let world =
         World::start(Options { sim: SimConfig { users, ..SimConfig::default() }, ..Options::default() })
@@ -118,7 +118,7 @@ async fn who_consented_is_asked_patiently_and_needs_few_fields() -> anyhow::Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_application_freezes_and_nobody_is_asked_until_it_is_mended() -> anyhow::Result<()> {
+async fn breaker_of_refused_application_stops_invitations_until_repaired() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     fails_with(
@@ -129,10 +129,10 @@ async fn a_refused_application_freezes_and_nobody_is_asked_until_it_is_mended() 
     )
     .await?;
 
-    // The gateway believes what it knows of an application for some seconds; not even then does anybody get a card.
+    // The gateway caches an application for some seconds. No card is sent during that time either.
     let cards = world.sim.messages().len();
     let body = json!({"app_id": world.app_id(), "open_id": world.person(1)});
-    let refused = eventually(PATIENCE, async || {
+    let refused = eventually(TIMEOUT, async || {
         let answer = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
         Ok((answer.status != 201).then_some(answer))
     })
@@ -140,16 +140,16 @@ async fn a_refused_application_freezes_and_nobody_is_asked_until_it_is_mended() 
     assert_eq!((refused.status, &refused.json["code"]), (503, &"app_frozen".into()), "{refused:?}");
     assert!(refused.retry_after.is_some());
     world.quiet().await?;
-    assert_eq!(world.sim.messages().len(), cards, "nobody got a card");
+    assert_eq!(world.sim.messages().len(), cards, "no card was sent");
     let open = world.api.send(reqwest::Method::GET, "/v1/auth/sessions?state=pending", None).await?;
-    assert_eq!(open.json["items"], json!([]), "nothing looks as if a card were on its way");
+    assert_eq!(open.json["items"], json!([]), "no session is left pending");
     let click = world.sim.click(&asked.message_id, "retry", &asked.person).await?;
     assert!(is_try_again(&click), "{click:?}");
 
-    // An operator mends the application and registers it again, as a restart does.
+    // An operator corrects the application and registers it again, as a restart does.
     let mut world = world;
     world.start_service(Kind::AuthWorker, &[]).await?;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let answer = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
         Ok((answer.status == 201).then_some(()))
     })
@@ -159,19 +159,19 @@ async fn a_refused_application_freezes_and_nobody_is_asked_until_it_is_mended() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_goes_away_and_comes_back() -> anyhow::Result<()> {
+async fn database_outage_loses_nothing_after_recovery() -> anyhow::Result<()> {
     let world =
         World::start(Options { sim: SimConfig::default().with_users(5), ..Options::default() }).await?;
     let (clicked, followed, exchanged) = (world.ask(0).await?, world.ask(1).await?, world.ask(2).await?);
     let redirect = world.consent(&followed).await?;
     let body = json!({"app_id": world.app_id(), "open_id": world.person(3)});
 
-    // Gone in the middle of an exchange: the pair in hand is kept until it can be stored.
+    // The outage begins during an exchange: the received token pair is kept until it can be stored.
     world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::LateAnswer(1500)));
     let exchange_redirect = world.consent(&exchanged).await?;
     let mut exchange = Box::pin(world.sim.follow(&exchange_redirect));
     let users_asked = async {
-        eventually(PATIENCE, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(())))
+        eventually(TIMEOUT, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(())))
             .await
     };
     tokio::select! {
@@ -184,9 +184,9 @@ async fn the_database_goes_away_and_comes_back() -> anyhow::Result<()> {
     let refused = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
     assert_eq!((refused.status, &refused.json["code"]), (503, &"service_unavailable".into()), "{refused:?}");
     assert!(refused.retry_after.is_some() && started.elapsed() < Duration::from_secs(10));
-    // A click needs no database to be taken; the person is told that it is worked on.
+    // A click is accepted without the database, and answered with "processing".
     let click = world.sim.click(&clicked.message_id, "cancel", &clicked.person).await?;
-    assert!(click.answered && click.elapsed < LARK_WAITS && !is_try_again(&click), "{click:?}");
+    assert!(click.answered && click.elapsed < CALLBACK_DEADLINE && !is_try_again(&click), "{click:?}");
     let page = world.sim.follow(&redirect).await?;
     assert_eq!(page.status, 503, "{page:?}");
     exchange.await?;
@@ -200,15 +200,15 @@ async fn the_database_goes_away_and_comes_back() -> anyhow::Result<()> {
     assert_eq!(world.sim.follow(&redirect).await?.status, 200);
     assert_eq!(world.api.session(followed.session_id, 30).await?.state, SessionState::Completed);
 
-    // Half open: nothing moves, and still every caller gets an answer.
+    // Half-open: the connection stalls, and every caller still receives an answer.
     world.database_proxy.pause();
     let started = Instant::now();
     let refused = world.api.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body)).await?;
     assert_eq!(refused.status, 503, "{refused:?}");
     assert!(started.elapsed() < Duration::from_secs(11));
     world.database_proxy.resume();
-    assert_eq!(world.sim.messages_for(&world.person(3)).len(), 0, "who was told no is not asked");
-    eventually(PATIENCE, async || {
+    assert_eq!(world.sim.messages_for(&world.person(3)).len(), 0, "a refused invitation sends no card");
+    eventually(TIMEOUT, async || {
         Ok((world.api.token(world.app_id(), &exchanged.person).await?.status == 200).then_some(()))
     })
     .await?;
@@ -217,7 +217,7 @@ async fn the_database_goes_away_and_comes_back() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
+async fn broker_outage_loses_nothing_after_recovery() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let body = json!({"app_id": world.app_id(), "open_id": world.person(2)});
     for outage in ["cut", "down", "half open"] {
@@ -229,7 +229,7 @@ async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
             _ => world.broker_proxy.pause(),
         }
         let click = world.sim.click(&clicked.message_id, "authorize", &clicked.person).await?;
-        assert!(click.answered && click.elapsed < LARK_WAITS, "{outage}: {click:?}");
+        assert!(click.answered && click.elapsed < CALLBACK_DEADLINE, "{outage}: {click:?}");
         if outage != "cut" {
             assert!(is_try_again(&click), "{outage}: {click:?}");
             let refused =
@@ -244,7 +244,7 @@ async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
             assert_eq!(ready.status, 503, "{outage}: {ready:?}");
         }
         world.broker_proxy.resume();
-        // People do what they were told: click again, reload the page.
+        // People follow the message: click again, reload the page.
         click_until_taken(&world, &clicked, "cancel").await.context(outage)?;
         assert_eq!(
             world.api.session(clicked.session_id, 30).await?.state,
@@ -252,7 +252,7 @@ async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
             "{outage}"
         );
         world.shows(&clicked, "grey").await?;
-        eventually(PATIENCE, async || Ok((world.sim.follow(&redirect).await?.status == 200).then_some(())))
+        eventually(TIMEOUT, async || Ok((world.sim.follow(&redirect).await?.status == 200).then_some(())))
             .await?;
         assert_eq!(
             world.api.session(followed.session_id, 30).await?.state,
@@ -260,24 +260,24 @@ async fn the_broker_goes_away_and_comes_back() -> anyhow::Result<()> {
             "{outage}"
         );
     }
-    assert_eq!(world.sim.messages_for(&world.person(2)).len(), 0, "who could not be asked was not asked");
+    assert_eq!(world.sim.messages_for(&world.person(2)).len(), 0, "a refused invitation sends no card");
     world.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_gateway_loses_no_click_that_it_acknowledged() -> anyhow::Result<()> {
+async fn gateway_killed_under_load_loses_no_acknowledged_click() -> anyhow::Result<()> {
     const PEOPLE: usize = 60;
     let mut world =
         World::start(Options { sim: SimConfig::default().with_users(60), ..Options::default() }).await?;
     let asked = try_join_all((0..PEOPLE).map(async |n| world.ask(n).await)).await?;
     let gateway = world.take(Kind::Gateway)?;
-    // Each a little later than the one before, so that the end finds publishes in every stage.
+    // Each a little later than the one before, so that the kill interrupts publishes at every stage.
     let clicks = join_all(asked.iter().enumerate().map(async |(n, asked)| {
         tokio::time::sleep(Duration::from_millis(4 * u64::try_from(n)?)).await;
         Ok::<_, anyhow::Error>(world.sim.click(&asked.message_id, "cancel", &asked.person).await?)
     }));
     let killed = async {
-        eventually(PATIENCE, async || Ok((world.sim.stats().answers >= 15).then_some(()))).await?;
+        eventually(TIMEOUT, async || Ok((world.sim.stats().answers >= 15).then_some(()))).await?;
         gateway.kill().await
     };
     let (clicks, killed) = tokio::join!(clicks, killed);
@@ -290,7 +290,7 @@ async fn a_killed_gateway_loses_no_click_that_it_acknowledged() -> anyhow::Resul
     world.start_service(Kind::Gateway, &[]).await?;
     for (asked, taken) in asked.iter().zip(taken) {
         if !taken {
-            // They saw an error and click again.
+            // The person saw an error and clicks again.
             click_until_taken(&world, asked, "cancel").await?;
         }
         assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Rejected);
@@ -300,7 +300,7 @@ async fn a_killed_gateway_loses_no_click_that_it_acknowledged() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_between_exchange_and_commit_ends_the_session_visibly() -> anyhow::Result<()> {
+async fn worker_killed_between_exchange_and_commit_fails_session() -> anyhow::Result<()> {
     let mut world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::Hang));
@@ -324,7 +324,7 @@ async fn a_worker_killed_between_exchange_and_commit_ends_the_session_visibly() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_while_no_worker_runs_is_done_by_the_next() -> anyhow::Result<()> {
+async fn messages_without_worker_are_handled_by_the_next() -> anyhow::Result<()> {
     const PEOPLE: usize = 12;
     let mut world =
         World::start(Options { sim: SimConfig::default().with_users(25), ..Options::default() }).await?;
@@ -354,14 +354,14 @@ async fn what_comes_while_no_worker_runs_is_done_by_the_next() -> anyhow::Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_told_to_stop_finishes_what_is_in_hand() -> anyhow::Result<()> {
+async fn worker_on_sigterm_finishes_current_message() -> anyhow::Result<()> {
     let mut world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     let redirect = world.consent(&asked).await?;
     world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::LateAnswer(2000)));
     let worker = world.take(Kind::AuthWorker)?;
     let stopped = async {
-        eventually(PATIENCE, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(())))
+        eventually(TIMEOUT, async || Ok((world.sim.stats().calls(Endpoint::UserInfo) == 1).then_some(())))
             .await?;
         worker.terminate().await
     };
@@ -377,7 +377,7 @@ async fn a_worker_told_to_stop_finishes_what_is_in_hand() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_card_that_cannot_be_updated_gets_its_face_later_or_is_let_go() -> anyhow::Result<()> {
+async fn card_update_refused_is_repeated_later_or_abandoned() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     // Refused for a while: three rounds, each repeated twice by the client.
     let asked = world.ask(0).await?;
@@ -389,10 +389,10 @@ async fn a_card_that_cannot_be_updated_gets_its_face_later_or_is_let_go() -> any
     world.sim.follow(&world.consent(&asked).await?).await?;
     assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Completed);
     world.shows(&asked, "green").await?;
-    eventually(PATIENCE, async || Ok(world.sim.faults().list().is_empty().then_some(()))).await?;
+    eventually(TIMEOUT, async || Ok(world.sim.faults().list().is_empty().then_some(()))).await?;
     world.quiet().await?;
 
-    // Recalled, deleted: there is nothing to bring up to date, and nobody tries for ever.
+    // Recalled and deleted messages cannot be updated, so the retries end.
     let (recalled, deleted) = (world.ask(1).await?, world.ask(2).await?);
     let before = world.sim.stats().calls(Endpoint::MessageUpdate);
     let redirects = [world.consent(&recalled).await?, world.consent(&deleted).await?];
@@ -410,7 +410,7 @@ async fn a_card_that_cannot_be_updated_gets_its_face_later_or_is_let_go() -> any
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_too_slow_for_the_answer_brings_the_card_up_to_date_afterwards() -> anyhow::Result<()> {
+async fn worker_slower_than_answer_budget_updates_card_afterwards() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let (cancelled, authorized) = (world.ask(0).await?, world.ask(1).await?);
     let worker =
@@ -422,7 +422,7 @@ async fn a_worker_too_slow_for_the_answer_brings_the_card_up_to_date_afterwards(
     );
     worker.signal("CONT")?;
     for click in [cancel?, authorize?] {
-        assert!(click.answered && click.elapsed < LARK_WAITS && !click.card_changed, "{click:?}");
+        assert!(click.answered && click.elapsed < CALLBACK_DEADLINE && !click.card_changed, "{click:?}");
         assert_eq!(click.toast.as_ref().context("a toast")?["type"], "info", "{click:?}");
     }
     assert_eq!(world.api.session(cancelled.session_id, 30).await?.state, SessionState::Rejected);
@@ -432,8 +432,8 @@ async fn a_worker_too_slow_for_the_answer_brings_the_card_up_to_date_afterwards(
     world.finish().await
 }
 
-/// Consents while these faults wait at the token endpoint; the session must fail so, be stored nowhere, and its card must
-/// offer to try again.
+/// Consents while these faults wait at the token endpoint; the session must fail so, be stored nowhere, and its card
+/// must offer to try again.
 async fn fails_with(
     world: &World,
     asked: &Asked,
@@ -491,9 +491,9 @@ fn is_try_again(click: &ClickOutcome) -> bool {
         .is_some_and(|toast| toast["type"] == "warning" && toast.to_string().contains("again"))
 }
 
-/// Clicks as somebody does who is told to try again.
+/// Clicks repeatedly while the answer is "please try again".
 async fn click_until_taken(world: &World, asked: &Asked, button: &str) -> anyhow::Result<()> {
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         match world.sim.click(&asked.message_id, button, &asked.person).await {
             Ok(click) => Ok((click.answered && !is_try_again(&click)).then_some(())),
             // An earlier click had its effect after all, and the button is gone.

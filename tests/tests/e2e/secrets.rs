@@ -1,18 +1,19 @@
-//! Whatever happens, nobody but the rightful caller sees a secret: every byte that the processes write, send or store is
+//! Secrets reach the rightful caller only: every byte that the processes write, send or store is
 //! searched for every secret that was issued, configured or sent to them.
 
 use anyhow::{Context, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use larkauth_lark_sim::{Effect, Endpoint, Fault, Limits, SimConfig};
-use larkauth_tests::{Answer, Asked, BusTap, Collector, Kind, Options, PATIENCE, World, eventually};
+use larkauth_tests::{Answer, Asked, BusTap, Collector, Kind, Options, TIMEOUT, World, eventually};
 use reqwest::{Method, Url};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
-/// What a stranger or a confused client sends: nothing of it may be repeated anywhere.
+/// Content of a foreign or wrong request. It may be repeated nowhere.
 const CANARY: &str = "canary-4f1d9c27-sent-to-the-service";
 const SERVICES: [Kind; 3] = [Kind::Gateway, Kind::AuthWorker, Kind::TokenRefresher];
 
-/// Everything that was observed, by where.
+/// All observed text by its place.
 #[derive(Default)]
 pub(crate) struct Evidence(Vec<(String, String)>);
 
@@ -25,7 +26,7 @@ impl Evidence {
         self.add(format!("the answer {}", answer.status), &answer.text);
     }
 
-    /// Each place that holds one of the secrets, plain or in an encoding that hides nothing.
+    /// Returns each place that holds one of the secrets, plain or encoded.
     pub(crate) fn leaks(&self, secrets: &[String]) -> Vec<String> {
         let mut leaks = Vec::new();
         for secret in secrets {
@@ -42,41 +43,33 @@ impl Evidence {
         leaks
     }
 
-    /// All text of the places whose name begins so.
+    /// Returns all text of the places whose name starts with `place`.
     pub(crate) fn of(&self, place: &str) -> String {
         self.0.iter().filter(|(name, _)| name.starts_with(place)).map(|(_, text)| text.as_str()).collect()
     }
 }
 
 fn spellings(secret: &str) -> Vec<(&'static str, String)> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let mut all = vec![("plain", secret.to_owned()), ("hex", hex), ("base64", base64(secret.as_bytes()))];
+    // Without the last group, whose letters depend on what follows: the same with and without padding.
+    let whole_groups = &secret.as_bytes()[..secret.len() / 3 * 3];
+    let mut all = vec![
+        ("plain", secret.to_owned()),
+        ("hex", hex::encode(secret)),
+        ("base64", BASE64_STANDARD.encode(whole_groups)),
+    ];
     let percent: String = secret.replace('+', "%2B").replace('@', "%40");
     if percent != secret {
         all.push(("percent", percent));
     }
-    // A phone number without its country is one as well.
+    // A phone number without its country code is a secret too.
     if let Some(national) = secret.strip_prefix("+86") {
         all.push(("national", national.to_owned()));
     }
     all
 }
 
-/// Without the last group, whose letters depend on what follows, and the same with and without padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let letter = |bits: u32| char::from(ALPHABET[(bits & 63) as usize]);
-    bytes
-        .chunks_exact(3)
-        .flat_map(|group| {
-            let bits = u32::from(group[0]) << 16 | u32::from(group[1]) << 8 | u32::from(group[2]);
-            [letter(bits >> 18), letter(bits >> 12), letter(bits >> 6), letter(bits)]
-        })
-        .collect()
-}
-
 #[test]
-fn the_search_finds_what_is_there() {
+fn leak_search_finds_planted_secrets() {
     let secrets = ["u-Zq8-token_value".to_owned(), "+8613900000001".to_owned()];
     for planted in [
         "Authorization: Bearer u-Zq8-token_value",
@@ -95,12 +88,12 @@ fn the_search_finds_what_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_leaks_with_json_logs() -> anyhow::Result<()> {
+async fn secrets_with_json_logs_are_leaked_nowhere() -> anyhow::Result<()> {
     nothing_leaks("json").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_leaks_with_pretty_logs() -> anyhow::Result<()> {
+async fn secrets_with_pretty_logs_are_leaked_nowhere() -> anyhow::Result<()> {
     nothing_leaks("pretty").await
 }
 
@@ -128,7 +121,7 @@ async fn nothing_leaks(log_format: &str) -> anyhow::Result<()> {
     ends_of_a_session(&world, &mut secrets, &mut evidence).await?;
     strangers(&world, &mut evidence).await?;
     broken_parts(&mut world, &mut secrets, &mut evidence).await?;
-    frozen(&world, &mut secrets, &mut evidence).await?;
+    refused_application(&world, &mut secrets, &mut evidence).await?;
 
     world.quiet().await?;
     secrets.extend(world.sim.issued_secrets());
@@ -161,7 +154,7 @@ async fn nothing_leaks(log_format: &str) -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// What was searched is really there: an empty haystack holds no needle.
+/// Checks that the evidence is complete: a search of missing text finds nothing.
 fn is_substantial(evidence: &Evidence) -> anyhow::Result<()> {
     let session_id = evidence.of("session");
     for (place, expected) in [
@@ -187,7 +180,7 @@ fn is_substantial(evidence: &Evidence) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The secrets that the services were started with.
+/// Returns the secrets that the services were started with.
 fn configured(world: &World) -> Vec<String> {
     let env = world.env(Kind::Gateway);
     let names = ["APP_SECRET", "API_KEY", "LARK_VERIFICATION_TOKEN", "LARK_ENCRYPT_KEY"];
@@ -218,7 +211,7 @@ fn consent_page(world: &World, asked: &Asked, secrets: &mut Vec<String>) -> anyh
     Ok(url)
 }
 
-/// The whole loop, to each of its ends.
+/// Runs sessions to each of their ends.
 async fn ends_of_a_session(
     world: &World,
     secrets: &mut Vec<String>,
@@ -270,7 +263,7 @@ async fn ends_of_a_session(
     Ok(())
 }
 
-/// Whoever sends something that is not what it should be, to every door.
+/// Sends foreign and malformed requests to every endpoint.
 async fn strangers(world: &World, evidence: &mut Evidence) -> anyhow::Result<()> {
     let (app_id, key) = (world.app_id(), world.env(Kind::Gateway)["API_KEY"].clone());
     let event = json!({"text": CANARY, "authorization_code": CANARY});
@@ -357,7 +350,7 @@ async fn broken_parts(
         proxy.down();
         let gateway = world.services[0].address().await?;
         let ready = format!("http://{gateway}/readyz");
-        let down = eventually(PATIENCE, async || {
+        let down = eventually(TIMEOUT, async || {
             let answer = reqwest::get(&ready).await?;
             Ok(if answer.status() == 503 { Some(answer.text().await?) } else { None })
         });
@@ -373,10 +366,8 @@ async fn broken_parts(
         proxy.resume();
         for service in &mut world.services {
             let ready = format!("http://{}/readyz", service.address().await?);
-            eventually(PATIENCE, async || {
-                Ok(reqwest::get(&ready).await?.status().is_success().then_some(()))
-            })
-            .await?;
+            eventually(TIMEOUT, async || Ok(reqwest::get(&ready).await?.status().is_success().then_some(())))
+                .await?;
         }
         evidence.add("a page", world.sim.follow(&redirect).await?.html);
         world.shows(&asked, "green").await.with_context(|| format!("after the {part} came back"))?;
@@ -385,7 +376,11 @@ async fn broken_parts(
 }
 
 /// Lark refuses the application.
-async fn frozen(world: &World, secrets: &mut Vec<String>, evidence: &mut Evidence) -> anyhow::Result<()> {
+async fn refused_application(
+    world: &World,
+    secrets: &mut Vec<String>,
+    evidence: &mut Evidence,
+) -> anyhow::Result<()> {
     let asked = world.ask(0).await?;
     let url = consent_page(world, &asked, secrets)?;
     world.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::Answer { status: 400, code: 20002 }));
@@ -393,7 +388,7 @@ async fn frozen(world: &World, secrets: &mut Vec<String>, evidence: &mut Evidenc
     evidence.add("a page", world.sim.follow(&redirect).await?.html);
     world.shows(&asked, "red").await?;
     let body = json!({"app_id": world.app_id(), "open_id": asked.person});
-    let refused = eventually(PATIENCE, async || {
+    let refused = eventually(TIMEOUT, async || {
         let answer = world.api.send(Method::POST, "/v1/auth/sessions", Some(body.clone())).await?;
         Ok((answer.status == 503).then_some(answer))
     });

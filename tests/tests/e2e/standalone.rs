@@ -1,4 +1,4 @@
-//! Everything in one process, with nothing installed: killed at any moment, started twice, moved to servers.
+//! `larkauth standalone`: killed at any moment, started twice, migrated to servers.
 
 use std::{collections::BTreeMap, net::TcpListener, path::Path, time::Duration};
 
@@ -16,8 +16,8 @@ use crate::secrets::Evidence;
 const APP_ID: &str = "cli_0123456789abcdef";
 const API_KEY: &str = "test-api-key-0123456789abcdef";
 const KEYS: &str = "moving:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
-/// Whoever takes over waits a minute before it gives a code up that a killed process was exchanging.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// Deadline of every wait. The claim of a killed process on a code lasts a minute before the next one abandons it.
+const TIMEOUT: Duration = Duration::from_secs(150);
 
 /// A simulated Lark and the settings of a standalone that belongs to it.
 struct Home {
@@ -60,7 +60,7 @@ impl Home {
     async fn standalone(&self) -> anyhow::Result<Service> {
         let mut service = Service::spawn(Kind::Cli, &["standalone"], &self.env)?;
         service.address().await?;
-        eventually(PATIENCE, async || Ok((self.sim.connections(APP_ID) == 1).then_some(())))
+        eventually(TIMEOUT, async || Ok((self.sim.connections(APP_ID) == 1).then_some(())))
             .await
             .with_context(|| {
                 format!("{} connections:\n{}", self.sim.connections(APP_ID), service.output())
@@ -68,9 +68,9 @@ impl Home {
         Ok(service)
     }
 
-    /// A person who goes on clicking until their invitation has ended, whatever happens to the services meanwhile.
+    /// Clicks, as the person, until the session has ended, also while the services are down.
     async fn authorize(&self, session: &SessionView, person: &str) -> anyhow::Result<SessionView> {
-        let ended = eventually(PATIENCE, async || {
+        let ended = eventually(TIMEOUT, async || {
             let Ok(now) = self.api.session(session.session_id, 0).await else { return Ok(None) };
             if now.state.is_final() {
                 return Ok(Some(now));
@@ -90,14 +90,14 @@ impl Home {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_middle_it_loses_nothing() -> anyhow::Result<()> {
+async fn standalone_killed_during_authorizations_loses_nothing() -> anyhow::Result<()> {
     const PEOPLE: usize = 24;
     let home = Home::new(24).await?;
     let service = home.standalone().await?;
     let people: Vec<String> = (0..PEOPLE).map(|n| home.person(n)).collect();
     let sessions = try_join_all(people.iter().map(|person| home.api.invite(APP_ID, person))).await?;
 
-    // Killed twice while people are at it, four at a time.
+    // Killed twice while people authorize, four at a time.
     let authorizing = stream::iter(sessions.iter().zip(&people))
         .map(async |(session, person)| (home.authorize(session, person).await, person))
         .buffer_unordered(4)
@@ -105,7 +105,7 @@ async fn killed_in_the_middle_it_loses_nothing() -> anyhow::Result<()> {
     let killing = async {
         let mut service = service;
         for through in [3, 9] {
-            eventually(PATIENCE, async || {
+            eventually(TIMEOUT, async || {
                 let done = home
                     .api
                     .send(reqwest::Method::GET, "/v1/auth/sessions?state=completed&limit=200", None)
@@ -145,7 +145,7 @@ async fn killed_in_the_middle_it_loses_nothing() -> anyhow::Result<()> {
     for person in &people {
         let ended =
             |card: &serde_json::Value| ["green", "red"].iter().any(|c| card["header"]["template"] == **c);
-        home.sim.wait_for_card(person, PATIENCE, ended).await?;
+        home.sim.wait_for_card(person, TIMEOUT, ended).await?;
     }
     assert_eq!(home.sim.violations(), []);
     let (status, output) = service.terminate().await?;
@@ -155,7 +155,7 @@ async fn killed_in_the_middle_it_loses_nothing() -> anyhow::Result<()> {
 
 /// Logs at trace level, what the commands print, and every byte of the data folder but the keys themselves.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_and_its_commands_keep_secrets_too() -> anyhow::Result<()> {
+async fn secrets_of_standalone_and_its_commands_are_leaked_nowhere() -> anyhow::Result<()> {
     let mut home = Home::new(2).await?;
     home.env.insert("RUST_LOG".to_owned(), "trace".to_owned());
     let service = home.standalone().await?;
@@ -163,7 +163,7 @@ async fn one_process_and_its_commands_keep_secrets_too() -> anyhow::Result<()> {
     let session = home.api.invite(APP_ID, &agrees).await?;
     assert_eq!(home.authorize(&session, &agrees).await?.state, SessionState::Completed);
     let declined = home.api.invite(APP_ID, &declines).await?;
-    let card = home.sim.wait_for_card(&declines, PATIENCE, |_| true).await?;
+    let card = home.sim.wait_for_card(&declines, TIMEOUT, |_| true).await?;
     home.sim.click(&card.message_id, "cancel", &declines).await?;
     assert_eq!(home.api.session(declined.session_id, 30).await?.state, SessionState::Rejected);
 
@@ -204,7 +204,7 @@ async fn one_process_and_its_commands_keep_secrets_too() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_one_on_the_same_folder_is_refused() -> anyhow::Result<()> {
+async fn standalone_on_folder_in_use_is_refused() -> anyhow::Result<()> {
     let home = Home::new(1).await?;
     let first = home.standalone().await?;
     let mut second = Service::spawn(Kind::Cli, &["standalone", "--http-addr", "127.0.0.1:0"], &home.env)?;
@@ -219,7 +219,7 @@ async fn a_second_one_on_the_same_folder_is_refused() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_moves_to_servers() -> anyhow::Result<()> {
+async fn standalone_migrated_to_servers_keeps_everything() -> anyhow::Result<()> {
     let mut home = Home::new(2).await?;
     home.env.insert("ENCRYPTION_KEYS".to_owned(), KEYS.to_owned());
     let service = home.standalone().await?;
@@ -228,7 +228,7 @@ async fn everything_moves_to_servers() -> anyhow::Result<()> {
     assert_eq!(home.authorize(&session, &done).await?.state, SessionState::Completed);
     let token = home.api.token(APP_ID, &done).await?.json["access_token"].clone();
     let invited = home.api.invite(APP_ID, &open).await?;
-    home.sim.wait_for_card(&open, PATIENCE, |_| true).await?;
+    home.sim.wait_for_card(&open, TIMEOUT, |_| true).await?;
     service.terminate().await?;
 
     let database = TestDatabase::create_empty().await;
@@ -253,7 +253,7 @@ async fn everything_moves_to_servers() -> anyhow::Result<()> {
     home.env.insert("HTTP_ADDR".to_owned(), "127.0.0.1:0".to_owned());
     let mut worker = Service::spawn(Kind::AuthWorker, &[], &home.env)?;
     worker.address().await?;
-    eventually(PATIENCE, async || Ok((home.sim.connections(APP_ID) == 1).then_some(()))).await?;
+    eventually(TIMEOUT, async || Ok((home.sim.connections(APP_ID) == 1).then_some(()))).await?;
 
     assert_eq!(home.api.token(APP_ID, &done).await?.json["access_token"], token);
     // An invitation that was open when everything moved is answered on the other side.

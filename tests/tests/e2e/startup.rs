@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 const SERVICES: [Kind; 3] = [Kind::Gateway, Kind::AuthWorker, Kind::TokenRefresher];
-const PASSWORD: &str = "pa55word-nobody-may-see";
+const PASSWORD: &str = "pa55word-never-shown";
 
-/// Starts a service that is expected to end by itself; gives its exit code and its one line.
+/// Starts a service that is expected to end by itself. Returns its exit code and its one line.
 async fn refused(kind: Kind, env: &BTreeMap<String, String>) -> anyhow::Result<(i32, String)> {
     let (status, output) = Service::spawn(kind, &[], env)?.wait().await?;
     // Log lines are JSON; what is left is for the person at the terminal.
@@ -34,7 +34,7 @@ fn changed(env: &BTreeMap<String, String>, name: &str, value: &str) -> BTreeMap<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_setting_stops_the_start_with_a_line_that_names_it() -> anyhow::Result<()> {
+async fn start_with_wrong_setting_fails_and_names_it() -> anyhow::Result<()> {
     let world = idle_world().await?;
     let mut env = world.env(Kind::Gateway);
     env.remove("API_KEY");
@@ -80,13 +80,13 @@ async fn a_wrong_setting_stops_the_start_with_a_line_that_names_it() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_that_cannot_be_reached_is_named_with_the_cure() -> anyhow::Result<()> {
+async fn start_with_unreachable_part_fails_and_names_cure() -> anyhow::Result<()> {
     let world = idle_world().await?;
-    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let unused = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let empty = TestDatabase::create_empty().await;
     for kind in SERVICES {
         let env = world.env(kind);
-        let url = format!("postgres://root:{PASSWORD}@{nobody}/larkauth?sslmode=disable");
+        let url = format!("postgres://root:{PASSWORD}@{unused}/larkauth?sslmode=disable");
         let (code, line) = refused(kind, &changed(&env, "DATABASE_URL", &url)).await?;
         assert_eq!(code, 1);
         assert!(
@@ -94,7 +94,7 @@ async fn a_part_that_cannot_be_reached_is_named_with_the_cure() -> anyhow::Resul
             "{line}"
         );
 
-        let url = format!("amqp://guest:{PASSWORD}@{nobody}/%2f");
+        let url = format!("amqp://guest:{PASSWORD}@{unused}/%2f");
         let (code, line) = refused(kind, &changed(&env, "AMQP_URL", &url)).await?;
         assert_eq!(code, 1);
         assert!(line.contains("unavailable") && line.contains("AMQP_URL points to it"), "{line}");
@@ -136,7 +136,7 @@ async fn a_part_that_cannot_be_reached_is_named_with_the_cure() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn migrating_an_empty_database_makes_the_services_start() -> anyhow::Result<()> {
+async fn start_after_migrating_empty_database_succeeds() -> anyhow::Result<()> {
     let mut world = idle_world().await?;
     let empty = TestDatabase::create_empty().await;
     let url = empty.url().expose_secret().to_owned();
@@ -150,7 +150,7 @@ async fn migrating_an_empty_database_makes_the_services_start() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn help_lists_the_settings() -> anyhow::Result<()> {
+async fn help_of_services_lists_settings() -> anyhow::Result<()> {
     let names = ["DATABASE_URL", "AMQP_URL", "ENCRYPTION_KEYS", "APP_ID", "API_KEY", "HTTP_ADDR", "RUST_LOG"];
     for kind in SERVICES {
         let (status, output) = Service::spawn(kind, &["--help"], &BTreeMap::new())?.wait().await?;
@@ -200,7 +200,7 @@ const METRICS: [(Kind, &[&str]); 3] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_service_tells_how_it_is_and_stops_at_once() -> anyhow::Result<()> {
+async fn services_report_health_and_stop_on_sigterm() -> anyhow::Result<()> {
     let options =
         Options { env: vec![("AUTH_SESSION_EXPIRY_SECONDS", "15".to_owned())], ..Options::default() };
     let mut world = World::start(options).await?;
@@ -215,7 +215,7 @@ async fn every_service_tells_how_it_is_and_stops_at_once() -> anyhow::Result<()>
 
     for (kind, names) in METRICS {
         for name in names {
-            larkauth_tests::eventually(larkauth_tests::PATIENCE, async || {
+            larkauth_tests::eventually(larkauth_tests::TIMEOUT, async || {
                 Ok((world.metric(kind, name, "").await? > 0.0).then_some(()))
             })
             .await
@@ -242,7 +242,7 @@ async fn every_service_tells_how_it_is_and_stops_at_once() -> anyhow::Result<()>
     world.database_proxy.down();
     let ready = async |world: &mut World, wanted: u16| {
         let base = world.services[1].address().await?;
-        larkauth_tests::eventually(larkauth_tests::PATIENCE, async || {
+        larkauth_tests::eventually(larkauth_tests::TIMEOUT, async || {
             let answer = http.get(format!("http://{base}/readyz")).send().await?;
             Ok((answer.status().as_u16() == wanted).then_some(answer.text().await?))
         })
@@ -279,7 +279,7 @@ fn is_problem(answer: &Answer, status: u16, code: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_served_is_a_problem_document() -> anyhow::Result<()> {
+async fn request_refused_is_answered_with_problem_document() -> anyhow::Result<()> {
     const SECRET: &str = "s3cret-in-the-request";
     let options = Options { env: vec![("AUTH_REQUEST_RATE_LIMIT", "1".to_owned())], ..Options::default() };
     let world = World::start(options).await?;

@@ -1,4 +1,4 @@
-//! One trace from whoever asks, through the gateway and the broker to the worker and on to Lark; and log lines that say
+//! One trace from the caller through the gateway and the broker to the worker and Lark; and log lines that say
 //! what they are about.
 
 use std::collections::BTreeMap;
@@ -136,7 +136,7 @@ async fn ask(world: &World, n: usize, trace: &str, request_id: &str) -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_trace_goes_from_the_caller_through_the_broker_to_lark() -> anyhow::Result<()> {
+async fn trace_of_caller_spans_broker_and_lark() -> anyhow::Result<()> {
     let watched = Watched::start().await?;
     let world = &watched.world;
     let (asking, coming_back) = ("4bf92f3577b34da6a3ce929d0e0e4736", "a3ce929d0e0e47364bf92f3577b34da6");
@@ -170,7 +170,7 @@ async fn one_trace_goes_from_the_caller_through_the_broker_to_lark() -> anyhow::
     let (first, second) = (evidence.trace_of_click(&asked)?, evidence.trace_of_click(&on_card)?);
     assert_ne!(first, second, "each click has a trace of its own");
     for trace in [&first, &second] {
-        assert!(trace != asking && trace != coming_back, "a push belongs to nobody's request");
+        assert!(trace != asking && trace != coming_back, "a push belongs to no request");
         evidence.spans_both(trace, "auth.card-actions.handle")?;
     }
     evidence.called(TOKEN, &second)?;
@@ -187,7 +187,7 @@ async fn one_trace_goes_from_the_caller_through_the_broker_to_lark() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_about_a_failure_names_session_application_and_trace() -> anyhow::Result<()> {
+async fn log_line_of_failure_names_session_application_and_trace() -> anyhow::Result<()> {
     let watched = Watched::start().await?;
     let world = &watched.world;
     let trace = "0e0e47364bf92f3577b34da6a3ce929d";

@@ -1,14 +1,14 @@
-//! The long connection: lost, deaf, refused, given up and got back.
+//! The long connection: cut, half-open, refused, given up and restored.
 
 use std::time::Duration;
 
 use anyhow::Context;
 use larkauth_lark_sim::{ClickOutcome, Effect, Endpoint, Fault, SimConfig, Socket};
 use larkauth_models::{SecretString, SessionState};
-use larkauth_tests::{Answer, Asked, Kind, Options, PATIENCE, World, eventually};
+use larkauth_tests::{Answer, Asked, Kind, Options, TIMEOUT, World, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_or_deaf_connection_is_replaced_by_exactly_one() -> anyhow::Result<()> {
+async fn connection_cut_or_half_open_is_replaced_by_exactly_one() -> anyhow::Result<()> {
     // Pings every second, so that silence is noticed within two of them and the grace.
     let socket = Socket { ping_interval: Duration::from_secs(1), ..Socket::default() };
     let sim = SimConfig { socket, ..SimConfig::default() }.with_users(3);
@@ -23,14 +23,14 @@ async fn a_lost_or_deaf_connection_is_replaced_by_exactly_one() -> anyhow::Resul
     }
     assert!(taken(&world.sim.click(&first.message_id, "cancel", &first.person).await?));
 
-    // Half open: neither side hears that it is over.
+    // Half-open: neither side is notified.
     let opened = world.sim.stats().connections_opened;
     assert_eq!(world.sim.half_open_connections(None), 1);
-    let deaf = eventually(PATIENCE, async || {
+    let unready = eventually(TIMEOUT, async || {
         let ready = ready(&world).await?;
         Ok((ready.status == 503).then_some(ready))
     });
-    assert!(deaf.await?.text.contains("websocket"), "readiness says what is wrong");
+    assert!(unready.await?.text.contains("websocket"), "readiness says what is wrong");
     connected_again(&world, opened).await?;
     assert!(taken(&world.sim.click(&second.message_id, "cancel", &second.person).await?));
 
@@ -39,13 +39,16 @@ async fn a_lost_or_deaf_connection_is_replaced_by_exactly_one() -> anyhow::Resul
     }
     assert_eq!(world.sim.connections(world.app_id()), 1);
     let opened = world.metric(Kind::Gateway, "websocket_reconnect_total", "outcome=\"connected\"").await?;
-    assert!((opened - 6.0).abs() < 0.1, "one at the start, four cut, one deaf: {opened}");
+    assert!(
+        (opened - 6.0).abs() < 0.1,
+        "one at the start, four after a cut, one after the half-open connection: {opened}"
+    );
     world.finish().await
 }
 
-/// The worker's answer was written in time, and the line was dead by then.
+/// The worker's answer was written in time, but the connection was lost before.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_lost_on_the_way_still_changes_the_card() -> anyhow::Result<()> {
+async fn callback_answer_lost_on_the_way_still_changes_card() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let (cut, unproven) = (world.ask(0).await?, world.ask(1).await?);
     let opened = world.sim.stats().connections_opened;
@@ -61,7 +64,7 @@ async fn an_answer_lost_on_the_way_still_changes_the_card() -> anyhow::Result<()
     let click = world.sim.click(&unproven.message_id, "cancel", &unproven.person).await?;
     assert!(taken(&click) && click.card_changed, "{click:?}");
     let updates = world.sim.stats().calls(Endpoint::MessageUpdate);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         Ok((world.sim.stats().calls(Endpoint::MessageUpdate) > updates).then_some(()))
     })
     .await?;
@@ -71,7 +74,7 @@ async fn an_answer_lost_on_the_way_still_changes_the_card() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_silent_or_refusing_lark_is_asked_again() -> anyhow::Result<()> {
+async fn connection_refused_or_unanswered_is_tried_again() -> anyhow::Result<()> {
     let mut world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     for fault in [
@@ -95,9 +98,9 @@ async fn a_busy_silent_or_refusing_lark_is_asked_again() -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// Takes a minute: that is how long the gateway waits between attempts once it has fallen back.
+/// Takes a minute: the interval between attempts after the fallback.
 #[tokio::test(flavor = "multi_thread")]
-async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> anyhow::Result<()> {
+async fn fallback_after_failed_reconnects_accepts_http_callbacks() -> anyhow::Result<()> {
     let env = vec![("WEBSOCKET_MAX_RECONNECT_RETRIES", "2".to_owned())];
     let mut world = World::start(Options { env, ..Options::default() }).await?;
     let (before, during, after) = (world.ask(0).await?, world.ask(1).await?, world.ask(2).await?);
@@ -109,13 +112,13 @@ async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> any
         .faults()
         .push(Fault::at(Endpoint::Discovery, Effect::Answer { status: 200, code: 1 }).until_cleared());
     assert_eq!(world.sim.drop_connections(None), 1);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let fallen_back = world.metric(Kind::Gateway, "websocket_fallback_active", "").await?;
         Ok((fallen_back > 0.5).then_some(()))
     })
     .await?;
-    let deaf = world.metric(Kind::Gateway, "websocket_connection_status", "").await?;
-    assert!(deaf < 0.5, "it does not pretend to be connected");
+    let connected = world.metric(Kind::Gateway, "websocket_connection_status", "").await?;
+    assert!(connected < 0.5, "the metric reports no connection");
     let click = world.sim.click(&during.message_id, "authorize", &during.person).await?;
     assert!(taken(&click) && click.card_changed, "{click:?}");
     consents(&world, &during).await?;
@@ -127,14 +130,14 @@ async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> any
     let answer = ready(&world).await?;
     assert_eq!(answer.status, 200, "it can do its work: {answer:?}");
 
-    // Lark is well again: the next attempt, at the slowest pace, goes back to the long connection.
+    // Lark has recovered: the next attempt, at the longest interval, restores the long connection.
     world.sim.faults().clear();
     eventually(Duration::from_secs(90), async || {
         Ok((world.sim.connections(world.app_id()) == 1).then_some(()))
     })
     .await
     .context("the long connection does not come back")?;
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let fallen_back = world.metric(Kind::Gateway, "websocket_fallback_active", "").await?;
         Ok((fallen_back < 0.5).then_some(()))
     })
@@ -145,7 +148,7 @@ async fn callbacks_come_over_http_while_the_long_connection_is_given_up() -> any
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_fallback_reconnecting_goes_on_and_http_callbacks_are_refused() -> anyhow::Result<()> {
+async fn fallback_disabled_keeps_reconnecting_and_refuses_http_callbacks() -> anyhow::Result<()> {
     let env = vec![
         ("WEBSOCKET_MAX_RECONNECT_RETRIES", "1".to_owned()),
         ("WEBSOCKET_FALLBACK_TO_HTTP", "false".to_owned()),
@@ -159,7 +162,7 @@ async fn without_fallback_reconnecting_goes_on_and_http_callbacks_are_refused() 
         .faults()
         .push(Fault::at(Endpoint::Discovery, Effect::Answer { status: 200, code: 1 }).until_cleared());
     assert_eq!(world.sim.drop_connections(None), 1);
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         Ok((world.sim.stats().calls(Endpoint::Discovery) - attempts >= 3).then_some(()))
     })
     .await?;
@@ -182,13 +185,13 @@ async fn without_fallback_reconnecting_goes_on_and_http_callbacks_are_refused() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_credentials_leave_the_process_alive_unready_and_serving() -> anyhow::Result<()> {
+async fn connection_with_refused_credentials_leaves_gateway_unready_and_serving() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     consents(&world, &asked).await?;
     world.sim.change_app(world.app_id(), |app| app.secret = SecretString::from("changed-in-the-console"))?;
     assert_eq!(world.sim.drop_connections(None), 1);
-    let refused = eventually(PATIENCE, async || {
+    let refused = eventually(TIMEOUT, async || {
         let ready = ready(&world).await?;
         Ok((ready.text.contains("1000040344")).then_some(ready))
     })
@@ -203,7 +206,7 @@ async fn refused_credentials_leave_the_process_alive_unready_and_serving() -> an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_gateways_share_the_pushes() -> anyhow::Result<()> {
+async fn two_gateways_share_pushes() -> anyhow::Result<()> {
     const PEOPLE: usize = 24;
     let mut world =
         World::start(Options { sim: SimConfig::default().with_users(24), ..Options::default() }).await?;
@@ -222,10 +225,10 @@ async fn two_gateways_share_the_pushes() -> anyhow::Result<()> {
     let share = world.metric(Kind::Gateway, "callback_answer_seconds_count", "").await?;
     assert!((1.0..24.0).contains(&share), "{share} of 24");
 
-    // One of them goes in order: nothing is pushed to a connection that is no longer there.
+    // One gateway shuts down in order: nothing is pushed to its closed connection.
     let (status, output) = one.terminate().await?;
     assert!(status.success(), "{status}\n{output}");
-    eventually(PATIENCE, async || Ok((world.sim.connections(world.app_id()) == 1).then_some(()))).await?;
+    eventually(TIMEOUT, async || Ok((world.sim.connections(world.app_id()) == 1).then_some(()))).await?;
     let person = world.person(1);
     let pending = world.sim.messages_for(&person).pop().context("a card")?;
     let click = world.sim.click(&pending.message_id, "authorize", &person).await?;
@@ -233,9 +236,9 @@ async fn two_gateways_share_the_pushes() -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// Waits until one connection more was opened than before, it is the only one, and the gateway says that it hears Lark.
+/// Waits until exactly one more connection was opened, it is the only one, and the gateway is ready.
 async fn connected_again(world: &World, opened_before: u64) -> anyhow::Result<()> {
-    eventually(PATIENCE, async || {
+    eventually(TIMEOUT, async || {
         let opened = world.sim.stats().connections_opened - opened_before;
         anyhow::ensure!(opened <= 1, "{opened} connections were opened instead of one");
         let one = opened == 1 && world.sim.connections(world.app_id()) == 1;
@@ -249,7 +252,7 @@ async fn ready(world: &World) -> anyhow::Result<Answer> {
     world.api.raw(|http, base| http.get(format!("{base}/readyz"))).await
 }
 
-/// Answered, and not with "please try again".
+/// Returns whether a click was answered, and not with "please try again".
 fn taken(click: &ClickOutcome) -> bool {
     click.answered
         && click.error.is_none()

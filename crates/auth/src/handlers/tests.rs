@@ -1,11 +1,17 @@
-use larkauth_lark::error::{Cause, MessageProblem, Outcome, ScopeHolder};
-use larkauth_models::{AppId, AuthMethod, SessionId};
+use std::time::Duration;
 
-use super::*;
+use larkauth_contracts::message::{DecodeError, Reply};
+use larkauth_lark::error::{Cause, ErrorKind, LarkError, MessageProblem, Outcome, ScopeHolder};
+use larkauth_messaging::{BusError, Verdict};
+use larkauth_models::{AppId, AuthMethod, SessionId};
+use larkauth_storage::{CipherError, StorageError};
+
+use super::error::{HandlerError, into_disposition};
+use crate::error::AuthError;
 
 /// `Some(after)` for a retry, `None` for a dead letter.
-fn retried(trouble: impl Into<Trouble>) -> Option<Option<Duration>> {
-    match verdict(Err(trouble.into())) {
+fn retried(error: impl Into<HandlerError>) -> Option<Option<Duration>> {
+    match into_disposition(Err(error.into())) {
         Verdict::Retry { after, reason } => {
             assert!(!reason.is_empty());
             Some(after)
@@ -14,14 +20,14 @@ fn retried(trouble: impl Into<Trouble>) -> Option<Option<Duration>> {
             assert!(!reason.is_empty());
             None
         }
-        Verdict::Done { .. } => panic!("trouble is never done"),
+        Verdict::Done { .. } => panic!("an error is never done"),
     }
 }
 
 const AT_ONCE_OR_BY_BACKOFF: Option<Option<Duration>> = Some(None);
 
 #[test]
-fn what_passes_comes_again_and_what_does_not_is_dead() {
+fn infrastructure_errors_are_retried_unless_permanent() {
     let unavailable = || StorageError::Unavailable { during: "read", message: "gone".into() };
     let undecryptable = StorageError::Undecryptable {
         table: "access_tokens",
@@ -37,7 +43,11 @@ fn what_passes_comes_again_and_what_does_not_is_dead() {
         StorageError::Schema("old".into()),
         StorageError::Refused { during: "write", message: "m".into() },
     ] {
-        assert_eq!(retried(error), AT_ONCE_OR_BY_BACKOFF, "an operator mends it, nothing is lost meanwhile");
+        assert_eq!(
+            retried(error),
+            AT_ONCE_OR_BY_BACKOFF,
+            "an operator corrects it, nothing is lost meanwhile"
+        );
     }
     for error in [
         BusError::Unavailable { during: "publish", message: "gone".into() },
@@ -63,32 +73,32 @@ fn what_passes_comes_again_and_what_does_not_is_dead() {
 }
 
 #[test]
-fn larks_errors_hit_whom_they_belong_to() {
-    let error = |fault: Fault| LarkError::new("send_card", fault, Outcome::NotProcessed, Cause::Code, "no");
-    for fault in [Fault::Transient, Fault::Unknown, Fault::App] {
-        assert_eq!(retried(error(fault)), AT_ONCE_OR_BY_BACKOFF);
+fn lark_errors_are_retried_by_fault() {
+    let error = |kind: ErrorKind| LarkError::new("send_card", kind, Outcome::NotProcessed, Cause::Code, "no");
+    for kind in [ErrorKind::Transient, ErrorKind::Unknown, ErrorKind::App] {
+        assert_eq!(retried(error(kind)), AT_ONCE_OR_BY_BACKOFF);
     }
     let wait = Some(Duration::from_secs(9));
-    assert_eq!(retried(LarkError { retry_after: wait, ..error(Fault::RateLimited) }), Some(wait));
-    assert_eq!(retried(error(Fault::RateLimited)), AT_ONCE_OR_BY_BACKOFF);
-    for fault in [
-        Fault::Token,
-        Fault::AccessToken,
-        Fault::User,
-        Fault::Ours,
-        Fault::Code,
-        Fault::Pending { slow_down: false },
-        Fault::Denied,
-        Fault::Scope { holder: ScopeHolder::App, missing: vec![] },
-        Fault::Message(MessageProblem::TooOld),
+    assert_eq!(retried(LarkError { retry_after: wait, ..error(ErrorKind::RateLimited) }), Some(wait));
+    assert_eq!(retried(error(ErrorKind::RateLimited)), AT_ONCE_OR_BY_BACKOFF);
+    for kind in [
+        ErrorKind::RefreshTokenInvalid,
+        ErrorKind::AccessTokenInvalid,
+        ErrorKind::User,
+        ErrorKind::InvalidRequest,
+        ErrorKind::InvalidGrant,
+        ErrorKind::AuthorizationPending { slow_down: false },
+        ErrorKind::AccessDenied,
+        ErrorKind::InsufficientScope { holder: ScopeHolder::App, missing: vec![] },
+        ErrorKind::Message(MessageProblem::TooOld),
     ] {
-        assert_eq!(retried(error(fault.clone())), None, "{fault:?}: repeating does not help");
-        assert_eq!(retried(AuthError::Lark(error(fault))), None);
+        assert_eq!(retried(error(kind.clone())), None, "{kind:?}: repeating does not help");
+        assert_eq!(retried(AuthError::Lark(error(kind))), None);
     }
 }
 
 #[test]
-fn an_application_that_is_not_served_now_may_be_later() {
+fn application_errors_are_retried() {
     let app_id = AppId::new("cli_0123456789abcdef").unwrap();
     for error in [
         AuthError::AppNotFound(app_id.clone()),
@@ -109,16 +119,11 @@ fn an_application_that_is_not_served_now_may_be_later() {
 }
 
 #[test]
-fn what_is_done_is_done_with_or_without_a_reply() {
-    assert_eq!(verdict(Ok(None)), Verdict::DONE);
-    let Verdict::Done { reply: Some(body) } = verdict(Ok(Some(Reply { answer: None, shows: None }))) else {
+fn success_is_done_with_or_without_reply() {
+    assert_eq!(into_disposition(Ok(None)), Verdict::DONE);
+    let Verdict::Done { reply: Some(body) } = into_disposition(Ok(Some(Reply { answer: None, shows: None })))
+    else {
         panic!("a reply")
     };
     assert_eq!(body, "{}");
-}
-
-#[test]
-fn event_ids_are_made_of_anything() {
-    assert_eq!(id("code", "a b/c").as_str(), "code-a-b-c");
-    assert_eq!(id("code", &"x".repeat(500)).as_str().len(), 128);
 }

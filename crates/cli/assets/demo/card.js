@@ -1,4 +1,4 @@
-// Draws the elements of Card JSON 2.0 that larkauth's cards are made of.
+// Renders the elements of Card JSON 2.0 that larkauth's cards use.
 
 const el = (tag, name, ...children) => {
   const node = document.createElement(tag);
@@ -7,7 +7,7 @@ const el = (tag, name, ...children) => {
   return node;
 };
 
-// A text in the reader's language; without it, as it is.
+// Returns a text in the reader's language, or its default content.
 const say = (text, language) =>
   (text && text.i18n_content && text.i18n_content[language === "zh" ? "zh_cn" : "en_us"]) || (text && text.content) || "";
 
@@ -45,7 +45,7 @@ function drawElement(element, context) {
 
 const drawAll = (elements, context) => (elements || []).map((element) => drawElement(element, context));
 
-// The card as a node; `press` is told which of its buttons was clicked, counted in reading order.
+// Returns the card as a node. `press` receives the index of the clicked button, in reading order.
 export function drawCard(card, language, press) {
   const header = card.header || {};
   const context = { language, press, buttons: 0 };

@@ -1,6 +1,6 @@
 import { drawCard, el } from "./card.js";
 import { NARROW, Timeline } from "./timeline.js";
-import { words } from "./words.js";
+import { texts } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
 const BREAKAGES = ["cut_connection", "half_open", "lost_answer", "lark_down", "slow_lark", "rate_limited", "unknown_event"];
@@ -10,17 +10,17 @@ const stored = (name) => {
   try { return localStorage.getItem(name); } catch { return null; }
 };
 const store = (name, value) => {
-  try { localStorage.setItem(name, value); } catch { /* private mode: forgotten with the page */ }
+  try { localStorage.setItem(name, value); } catch { /* private mode: kept for this page only */ }
 };
 
 let language = stored("language") || (navigator.language.startsWith("zh") ? "zh" : "en");
 let state = null;
 let token = null;
 let toastTimer = 0;
-// What opened the page in the phone's browser: a message, and which of its buttons.
+// The message and the button that opened the page in the phone's browser.
 let opener = null;
 
-const t = (name) => (words[name] || [name, name])[language === "zh" ? 0 : 1];
+const t = (name) => (texts[name] || [name, name])[language === "zh" ? 0 : 1];
 const timeline = new Timeline($("timeline"), $("lanes"), t);
 
 async function post(path, body) {
@@ -34,7 +34,7 @@ async function post(path, body) {
   return json;
 }
 
-// Does what a button says; while it lasts the button cannot be pressed again, but keeps the focus.
+// Runs the action of a button. While it runs, the button cannot be pressed again but keeps the focus.
 async function doing(button, work) {
   if (button.ariaDisabled === "true") return;
   button.ariaDisabled = "true";
@@ -119,7 +119,7 @@ const messageNode = (id) => $("chat").querySelector(`[data-id="${CSS.escape(id)}
 
 const buttons = (node) => [...node.querySelectorAll("button")];
 
-// A card that was drawn anew has other buttons: the focus goes to the one in the same place, or else to the message.
+// A redrawn card has new buttons: the focus moves to the one in the same place, or else to the message.
 const focusOn = (node, button) => (buttons(node)[button] || node).focus();
 
 function message(card) {
@@ -139,7 +139,7 @@ function message(card) {
 }
 
 function press(messageId, button) {
-  // As in the real client: the page opens while the click is on its way.
+  // As in the real client, the page opens before the click is answered.
   if (button.calls) call(messageId, button);
   if (button.url) openPage(button.url, { messageId, button: button.index });
 }
@@ -154,7 +154,7 @@ function call(messageId, button) {
 
 const localized = (text) => (text.i18n && text.i18n[language === "zh" ? "zh_cn" : "en_us"]) || text.content;
 
-// What is open says it: the page in the phone's browser in its foot, the chat over its head.
+// The toast appears where the person looks: in the footer of the phone's browser while it is open, else above the chat.
 function toast(type, text) {
   hush();
   const node = $($("sheet").open ? "page-toast" : "toast");
@@ -193,7 +193,7 @@ function closePage() {
   if (node) focusOn(node, opener.button);
 }
 
-// What the open page covers is out of the keyboard's reach; on a phone that is everything.
+// Content behind the open page is inert for the keyboard. On a phone that is all of it.
 function cover() {
   const { open } = $("sheet");
   $("chat-tab").inert = open;
@@ -210,11 +210,11 @@ function pageLoaded() {
   if (!place || place.href === "about:blank") return;
   frame.contentWindow.addEventListener("keydown", onEscape);
   const decided = place.pathname === "/oauth/callback";
-  // What was said of the page before is over.
+  // The toast of the previous page no longer applies.
   if (decided) hush();
   const host = decided ? new URL(state.app.gateway).host : $("address").textContent.split("/")[0];
   $("address").textContent = host + place.pathname;
-  // Whoever holds the phone is logged in; on the simulated page they can be somebody else.
+  // The owner of the phone is preselected. The simulated page can select another person.
   const user = frame.contentDocument.querySelector("select[name=user]");
   if (user) user.value = owner().union_id;
 }
@@ -273,7 +273,7 @@ function copyButton(text) {
   return button;
 }
 
-// One line for each field.
+// Renders one line for each field.
 const compact = (json) => JSON.stringify(json, null, 1).replace(/\[\s+([^\]]*?)\s+\]/g, "[$1]");
 
 function countDown() {
@@ -285,7 +285,7 @@ function countDown() {
   node.textContent = left ? `${t("expires_in")} ${clock}` : t("expired");
 }
 
-// ---- health, and breaking things
+// ---- health and faults
 
 function pill(kind, text) {
   $("ready").className = `pill ${kind}`;
@@ -303,7 +303,7 @@ function showStatus() {
   pill(status.ready ? "good" : "bad", t(status.ready ? "ready" : "not_ready"));
   const parts = status.parts.map((one) => {
     const kind = one.name.split(":")[0];
-    return part(one.ready ? "good" : "bad", words[`part_${kind}`] ? t(`part_${kind}`) : kind, undefined, one.reason);
+    return part(one.ready ? "good" : "bad", texts[`part_${kind}`] ? t(`part_${kind}`) : kind, undefined, one.reason);
   });
   const dead = status.dead_letters;
   parts.push(part(status.connections ? "good" : "bad", t("connections"), status.connections));
@@ -325,11 +325,11 @@ function breakageButton(what) {
   return button;
 }
 
-// ---- live
+// ---- events
 
 function listen() {
   const events = new EventSource("/events");
-  // After a reconnect everything kept is sent again.
+  // After a reconnect all kept entries are sent again.
   events.addEventListener("open", () => timeline.clear());
   events.addEventListener("feed", (event) => timeline.show(JSON.parse(event.data)));
   events.addEventListener("state", (event) => {

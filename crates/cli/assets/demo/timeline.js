@@ -1,13 +1,13 @@
-// What happens inside: one row an entry, one column a part, a line from each to the next.
+// The timeline: one row for each entry, one column for each part, a line from each entry to the next.
 
 import { el } from "./card.js";
-import { describe, laneNames, lanes } from "./words.js";
+import { describe, laneNames, lanes } from "./texts.js";
 
 const KEPT = 300;
 export const NARROW = matchMedia("(max-width: 860px)");
 const SVG = "http://www.w3.org/2000/svg";
 
-// Of a lane, and of a row: a narrow one leaves the title more room, in up to three lines.
+// Width of a lane and height of a row. A narrow lane leaves the title more room, in up to three lines.
 const width = () => (NARROW.matches ? 14 : 26);
 const height = () => (NARROW.matches ? 42 : 36);
 const centre = (lane) => (lanes.indexOf(lane) + 0.5) * width();
@@ -20,10 +20,10 @@ const svg = (tag, attributes) => {
 
 const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
-// How a call or a request failed, if it did.
+// Returns the failure of a call or a request, if any.
 const failure = ({ outcome, status }) => (outcome && outcome !== "ok" ? outcome : Number(status) >= 400 ? status : null);
 
-// The lanes, and from where the thread comes to this row's dot.
+// Draws the lanes, and the thread from the previous dot to this row's dot.
 function graph(lane, from) {
   const drawing = svg("svg", { width: width() * lanes.length, height: height(), class: "graph", "aria-hidden": "true" });
   for (const other of lanes) {
@@ -68,7 +68,7 @@ export class Timeline {
     this.list.scrollTop = this.list.scrollHeight;
   }
 
-  // Adds an entry, or completes the row that it is about.
+  // Adds an entry, or completes its row.
   show(entry) {
     const known = this.rows.get(entry.id);
     if (known) {
@@ -136,7 +136,7 @@ export class Timeline {
     const node = this.head.querySelector(`.${lane} i`);
     if (!node) return;
     node.classList.remove("lit");
-    // Looking at it makes the browser start the animation again.
+    // Reading the layout makes the browser restart the animation.
     void node.offsetWidth;
     node.classList.add("lit");
   }

@@ -1,4 +1,4 @@
-//! What the page's buttons do.
+//! Handlers of the page's buttons.
 
 use axum::{
     Json,
@@ -11,10 +11,10 @@ use larkauth_lark_sim::{ClickOutcome, SimError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{breakage::Breakage, server::Demo};
+use super::{breakage::Breakage, state::DemoState};
 use crate::report;
 
-/// Why a button did not work, for the person on the page.
+/// Error of a button, shown to the person on the page.
 pub(crate) struct Refused(StatusCode, String);
 
 impl From<SimError> for Refused {
@@ -48,9 +48,9 @@ pub(crate) struct Invite {
     card: CardRequest,
 }
 
-/// A service asks a person for consent.
+/// Asks a person for consent, as a service.
 pub(crate) async fn invite(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     Json(asked): Json<Invite>,
 ) -> Result<Json<Value>, Refused> {
     demo.feed.action("invite", who(&demo, &asked.open_id)?);
@@ -62,13 +62,13 @@ pub(crate) async fn invite(
 pub(crate) struct Click {
     open_id: String,
     message_id: String,
-    /// Which button of the card, in reading order.
+    /// Index of the card's button, in reading order.
     button: usize,
 }
 
-/// The person clicks a button of a card; the callback goes over the long connection.
+/// Clicks a button of a card, as the person. The callback goes over the long connection.
 pub(crate) async fn click(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     Json(click): Json<Click>,
 ) -> Result<Json<ClickOutcome>, Refused> {
     let message = demo.sim.message(&click.message_id).ok_or(SimError::NoMessage)?;
@@ -88,10 +88,10 @@ pub(crate) struct WhoseToken {
     open_id: String,
 }
 
-/// A service reads a person's token. The page gets the answer with the token masked, and how to ask by hand: with the key,
-/// which is good for nothing but this demo and as long as it runs.
+/// Reads a person's token, as a service. The page receives the answer with the token masked, and the command to repeat
+/// the call by hand. The key in it is valid for this demo only, while it runs.
 pub(crate) async fn token(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     Json(whose): Json<WhoseToken>,
 ) -> Result<Json<Value>, Refused> {
     demo.feed.action("token", who(&demo, &whose.open_id)?);
@@ -103,8 +103,8 @@ pub(crate) async fn token(
     Ok(Json(json!({ "status": status.as_u16(), "body": body, "curl": curl })))
 }
 
-/// The person's names.
-fn who(demo: &Demo, open_id: &str) -> Result<[(&'static str, String); 2], SimError> {
+/// Returns the person's names.
+fn who(demo: &DemoState, open_id: &str) -> Result<[(&'static str, String); 2], SimError> {
     let person = demo.sim.person(open_id)?;
     Ok([("name", person.name), ("en_name", person.en_name)])
 }
@@ -114,9 +114,9 @@ pub(crate) struct Break {
     what: Breakage,
 }
 
-/// Breaks something.
+/// Applies a fault.
 pub(crate) async fn break_it(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     Json(broken): Json<Break>,
 ) -> Result<StatusCode, Refused> {
     demo.feed.action("break", [("what", broken.what.as_str().to_owned())]);
@@ -124,8 +124,8 @@ pub(crate) async fn break_it(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Repairs everything; what was cut or went silent comes back by itself.
-pub(crate) async fn repair(State(demo): State<Demo>) -> StatusCode {
+/// Clears all faults. Connections that were cut or silenced recover by themselves.
+pub(crate) async fn repair(State(demo): State<DemoState>) -> StatusCode {
     demo.feed.action("repair", []);
     demo.sim.faults().clear();
     StatusCode::NO_CONTENT

@@ -6,32 +6,33 @@ use larkauth_lark_sim::{ClickOutcome, Message, Sim, SimUser};
 use larkauth_models::{FailureReason, SessionState};
 
 use super::{
-    PATIENCE,
-    caller::{self, Caller},
+    caller::{self, Caller, STEP_TIMEOUT},
+    platform,
 };
 use crate::report;
 
-/// The story in the terminal: one person agrees, one declines, a third is impersonated, and a lost connection heals.
+/// Plays the demo in the terminal: one person agrees, one declines, another consents for the third, and a cut
+/// connection recovers.
 pub(crate) async fn play(sim: &Sim, caller: &Caller) -> anyhow::Result<()> {
-    let app_id = super::app_id(sim)?;
+    let app_id = platform::app_id(sim)?;
     let users: [SimUser; 3] = sim.users().try_into().ok().context("the simulator has three people")?;
-    let story = Story { sim, caller, app_id: &app_id };
+    let scenario = Scenario { sim, caller, app_id: &app_id };
     let [first, second, third] = &users;
-    story.agrees(first).await?;
-    story.declines(second).await?;
-    let failed = story.somebody_else(third, first).await?;
-    story.heals(third, &failed).await
+    scenario.agrees(first).await?;
+    scenario.declines(second).await?;
+    let failed = scenario.another_agrees(third, first).await?;
+    scenario.recovers(third, &failed).await
 }
 
-struct Story<'a> {
+struct Scenario<'a> {
     sim: &'a Sim,
     caller: &'a Caller,
     app_id: &'a str,
 }
 
-impl Story<'_> {
+impl Scenario<'_> {
     async fn agrees(&self, user: &SimUser) -> anyhow::Result<()> {
-        report::say("\nSomebody agrees");
+        report::say("\nA person agrees");
         let person = self.sim.open_id(self.app_id, user);
         let (session, card) = self.ask(&person).await?;
         report::done("a service asked for consent", &format!("session {}", session.session_id));
@@ -48,7 +49,7 @@ impl Story<'_> {
     }
 
     async fn declines(&self, user: &SimUser) -> anyhow::Result<()> {
-        report::say("\nSomebody declines");
+        report::say("\nA person declines");
         let person = self.sim.open_id(self.app_id, user);
         let (session, card) = self.ask(&person).await?;
         self.click(&card, "cancel", &person).await?;
@@ -64,9 +65,9 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Gives the red card that is left.
-    async fn somebody_else(&self, asked: &SimUser, other: &SimUser) -> anyhow::Result<Message> {
-        report::say("\nSomebody else consents");
+    /// Returns the red card of the failed session.
+    async fn another_agrees(&self, asked: &SimUser, other: &SimUser) -> anyhow::Result<Message> {
+        report::say("\nAnother person consents");
         let person = self.sim.open_id(self.app_id, asked);
         let (session, card) = self.ask(&person).await?;
         let click = self.click(&card, "authorize", &person).await?;
@@ -74,27 +75,27 @@ impl Story<'_> {
         self.ends(&session, SessionState::Failed, Some(FailureReason::IdentityMismatch)).await?;
         self.turns(&card, "red").await?;
         report::done(
-            "the consent page was left to somebody else, and the card turned red",
+            "another person agreed on the consent page, and the card turned red",
             "nothing is stored",
         );
         Ok(card)
     }
 
-    async fn heals(&self, user: &SimUser, card: &Message) -> anyhow::Result<()> {
+    async fn recovers(&self, user: &SimUser, card: &Message) -> anyhow::Result<()> {
         report::say("\nThe long connection is cut");
         let person = self.sim.open_id(self.app_id, user);
         let before = self.sim.stats().connections_opened;
         ensure!(self.sim.drop_connections(None) > 0, "there was no long connection to cut");
         self.sim
-            .wait_until(PATIENCE, |sim| {
+            .wait_until(STEP_TIMEOUT, |sim| {
                 (sim.stats().connections_opened > before && sim.connections(self.app_id) > 0).then_some(())
             })
             .await
             .context("the long connection does not come back")?;
-        report::done("it came back by itself", "");
+        report::done("it was restored by itself", "");
         self.click(card, "retry", &person).await?;
         self.turns(card, "blue").await?;
-        report::done("they clicked Try again on the red card", "it invites anew");
+        report::done("they clicked Try again on the red card", "a new session begins");
         let click = self.click(card, "authorize", &person).await?;
         self.agree(&click, &person, 200).await?;
         self.turns(card, "green").await?;
@@ -105,7 +106,8 @@ impl Story<'_> {
     async fn ask(&self, person: &str) -> anyhow::Result<(SessionView, Message)> {
         let session: SessionView = caller::read(self.caller.invite(self.app_id, person, None).await?)?;
         let id = session.session_id.to_string();
-        let card = self.sim.wait_for_card(person, PATIENCE, |card| card.to_string().contains(&id)).await?;
+        let card =
+            self.sim.wait_for_card(person, STEP_TIMEOUT, |card| card.to_string().contains(&id)).await?;
         Ok((session, card))
     }
 
@@ -119,7 +121,7 @@ impl Story<'_> {
         let redirect =
             self.sim.consent(click.url.as_deref().context("the button opens no page")?, person).await?;
         let mut page = self.sim.follow(&redirect).await?;
-        // As the page itself does while the worker is at it.
+        // As the page itself does while the worker handles the code.
         for _ in 0..20 {
             if page.status != 202 {
                 break;
@@ -149,7 +151,10 @@ impl Story<'_> {
 
     async fn turns(&self, card: &Message, colour: &str) -> anyhow::Result<()> {
         let shows = |sim: &Sim| (sim.card(&card.message_id)?["header"]["template"] == colour).then_some(());
-        self.sim.wait_until(PATIENCE, shows).await.with_context(|| format!("the card does not turn {colour}"))
+        self.sim
+            .wait_until(STEP_TIMEOUT, shows)
+            .await
+            .with_context(|| format!("the card does not turn {colour}"))
     }
 
     async fn token(&self, person: &str) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@ use larkauth_lark_sim::{Effect, Endpoint, Fault, Sim, SimError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// A way to break things.
+/// A fault that the page offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Breakage {
@@ -10,23 +10,23 @@ pub(crate) enum Breakage {
     LarkDown,
     /// Lark takes 2.5 s for every call, until repaired.
     SlowLark,
-    /// The next three calls of each API are told to come back in a second.
+    /// The next three calls of each API are answered 429 with a wait of one second.
     RateLimited,
-    /// The next exchange of a code is done, but its answer is lost.
+    /// The next exchange of a code succeeds, but its answer is lost.
     LostAnswer,
     /// The long connection is cut.
     CutConnection,
     /// The long connection goes silent, yet its socket stays open.
     HalfOpen,
-    /// An event that no handler knows.
+    /// An event without a handler.
     UnknownEvent,
 }
 
 impl Breakage {
-    /// Those that stay for a while.
+    /// Faults that last until repaired or consumed.
     const LASTING: [Self; 4] = [Self::LarkDown, Self::SlowLark, Self::RateLimited, Self::LostAnswer];
 
-    /// Its name, as the page writes it.
+    /// Returns its name on the page.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::LarkDown => "lark_down",
@@ -39,7 +39,7 @@ impl Breakage {
         }
     }
 
-    /// Breaks it.
+    /// Applies the fault.
     pub(crate) fn happen(self, sim: &Sim, app_id: &str) -> Result<(), SimError> {
         if !self.is_planned(sim) {
             self.faults().into_iter().for_each(|fault| sim.faults().push(fault));
@@ -60,7 +60,7 @@ impl Breakage {
         Ok(())
     }
 
-    /// What is broken at present.
+    /// Returns the faults that are active now.
     pub(crate) fn present(sim: &Sim) -> Vec<Self> {
         Self::LASTING.into_iter().filter(|breakage| breakage.is_planned(sim)).collect()
     }
@@ -71,7 +71,7 @@ impl Breakage {
                 vec![Fault::anywhere(Effect::Answer { status: 503, code: 20050 }).until_cleared()]
             }
             Self::SlowLark => vec![Fault::anywhere(Effect::Latency(2500)).until_cleared()],
-            // Pages that people open are not limited.
+            // Pages that people open have no limit.
             Self::RateLimited => {
                 [Endpoint::MessageSend, Endpoint::MessageUpdate, Endpoint::TokenCode, Endpoint::UserInfo]
                     .map(|endpoint| Fault::at(endpoint, Effect::TooManyRequests(1)).times(3))
@@ -82,7 +82,7 @@ impl Breakage {
         }
     }
 
-    /// Whether the simulator has some of it among its plans; how often is not compared, since that counts down.
+    /// Returns whether a part of the fault is still planned at the simulator. The remaining number is not compared.
     fn is_planned(self, sim: &Sim) -> bool {
         let planned = sim.faults().list();
         let same = |a: &Fault, b: &Fault| a.endpoint == b.endpoint && a.effect == b.effect;

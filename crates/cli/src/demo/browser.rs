@@ -1,8 +1,8 @@
-//! The browser of the phone on the page: the real consent page and the real result page, in a frame.
+//! The phone's browser on the page: the real consent page and the real result page, in a frame.
 //!
-//! Both pages forbid to be framed, or would not know who frames them, so they are passed on by this server: unchanged but
-//! for the headers that say who may frame them. Nothing else can be reached this way. No script runs on either, which
-//! their content security policies see to; a sandboxed frame would also keep the result page from looking again.
+//! Both pages forbid to be framed, or would not know who frames them, so they are passed on by this server: unchanged
+//! but for the headers that say who may frame them. Nothing else can be reached this way. No script runs on either,
+//! which their content security policies see to; a sandboxed frame would also keep the result page from looking again.
 
 use axum::{
     body::Bytes,
@@ -12,21 +12,21 @@ use axum::{
 };
 use reqwest::RequestBuilder;
 
-use super::server::Demo;
+use super::state::DemoState;
 
-/// Where the consent page is, here and at Lark.
+/// Path of the consent page, here and at Lark.
 pub(crate) const CONSENT: &str = "/open-apis/authen/v1/authorize";
-/// Where the browser comes back to, here and at the gateway.
+/// Path of the redirect URI, here and at the gateway.
 pub(crate) const RESULT: &str = "/oauth/callback";
 
-/// The page's language, set by the page.
+/// Cookie with the page's language, set by the page.
 const LANGUAGE: &str = "larkauth_demo_language=";
-/// The simulator's pages come without a policy.
+/// Content security policy for the simulator's pages, which have none.
 const CONSENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
 
-/// The simulator's consent page, and the person's decision.
+/// Passes on the simulator's consent page and the person's decision.
 pub(crate) async fn consent(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     method: Method,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
@@ -46,9 +46,9 @@ pub(crate) async fn consent(
     response
 }
 
-/// The gateway's result page.
+/// Passes on the gateway's result page.
 pub(crate) async fn result(
-    State(demo): State<Demo>,
+    State(demo): State<DemoState>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Response {
@@ -60,7 +60,7 @@ pub(crate) async fn result(
     pass_on(&demo, request, &headers).await
 }
 
-async fn pass_on(demo: &Demo, request: RequestBuilder, headers: &HeaderMap) -> Response {
+async fn pass_on(demo: &DemoState, request: RequestBuilder, headers: &HeaderMap) -> Response {
     let request = request.header(header::ACCEPT_LANGUAGE, language(headers));
     let Ok(answer) = request.send().await else { return unreachable_page(headers) };
     let (status, given) = (answer.status(), answer.headers().clone());
@@ -80,8 +80,8 @@ async fn pass_on(demo: &Demo, request: RequestBuilder, headers: &HeaderMap) -> R
     response
 }
 
-/// The header as it must be for this server to stand in between.
-fn here(demo: &Demo, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
+/// Returns the header as rewritten for this server.
+fn here(demo: &DemoState, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
     let Ok(text) = value.to_str() else { return value.clone() };
     let text = if name == header::LOCATION {
         text.strip_prefix(demo.caller.base()).unwrap_or(text).to_owned()
@@ -93,7 +93,7 @@ fn here(demo: &Demo, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or_else(|_| value.clone())
 }
 
-/// The page's language, or else the browser's.
+/// Returns the page's language, or else the browser's.
 fn language(headers: &HeaderMap) -> HeaderValue {
     let cookies = headers.get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match cookies.split("; ").find_map(|cookie| cookie.strip_prefix(LANGUAGE)) {
@@ -103,7 +103,7 @@ fn language(headers: &HeaderMap) -> HeaderValue {
     }
 }
 
-/// What a browser shows when a site does not answer as it should.
+/// Returns the error page that a browser shows for an unreachable site.
 fn unreachable_page(headers: &HeaderMap) -> Response {
     let page = if language(headers).as_bytes().starts_with(b"zh") {
         include_str!("../../assets/demo/unreachable.zh.html")

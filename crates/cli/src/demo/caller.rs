@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use larkauth_contracts::rest::{CardRequest, CreateSession, SessionView, TokenView};
 use larkauth_models::{AppId, ExposeSecret, OpenId, SecretString, SessionId};
@@ -5,9 +7,10 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::PATIENCE;
+/// Maximum duration of one step of the demo.
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Some service of the company that calls the gateway's REST API.
+/// A service of the company that calls the gateway's REST API.
 #[derive(Clone)]
 pub(crate) struct Caller {
     http: Client,
@@ -16,13 +19,13 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Calls the gateway at `base` with this API key.
+    /// Returns a caller of the gateway at `base` with this API key.
     pub(crate) fn new(base: &str, key: SecretString) -> anyhow::Result<Self> {
-        let http = Client::builder().timeout(PATIENCE).no_proxy().build()?;
+        let http = Client::builder().timeout(STEP_TIMEOUT).no_proxy().build()?;
         Ok(Self { http, base: base.to_owned(), key })
     }
 
-    /// Where the gateway is.
+    /// Returns the address of the gateway.
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
@@ -31,13 +34,13 @@ impl Caller {
         format!("{}/v1/apps/{app_id}/users/{open_id}/token", self.base)
     }
 
-    /// The command that reads a person's token, API key and all.
+    /// Returns the command that reads a person's token, with the API key.
     pub(crate) fn token_by_hand(&self, app_id: &str, open_id: &str) -> String {
         let (key, url) = (self.key.expose_secret(), self.token_url(app_id, open_id));
         format!("curl -H 'Authorization: Bearer {key}' {url}")
     }
 
-    /// Asks this person for consent; gives status and body whatever they are.
+    /// Asks a person for consent. Returns status and body of any answer.
     pub(crate) async fn invite(
         &self,
         app_id: &str,
@@ -61,7 +64,7 @@ impl Caller {
         read(self.send(self.http.get(url)).await?)
     }
 
-    /// Reads this person's token; gives status and body whatever they are.
+    /// Reads a person's token. Returns status and body of any answer.
     pub(crate) async fn token(&self, app_id: &str, open_id: &str) -> anyhow::Result<(StatusCode, Value)> {
         self.send(self.http.get(self.token_url(app_id, open_id))).await
     }
@@ -75,14 +78,14 @@ impl Caller {
     }
 }
 
-/// What a successful answer says.
+/// Returns the body of a successful answer. Fails for any other.
 pub(crate) fn read<T: DeserializeOwned>((status, body): (StatusCode, Value)) -> anyhow::Result<T> {
     // A problem document says what happened and holds no secret.
     ensure!(status.is_success(), "the gateway answered {status}: {body}");
     Ok(serde_json::from_value(body)?)
 }
 
-/// The start of the token, and how long it is.
+/// Returns the start of the token and its length.
 pub(crate) fn masked(token: &TokenView) -> String {
     crate::report::masked(&token.access_token)
 }

@@ -1,11 +1,12 @@
-//! What happens inside, for the page: made of the spans and events that the product traces, which hold no secret.
+//! The page's timeline: spans and events that the product traces, which hold no secret.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use tokio::{sync::broadcast, time::Instant};
 use tracing::{
@@ -15,20 +16,20 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
-/// Entries kept for a page that is opened later, and waiting for one that reads slowly.
-const KEPT: usize = 400;
-/// Most characters of a field's value.
-const MAX_VALUE: usize = 300;
-/// Spans that last as long as a connection, or only repeat the one inside.
-const NOT_SHOWN: [&str; 2] = ["lark.long_connection", "lark.push.handle"];
+/// Maximum number of entries: kept for a page that is opened later, and queued for one that reads slowly.
+const MAX_ENTRIES: usize = 400;
+/// Maximum length of a field's value, in characters.
+const MAX_VALUE_LENGTH: usize = 300;
+/// Spans that are not shown: they last as long as a connection, or repeat the span inside.
+const HIDDEN_SPANS: [&str; 2] = ["lark.long_connection", "lark.push.handle"];
 
-/// What an entry tells about.
+/// Kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
-    /// Somebody did something on the page; times count from here.
+    /// An action on the page. Times count from here.
     Action,
-    /// Something happened at the simulated Lark.
+    /// An act of the simulated Lark.
     Lark,
     /// A span of the product.
     Span,
@@ -36,18 +37,18 @@ pub(crate) enum Kind {
     Event,
 }
 
-/// One line of the feed; an entry with the id of an earlier one replaces it.
+/// One line of the feed. An entry with the id of an earlier one replaces it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Entry {
     id: u64,
     kind: Kind,
     name: String,
-    /// The crate it comes from; empty for what the page and the simulator tell.
+    /// The crate of the entry, empty for the page and the simulator.
     target: &'static str,
     level: &'static str,
     /// Since the last action.
     ms: f64,
-    /// How long it took; absent while it lasts, and for what takes no time.
+    /// Duration. Absent while it lasts, and for entries without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     took_ms: Option<f64>,
     /// A span that has not ended.
@@ -55,7 +56,7 @@ pub(crate) struct Entry {
     fields: BTreeMap<&'static str, String>,
 }
 
-/// The newest entries, and who follows them.
+/// The newest entries and their subscribers.
 pub(crate) struct Feed {
     kept: Mutex<Kept>,
     followers: broadcast::Sender<Arc<Entry>>,
@@ -68,32 +69,32 @@ struct Kept {
 }
 
 impl Feed {
-    /// An empty one.
+    /// Returns an empty feed.
     pub(crate) fn new() -> Self {
         let kept = Kept { entries: VecDeque::new(), next_id: 1, zero: Instant::now() };
-        Self { kept: Mutex::new(kept), followers: broadcast::Sender::new(KEPT) }
+        Self { kept: Mutex::new(kept), followers: broadcast::Sender::new(MAX_ENTRIES) }
     }
 
-    /// Somebody did something: times count from here.
+    /// Adds an action of the page. Times count from here.
     pub(crate) fn action(&self, name: &str, fields: impl IntoIterator<Item = (&'static str, String)>) {
         let mut kept = self.lock();
         kept.zero = Instant::now();
         self.add(&mut kept, Kind::Action, name, None, fields.into_iter().collect());
     }
 
-    /// Something happened at the simulated Lark.
+    /// An act of the simulated Lark.
     pub(crate) fn lark(&self, name: &str, fields: impl IntoIterator<Item = (&'static str, String)>) {
         self.add(&mut self.lock(), Kind::Lark, name, None, fields.into_iter().collect());
     }
 
-    /// Forgets what was before.
+    /// Clears the entries.
     pub(crate) fn forget(&self) {
         self.lock().entries.clear();
     }
 
-    /// What is kept, and everything that comes after it.
+    /// Returns the kept entries and a subscription to the later ones.
     pub(crate) fn follow(&self) -> (Vec<Arc<Entry>>, broadcast::Receiver<Arc<Entry>>) {
-        // Under the lock, under which everything is sent: nothing is missed, nothing comes twice.
+        // Everything is sent under this lock: no entry is missed or repeated.
         let kept = self.lock();
         (kept.entries.iter().cloned().collect(), self.followers.subscribe())
     }
@@ -129,15 +130,15 @@ impl Feed {
             Some(known) => *known = entry.clone(),
             None => kept.entries.push_back(entry.clone()),
         }
-        if kept.entries.len() > KEPT {
+        if kept.entries.len() > MAX_ENTRIES {
             kept.entries.pop_front();
         }
-        // Nobody may be following.
+        // There may be no subscriber.
         let _ = self.followers.send(entry);
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 }
 
@@ -145,29 +146,29 @@ fn millis(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-/// Fills the feed from tracing.
-pub(crate) struct Watcher(Arc<Feed>);
+/// A tracing layer that fills the feed.
+pub(crate) struct FeedLayer(Arc<Feed>);
 
-impl Watcher {
-    /// Fills this feed.
+impl FeedLayer {
+    /// Returns a layer that fills this feed.
     pub(crate) const fn new(feed: Arc<Feed>) -> Self {
         Self(feed)
     }
 }
 
-/// What is remembered with a span until it ends.
-struct Lasting {
+/// The entry of a span until it ends.
+struct OpenSpan {
     entry: Entry,
     since: Instant,
 }
 
-impl<S> Layer<S> for Watcher
+impl<S> Layer<S> for FeedLayer
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let metadata = attributes.metadata();
-        if !is_ours(metadata.target()) || NOT_SHOWN.contains(&metadata.name()) {
+        if !is_ours(metadata.target()) || HIDDEN_SPANS.contains(&metadata.name()) {
             return;
         }
         let mut fields = Fields::default();
@@ -175,25 +176,25 @@ where
         let name = fields.name.unwrap_or_else(|| metadata.name().to_owned());
         let entry = self.0.add(&mut self.0.lock(), Kind::Span, &name, Some(metadata), fields.values);
         if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(Lasting { entry, since: Instant::now() });
+            span.extensions_mut().insert(OpenSpan { entry, since: Instant::now() });
         }
     }
 
     fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        if let Some(lasting) = span.extensions_mut().get_mut::<Lasting>() {
+        if let Some(open_span) = span.extensions_mut().get_mut::<OpenSpan>() {
             let mut fields = Fields::default();
             record.record(&mut fields);
-            lasting.entry.fields.extend(fields.values);
+            open_span.entry.fields.extend(fields.values);
         }
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
-        let Some(lasting) = context.span(&id).and_then(|span| span.extensions_mut().remove::<Lasting>())
+        let Some(open_span) = context.span(&id).and_then(|span| span.extensions_mut().remove::<OpenSpan>())
         else {
             return;
         };
-        let entry = Entry { took_ms: Some(millis(lasting.since)), open: false, ..lasting.entry };
+        let entry = Entry { took_ms: Some(millis(open_span.since)), open: false, ..open_span.entry };
         self.0.send(&mut self.0.lock(), entry);
     }
 
@@ -213,7 +214,7 @@ fn is_ours(target: &str) -> bool {
     target.starts_with("larkauth") && !target.starts_with("larkauth_lark_sim")
 }
 
-/// Fields as short texts; OpenTelemetry's own are left out, but for the name.
+/// Fields as short texts, without those of OpenTelemetry except the name.
 #[derive(Default)]
 struct Fields {
     name: Option<String>,
@@ -222,7 +223,7 @@ struct Fields {
 
 impl Fields {
     fn put(&mut self, field: &Field, value: &str) {
-        let value: String = value.chars().take(MAX_VALUE).collect();
+        let value: String = value.chars().take(MAX_VALUE_LENGTH).collect();
         match field.name() {
             "otel.name" => self.name = Some(value),
             name if name.starts_with("otel.") => {}
@@ -251,13 +252,13 @@ mod tests {
 
     fn watched(run: impl FnOnce()) -> Vec<Arc<Entry>> {
         let feed = Arc::new(Feed::new());
-        let subscriber = tracing_subscriber::registry().with(Watcher::new(feed.clone()));
+        let subscriber = tracing_subscriber::registry().with(FeedLayer::new(feed.clone()));
         tracing::subscriber::with_default(subscriber, run);
         feed.follow().0
     }
 
     #[test]
-    fn a_span_is_one_entry_with_what_was_recorded_later() {
+    fn feed_of_span_keeps_one_entry_with_later_fields() {
         let entries = watched(|| {
             let span = info_span!(target: "larkauth_lark", "lark.api", otel.name = "lark.api.send", outcome = tracing::field::Empty);
             span.record("outcome", "ok");
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn others_and_long_connections_are_not_shown_and_values_are_short() {
+    fn feed_hides_foreign_and_long_lived_spans_and_shortens_values() {
         let entries = watched(|| {
             info!(target: "hyper", "not ours");
             let _span = info_span!(target: "larkauth_lark", "lark.long_connection").entered();
@@ -277,17 +278,17 @@ mod tests {
         });
         let [entry] = entries.as_slice() else { panic!("{entries:?}") };
         assert_eq!((entry.name.as_str(), entry.kind), ("auth.session.ended", Kind::Event));
-        assert_eq!(entry.fields["reason"].len(), MAX_VALUE);
+        assert_eq!(entry.fields["reason"].len(), MAX_VALUE_LENGTH);
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_a_follower_gets_what_comes_later() {
+    fn feed_keeps_bounded_history_and_sends_later_entries() {
         let feed = Feed::new();
-        for n in 0..KEPT + 10 {
+        for n in 0..MAX_ENTRIES + 10 {
             feed.lark(&n.to_string(), []);
         }
         let (kept, mut later) = feed.follow();
-        assert_eq!((kept.len(), kept[0].name.as_str()), (KEPT, "10"));
+        assert_eq!((kept.len(), kept[0].name.as_str()), (MAX_ENTRIES, "10"));
         feed.action("click", []);
         assert_eq!(later.try_recv().unwrap().kind, Kind::Action);
     }

@@ -1,4 +1,4 @@
-//! Who may use the page: this machine's browser, and from the page itself.
+//! Access to the page: browsers of this machine, and requests from the page itself.
 
 use axum::{
     extract::{Request, State},
@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// Everything the page loads comes from this server; nobody else frames it.
+/// The page loads from this server only and cannot be framed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -16,14 +16,14 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub(crate) struct Hosts([String; 2]);
 
 impl Hosts {
-    /// Those of this port.
+    /// Returns the names for this port.
     pub(crate) fn of(port: u16) -> Self {
         Self([format!("127.0.0.1:{port}"), format!("localhost:{port}")])
     }
 
     fn refusal(&self, method: &Method, headers: &HeaderMap) -> Option<&'static str> {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        // Somebody else's name that was made to point here (DNS rebinding) shows in Host.
+        // A foreign name that resolves here (DNS rebinding) shows in Host.
         let Some(host) = text(header::HOST).filter(|host| self.0.iter().any(|known| known == host)) else {
             return Some("open this page as http://127.0.0.1 with its port");
         };
@@ -33,7 +33,7 @@ impl Hosts {
     }
 }
 
-/// Turns away strangers; gives every answer its headers.
+/// Refuses foreign requests and adds the security headers to every answer.
 pub(crate) async fn guard(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let mut response = match hosts.refusal(request.method(), request.headers()) {
         Some(reason) => (StatusCode::FORBIDDEN, reason).into_response(),
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_by_its_own_name() {
+    fn guard_refuses_foreign_host() {
         for (host, expected) in [
             ("127.0.0.1:80", true),
             ("localhost:80", true),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_page_itself_changes_anything() {
+    fn guard_refuses_foreign_origin_for_changes() {
         let host = (header::HOST, "localhost:80");
         for (origin, expected) in [
             ("http://localhost:80", true),

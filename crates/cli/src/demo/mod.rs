@@ -1,16 +1,20 @@
-//! `larkauth demo`: the product at work against a simulated Lark, on a page in the browser or told in the terminal.
+//! `larkauth demo`: the product against a simulated Lark, on a page in the browser or step by step in the terminal.
 //!
-//! `stage` puts the services up, `caller` asks them like any other service would, `auto` is the story in the terminal.
-//! The page: `server` serves it, `api` does what its buttons say, `browser` stands in for the browser of the phone on it,
-//! `state` is what it shows, `feed` what happens inside, `breakage` the ways to break things.
+//! `platform` is the simulated Lark, `stage` starts the services, `caller` calls them as any other service would,
+//! `auto` plays the demo in the terminal.
+//! The page: `server` serves it, `state` is what its requests share, `api` handles its buttons, `browser` passes on the
+//! pages of the phone's browser,
+//! `document` is what it shows, `feed` the traced spans and events, `breakage` the faults to choose from.
 
 mod api;
 mod auto;
 mod breakage;
 mod browser;
 mod caller;
+mod document;
 mod feed;
 mod guard;
+mod platform;
 mod server;
 mod stage;
 mod state;
@@ -20,15 +24,13 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
 };
 
-use anyhow::{Context, ensure};
-use larkauth_lark_sim::{Sim, SimConfig, SimHandle};
+use anyhow::ensure;
 use larkauth_telemetry::{LogFormat, TelemetryConfig};
 
 use self::{
-    feed::{Feed, Watcher},
+    feed::{Feed, FeedLayer},
     stage::Stage,
 };
 use crate::report;
@@ -39,7 +41,7 @@ use crate::report;
     after_help = "Examples:\n  larkauth demo\n  larkauth demo --port 9000 --no-open\n  larkauth demo --auto"
 )]
 pub(crate) struct Arguments {
-    /// Play it without anybody clicking, print each step, and end
+    /// Play without clicks, print each step, and end
     #[arg(long, conflicts_with_all = ["port", "no_open"])]
     auto: bool,
     /// The page's port; the next free one when it is taken, any free one for 0
@@ -50,11 +52,6 @@ pub(crate) struct Arguments {
     no_open: bool,
 }
 
-/// How long any step may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Short, so that a silent connection is noticed while somebody watches.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
-
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let feed = Arc::new(Feed::new());
     let logs = TelemetryConfig {
@@ -64,10 +61,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         otlp_endpoint: None,
         ansi: std::io::stderr().is_terminal(),
     };
-    let telemetry = larkauth_telemetry::init_with(&logs, Watcher::new(feed.clone()))?;
+    let telemetry = larkauth_telemetry::init_with(&logs, FeedLayer::new(feed.clone()))?;
     let port = free_port()?;
     let base = format!("http://127.0.0.1:{port}");
-    let sim = simulated_lark(&base).await?;
+    let sim = platform::start(&base).await?;
     report::done("a simulated Lark is running", sim.base_url());
     let stage = Box::pin(Stage::build(&sim, &base)).await?;
     let played = async {
@@ -81,29 +78,15 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     played?;
     if arguments.auto {
         let violations = sim.violations();
-        ensure!(violations.is_empty(), "the simulated Lark saw what must never happen: {violations:?}");
-        report::say("\nEverything but Lark was real. Now click yourself: larkauth demo");
+        ensure!(violations.is_empty(), "the simulated Lark recorded violations: {violations:?}");
+        report::say("\nEverything except Lark was real. To click yourself: larkauth demo");
     }
     sim.shutdown().await;
     telemetry.shutdown().await;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn simulated_lark(base: &str) -> anyhow::Result<SimHandle> {
-    let mut config = SimConfig::demo();
-    config.socket.ping_interval = PING_INTERVAL;
-    for app in &mut config.apps {
-        app.redirect_uris = vec![format!("{base}/oauth/callback")];
-    }
-    Ok(Sim::start(config).await?)
-}
-
-/// The id of the simulator's one application.
-fn app_id(sim: &Sim) -> anyhow::Result<String> {
-    Ok(sim.apps().into_iter().next().context("the simulator has no application")?.app_id)
-}
-
-/// A port that is free now, for the gateway: the consent page must know it before the gateway listens.
+/// Returns a port that is free now, for the gateway: the consent page must know it before the gateway listens.
 fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -31,20 +31,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     api, browser,
-    caller::Caller,
+    document::{Document, Publisher},
     feed::Feed,
     guard::{Hosts, guard},
+    platform,
     stage::Stage,
-    state::{Document, Looker},
+    state::DemoState,
 };
 use crate::report;
 
-/// How many ports after the wanted one are tried.
+/// Number of ports that are tried after the wanted one.
 const MORE_PORTS: u16 = 20;
-/// Longest body of a request, in bytes.
+/// Maximum body of a request, in bytes.
 const MAX_BODY: usize = 16 << 10;
-/// How long the page's own browser waits for a page.
-const PAGE: Duration = Duration::from_secs(15);
+/// Timeout of a page that the phone's browser loads.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The page's parts: path, type, content.
 const ASSETS: [(&str, &str, &str); 7] = [
@@ -53,29 +54,12 @@ const ASSETS: [(&str, &str, &str); 7] = [
     ("/main.js", SCRIPT, include_str!("../../assets/demo/main.js")),
     ("/card.js", SCRIPT, include_str!("../../assets/demo/card.js")),
     ("/timeline.js", SCRIPT, include_str!("../../assets/demo/timeline.js")),
-    ("/words.js", SCRIPT, include_str!("../../assets/demo/words.js")),
+    ("/texts.js", SCRIPT, include_str!("../../assets/demo/texts.js")),
     ("/icon.svg", "image/svg+xml", include_str!("../../assets/demo/icon.svg")),
 ];
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// What every request may need.
-#[derive(Clone)]
-pub(crate) struct Demo {
-    /// The simulated Lark.
-    pub(crate) sim: Sim,
-    /// Its application.
-    pub(crate) app_id: String,
-    /// Somebody with an API key.
-    pub(crate) caller: Caller,
-    /// What happens inside.
-    pub(crate) feed: Arc<Feed>,
-    /// Fetches the pages that the page frames; follows no redirect.
-    pub(crate) browser: reqwest::Client,
-    state: watch::Receiver<Document>,
-    stopping: CancellationToken,
-}
-
-/// Serves the page until somebody stops the command.
+/// Serves the page until the command is stopped.
 pub(crate) async fn run(
     sim: &Sim,
     stage: &Stage,
@@ -87,23 +71,31 @@ pub(crate) async fn run(
     let port = listener.local_addr()?.port();
     let url = format!("http://127.0.0.1:{port}/");
     let (publish, state) = watch::channel(Document::from("{}"));
-    let app_id = super::app_id(sim)?;
+    let app_id = platform::app_id(sim)?;
     let caller = stage.caller();
-    let looker = Looker {
+    let publisher = Publisher {
         sim: sim.clone(),
         app_id: app_id.clone(),
         gateway: caller.base().to_owned(),
-        vitals: stage.vitals(),
+        health: stage.health(),
         feed: feed.clone(),
     };
     let browser = reqwest::Client::builder()
-        .timeout(PAGE)
+        .timeout(PAGE_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()?;
     let stopping = CancellationToken::new();
-    let demo = Demo { sim: sim.clone(), app_id, caller, feed, browser, state, stopping: stopping.clone() };
-    // How the services started is of no interest to somebody who comes to click.
+    let demo = DemoState {
+        sim: sim.clone(),
+        app_id,
+        caller,
+        feed,
+        browser,
+        document: state,
+        stopping: stopping.clone(),
+    };
+    // The start of the services is not part of the timeline.
     demo.feed.forget();
     let facts = json!({
         "ready": true,
@@ -115,19 +107,19 @@ pub(crate) async fn run(
         report::done("the demo is open", &url);
         report::say("\nStop it with Ctrl-C.");
     });
-    // Kept until the end, not waited for: it may be the browser itself.
+    // Kept until the end but not awaited: it may be the browser itself.
     let _opener = open.then(|| open_page(&url)).flatten();
     let stop = async {
         larkauth_runtime::shutdown_signal().await;
         stopping.cancel();
     };
     let serve = larkauth_runtime::serve(listener, routes(demo, port), stopping.clone());
-    let look = stopping.run_until_cancelled(looker.run(publish));
-    tokio::join!(serve, look, stop);
+    let publishing = stopping.run_until_cancelled(publisher.run(publish));
+    tokio::join!(serve, publishing, stop);
     Ok(())
 }
 
-fn routes(demo: Demo, port: u16) -> Router {
+fn routes(demo: DemoState, port: u16) -> Router {
     let mut routes = Router::new();
     for (path, kind, content) in ASSETS {
         routes = routes.route(path, get(move || async move { ([(header::CONTENT_TYPE, kind)], content) }));
@@ -146,15 +138,15 @@ fn routes(demo: Demo, port: u16) -> Router {
         .with_state(demo)
 }
 
-/// `state`: the whole document, whenever it changed. `feed`: one entry. Ends when the command does.
-async fn events(State(demo): State<Demo>) -> impl IntoResponse {
+/// Streams events: `state` is the whole document after each change, `feed` one entry. Ends with the command.
+async fn events(State(demo): State<DemoState>) -> impl IntoResponse {
     let (kept, live) = demo.feed.follow();
     let kept = stream::iter(kept);
     let live = stream::unfold(live, |mut live| async move {
         loop {
             match live.recv().await {
                 Ok(entry) => return Some((entry, live)),
-                // A page that reads too slowly misses entries; the next ones still fit.
+                // A page that reads too slowly misses entries and continues with the next ones.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
             }
@@ -162,7 +154,7 @@ async fn events(State(demo): State<Demo>) -> impl IntoResponse {
     });
     let feed = kept.chain(live).map(|entry| Event::default().event("feed").json_data(&*entry));
     let stopped = demo.stopping.cancelled_owned();
-    let all = stream::select(states(demo.state), feed.filter_map(|event| async { event.ok().map(Ok) }));
+    let all = stream::select(states(demo.document), feed.filter_map(|event| async { event.ok().map(Ok) }));
     Sse::new(all.take_until(stopped)).keep_alive(KeepAlive::default())
 }
 
@@ -176,7 +168,7 @@ fn states(state: watch::Receiver<Document>) -> impl Stream<Item = Result<Event, 
     })
 }
 
-/// The wanted port, or the next free one.
+/// Listens on the wanted port, or on the next free one.
 async fn listen(wanted: u16) -> io::Result<TcpListener> {
     let mut port = wanted;
     loop {
@@ -192,7 +184,7 @@ async fn listen(wanted: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Opens the page where there is a desktop; that it cannot be opened is no failure, since its address was printed.
+/// Opens the page where there is a desktop. Failing to open it is no error, since its address was printed.
 fn open_page(url: &str) -> Option<tokio::process::Child> {
     let has_desktop = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let opener = if cfg!(target_os = "macos") {
@@ -212,7 +204,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_port_in_use_is_passed_over() {
+    async fn listen_on_port_in_use_takes_the_next() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = taken.local_addr().unwrap().port();
         let free = listen(port).await.unwrap().local_addr().unwrap().port();
@@ -220,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_loads_nothing_from_elsewhere() {
+    fn page_assets_name_no_foreign_address() {
         for (path, _, content) in ASSETS {
             for (at, _) in content.match_indices("://") {
                 let start = content[..at].rfind(|c: char| !c.is_ascii_alphabetic()).map_or(0, |i| i + 1);

@@ -1,14 +1,14 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context as _, bail};
+use larkauth_auth::Context;
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_lark_sim::Sim;
-use larkauth_messaging::Bus;
 use larkauth_models::{Entropy, ExposeSecret, OsEntropy};
 use larkauth_telemetry::{Health, HealthPart};
 use tempfile::TempDir;
 
-use super::{PATIENCE, caller::Caller};
+use super::caller::{Caller, STEP_TIMEOUT};
 use crate::{
     report,
     standalone::{self, Standalone},
@@ -21,11 +21,11 @@ pub(crate) struct Stage {
     _folder: TempDir,
 }
 
-/// How the services are.
+/// Health of the services.
 #[derive(Clone)]
-pub(crate) struct Vitals {
+pub(crate) struct ServiceHealth {
     health: Health,
-    bus: Arc<dyn Bus>,
+    context: Context,
 }
 
 impl Stage {
@@ -35,7 +35,7 @@ impl Stage {
         let folder =
             tempfile::Builder::new().prefix("larkauth-demo-").tempdir().context("no temporary folder")?;
         let key = OsEntropy.secret_token();
-        // The environment is for real processes: nothing of it may lead the demo to a real database or a real Lark.
+        // The environment is ignored: the demo must not reach a real database or a real Lark.
         let pairs = [
             ("DATA_DIR", folder.path().join("data").display().to_string()),
             ("HTTP_ADDR", base.trim_start_matches("http://").to_owned()),
@@ -45,45 +45,45 @@ impl Stage {
             ("LARK_BASE_URL", sim.base_url().to_owned()),
             ("LARK_ACCOUNTS_URL", sim.accounts_url().to_owned()),
             ("OAUTH_REDIRECT_URI", format!("{base}/oauth/callback")),
-            // Somebody who plays asks more often than a service should.
+            // A person who tries the demo asks more often than a service should.
             ("AUTH_REQUEST_RATE_LIMIT", "100".to_owned()),
         ];
         let options = LoadOptions { config_file: None, service: Service::Standalone };
         let settings = Settings::from_pairs(&options, pairs.map(|(name, value)| (name.to_owned(), value)))?;
         let standalone = standalone::start(&settings).await?;
         let stage = Self { standalone, caller: Caller::new(base, key)?, _folder: folder };
-        stage.vitals().until_ready().await?;
+        stage.health().until_ready().await?;
         report::done("larkauth is ready: gateway, auth-worker and token-refresher in one process", base);
         Ok(stage)
     }
 
-    /// Somebody who may call the gateway.
+    /// Returns a caller of the gateway.
     pub(crate) fn caller(&self) -> Caller {
         self.caller.clone()
     }
 
-    /// How the services are.
-    pub(crate) fn vitals(&self) -> Vitals {
+    /// Health of the services.
+    pub(crate) fn health(&self) -> ServiceHealth {
         let running = &self.standalone.running;
-        Vitals { health: running.health.clone(), bus: running.context.bus.clone() }
+        ServiceHealth { health: running.health.clone(), context: running.context.clone() }
     }
 
-    /// Stops everything and removes what it left.
+    /// Stops the services and removes their folder.
     pub(crate) async fn tear_down(self) -> anyhow::Result<()> {
         self.standalone.running.stop();
         self.standalone.running.wait().await
     }
 }
 
-impl Vitals {
-    /// What readiness depends on.
+impl ServiceHealth {
+    /// Returns the parts that readiness depends on.
     pub(crate) fn parts(&self) -> Vec<HealthPart> {
         self.health.report().parts
     }
 
-    /// Messages waiting in the dead letters; `None` while the bus does not say.
+    /// Returns the number of dead letters, or `None` while the bus does not answer.
     pub(crate) async fn dead_letters(&self) -> Option<u64> {
-        self.bus.dead_letter_depth().await.ok()
+        self.context.dead_letter_count().await.ok()
     }
 
     async fn until_ready(&self) -> anyhow::Result<()> {
@@ -92,7 +92,7 @@ impl Vitals {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, ready).await.is_err() {
+        if tokio::time::timeout(STEP_TIMEOUT, ready).await.is_err() {
             let reasons =
                 self.parts().into_iter().filter_map(|part| Some(format!("{}: {}", part.name, part.reason?)));
             bail!("not ready: {}", reasons.collect::<Vec<_>>().join("; "));

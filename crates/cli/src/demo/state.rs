@@ -1,163 +1,28 @@
-//! What the page shows: chats and health, sent as one document whenever anything in it changed.
+//! What every request to the page's server shares.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use larkauth_lark_sim::{FaceOrigin, Message, Sim};
-use larkauth_models::Timestamp;
-use larkauth_telemetry::HealthPart;
-use serde::Serialize;
-use serde_json::Value;
-use tokio::{sync::watch, time::Instant};
+use larkauth_lark_sim::Sim;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::{breakage::Breakage, feed::Feed, stage::Vitals};
+use super::{caller::Caller, document::Document, feed::Feed};
 
-/// The document as JSON.
-pub(crate) type Document = Arc<str>;
-
-/// How often health is looked at; changes at the simulator show at once.
-const LOOK: Duration = Duration::from_millis(500);
-/// How often the dead letters are counted.
-const COUNT: Duration = Duration::from_secs(1);
-/// The newest messages shown of each chat.
-const MESSAGES: usize = 20;
-
-#[derive(Serialize)]
-struct State {
-    app: Application,
-    people: Vec<Person>,
-    /// Messages by the `open_id` of the person, oldest first.
-    chats: BTreeMap<String, Vec<Card>>,
-    status: Status,
-}
-
-#[derive(Serialize)]
-struct Application {
-    app_id: String,
-    name: String,
-    gateway: String,
-}
-
-#[derive(Serialize)]
-struct Person {
-    open_id: String,
-    union_id: String,
-    name: String,
-    en_name: String,
-}
-
-#[derive(Serialize)]
-struct Card {
-    message_id: String,
-    sent_at: Timestamp,
-    /// How many faces it had so far.
-    faces: usize,
-    card: Value,
-}
-
-#[derive(Serialize)]
-struct Status {
-    ready: bool,
-    connections: usize,
-    dead_letters: Option<u64>,
-    parts: Vec<HealthPart>,
-    broken: Vec<Breakage>,
-}
-
-/// Looks at the simulator and the services, and publishes what the page shows.
-pub(crate) struct Looker {
+/// State of every request.
+#[derive(Clone)]
+pub(crate) struct DemoState {
+    /// The simulated Lark.
     pub(crate) sim: Sim,
+    /// Its application.
     pub(crate) app_id: String,
-    pub(crate) gateway: String,
-    pub(crate) vitals: Vitals,
+    /// The service that calls the gateway, with an API key.
+    pub(crate) caller: Caller,
+    /// Spans and events of the product.
     pub(crate) feed: Arc<Feed>,
-}
-
-impl Looker {
-    /// Publishes for ever.
-    pub(crate) async fn run(self, publish: watch::Sender<Document>) {
-        let mut faces = BTreeMap::new();
-        let mut dead_letters = self.vitals.dead_letters().await;
-        let mut counted = Instant::now();
-        loop {
-            if counted.elapsed() >= COUNT {
-                dead_letters = self.vitals.dead_letters().await;
-                counted = Instant::now();
-            }
-            let messages = self.sim.messages();
-            self.tell(&messages, &mut faces);
-            let state = self.state(messages, dead_letters);
-            if let Ok(document) = serde_json::to_string(&state) {
-                publish.send_if_modified(|known| {
-                    let before = std::mem::replace(known, document.into());
-                    before != *known
-                });
-            }
-            let changed = |sim: &Sim| (count(&sim.messages()) != count_of(&faces)).then_some(());
-            // Nothing new within the time is no failure: health is looked at again.
-            let _ = self.sim.wait_until(LOOK, changed).await;
-        }
-    }
-
-    /// Puts new faces of cards into the feed.
-    fn tell(&self, messages: &[Message], known: &mut BTreeMap<String, usize>) {
-        for message in messages {
-            let before = known.insert(message.message_id.clone(), message.faces.len()).unwrap_or(0);
-            for face in message.faces.iter().skip(before) {
-                let name = match face.origin {
-                    FaceOrigin::Sent => "lark.card.sent",
-                    FaceOrigin::Answer => "lark.card.answered",
-                    FaceOrigin::Update | FaceOrigin::DelayedUpdate => "lark.card.updated",
-                };
-                let colour = face.card["header"]["template"].as_str().unwrap_or_default().to_owned();
-                self.feed.lark(name, [("colour", colour), ("message_id", message.message_id.clone())]);
-            }
-        }
-    }
-
-    fn state(&self, messages: Vec<Message>, dead_letters: Option<u64>) -> State {
-        let mut chats: BTreeMap<String, Vec<Card>> = BTreeMap::new();
-        for message in messages {
-            let chat = chats.entry(message.open_id.clone()).or_default();
-            if chat.len() == MESSAGES {
-                chat.remove(0);
-            }
-            chat.push(Card {
-                card: message.card().clone(),
-                faces: message.faces.len(),
-                message_id: message.message_id,
-                sent_at: message.sent_at,
-            });
-        }
-        let people = self.sim.users().into_iter().map(|user| Person {
-            open_id: self.sim.open_id(&self.app_id, &user),
-            union_id: user.union_id,
-            name: user.name,
-            en_name: user.en_name,
-        });
-        let parts = self.vitals.parts();
-        State {
-            app: Application {
-                app_id: self.app_id.clone(),
-                name: self.sim.app(&self.app_id).map(|app| app.app_name).unwrap_or_default(),
-                gateway: self.gateway.clone(),
-            },
-            people: people.collect(),
-            chats,
-            status: Status {
-                ready: parts.iter().all(|part| part.ready),
-                connections: self.sim.connections(&self.app_id),
-                dead_letters,
-                parts,
-                broken: Breakage::present(&self.sim),
-            },
-        }
-    }
-}
-
-fn count(messages: &[Message]) -> usize {
-    messages.iter().map(|message| message.faces.len()).sum()
-}
-
-fn count_of(faces: &BTreeMap<String, usize>) -> usize {
-    faces.values().sum()
+    /// Client for the pages that the page frames; follows no redirect.
+    pub(crate) browser: reqwest::Client,
+    /// The document that the page shows.
+    pub(crate) document: watch::Receiver<Document>,
+    /// Cancelled when the command stops.
+    pub(crate) stopping: CancellationToken,
 }

@@ -1,4 +1,4 @@
-//! What others reach: the redirect URI from people's browsers, the address that is listened on.
+//! Addresses that others reach: the redirect URI from people's browsers, and the address to listen on.
 
 use std::{
     io::ErrorKind,
@@ -11,29 +11,29 @@ use larkauth_models::Application;
 use tokio::net::TcpListener;
 use url::{Host, Url};
 
-use super::{Finding, page};
+use super::finding::{Finding, page};
 
-/// The gateway answers here or not at all.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-/// Where the gateway takes browsers back.
+/// Deadline of the gateway's answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Path under which the gateway receives browsers after the consent.
 const CALLBACK: &str = "/oauth/callback";
 
-/// That codes would travel in the clear, which can be told without asking anybody.
-pub(crate) fn in_the_clear(app: &Application) -> Option<Finding> {
+/// Returns a finding when codes would travel unencrypted. Needs no network.
+pub(crate) fn unencrypted(app: &Application) -> Option<Finding> {
     let uri = &app.redirect_uri;
     let is_safe = uri.scheme() == "https" || is_loopback(uri);
     (!is_safe).then(|| {
         let check = format!("{} redirect URI", app.app_id);
-        Finding::wrong(check, format!("{uri} is not https: codes would travel in the clear")).cure(
+        Finding::wrong(check, format!("{uri} is not https: codes would travel unencrypted")).cure(
             "put a TLS proxy in front of the gateway, and change it with `larkauth apps add --redirect-uri`",
             page::REDIRECT_URI,
         )
     })
 }
 
-/// The redirect URI of one application.
+/// Checks the redirect URI of one application.
 pub(crate) async fn redirect_uri(app: &Application) -> Vec<Finding> {
-    if let Some(finding) = in_the_clear(app) {
+    if let Some(finding) = unencrypted(app) {
         return vec![finding];
     }
     let check = format!("{} redirect URI", app.app_id);
@@ -43,29 +43,28 @@ pub(crate) async fn redirect_uri(app: &Application) -> Vec<Finding> {
     if !uri.path().ends_with(CALLBACK) {
         let finding = Finding::doubtful(
             check.clone(),
-            format!("{uri} does not end with {CALLBACK}, where the gateway waits"),
+            format!("{uri} does not end with {CALLBACK}, which the gateway serves"),
         );
-        findings.push(finding.cure("unless a proxy rewrites it, change it", page::REDIRECT_URI));
+        findings.push(finding.cure("change it, unless a proxy rewrites the path", page::REDIRECT_URI));
     }
     findings.push(match gateway_at(uri, loopback).await {
         Ok(()) if loopback => Finding::doubtful(check, format!("{uri} works, but only for browsers on this machine"))
-            .cure("fine for a try; other people need an https address", page::REDIRECT_URI),
+            .cure("enough for a trial; other people need an https address", page::REDIRECT_URI),
         Ok(()) => Finding::ok(check, format!("a gateway answers behind {uri}")),
         Err(why) => Finding::doubtful(check, format!("no gateway answers behind {uri}: {why}"))
-            .cure("start larkauth, or make this address lead to its HTTP_ADDR; some networks hide it from this machine only", page::REDIRECT_URI),
+            .cure("start larkauth, or route this address to its HTTP_ADDR; some networks hide it from this machine only", page::REDIRECT_URI),
     });
     findings
 }
 
-/// The address to listen on: free, or taken by larkauth.
+/// Checks that the address to listen on is free, or taken by larkauth.
 pub(super) async fn listen(addr: SocketAddr) -> Finding {
     let check = format!("HTTP_ADDR {addr}");
     match TcpListener::bind(addr).await {
-        Ok(_) if addr.ip().is_unspecified() => Finding::doubtful(
-            check,
-            "free, and reachable from every network of this machine",
-        )
-        .cure("have a firewall or a TLS proxy in front of it, or listen on 127.0.0.1", page::THIS_SIDE),
+        Ok(_) if addr.ip().is_unspecified() => {
+            Finding::doubtful(check, "free, and reachable from every network of this machine")
+                .cure("put a firewall or a TLS proxy in front of it, or listen on 127.0.0.1", page::THIS_SIDE)
+        }
         Ok(_) => Finding::ok(check, "free"),
         Err(error) if error.kind() == ErrorKind::AddrInUse => match Url::parse(&reached_at(addr)) {
             Ok(url) if gateway_at(&url, true).await.is_ok() => Finding::ok(check, "larkauth is listening"),
@@ -79,7 +78,7 @@ pub(super) async fn listen(addr: SocketAddr) -> Finding {
     }
 }
 
-/// The origin under which this machine reaches what listens there.
+/// Returns the origin under which this machine reaches the address.
 fn reached_at(mut addr: SocketAddr) -> String {
     match addr {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -89,13 +88,12 @@ fn reached_at(mut addr: SocketAddr) -> String {
     format!("http://{addr}/")
 }
 
-/// Whether a larkauth answers on this origin, which may be on this machine.
+/// Fails when no larkauth answers on this origin, which may be on this machine.
 async fn gateway_at(uri: &Url, is_here: bool) -> Result<(), String> {
     let mut url = uri.clone();
     url.set_path("/healthz");
     url.set_query(None);
-    let mut http =
-        reqwest::Client::builder().timeout(ANSWERS_WITHIN).redirect(reqwest::redirect::Policy::none());
+    let mut http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
     if is_here {
         // No proxy leads back to this machine.
         http = http.no_proxy();
@@ -103,12 +101,12 @@ async fn gateway_at(uri: &Url, is_here: bool) -> Result<(), String> {
     let http = http.build().map_err(http_reason)?;
     let mut response = http.get(url).send().await.map_err(http_reason)?;
     let status = response.status();
-    // Ours is so short that it comes in one piece; of anything else, more need not be read.
+    // The gateway's body fits one chunk. More of another server's body is not needed.
     let start = if status.is_success() { response.chunk().await.map_err(http_reason)? } else { None };
     if start.is_some_and(|bytes| bytes.trim_ascii() == b"ok") {
         Ok(())
     } else {
-        Err(format!("something else answers there (HTTP {})", status.as_u16()))
+        Err(format!("another program answers there (HTTP {})", status.as_u16()))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     report,
 };
 
-/// Pages that help.
+/// Pages about findings.
 pub(crate) mod page {
     /// The redirect URI is not registered.
     pub(crate) const REDIRECT_URI: &str = "docs/troubleshooting/redirect-uri.md";
@@ -21,19 +21,19 @@ pub(crate) mod page {
     pub(crate) const THIS_SIDE: &str = "docs/troubleshooting/README.md";
 }
 
-/// How bad it is.
+/// Outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
-    /// As it should be.
+    /// Nothing to correct.
     Ok,
-    /// Works, or may work, but is probably not meant so.
+    /// Works, or may work, but is probably not intended.
     Doubtful,
     /// Does not work.
     Wrong,
 }
 
-/// What one check found.
+/// Result of one check.
 #[derive(Debug, Serialize)]
 pub(crate) struct Finding {
     check: String,
@@ -46,12 +46,12 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    /// As it should be.
+    /// Nothing to correct.
     pub(crate) fn ok(check: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { check: check.into(), verdict: Verdict::Ok, detail: detail.into(), cure: None, page: None }
     }
 
-    /// Probably not meant so.
+    /// Returns a finding that is probably not intended.
     pub(crate) fn doubtful(check: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { verdict: Verdict::Doubtful, ..Self::ok(check, detail) }
     }
@@ -61,27 +61,27 @@ impl Finding {
         Self { verdict: Verdict::Wrong, ..Self::ok(check, detail) }
     }
 
-    /// What to do, and where to read more.
+    /// Sets what to do and where to read more.
     pub(crate) fn cure(self, cure: impl Into<String>, page: &'static str) -> Self {
         Self { cure: Some(cure.into()), page: Some(page), ..self }
     }
 
-    /// Where to read more, when the detail says what to do.
+    /// Sets where to read more, when the detail says what to do.
     pub(crate) fn page(self, page: &'static str) -> Self {
         Self { page: Some(page), ..self }
     }
 
-    /// Whether it does not work.
+    /// Returns whether the check failed.
     pub(crate) fn is_wrong(&self) -> bool {
         self.verdict == Verdict::Wrong
     }
 
-    /// Whether there is nothing to do about it.
+    /// Returns whether there is nothing to correct.
     pub(crate) fn is_ok(&self) -> bool {
         self.verdict == Verdict::Ok
     }
 
-    /// Writes it beside a result, as something to know.
+    /// Writes the finding to standard error, beside a result.
     pub(crate) fn warn(&self) {
         let cure = self.cure.iter().map(|cure| format!("; {cure}"));
         let page = self.page.iter().map(|page| format!(", see {page}"));
@@ -89,8 +89,8 @@ impl Finding {
         report::warn(&format!("{}  {}{rest}", self.check, self.detail));
     }
 
-    /// Writes it for a person.
-    pub(crate) fn tell(&self) {
+    /// Writes the finding for a person.
+    pub(crate) fn print(&self) {
         match self.verdict {
             Verdict::Ok => report::done(&self.check, &self.detail),
             Verdict::Doubtful => report::doubtful(&self.check, &self.detail),
@@ -105,8 +105,8 @@ impl Finding {
     }
 }
 
-/// Writes all of it; true when nothing is wrong.
-pub(crate) fn tell(findings: &[Finding], format: Format) -> anyhow::Result<bool> {
+/// Writes all findings. Returns true when none is wrong.
+pub(crate) fn print_all(findings: &[Finding], format: Format) -> anyhow::Result<bool> {
     let wrong = findings.iter().filter(|finding| finding.is_wrong()).count();
     let doubtful = findings.iter().filter(|finding| finding.verdict == Verdict::Doubtful).count();
     match format {
@@ -114,12 +114,12 @@ pub(crate) fn tell(findings: &[Finding], format: Format) -> anyhow::Result<bool>
             output::json(&serde_json::json!({ "ok": wrong == 0, "checks": findings }))?;
         }
         Format::Text => {
-            findings.iter().for_each(Finding::tell);
+            findings.iter().for_each(Finding::print);
             let summary = match (wrong, doubtful) {
-                (0, 0) => "Everything is as it should be.".to_owned(),
-                (0, n) => format!("Nothing is wrong; {n} to look at (!)."),
+                (0, 0) => "Everything is in order.".to_owned(),
+                (0, n) => format!("Nothing is wrong; {n} to review (!)."),
                 (n, m) => format!(
-                    "{n} wrong (✗), {m} to look at (!). Mend the first ✗ first: others may follow from it."
+                    "{n} wrong (✗), {m} to review (!). Correct the first ✗ first: others may follow from it."
                 ),
             };
             report::say(&format!("\n{summary}"));

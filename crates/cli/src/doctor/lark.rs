@@ -1,29 +1,32 @@
-//! The platform: can it be reached, do the clocks agree, does it know the applications.
+//! The platform: its reachability, the clock, and the applications' credentials.
 
 use std::sync::Arc;
 
 use anyhow::Context;
 use larkauth_auth::LarkSettings;
 use larkauth_lark::{
-    Fault, LarkClient, NoObserver, http_reason,
+    ErrorKind, LarkClient, LarkClientOptions, LocalRateLimiter, NoObserver, http_reason,
     long_connection::{ConnectError, discover},
 };
 use larkauth_models::{Application, Brand, Clock, SystemClock, Timestamp};
 use tokio::net::{TcpStream, lookup_host};
 use url::Url;
 
-use super::{Finding, in_time, page};
+use super::{
+    deadline::with_deadline,
+    finding::{Finding, page},
+};
 use crate::output::time;
 
-/// More than this, and expiries are wrong by more than the safety margins.
-const SKEW: i64 = 60;
+/// Largest tolerated clock skew, in seconds. Beyond it, expiries are wrong by more than the safety margins.
+const MAX_SKEW: i64 = 60;
 
-/// The host of one cloud, and the clock as it sees it.
+/// Checks the host of one cloud, and the clock against it.
 pub(super) async fn host(lark: &LarkSettings, brand: Brand) -> Vec<Finding> {
     let base = &lark.endpoints(brand).base_url;
     let host = base.host_str().unwrap_or_default();
     let check = format!("Lark at {host}");
-    let looked = in_time(async {
+    let looked = with_deadline(async {
         let response = match lark.http.head(base.clone()).send().await {
             Ok(response) => response,
             Err(error) => anyhow::bail!("{}", diagnose(base, http_reason(error)).await),
@@ -47,17 +50,17 @@ pub(super) async fn host(lark: &LarkSettings, brand: Brand) -> Vec<Finding> {
 
 fn clock(theirs: Timestamp, ours: Timestamp) -> Finding {
     let skew = (ours - theirs).num_seconds();
-    if skew.abs() <= SKEW {
+    if skew.abs() <= MAX_SKEW {
         return Finding::ok("clock", "agrees with Lark's");
     }
     let way = if skew > 0 { "ahead of" } else { "behind" };
     Finding::wrong("clock", format!("this machine's is {} s {way} Lark's", skew.abs())).cure(
-        "synchronise it (systemd-timesyncd, chrony); tokens would be taken for expired or alive wrongly",
+        "synchronise the clock (systemd-timesyncd, chrony); otherwise expired tokens count as valid, or valid ones as expired",
         page::THIS_SIDE,
     )
 }
 
-/// Which step it is that fails; told by trying the first ones alone.
+/// Returns the failing step, found by trying name lookup and TCP connection alone.
 async fn diagnose(base: &Url, reason: String) -> String {
     let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) else {
         return reason;
@@ -72,7 +75,7 @@ async fn diagnose(base: &Url, reason: String) -> String {
     }
 }
 
-/// Credentials and long connection of one application.
+/// Checks credentials and long connection of one application.
 pub(super) async fn application(lark: &LarkSettings, app: &Application) -> Vec<Finding> {
     let (credentials, connection) = futures::join!(credentials(lark, app), connection(lark, app));
     let mut findings = vec![credentials, connection];
@@ -84,7 +87,7 @@ pub(super) async fn application(lark: &LarkSettings, app: &Application) -> Vec<F
         );
         findings.push(
             finding.cure(
-                "mend that in the developer console; the next invitation tries again",
+                "correct this in the developer console; the next session tries again",
                 page::CREDENTIALS,
             ),
         );
@@ -92,24 +95,25 @@ pub(super) async fn application(lark: &LarkSettings, app: &Application) -> Vec<F
     findings
 }
 
-/// A client of one application that nobody counts.
+/// Returns a client of one application without metrics.
 pub(crate) fn client(lark: &LarkSettings, app: &Application) -> LarkClient {
-    LarkClient::new(
-        lark.http.clone(),
-        lark.endpoints(app.brand).clone(),
-        app.app_id.clone(),
-        app.app_secret.clone(),
-        Arc::new(SystemClock),
-        Arc::new(NoObserver),
-    )
+    LarkClient::new(LarkClientOptions {
+        http: lark.http.clone(),
+        endpoints: lark.endpoints(app.brand).clone(),
+        app_id: app.app_id.clone(),
+        app_secret: app.app_secret.clone(),
+        clock: Arc::new(SystemClock),
+        observer: Arc::new(NoObserver),
+        rate_limiter: Arc::new(LocalRateLimiter::default()),
+    })
 }
 
 async fn credentials(lark: &LarkSettings, app: &Application) -> Finding {
     let check = format!("{} credentials", app.app_id);
-    let asked = in_time(async { Ok(client(lark, app).tenant_access_token().await) }).await;
+    let asked = with_deadline(async { Ok(client(lark, app).tenant_access_token().await) }).await;
     match asked {
-        Ok(Ok(_)) => Finding::ok(check, format!("{} takes them", app.brand)),
-        Ok(Err(error)) if error.fault == Fault::App => Finding::wrong(check, error.to_string()).cure(
+        Ok(Ok(_)) => Finding::ok(check, format!("{} accepts them", app.brand)),
+        Ok(Err(error)) if error.kind == ErrorKind::App => Finding::wrong(check, error.to_string()).cure(
             "copy the secret again from the console, and check that the brand is right",
             page::CREDENTIALS,
         ),
@@ -125,10 +129,10 @@ async fn credentials(lark: &LarkSettings, app: &Application) -> Finding {
 async fn connection(lark: &LarkSettings, app: &Application) -> Finding {
     let check = format!("{} long connection", app.app_id);
     let base = &lark.endpoints(app.brand).base_url;
-    let asked = in_time(async { Ok(discover(&lark.http, base, &app.app_id, &app.app_secret).await) });
+    let asked = with_deadline(async { Ok(discover(&lark.http, base, &app.app_id, &app.app_secret).await) });
     match asked.await.context("discovery") {
-        // Discovery says nothing about what is subscribed: the console keeps that to itself.
-        Ok(Ok(())) => Finding::ok(check, "Lark offers one; that callbacks use it is chosen in the console"),
+        // Discovery does not return the subscription. It is visible in the console only.
+        Ok(Ok(())) => Finding::ok(check, "Lark offers one; whether callbacks use it is set in the console"),
         Ok(Err(error @ ConnectError::Rejected { .. })) => {
             let place = if error.is_not_allowed() { page::LONG_CONNECTION } else { page::CREDENTIALS };
             Finding::wrong(check, error.to_string())
@@ -148,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_of_skew_is_the_most() {
+    fn clock_skew_above_a_minute_is_wrong() {
         let now = SystemClock.now();
         for (skew, wrong) in [(0, false), (60, false), (-60, false), (61, true), (-3600, true)] {
             let finding = clock(now, now + chrono::TimeDelta::seconds(skew));

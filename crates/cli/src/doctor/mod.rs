@@ -1,14 +1,16 @@
-//! `larkauth doctor`: looks at every part, changes nothing, and says the cure.
+//! `larkauth doctor`: checks every part, changes nothing, and names the cure.
 //!
-//! `parts` looks at this side (settings, database, keys, broker), `lark` at the platform, `edge` at what others reach.
-//! To add a check: a function that gives a [`Finding`], called where its needs are known.
+//! `parts` checks this side (settings, database, keys, broker), `lark` the platform, `edge` the addresses that others
+//! reach.
+//! To add a check: a function that returns a [`Finding`], called where its inputs are known.
 
+mod deadline;
 mod edge;
 mod finding;
 mod lark;
 mod parts;
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use futures::future::join_all;
 use larkauth_config::Settings;
@@ -19,31 +21,28 @@ use crate::{
     globals::{Globals, quiet},
 };
 
-use self::finding::{Finding, tell};
+use self::finding::{Finding, print_all};
 pub(crate) use self::{
-    edge::{in_the_clear, redirect_uri},
+    edge::{redirect_uri, unencrypted},
     finding::page,
     lark::client,
 };
 
-/// Check settings, database, broker, keys, clock, Lark and the redirect URI, and say the cure
+/// Check settings, database, broker, keys, clock, Lark and the redirect URI, and name the cure
 ///
-/// Changes nothing, except that queues missing on the broker are declared. Each line is ✓ (fine), ! (look at it) or ✗ (does not
-/// work). Ends with 1 when there is a ✗.
+/// Changes nothing, except that queues missing on the broker are declared. Each line is ✓ (fine), ! (look at it) or ✗
+/// (does not work). Ends with 1 when there is a ✗.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  larkauth doctor\n  larkauth doctor --json | jq '.checks[] | select(.verdict == \"wrong\")'"
 )]
 pub(crate) struct Arguments {}
 
-/// How long any check may take.
-const PATIENCE: Duration = Duration::from_secs(15);
-
 pub(crate) async fn run(_: Arguments, globals: &Globals) -> anyhow::Result<ExitCode> {
     let findings = match Settings::load(&globals.options()) {
         Err(error) => vec![Finding::wrong("settings", error.to_string()).page(page::THIS_SIDE)],
         Ok(settings) => {
-            // What is wrong is said below, once; the parts' own words only when they are asked for.
+            // Findings are reported once, below. The parts log only when RUST_LOG is set.
             let telemetry = match settings.telemetry.filter {
                 Some(_) => Some(larkauth_telemetry::init(&quiet(&settings))?),
                 None => None,
@@ -55,7 +54,7 @@ pub(crate) async fn run(_: Arguments, globals: &Globals) -> anyhow::Result<ExitC
             findings
         }
     };
-    let fine = tell(&findings, globals.format())?;
+    let fine = print_all(&findings, globals.format())?;
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
@@ -82,7 +81,7 @@ async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     }));
     let (hosts, of_apps) = futures::join!(hosts, of_apps);
     findings.extend(hosts.into_iter().flatten());
-    // What cannot be read is told above; it may well hold some.
+    // An unreadable database is reported above. It may hold applications.
     if apps.is_empty() && is_known {
         let finding = Finding::doubtful("applications", "none is registered and enabled");
         findings
@@ -92,7 +91,8 @@ async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// What is stored and enabled, and what the settings will register at the next start, which then wins.
+/// Returns the enabled applications: the stored ones, and the one of the settings, which replaces its stored version at
+/// the next start.
 fn applications(settings: &Settings, stored: Vec<Application>) -> Vec<Application> {
     let mut apps = stored;
     if let Some(app) = &settings.application {
@@ -105,12 +105,4 @@ fn applications(settings: &Settings, stored: Vec<Application>) -> Vec<Applicatio
     }
     apps.retain(|app| app.enabled);
     apps
-}
-
-/// What a check gives, or that it took too long.
-async fn in_time<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    match tokio::time::timeout(PATIENCE, work).await {
-        Ok(result) => result,
-        Err(_) => anyhow::bail!("no answer within {} s", PATIENCE.as_secs()),
-    }
 }

@@ -1,4 +1,4 @@
-//! This side. Opens one at a time what services open together, so that one broken part hides no other.
+//! This side. Opens each part alone, so that one broken part hides no other.
 
 use larkauth_config::Settings;
 use larkauth_contracts::topology::Queue;
@@ -7,9 +7,12 @@ use larkauth_runtime::{Broker, Database, cipher, no_cipher};
 use larkauth_storage::Registration;
 use larkauth_telemetry::Metrics;
 
-use super::{Finding, in_time, page};
+use super::{
+    deadline::with_deadline,
+    finding::{Finding, page},
+};
 
-/// The settings could be read, or this would not run; what looks odd in them is told.
+/// Returns the warnings of the settings. Unreadable settings end the command before this check.
 pub(super) fn settings(settings: &Settings) -> Vec<Finding> {
     let mut findings: Vec<Finding> = settings
         .warnings
@@ -22,7 +25,7 @@ pub(super) fn settings(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// The database, the encryption keys and the API keys. Gives the applications that are stored, if they can be read.
+/// Checks the database, the encryption keys and the API keys. Returns the stored applications, if they can be read.
 pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec<Finding>) {
     let database = match Database::of(settings) {
         Ok(database) => database,
@@ -40,7 +43,7 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
         Database::Postgres(_) => "PostgreSQL answers".to_owned(),
         Database::Sqlite(path) => format!("{} can be opened", path.display()),
     };
-    let schema = in_time(async {
+    let schema = with_deadline(async {
         let store = database.open(settings, false, no_cipher()?).await?;
         let checked = store.check_schema().await;
         store.shared().close().await;
@@ -57,7 +60,7 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
             return (None, findings);
         }
     };
-    let contents = in_time(async {
+    let contents = with_deadline(async {
         let store = database.open(settings, false, cipher).await?.shared();
         let contents = (store.applications().await, store.api_keys().await);
         store.close().await;
@@ -84,14 +87,15 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
     (None, findings)
 }
 
-/// What the keys open, and a finding for each registration that they do not. `None` when they open nothing of what there is.
+/// Returns the applications that the keys decrypt, and a finding for each other one. `None` when the keys decrypt none
+/// of several.
 fn opened(stored: Vec<Registration>) -> (Option<Vec<Application>>, Vec<Finding>) {
     let (mut apps, mut findings) = (Vec::new(), Vec::new());
     for Registration { application, .. } in stored {
         match application {
             Ok(app) => apps.push(app),
             Err(error) => findings.push(Finding::wrong("encryption keys", error.to_string()).cure(
-                "put the keys back that encrypted this, nothing else opens it; or register the application anew with \
+                "restore the keys that encrypted it, nothing else decrypts it; or register the application again with \
                  `larkauth apps add`",
                 page::THIS_SIDE,
             )),
@@ -102,26 +106,26 @@ fn opened(stored: Vec<Registration>) -> (Option<Vec<Application>>, Vec<Finding>)
     }
     if findings.is_empty() {
         let detail = match apps.len() {
-            0 => "readable; nothing is stored yet that they could open".to_owned(),
-            1 => "they open the stored application".to_owned(),
-            n => format!("they open the {n} stored applications"),
+            0 => "readable; nothing is stored yet that they could decrypt".to_owned(),
+            1 => "they decrypt the stored application".to_owned(),
+            n => format!("they decrypt the {n} stored applications"),
         };
         findings.push(Finding::ok("encryption keys", detail));
     }
     (Some(apps), findings)
 }
 
-fn api_keys_of(settings: &Settings, live: usize) -> Finding {
-    match (live, &settings.http.api_key) {
-        (0, None) => Finding::doubtful("API keys", "there is none, so the REST API refuses everybody")
+fn api_keys_of(settings: &Settings, active: usize) -> Finding {
+    match (active, &settings.http.api_key) {
+        (0, None) => Finding::doubtful("API keys", "there is none, so the REST API refuses every request")
             .cure("run `larkauth keys create`, or set API_KEY", page::THIS_SIDE),
         (0, Some(_)) => Finding::ok("API keys", "API_KEY"),
-        (live, Some(_)) => Finding::ok("API keys", format!("{live} live, and API_KEY")),
-        (live, None) => Finding::ok("API keys", format!("{live} live")),
+        (active, Some(_)) => Finding::ok("API keys", format!("{active} active, and API_KEY")),
+        (active, None) => Finding::ok("API keys", format!("{active} active")),
     }
 }
 
-/// The broker with its queues, and whether messages wait for a person.
+/// Checks the broker with its queues, and reports waiting dead letters.
 pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
     const CURE: &str =
         "`larkauth standalone` makes its own on its first start; separate services need AMQP_URL";
@@ -139,7 +143,7 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
         }
         Broker::Embedded(_) => "the bus in the database file",
     };
-    let looked = in_time(async {
+    let looked = with_deadline(async {
         let bus = broker.open(settings, Metrics::new()?).await?;
         let mut waiting = 0;
         for queue in Queue::ALL {
@@ -165,7 +169,7 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
     }
 }
 
-/// Errors of this project's parts say the cure themselves.
+/// Errors of this project's parts name the cure themselves.
 fn wrong(check: &str, error: &anyhow::Error) -> Finding {
     Finding::wrong(check, format!("{error:#}")).page(page::THIS_SIDE)
 }

@@ -1,29 +1,29 @@
-//! Which application, and whether Lark takes it.
+//! The application, and its check with Lark.
 
 use anyhow::bail;
 use larkauth_auth::LarkSettings;
 use larkauth_config::Settings;
 use larkauth_lark::{
-    Fault, LarkClient,
+    ErrorKind, LarkClient,
     long_connection::{ConnectError, discover},
 };
 use larkauth_models::{AppId, Application, SecretString};
 
-use super::Arguments;
+use super::arguments::Arguments;
 use crate::{
     doctor::{client, page},
     exit::CommandError,
     prompt, report,
 };
 
-/// Id and secret, from wherever they came.
+/// Id and secret of the application.
 pub(super) struct Chosen {
     pub(super) app_id: AppId,
     pub(super) secret: SecretString,
 }
 
 impl Chosen {
-    /// From the arguments, the settings, or the person at the terminal.
+    /// Reads them from the arguments, the settings, or the person at the terminal.
     pub(super) fn ask(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Self> {
         let set = settings.application.as_ref();
         let app_id = match arguments.app.as_ref().or(settings.app_id.as_ref()) {
@@ -49,12 +49,20 @@ pub(super) async fn check(lark: &LarkSettings, app: &Application) -> anyhow::Res
     let endpoints = lark.endpoints(app.brand);
     let client = client(lark, app);
     if let Err(error) = client.tenant_access_token().await {
-        if error.fault == Fault::App {
-            bail!("{error}; is it really {}? Give --brand, and see {}", app.brand, page::CREDENTIALS);
+        if error.kind == ErrorKind::App {
+            bail!(
+                "{error}; check that the application is one of {} (--brand), and see {}",
+                app.brand,
+                page::CREDENTIALS
+            );
         }
-        bail!("{error}; is {} reachable from here? See {}", endpoints.base_url, page::THIS_SIDE);
+        bail!(
+            "{error}; check that {} is reachable from here, and see {}",
+            endpoints.base_url,
+            page::THIS_SIDE
+        );
     }
-    report::done("Lark takes id and secret", &format!("brand {}", app.brand));
+    report::done("Lark accepts id and secret", &format!("brand {}", app.brand));
     match discover(&lark.http, &endpoints.base_url, &app.app_id, &app.app_secret).await {
         Ok(()) => report::done("Lark offers a long connection", ""),
         Err(error @ ConnectError::Rejected { .. }) => bail!("{error}; see {}", page::LONG_CONNECTION),

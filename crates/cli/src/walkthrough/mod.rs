@@ -1,19 +1,20 @@
-//! `larkauth try`: one whole authorization with a real application, step by step, with what to do where it gets stuck.
+//! `larkauth try`: one whole authorization with a real application, step by step, with what to do when a step fails.
 //!
-//! `application` finds out which one and whether Lark takes it, `person` who is asked, this module tells the story.
+//! `application` determines the application and checks it with Lark, `person` determines the person, this module runs
+//! the steps.
 
 mod application;
+mod arguments;
 mod person;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+pub(crate) use self::arguments::Arguments;
+
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use larkauth_auth::{Context, sessions::Invite};
 use larkauth_config::{LoadOptions, Service, Settings};
-use larkauth_models::{
-    AppId, Application, AuthMethod, Brand, ExposeSecret, OpenId, Person, SecretString, SessionState,
-    TokenKind,
-};
+use larkauth_models::{AppId, Application, AuthMethod, ExposeSecret, OpenId, Person, SessionState};
 use larkauth_runtime::Running;
 use tokio::time::Instant;
 use url::Url;
@@ -23,63 +24,25 @@ use crate::{
     doctor::{page, redirect_uri},
     exit,
     follow::{self, Step},
-    globals::{Globals, environment, quiet},
+    globals::{Globals, environment, operator, quiet},
     output::time,
     prompt, report, standalone,
 };
 
-/// Try it out with a real application: from its secret to the first stored token
-///
-/// Asks for what is not given, checks each step and says what to do where it gets stuck. Runs everything in this process
-/// on the data folder (or DATABASE_URL and AMQP_URL) while it lasts; what is stored stays for `larkauth standalone`.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  larkauth try\n  larkauth try --app cli_0123456789abcdef --secret-file secret.txt --email me@example.com --yes\n  APP_ID=cli_0123456789abcdef APP_SECRET_FILE=secret.txt larkauth try --open-id ou_0123456789abcdef"
-)]
-pub(crate) struct Arguments {
-    /// The application; APP_ID by default
-    #[arg(long, value_name = "APP_ID")]
-    app: Option<AppId>,
-    /// A file that holds its secret, `-` for standard input; APP_SECRET by default
-    #[arg(long, value_name = "FILE")]
-    secret_file: Option<PathBuf>,
-    /// The cloud it lives in: `feishu` or `lark`
-    #[arg(long)]
-    brand: Option<Brand>,
-    /// Where the browser comes back to; OAUTH_REDIRECT_URI by default
-    #[arg(long, value_name = "URI")]
-    redirect_uri: Option<Url>,
-    /// The person to ask, as this application sees them
-    #[arg(long, value_name = "OPEN_ID")]
-    open_id: Option<OpenId>,
-    /// The person to ask, by work mail address
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "open_id")]
-    email: Option<SecretString>,
-    /// Where to keep everything; DATA_DIR by default
-    #[arg(long, value_name = "FOLDER")]
-    data_dir: Option<PathBuf>,
-    /// Seconds to wait for the person
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    wait: u64,
-    /// Take it that the developer console is set up as described, instead of waiting for Enter
-    #[arg(long)]
-    yes: bool,
-}
-
-/// How long the long connection may take to come up.
-const READY_WITHIN: Duration = Duration::from_secs(20);
+/// Deadline of the first long connection.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) async fn run(arguments: Arguments, globals: &Globals) -> anyhow::Result<ExitCode> {
     heading(1, "The application");
     let chosen = Chosen::ask(&arguments, &globals.settings_about(arguments.app.as_ref())?)?;
     let settings = service_settings(globals, &arguments, &chosen)?;
     let telemetry = larkauth_telemetry::init(&quiet(&settings))?;
-    let told = Box::pin(tell(&arguments, &settings)).await;
+    let outcome = Box::pin(run_steps(&arguments, &settings)).await;
     telemetry.shutdown().await;
-    told
+    outcome
 }
 
-async fn tell(arguments: &Arguments, settings: &Settings) -> anyhow::Result<ExitCode> {
+async fn run_steps(arguments: &Arguments, settings: &Settings) -> anyhow::Result<ExitCode> {
     let Some(app) = &settings.application else { bail!("APP_ID is not set") };
     let lark = larkauth_runtime::lark_settings(settings)?;
     let client = application::check(&lark, app).await?;
@@ -90,7 +53,7 @@ async fn tell(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Exit
     report::done("gateway, auth-worker and token-refresher are running", &format!("http://{address}"));
     let asked = async {
         ready(&standalone.running).await?;
-        // Not before: the console offers the persistent connection only while one is open.
+        // After the connection is up: the console offers the persistent connection only while one is open.
         console(app, arguments.yes).await?;
         heading(4, "The person");
         let open_id = person::ask(arguments, &client).await?;
@@ -99,7 +62,7 @@ async fn tell(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Exit
     };
     let outcome = tokio::select! {
         outcome = asked => outcome,
-        () = larkauth_runtime::shutdown_signal() => Err(anyhow::anyhow!("stopped; an open invitation ends by itself")),
+        () = larkauth_runtime::shutdown_signal() => Err(anyhow::anyhow!("stopped; an open session expires by itself")),
     };
     standalone.running.stop();
     let stopped = standalone.running.wait().await;
@@ -108,7 +71,7 @@ async fn tell(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Exit
     Ok(code)
 }
 
-/// What only a person can look up and change.
+/// Lists the settings of the developer console, which only a person can check.
 async fn console(app: &Application, is_done: bool) -> anyhow::Result<()> {
     heading(3, "The developer console");
     report::say("  Under Security Settings, this must be one of the redirect URLs:");
@@ -117,17 +80,17 @@ async fn console(app: &Application, is_done: bool) -> anyhow::Result<()> {
     report::say("  The bot must be switched on, with the permission im:message:send_as_bot,");
     report::say("  and a version that has all this must be published.");
     for finding in redirect_uri(app).await.iter().filter(|finding| !finding.is_ok()) {
-        finding.tell();
+        finding.print();
     }
     if !is_done && prompt::is_possible() {
-        prompt::meanwhile(|| prompt::pause("Press Enter when that is so")).await?;
+        prompt::meanwhile(|| prompt::pause("Press Enter when this is done")).await?;
     }
     Ok(())
 }
 
-/// Waits until Lark is heard.
+/// Waits until the long connection is up.
 async fn ready(running: &Running) -> anyhow::Result<()> {
-    let until = Instant::now() + READY_WITHIN;
+    let until = Instant::now() + READY_TIMEOUT;
     let mut line = report::Progress::new();
     let started = Instant::now();
     loop {
@@ -144,7 +107,7 @@ async fn ready(running: &Running) -> anyhow::Result<()> {
                 reasons.map(|part| format!("{}: {}", part.name, part.reason.unwrap_or_default())).collect();
             bail!(
                 "not ready after {} s: {}; see {}",
-                READY_WITHIN.as_secs(),
+                READY_TIMEOUT.as_secs(),
                 reasons.join("; "),
                 page::LONG_CONNECTION
             );
@@ -166,19 +129,20 @@ async fn authorize(
         person: Person { open_id: Some(open_id.clone()), user_id: None },
         auth_method: AuthMethod::WebsocketCard,
         scopes: None,
-        card: context.policy.card.clone(),
+        card: context.policy().card.clone(),
     };
-    let invited = context.invite(invite).await.context("the card was not sent")?;
+    let invited =
+        context.invite(&operator(), context.now(), invite).await.context("the card was not sent")?;
     let seen = |step: Step| {
-        follow::tell(step);
+        follow::report_step(step);
         if step == Step::Sent {
             report::say("  Now open the chat with the bot and click Authorize.");
-            report::say(&format!("  Nothing happens on a click? See {}", page::LONG_CONNECTION));
-            report::say(&format!("  The consent page shows an error? See {}", page::REDIRECT_URI));
+            report::say(&format!("  If a click has no effect, see {}", page::LONG_CONNECTION));
+            report::say(&format!("  If the consent page shows an error, see {}", page::REDIRECT_URI));
         }
     };
-    let ended = follow::to_the_end(context, invited.id, at_most, seen).await?;
-    follow::tell_end(&ended);
+    let ended = follow::until_end(context, invited.id, at_most, seen).await?;
+    follow::report_end(&ended);
     if ended.state == SessionState::Pending {
         report::say(&format!(
             "  Clicks were taken by this process, which ends now: start `larkauth standalone` on the same data, and the card works until {}.",
@@ -191,7 +155,7 @@ async fn authorize(
     }
 
     heading(6, "The token");
-    let token = context.store.token(app_id, &open_id, TokenKind::User).await?;
+    let token = context.stored_token(&operator(), context.now(), app_id, &open_id).await?;
     let token = token.context("the session is completed, but its token is not stored")?;
     report::done("access token", &report::masked(token.pair.access_token.expose_secret()));
     let ends = time(token.pair.access_expires_at);
@@ -215,7 +179,7 @@ async fn authorize(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of the services, with what was asked for in place of the environment's.
+/// Returns the settings of the services, with the arguments in place of the environment's values.
 fn service_settings(globals: &Globals, arguments: &Arguments, chosen: &Chosen) -> anyhow::Result<Settings> {
     let flags = [
         ("APP_ID", Some(chosen.app_id.to_string())),

@@ -3,7 +3,7 @@ use serde_json::json;
 use crate::stage::{APP_ID, APP_SECRET, Stage};
 
 #[tokio::test]
-async fn an_application_is_registered_shown_changed_and_switched() {
+async fn apps_add_show_disable_enable_round_trip() {
     let stage = Stage::new().await;
     let added = stage.run_with(&["apps", "add", APP_ID], &format!("{APP_SECRET}\n")).await.with(0);
     insta::assert_snapshot!(added.out, @r"
@@ -44,7 +44,7 @@ async fn an_application_is_registered_shown_changed_and_switched() {
 }
 
 #[tokio::test]
-async fn the_secret_comes_from_a_file_or_the_environment_too() {
+async fn apps_add_reads_secret_from_file_or_environment() {
     let mut stage = Stage::new().await;
     let file = stage.database.path().with_file_name("secret");
     std::fs::write(&file, format!("{APP_SECRET}\n")).unwrap();
@@ -64,7 +64,7 @@ async fn the_secret_comes_from_a_file_or_the_environment_too() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused() {
+async fn apps_with_unknown_app_or_invalid_values_fails() {
     let stage = Stage::new().await;
     for command in ["apps show", "apps disable", "apps enable"] {
         let ended = stage.run(&format!("{command} {APP_ID}")).await.with(3);
@@ -76,7 +76,7 @@ async fn what_cannot_be_is_refused() {
     let arguments = ["apps", "add", APP_ID, "--redirect-uri", "http://example.com/oauth/callback", "--json"];
     let ended = stage.run_with(&arguments, &format!("{APP_SECRET}\n")).await.with(0);
     assert!(
-        ended.err.contains("is not https: codes would travel in the clear; put a TLS proxy"),
+        ended.err.contains("is not https: codes would travel unencrypted; put a TLS proxy"),
         "{}",
         ended.err
     );

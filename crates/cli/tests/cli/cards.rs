@@ -1,7 +1,7 @@
 use crate::stage::{APP_ID, APP_SECRET, Stage, agree, card, person};
 
 #[tokio::test]
-async fn a_card_is_sent_and_followed_to_its_end() {
+async fn card_send_with_wait_follows_session_to_its_end() {
     let (mut stage, sim) = Stage::with_lark().await;
     stage.set("APP_ID", APP_ID);
     stage.set("APP_SECRET", APP_SECRET);
@@ -46,7 +46,7 @@ async fn a_card_is_sent_and_followed_to_its_end() {
 
     let healthy = stage.run("doctor").await.with(0);
     assert!(
-        healthy.out.contains("larkauth is listening") && healthy.out.contains("feishu takes them"),
+        healthy.out.contains("larkauth is listening") && healthy.out.contains("feishu accepts them"),
         "{}",
         healthy.out
     );
@@ -55,7 +55,7 @@ async fn a_card_is_sent_and_followed_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_card_needs_an_application_and_one_person() {
+async fn card_send_without_app_or_person_fails() {
     let stage = Stage::new().await;
     let ended = stage.run(&format!("card send --app {APP_ID} --open-id ou_1")).await.with(3);
     assert!(ended.err.contains("is not registered"), "{}", ended.err);
@@ -66,7 +66,7 @@ async fn a_card_needs_an_application_and_one_person() {
 }
 
 #[tokio::test]
-async fn the_application_is_that_of_the_settings_or_the_only_one() {
+async fn app_argument_defaults_to_settings_or_only_application() {
     let mut stage = Stage::new().await;
     let other = "cli_fedcba9876543210";
     stage.run_with(&["apps", "add", APP_ID], APP_SECRET).await.with(0);

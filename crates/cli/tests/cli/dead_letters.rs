@@ -12,7 +12,7 @@ use larkauth_models::{AppId, Clock, EventId, ExposeSecret, SessionId, SystemCloc
 use larkauth_storage::testing::TestDatabase;
 use larkauth_telemetry::Metrics;
 
-use crate::stage::{APP_ID, PATIENCE, Stage};
+use crate::stage::{APP_ID, Stage, TIMEOUT};
 
 fn app_id() -> AppId {
     AppId::new(APP_ID).unwrap()
@@ -45,7 +45,7 @@ async fn play(stage: &Stage, bus: &Arc<dyn Bus>) {
 
     let shown = stage.run("dead-letters show callback:1").await.with(0);
     assert!(shown.out.contains("\"payload\": \"v1.sealed\""), "{}", shown.out);
-    assert!(shown.err.contains("to put it back cannot work"), "{}", shown.err);
+    assert!(shown.err.contains("requeueing it cannot succeed"), "{}", shown.err);
     assert_eq!(stage.run("dead-letters show callback:1 --json").await.with(0).json()["id"], "callback:1");
     stage.run("dead-letters show callback:9").await.with(3);
 
@@ -53,16 +53,16 @@ async fn play(stage: &Stage, bus: &Arc<dyn Bus>) {
     assert!(dropped.out.contains("1 dropped"), "{}", dropped.out);
     stage.run("dead-letters drop callback:1").await.with(3);
 
-    // One that died at work goes back there; a callback that nobody understood has nowhere to go.
+    // A message rejected by its handler returns to its queue. A callback without a handler has none.
     bus.publish(invitation()).await.unwrap();
-    let what = Consume { queue: Queue::Invitations, concurrency: 1, handler_deadline: PATIENCE };
+    let what = Consume { queue: Queue::Invitations, concurrency: 1, handler_deadline: TIMEOUT };
     let deadly = handler(|_| async { Verdict::Dead { reason: "for a test".to_owned() } });
     let consuming = consume(bus, what, deadly);
     eventually("it is dead", || async { bus.dead_letter_depth().await.unwrap() == 3 }).await;
     consuming.stop().await;
     let back = stage.run("dead-letters requeue --all --yes").await.with(1);
     assert!(back.out.contains("1 put back") && back.err.contains("callback:2"), "{back:?}");
-    assert!(back.err.contains("to put it back cannot work"), "{back:?}");
+    assert!(back.err.contains("requeueing it cannot succeed"), "{back:?}");
     eventually("it is back", || async { bus.depth(Queue::Invitations).await.unwrap() == 1 }).await;
     let checks = stage.run("doctor --json").await.with(1).json();
     let check = |name: &str| {
@@ -82,7 +82,7 @@ async fn play(stage: &Stage, bus: &Arc<dyn Bus>) {
 }
 
 #[tokio::test]
-async fn dead_letters_of_the_embedded_bus() {
+async fn dead_letters_on_embedded_bus_are_listed_requeued_and_dropped() {
     let stage = Stage::new().await;
     let options = EmbeddedOptions::new(stage.database.path(), Metrics::new().unwrap());
     let bus: Arc<dyn Bus> = Arc::new(EmbeddedBus::open(options).await.unwrap());
@@ -91,7 +91,7 @@ async fn dead_letters_of_the_embedded_bus() {
 }
 
 #[tokio::test]
-async fn dead_letters_of_rabbitmq_with_everything_on_servers() {
+async fn dead_letters_on_rabbitmq_are_listed_requeued_and_dropped() {
     let (database, broker) = (TestDatabase::create().await, TestBus::create().await);
     let mut stage = Stage::new().await;
     stage.set("DATABASE_URL", database.url().expose_secret());

@@ -27,7 +27,7 @@ fn says(ended: &Ended, check: &str, verdict: &str) {
 }
 
 #[tokio::test]
-async fn an_unreachable_lark_is_told_with_its_step() {
+async fn doctor_with_unreachable_lark_names_failing_step() {
     let stage = Stage::new().await;
     let ended = stage.run("doctor --json").await.with(1);
     for check in ["settings", "database", "encryption keys", "broker", "HTTP_ADDR"] {
@@ -46,7 +46,7 @@ async fn an_unreachable_lark_is_told_with_its_step() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_the_applications_fault() {
+async fn doctor_with_wrong_secret_reports_credentials() {
     let (mut stage, sim) = Stage::with_lark().await;
     stage.set("APP_ID", APP_ID);
     stage.set("APP_SECRET", "another-secret-0123456789");
@@ -70,7 +70,7 @@ async fn a_wrong_secret_is_the_applications_fault() {
 }
 
 #[tokio::test]
-async fn keys_that_open_nothing_and_settings_that_cannot_be_read() {
+async fn doctor_with_wrong_keys_or_settings_reports_them() {
     let mut stage = Stage::new().await;
     stage.run_with(&["apps", "add", APP_ID], &format!("{APP_SECRET}\n")).await.with(0);
     stage.set("ENCRYPTION_KEYS", "other:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwA=");
@@ -81,7 +81,7 @@ async fn keys_that_open_nothing_and_settings_that_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn one_application_that_cannot_be_opened_hides_no_other() {
+async fn doctor_with_one_unreadable_application_checks_the_others() {
     const LOST: &str = "cli_fedcba9876543210";
     let mut stage = Stage::new().await;
     let keys = stage.env["ENCRYPTION_KEYS"].clone();
@@ -99,13 +99,13 @@ async fn one_application_that_cannot_be_opened_hides_no_other() {
     assert!(list.err.contains(LOST) && list.err.contains("larkauth apps add"), "{}", list.err);
 
     let again = stage.run_with(&["apps", "add", LOST], &format!("{APP_SECRET}\n")).await.with(0);
-    assert!(again.err.contains("registered anew"), "{}", again.err);
+    assert!(again.err.contains("registered again"), "{}", again.err);
     assert_eq!(stage.run("apps list").await.with(0).out.lines().count(), 2);
     says(&stage.run("doctor --json").await.with(1), "encryption keys", "ok");
 }
 
 #[tokio::test]
-async fn a_fresh_machine_is_told_what_to_do_first() {
+async fn doctor_on_fresh_machine_names_first_steps() {
     let mut stage = Stage::new().await;
     stage.env.remove("DATABASE_URL");
     stage.env.remove("ENCRYPTION_KEYS");
@@ -122,7 +122,7 @@ async fn a_fresh_machine_is_told_what_to_do_first() {
 }
 
 #[tokio::test]
-async fn servers_that_are_down_or_have_no_schema() {
+async fn doctor_with_unreachable_servers_or_missing_schema_reports_them() {
     let mut stage = Stage::new().await;
     let (database, bus) = (TestDatabase::create_empty().await, TestBus::create().await);
     stage.set("DATABASE_URL", database.url().expose_secret());
@@ -153,7 +153,7 @@ async fn servers_that_are_down_or_have_no_schema() {
 }
 
 #[tokio::test]
-async fn a_file_without_a_schema_is_left_as_it_is() {
+async fn doctor_on_file_without_schema_leaves_it_unchanged() {
     let mut stage = Stage::new().await;
     let database = TestSqlite::create_empty();
     database.store().await.close().await;
@@ -166,7 +166,7 @@ async fn a_file_without_a_schema_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn it_works_beside_a_running_standalone() {
+async fn doctor_beside_running_standalone_succeeds() {
     let (mut stage, _sim) = Stage::with_lark().await;
     stage.env.remove("DATABASE_URL");
     stage.env.remove("ENCRYPTION_KEYS");
@@ -189,7 +189,7 @@ async fn it_works_beside_a_running_standalone() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off() {
+async fn doctor_with_clock_skew_reports_clock() {
     let lark = MockServer::start().await;
     let then = chrono::DateTime::UNIX_EPOCH.to_rfc2822();
     let answer = ResponseTemplate::new(404).insert_header("date", then.as_str());

@@ -1,7 +1,7 @@
 use crate::stage::Stage;
 
 #[tokio::test]
-async fn completions_are_scripts_of_the_shell() {
+async fn completions_for_each_shell_print_its_script() {
     let stage = Stage::new().await;
     for (shell, mark) in
         [("bash", "complete -F"), ("zsh", "#compdef larkauth"), ("fish", "complete -c larkauth")]
@@ -12,7 +12,7 @@ async fn completions_are_scripts_of_the_shell() {
 }
 
 #[tokio::test]
-async fn wrong_arguments_and_settings_end_with_2() {
+async fn wrong_arguments_or_settings_exit_with_2() {
     let mut stage = Stage::new().await;
     stage.run("apps show nonsense").await.with(2);
     stage.run("no-such-command").await.with(2);
@@ -36,7 +36,7 @@ async fn wrong_arguments_and_settings_end_with_2() {
 }
 
 #[tokio::test]
-async fn a_simulator_needs_a_free_address_and_takes_what_is_given() {
+async fn sim_on_taken_address_fails_and_uses_given_secret() {
     let mut stage = Stage::new().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();

@@ -1,7 +1,7 @@
 use crate::stage::{APP_ID, APP_SECRET, Stage, agree, person};
 
 #[tokio::test]
-async fn a_story_is_one_document_for_each_step() {
+async fn json_output_of_steps_is_one_document_each() {
     let (mut stage, sim) = Stage::with_lark().await;
     stage.set("APP_ID", APP_ID);
     stage.set("APP_SECRET", APP_SECRET);
@@ -15,8 +15,8 @@ async fn a_story_is_one_document_for_each_step() {
         ("the card is in the chat", "done"),
         ("they authorized", "done"),
     ] {
-        let told: Vec<_> = steps.iter().filter(|line| line["step"] == step).collect();
-        assert!(matches!(told[..], [line] if line["outcome"] == outcome), "{step}: {steps:#?}");
+        let reported: Vec<_> = steps.iter().filter(|line| line["step"] == step).collect();
+        assert!(matches!(reported[..], [line] if line["outcome"] == outcome), "{step}: {steps:#?}");
     }
 
     let steps = stage.run("demo --auto --json").await.with(0).json_lines();
@@ -24,7 +24,7 @@ async fn a_story_is_one_document_for_each_step() {
 }
 
 #[tokio::test]
-async fn what_runs_says_where_in_one_document() {
+async fn json_output_of_running_command_names_its_address() {
     let stage = Stage::new().await;
     for arguments in
         [&["standalone"][..], &["sim", "--addr", "127.0.0.1:0"], &["demo", "--port", "0", "--no-open"]]
@@ -40,7 +40,7 @@ async fn what_runs_says_where_in_one_document() {
 }
 
 #[tokio::test]
-async fn a_migration_ends_with_its_numbers() {
+async fn json_output_of_migrate_ends_with_its_counts() {
     let stage = Stage::new().await;
     let migrated = stage.run("migrate --json").await.with(0).json_lines();
     assert_eq!(migrated.last().unwrap()["migrations_applied"], 0, "{migrated:#?}");

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use crate::stage::Stage;
 
 #[tokio::test]
-async fn a_key_is_shown_once_and_stored_hashed() {
+async fn keys_create_shows_key_once_and_stores_its_hash() {
     let stage = Stage::new().await;
     let ended = stage.run("keys create --name crm --scope tokens:read --scope sessions:read").await.with(0);
     let key = ended.out.trim();
@@ -28,7 +28,7 @@ async fn a_key_is_shown_once_and_stored_hashed() {
 }
 
 #[tokio::test]
-async fn a_key_as_json_and_a_key_that_may_do_nothing() {
+async fn keys_create_prints_json_and_refuses_missing_scope() {
     let stage = Stage::new().await;
     let key = stage.run("keys create --name all --scope * --json").await.with(0).json();
     assert_eq!(key["scopes"], json!(["*"]));

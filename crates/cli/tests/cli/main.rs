@@ -1,4 +1,4 @@
-//! The real binary: what it prints, where, and how it ends.
+//! The real binary: its output and exit codes.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failure is a failed test")]
 
 mod apps;

@@ -38,7 +38,7 @@ async fn is_untouched(target: &TestDatabase) -> bool {
 }
 
 #[tokio::test]
-async fn a_file_is_made_where_it_is_asked_for() {
+async fn migrate_of_missing_file_creates_it() {
     let mut stage = Stage::new().await;
     stage.set("DATABASE_URL", "sqlite:new.db");
     for _ in 0..2 {
@@ -62,7 +62,7 @@ async fn a_file_is_made_where_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn nothing_moves_under_a_running_standalone_or_without_its_keys() {
+async fn migrate_with_running_standalone_or_missing_keys_changes_nothing() {
     let (mut stage, _sim) = Stage::with_lark().await;
     let target = TestDatabase::create_empty().await;
     let url = target.url().expose_secret().to_owned();
@@ -87,7 +87,7 @@ async fn nothing_moves_under_a_running_standalone_or_without_its_keys() {
 }
 
 #[tokio::test]
-async fn messages_are_handled_before_the_move() {
+async fn migrate_with_waiting_messages_is_refused() {
     let (stage, target, moving) = to_move().await;
     let options = EmbeddedOptions::new(stage.database.path(), Metrics::new().unwrap());
     let bus = EmbeddedBus::open(options).await.unwrap();
@@ -98,7 +98,7 @@ async fn messages_are_handled_before_the_move() {
     assert!(ended.err.contains("larkauth standalone"), "{}", ended.err);
     assert!(is_untouched(&target).await);
 
-    // Handled, they move; what nobody could handle stays, and is told.
+    // Handled messages allow the move. Dead letters stay behind and are reported.
     sqlx::query("delete from bus_messages where place = 'invitations'")
         .execute(&mut stage.database.connection().await)
         .await
@@ -109,7 +109,7 @@ async fn messages_are_handled_before_the_move() {
 }
 
 #[tokio::test]
-async fn keys_that_would_not_open_it_are_noticed_before() {
+async fn migrate_with_wrong_keys_is_refused_before_copying() {
     let (mut stage, target, moving) = to_move().await;
     stage.set("ENCRYPTION_KEYS", "other:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=");
     let ended = stage.run(&moving).await.with(1);
@@ -118,7 +118,7 @@ async fn keys_that_would_not_open_it_are_noticed_before() {
 }
 
 #[tokio::test]
-async fn a_target_that_holds_something_else_is_told() {
+async fn migrate_into_differing_target_is_reported() {
     let (stage, target, moving) = to_move().await;
     let ended = stage.run(&moving).await.with(0);
     assert!(ended.out.contains("access_tokens  3 rows, 3 of them new"), "{}", ended.out);
@@ -137,7 +137,7 @@ async fn a_target_that_holds_something_else_is_told() {
 }
 
 #[tokio::test]
-async fn killed_half_way_it_goes_on_where_it_was() {
+async fn migrate_after_kill_continues() {
     let (stage, target, moving) = to_move().await;
     let store = target.store().await;
     store.migrate().await.unwrap();

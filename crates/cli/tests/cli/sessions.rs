@@ -15,7 +15,7 @@ async fn with_sessions(count: u32) -> Stage {
 }
 
 #[tokio::test]
-async fn sessions_are_listed_page_by_page() {
+async fn session_list_with_more_pages_names_the_next() {
     let stage = with_sessions(3).await;
     let first = stage.run("session list --limit 2").await.with(0);
     assert_eq!(first.out.lines().count(), 2);
@@ -31,7 +31,7 @@ async fn sessions_are_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn one_session_is_shown() {
+async fn session_show_prints_one_session() {
     let stage = with_sessions(1).await;
     let id = TestAuthorization::new(1).session_id;
     let shown = stage.run(&format!("session show {id}")).await.with(0);
@@ -43,7 +43,7 @@ async fn one_session_is_shown() {
 }
 
 #[tokio::test]
-async fn watching_ends_in_time_and_tells_that_nobody_answered() {
+async fn session_watch_past_its_limit_exits_without_answer() {
     let stage = with_sessions(2).await;
     let pending = TestAuthorization::new(2).session_id;
     let ended = stage.run(&format!("session watch {pending} --for 1")).await.with(4);
@@ -53,7 +53,7 @@ async fn watching_ends_in_time_and_tells_that_nobody_answered() {
 }
 
 #[tokio::test]
-async fn a_token_is_masked_unless_it_is_asked_for() {
+async fn token_show_without_reveal_masks_token() {
     let stage = with_sessions(1).await;
     let owner = TestAuthorization::new(1);
     let of_owner = format!("--app {} --open-id {}", owner.app_id, owner.open_id);

@@ -19,7 +19,7 @@ pub(crate) const APP_ID: &str = "cli_0123456789abcdef";
 pub(crate) const APP_SECRET: &str = "simulated-app-secret-0123456789";
 /// The key of the storage crate's test cipher.
 const ENCRYPTION_KEYS: &str = "test:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A database of its own and an environment that names nothing else.
 pub(crate) struct Stage {
@@ -63,7 +63,7 @@ impl Stage {
         let mut stage = Self { env: BTreeMap::new(), database };
         stage.set("DATABASE_URL", format!("sqlite:{}", stage.database.path().display()));
         stage.set("ENCRYPTION_KEYS", ENCRYPTION_KEYS);
-        // Nothing answers there, and nobody is asked for a name.
+        // Nothing answers there, and no name lookup is needed.
         stage.set("LARK_BASE_URL", "http://127.0.0.1:1");
         stage.set("LARK_ACCOUNTS_URL", "http://127.0.0.1:1");
         stage.set("HTTP_ADDR", "127.0.0.1:0");
@@ -155,7 +155,7 @@ impl Process {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if timeout(PATIENCE, said).await.is_err() {
+        if timeout(TIMEOUT, said).await.is_err() {
             panic!(
                 "does not say {text:?}: {}\n{}",
                 self.out(),
@@ -165,7 +165,7 @@ impl Process {
     }
 
     pub(crate) async fn end(mut self) -> Ended {
-        let status = timeout(PATIENCE, self.child.wait()).await;
+        let status = timeout(TIMEOUT, self.child.wait()).await;
         let Ok(Ok(status)) = status else { panic!("does not end: {}", self.out()) };
         while self.readers.join_next().await.is_some() {}
         let err = String::from_utf8_lossy(&self.err.lock().unwrap()).into_owned();
@@ -199,7 +199,7 @@ pub(crate) fn person(sim: &Sim, n: usize) -> String {
 
 /// The person's card, once it is there.
 pub(crate) async fn card(sim: &Sim, person: &str) -> Message {
-    sim.wait_for_card(person, PATIENCE, |_| true).await.unwrap()
+    sim.wait_for_card(person, TIMEOUT, |_| true).await.unwrap()
 }
 
 /// The person clicks Authorize and agrees.

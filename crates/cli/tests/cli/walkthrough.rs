@@ -3,7 +3,7 @@ use larkauth_lark_sim::{Effect, Endpoint, Fault};
 use crate::stage::{APP_ID, APP_SECRET, Stage, agree, card, person};
 
 #[tokio::test]
-async fn from_an_id_and_a_secret_to_a_token() {
+async fn try_with_id_and_secret_stores_token() {
     let (stage, sim) = Stage::with_lark().await;
     let first = person(&sim, 0);
     let mut trying = stage.start(&["try"]).await;
@@ -12,7 +12,7 @@ async fn from_an_id_and_a_secret_to_a_token() {
     let ended = trying.end().await.with(0);
     for step in [
         "the id has the right form",
-        "Lark takes id and secret",
+        "Lark accepts id and secret",
         "Lark offers a long connection",
         "the long connection is up",
         "the card is in the chat",
@@ -28,7 +28,7 @@ async fn from_an_id_and_a_secret_to_a_token() {
 }
 
 #[tokio::test]
-async fn somebody_who_declines() {
+async fn try_with_declining_person_exits_with_4() {
     let (mut stage, sim) = Stage::with_lark().await;
     stage.set("APP_SECRET", APP_SECRET);
     let (second, mail) = (person(&sim, 1), sim.users()[1].email.clone().unwrap());
@@ -42,7 +42,7 @@ async fn somebody_who_declines() {
 }
 
 #[tokio::test]
-async fn where_it_gets_stuck_there_is_a_page() {
+async fn try_with_failing_step_names_help_page() {
     let (stage, sim) = Stage::with_lark().await;
     let input = format!("{APP_ID}\nanother-secret\n");
     let ended = stage.run_with(&["try"], &input).await.with(1);
@@ -56,7 +56,7 @@ async fn where_it_gets_stuck_there_is_a_page() {
         ended.err
     };
     let said = look_up().await;
-    assert!(said.contains("nobody with this work mail address"), "{said}");
+    assert!(said.contains("no person with this work mail address"), "{said}");
     for (code, blames_the_permission) in [(99_991_672, true), (99_991_400, false)] {
         // The client asks again where that may help.
         sim.faults()
@@ -70,7 +70,7 @@ async fn where_it_gets_stuck_there_is_a_page() {
 }
 
 #[tokio::test]
-async fn an_id_from_the_settings_a_secret_from_a_file_and_nobody_who_answers() {
+async fn try_with_secret_file_and_no_answer_exits_with_4() {
     let (mut stage, sim) = Stage::with_lark().await;
     stage.set("APP_ID", APP_ID);
     let file = stage.database.path().with_file_name("secret");

@@ -4,15 +4,15 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::Call;
+use super::call::Call;
 use crate::{faults::Endpoint, state::grants::Owner};
 
-/// `tenant_access_token/internal`.
+/// Answers `tenant_access_token/internal`.
 pub(crate) async fn tenant(call: Call) -> Response {
     shared(call, Endpoint::TenantToken, Owner::Tenant, "tenant_access_token").await
 }
 
-/// `app_access_token/internal`.
+/// Answers `app_access_token/internal`.
 pub(crate) async fn app(call: Call) -> Response {
     shared(call, Endpoint::AppToken, Owner::App, "app_access_token").await
 }

@@ -7,14 +7,17 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{Call, DEVICE_PAGE, authorize::chosen};
+use super::call::{Call, chosen};
 use crate::{
     faults::Endpoint,
     pages::{self, Notice},
     state::codes::Refusal,
 };
 
-/// `device_authorization`.
+/// Path of the page on which a person types the user code.
+pub(crate) const PAGE_PATH: &str = "/oauth/v1/device/verify";
+
+/// Answers `device_authorization`.
 pub(crate) async fn start(call: Call) -> Response {
     let fields = call.fields();
     let basic = call.basic();
@@ -28,7 +31,7 @@ pub(crate) async fn start(call: Call) -> Response {
             return refusal.oauth_response();
         }
         let started = state.start_device(now, app_id, fields.get("scope").unwrap_or_default());
-        let page = format!("{}{DEVICE_PAGE}", call.sim.accounts_url());
+        let page = format!("{}{PAGE_PATH}", call.sim.accounts_url());
         Json(json!({
             "device_code": started.device_code, "user_code": started.user_code, "verification_uri": page,
             "verification_uri_complete": format!("{page}?user_code={}", started.user_code),
@@ -39,7 +42,7 @@ pub(crate) async fn start(call: Call) -> Response {
     .await
 }
 
-/// `GET`: asks for the user code, then for a decision.
+/// Answers `GET`: the page that asks for the user code, then for a decision.
 pub(crate) async fn page(call: Call) -> Response {
     let now = call.sim.now();
     let state = call.sim.state();
@@ -53,7 +56,7 @@ pub(crate) async fn page(call: Call) -> Response {
     }
 }
 
-/// `POST`: the person decided.
+/// Answers `POST`: the decision of the person.
 pub(crate) async fn decide(call: Call) -> Response {
     let fields = call.fields();
     let now = call.sim.now();

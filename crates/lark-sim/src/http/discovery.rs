@@ -4,10 +4,10 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{Call, success};
+use super::{answer::success, call::Call};
 use crate::{faults::Endpoint, ws};
 
-/// Where to open the long connection.
+/// Answers with the URL of the long connection.
 pub(crate) async fn endpoint(call: Call) -> Response {
     let body = call.json();
     let app_id = body["AppID"].as_str().unwrap_or_default();

@@ -4,11 +4,15 @@ use axum::{extract::Path, response::Response};
 use larkauth_models::Timestamp;
 use serde_json::json;
 
-use super::{Call, bearer_app, flatten, success, tenant_app};
+use super::{
+    answer::{bearer_app, flatten, success, tenant_app},
+    call::Call,
+};
 use crate::{
     behaviour,
     faults::Endpoint,
-    state::{State, codes::Refusal, messages::SendRequest},
+    rules::messages::SendRequest,
+    state::{State, codes::Refusal},
 };
 
 /// Sends a card.

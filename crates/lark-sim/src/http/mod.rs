@@ -1,6 +1,8 @@
 //! The platform's HTTP side: one file per group of endpoints.
 
-mod authorize;
+mod answer;
+mod call;
+mod consent;
 mod credentials;
 mod device;
 mod discovery;
@@ -8,50 +10,27 @@ mod messages;
 mod people;
 mod token;
 
-pub(crate) use authorize::{Consent, authorize};
-
-use std::collections::BTreeMap;
-
 use axum::{
-    Json, Router,
-    extract::{ConnectInfo, FromRequest, Request},
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    Router,
+    http::StatusCode,
     routing::{get, patch, post},
 };
-use bytes::Bytes;
-use larkauth_models::Timestamp;
-use serde_json::{Value, json};
 
-use crate::{
-    control,
-    faults::{Effect, Endpoint},
-    net::Line,
-    sim::Sim,
-    state::{
-        State,
-        codes::Refusal,
-        grants::{Access, Owner},
-    },
-    ws,
-};
+use crate::{control, rules::consent::AUTHORIZE_PATH, sim::Sim, ws};
 
-pub(crate) const AUTHORIZE: &str = "/open-apis/authen/v1/authorize";
-pub(crate) const DEVICE_PAGE: &str = "/oauth/v1/device/verify";
-
-/// Every route of the platform and of the control API.
+/// Returns the routes of the platform and of the control API.
 pub(crate) fn router(sim: Sim) -> Router {
     Router::new()
         .route("/callback/ws/endpoint", post(discovery::endpoint))
         .route(ws::PATH, get(ws::connect))
         .route("/open-apis/auth/v3/tenant_access_token/internal", post(credentials::tenant))
         .route("/open-apis/auth/v3/app_access_token/internal", post(credentials::app))
-        .route(AUTHORIZE, get(authorize::page).post(authorize::decide))
+        .route(AUTHORIZE_PATH, get(consent::page).post(consent::decide))
         .route("/open-apis/authen/v2/oauth/token", post(token::v2))
         .route("/open-apis/authen/v1/oidc/access_token", post(token::v1_code))
         .route("/open-apis/authen/v1/oidc/refresh_access_token", post(token::v1_refresh))
         .route("/oauth/v1/device_authorization", post(device::start))
-        .route(DEVICE_PAGE, get(device::page).post(device::decide))
+        .route(device::PAGE_PATH, get(device::page).post(device::decide))
         .route("/open-apis/authen/v1/user_info", get(people::user_info))
         .route("/open-apis/contact/v3/users/batch", get(people::batch))
         .route("/open-apis/contact/v3/users/batch_get_id", post(people::ids))
@@ -62,181 +41,4 @@ pub(crate) fn router(sim: Sim) -> Router {
         .nest("/_sim", control::router())
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found") })
         .with_state(sim)
-}
-
-/// One request, read completely.
-pub(crate) struct Call {
-    pub(crate) sim: Sim,
-    pub(crate) query: Vec<(String, String)>,
-    headers: HeaderMap,
-    line: Line,
-    body: Bytes,
-}
-
-impl FromRequest<Sim> for Call {
-    type Rejection = Response;
-
-    async fn from_request(request: Request, sim: &Sim) -> Result<Self, Response> {
-        let line =
-            request.extensions().get::<ConnectInfo<Line>>().map(|info| info.0.clone()).unwrap_or_default();
-        let query = request.uri().query().unwrap_or_default();
-        let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        let headers = request.headers().clone();
-        let body = Bytes::from_request(request, sim).await.map_err(IntoResponse::into_response)?;
-        Ok(Self { sim: sim.clone(), query, headers, line, body })
-    }
-}
-
-impl Call {
-    /// The first query parameter of this name.
-    pub(crate) fn param(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    pub(crate) fn header(&self, name: header::HeaderName) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-    }
-
-    /// What follows `Bearer` in `Authorization`.
-    pub(crate) fn bearer(&self) -> &str {
-        self.header(header::AUTHORIZATION).strip_prefix("Bearer ").unwrap_or_default()
-    }
-
-    /// User name and password of HTTP Basic authentication.
-    pub(crate) fn basic(&self) -> Option<(String, String)> {
-        use base64::{Engine, prelude::BASE64_STANDARD};
-        let encoded = self.header(header::AUTHORIZATION).strip_prefix("Basic ")?;
-        let text = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
-        text.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
-    }
-
-    /// The body as JSON; null when it is none.
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
-    }
-
-    /// The body's texts, form or JSON by its content type.
-    pub(crate) fn fields(&self) -> Fields {
-        if self.header(header::CONTENT_TYPE).starts_with("application/x-www-form-urlencoded") {
-            return Fields(url::form_urlencoded::parse(&self.body).into_owned().collect());
-        }
-        let json = self.json();
-        let texts = json.as_object().into_iter().flatten();
-        Fields(texts.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
-    }
-
-    /// Whether the browser's owner reads Chinese.
-    pub(crate) fn chinese(&self) -> bool {
-        self.param("lang").unwrap_or_else(|| self.header(header::ACCEPT_LANGUAGE)).starts_with("zh")
-    }
-
-    /// Handles the call, or does what is planned instead. `process` gets whether its answer will reach the client.
-    pub(crate) async fn run(
-        &self,
-        endpoint: Endpoint,
-        app_id: Option<&str>,
-        process: impl FnOnce(&mut State, Timestamp, bool) -> Response,
-    ) -> Response {
-        *self.sim.state().stats.calls.entry(endpoint).or_default() += 1;
-        let handle = |delivered| {
-            let response = process(&mut self.sim.state(), self.sim.now(), delivered);
-            self.sim.changed();
-            response
-        };
-        match self.sim.faults().take(endpoint, app_id) {
-            None | Some(Effect::Refuse { .. } | Effect::Frames(_)) => handle(true),
-            Some(Effect::Latency(millis)) => {
-                self.sim.wait(Effect::millis(millis)).await;
-                handle(true)
-            }
-            Some(Effect::LateAnswer(millis)) => {
-                let response = handle(false);
-                self.sim.wait(Effect::millis(millis)).await;
-                response
-            }
-            Some(Effect::Answer { status, code }) => planned(endpoint, status, code),
-            Some(Effect::TooManyRequests(seconds)) => Refusal::too_many_requests(seconds).into_response(),
-            Some(Effect::LostAnswer) => {
-                let response = handle(false);
-                self.line.cut();
-                response
-            }
-            Some(Effect::Cut) => {
-                self.line.cut();
-                StatusCode::SERVICE_UNAVAILABLE.into_response()
-            }
-            Some(Effect::Hang) => {
-                self.sim.hang().await;
-                StatusCode::SERVICE_UNAVAILABLE.into_response()
-            }
-            Some(Effect::MalformedBody) => {
-                drop(handle(false));
-                ([(header::CONTENT_TYPE, "application/json")], "{\"code\":0,\"data\":{\"acc").into_response()
-            }
-        }
-    }
-}
-
-/// A planned answer, in the shape of its endpoint.
-fn planned(endpoint: Endpoint, status: u16, code: i64) -> Response {
-    match endpoint {
-        Endpoint::TokenCode | Endpoint::TokenRefresh | Endpoint::TokenDevice => {
-            Refusal { status, ..Refusal::oauth(code) }.oauth_response()
-        }
-        _ => Refusal::new(status, code, "refused").into_response(),
-    }
-}
-
-/// Named texts.
-pub(crate) struct Fields(BTreeMap<String, String>);
-
-impl Fields {
-    /// An empty text counts as none.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
-    }
-
-    /// The text, or 20001.
-    pub(crate) fn required(&self, name: &str) -> Result<&str, Refusal> {
-        self.get(name).ok_or(Refusal::oauth(20001))
-    }
-}
-
-/// `{"code":0,"msg":"success","data":…}`.
-pub(crate) fn success(data: &Value) -> Response {
-    Json(json!({"code": 0, "msg": "success", "data": data})).into_response()
-}
-
-/// The application whose tenant token this is.
-pub(crate) fn tenant_app(state: &State, now: Timestamp, bearer: &str) -> Result<String, Refusal> {
-    if bearer.is_empty() {
-        return Err(Refusal::new(400, 99_991_661, "Missing access token for authorization."));
-    }
-    match state.access(bearer) {
-        Some(Access { app_id, owner: Owner::Tenant, expires_at }) if now < *expires_at => Ok(app_id.clone()),
-        _ => Err(Refusal::new(400, 99_991_663, "Invalid access token for authorization.")),
-    }
-}
-
-/// The application and the person whose user token this is.
-pub(crate) fn user_of(state: &State, now: Timestamp, bearer: &str) -> Result<(String, String), Refusal> {
-    match state.access(bearer) {
-        Some(Access { app_id, owner: Owner::User(union_id), expires_at }) if now < *expires_at => {
-            Ok((app_id.clone(), union_id.clone()))
-        }
-        Some(Access { owner: Owner::User(_), .. }) => {
-            Err(Refusal::new(401, 99_991_677, "Authentication token expired"))
-        }
-        _ => Err(Refusal::new(400, 99_991_668, "Invalid access token for authorization.")),
-    }
-}
-
-/// Whose token it is, expired or not: decides which planned misbehaviour applies.
-pub(crate) fn bearer_app(sim: &Sim, bearer: &str) -> Option<String> {
-    sim.state().access(bearer).map(|access| access.app_id.clone())
-}
-
-/// A refusal or an answer, both as a response.
-pub(crate) fn flatten(result: Result<Response, Refusal>) -> Response {
-    result.unwrap_or_else(IntoResponse::into_response)
 }

@@ -8,14 +8,17 @@ use axum::{
 use larkauth_models::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Call, bearer_app, flatten, success, tenant_app, user_of};
+use super::{
+    answer::{bearer_app, flatten, success, tenant_app, user_of},
+    call::Call,
+};
 use crate::{
     faults::Endpoint,
     state::{State, codes::Refusal},
     users::{Found, UserStatus},
 };
 
-/// Who the user token belongs to.
+/// Answers with the owner of a user token.
 pub(crate) async fn user_info(call: Call) -> Response {
     let app_id = bearer_app(&call.sim, call.bearer());
     call.run(Endpoint::UserInfo, app_id.as_deref(), |state, now, _| {
@@ -46,7 +49,7 @@ fn refused(code: i64, msg: &str) -> Response {
     Json(json!({"code": code, "msg": msg})).into_response()
 }
 
-/// One contact.
+/// Answers with one contact.
 pub(crate) async fn one(Path(id): Path<String>, call: Call) -> Response {
     let app_id = bearer_app(&call.sim, call.bearer());
     call.run(Endpoint::Contact, app_id.as_deref(), |state, now, _| {
@@ -63,16 +66,16 @@ pub(crate) async fn one(Path(id): Path<String>, call: Call) -> Response {
     .await
 }
 
-/// Up to 50 contacts; unknown ones are left out.
+/// Answers with up to 50 contacts. Unknown ones are omitted.
 pub(crate) async fn batch(call: Call) -> Response {
-    const MOST: usize = 50;
+    const MAX_IDS: usize = 50;
     let app_id = bearer_app(&call.sim, call.bearer());
     call.run(Endpoint::ContactBatch, app_id.as_deref(), |state, now, _| {
         flatten(caller(state, now, call.bearer()).and_then(|app_id| {
             let id_type = call.param("user_id_type").unwrap_or("open_id");
             let ids: Vec<_> =
                 call.query.iter().filter(|(key, _)| key == "user_ids").map(|(_, id)| id.as_str()).collect();
-            if ids.is_empty() || ids.len() > MOST {
+            if ids.is_empty() || ids.len() > MAX_IDS {
                 return Err(Refusal::new(400, 99_992_402, "field validation failed: 1 to 50 user_ids"));
             }
             let mut items = Vec::new();
@@ -85,9 +88,10 @@ pub(crate) async fn batch(call: Call) -> Response {
     .await
 }
 
-/// Ids of up to 50 mail addresses and 50 mobile numbers; of whom the application may not see there is none.
+/// Answers with the ids of up to 50 mail addresses and 50 mobile numbers. People outside the application's range have
+/// none.
 pub(crate) async fn ids(call: Call) -> Response {
-    const MOST: usize = 50;
+    const MAX_IDS: usize = 50;
     let app_id = bearer_app(&call.sim, call.bearer());
     call.run(Endpoint::ContactIds, app_id.as_deref(), |state, now, _| {
         flatten(tenant_app(state, now, call.bearer()).and_then(|app_id| {
@@ -98,7 +102,7 @@ pub(crate) async fn ids(call: Call) -> Response {
             for (kind, field) in [("email", "emails"), ("mobile", "mobiles")] {
                 let asked: Vec<_> =
                     body[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                if asked.len() > MOST {
+                if asked.len() > MAX_IDS {
                     return Err(Refusal::new(400, 99_992_402, "field validation failed: at most 50"));
                 }
                 for text in asked {
@@ -122,7 +126,7 @@ pub(crate) async fn ids(call: Call) -> Response {
     .await
 }
 
-/// The application that asks, by tenant or user token.
+/// Returns the calling application, by tenant or user token.
 fn caller(state: &mut State, now: Timestamp, bearer: &str) -> Result<String, Refusal> {
     let app_id = match tenant_app(state, now, bearer) {
         Err(refusal) if bearer.starts_with("u-") => user_of(state, now, bearer)
@@ -134,12 +138,12 @@ fn caller(state: &mut State, now: Timestamp, bearer: &str) -> Result<String, Ref
     Ok(app_id)
 }
 
-/// The record of a person whom the application may see.
+/// Returns the contact record of a person, or `None` outside the application's range.
 fn contact(state: &State, app_id: &str, id_type: &str, id: &str) -> Result<Option<Value>, Refusal> {
     match state.users.find(app_id, id_type, id) {
         Found::User(user) if user.status == UserStatus::OutOfRange => Ok(None),
         Found::User(user) => Ok(Some(user.contact(&state.users.open_id(app_id, user)))),
-        Found::Nobody => Ok(None),
+        Found::Unknown => Ok(None),
         Found::OtherApp => Err(Refusal::new(400, 99_992_361, "open_id cross app")),
         Found::BadType => Err(Refusal::new(400, 99_992_402, "field validation failed")),
     }

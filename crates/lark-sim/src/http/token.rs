@@ -6,22 +6,28 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{Call, Fields};
+use super::{
+    answer::{bearer_app, success},
+    call::{Call, Fields},
+};
 use crate::{
     faults::Endpoint,
+    rules::{
+        devices::PollRefusal,
+        grants::{CodeRequest, Issued, RefreshRequest},
+    },
     sim::Sim,
     state::{
         State,
         codes::Refusal,
-        devices::PollRefusal,
-        grants::{Access, Api, CodeRequest, Issued, Owner, RefreshRequest},
+        grants::{Access, Api, Owner},
     },
 };
 
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const LIMIT: &str = "token endpoint";
 
-/// The current version.
+/// Answers the current version.
 pub(crate) async fn v2(call: Call) -> Response {
     let fields = call.fields();
     let basic = call.basic();
@@ -73,7 +79,7 @@ pub(crate) async fn v2(call: Call) -> Response {
     .await
 }
 
-/// Client credentials out of the body or of HTTP Basic, but not out of both.
+/// Returns the client credentials from the body or from HTTP Basic. Fails when both are given.
 fn credentials<'a>(
     fields: &'a Fields,
     basic: Option<&'a (String, String)>,
@@ -115,12 +121,12 @@ fn rfc8628(error: &'static str) -> Response {
     (axum::http::StatusCode::BAD_REQUEST, Json(body)).into_response()
 }
 
-/// The historical version, authorization code.
+/// Answers the historical version, authorization code.
 pub(crate) async fn v1_code(call: Call) -> Response {
     v1(call, Endpoint::OidcCode, "authorization_code").await
 }
 
-/// The historical version, refresh token.
+/// Answers the historical version, refresh token.
 pub(crate) async fn v1_refresh(call: Call) -> Response {
     v1(call, Endpoint::OidcRefresh, "refresh_token").await
 }
@@ -128,7 +134,7 @@ pub(crate) async fn v1_refresh(call: Call) -> Response {
 async fn v1(call: Call, endpoint: Endpoint, grant: &'static str) -> Response {
     let fields = call.fields();
     let bearer = call.bearer();
-    let app_id = super::bearer_app(&call.sim, bearer);
+    let app_id = bearer_app(&call.sim, bearer);
     let _running = RunningRefresh::begin(&call.sim, endpoint, &fields);
     call.run(endpoint, app_id.as_deref(), |state, now, delivered| {
         let app_id = match state.access(bearer) {
@@ -170,13 +176,13 @@ async fn v1(call: Call, endpoint: Endpoint, grant: &'static str) -> Response {
 
 fn nested(issued: Issued) -> Response {
     let (refresh_token, refresh_expires_in) = issued.refresh.unwrap_or_default();
-    super::success(&json!({
+    success(&json!({
         "access_token": issued.access_token, "expires_in": issued.expires_in, "token_type": "Bearer",
         "refresh_token": refresh_token, "refresh_expires_in": refresh_expires_in, "scope": issued.scope,
     }))
 }
 
-/// Notes that a refresh is under way, for as long as its request is.
+/// Marks a refresh as running until its request ends.
 struct RunningRefresh<'a> {
     sim: &'a Sim,
     app_id: String,

@@ -7,8 +7,8 @@ use axum::{
 };
 
 use crate::{
-    http::Consent,
-    sim::SimError,
+    error::SimError,
+    rules::consent::Consent,
     state::{State, devices::Device},
 };
 
@@ -17,7 +17,7 @@ struct Choice {
     name: String,
 }
 
-/// Asks a person to agree: consent page and device page are the same but for where the form goes.
+/// Asks a person to agree. Consent page and device page differ only in the action of the form.
 #[derive(Template)]
 #[template(path = "consent.html")]
 struct ConsentPage<'a> {
@@ -26,7 +26,7 @@ struct ConsentPage<'a> {
     app_id: &'a str,
     scopes: Vec<&'a str>,
     people: Vec<Choice>,
-    /// Where the form goes.
+    /// The form's action.
     action: String,
     /// The same page in the other language.
     other_language: String,
@@ -49,7 +49,7 @@ struct NoticePage<'a> {
     text: String,
 }
 
-/// What a page with nothing to decide says.
+/// Content of a page without a form.
 #[derive(Clone, Copy)]
 pub(crate) enum Notice {
     UnknownCode,
@@ -68,12 +68,12 @@ fn html(status: StatusCode, page: &impl Template) -> Response {
 }
 
 fn people(state: &State, zh: bool) -> Vec<Choice> {
-    const SHOWN: usize = 100;
+    const MAX_PEOPLE: usize = 100;
     let choice = |user: &crate::users::SimUser| Choice {
         union_id: user.union_id.clone(),
         name: if zh { user.name.clone() } else { user.en_name.clone() },
     };
-    state.users.all().take(SHOWN).map(choice).collect()
+    state.users.all().take(MAX_PEOPLE).map(choice).collect()
 }
 
 fn with_language(query: &[(String, String)], zh: bool) -> String {
@@ -83,7 +83,7 @@ fn with_language(query: &[(String, String)], zh: bool) -> String {
     text.finish()
 }
 
-/// The consent page.
+/// Returns the consent page.
 pub(crate) fn consent(state: &State, consent: &Consent, query: &[(String, String)], zh: bool) -> Response {
     let page = ConsentPage {
         zh,
@@ -99,7 +99,7 @@ pub(crate) fn consent(state: &State, consent: &Consent, query: &[(String, String
     html(StatusCode::OK, &page)
 }
 
-/// The device flow's page.
+/// Returns the page of the device flow.
 pub(crate) fn device(state: &State, device: &Device, user_code: &str, zh: bool) -> Response {
     let query = [("user_code".to_owned(), user_code.to_owned())];
     let page = ConsentPage {
@@ -116,18 +116,18 @@ pub(crate) fn device(state: &State, device: &Device, user_code: &str, zh: bool) 
     html(StatusCode::OK, &page)
 }
 
-/// Asks for the code that the device shows.
+/// Returns the page that asks for the code on the device.
 pub(crate) fn ask_user_code(zh: bool) -> Response {
     html(StatusCode::OK, &UserCodePage { zh })
 }
 
-/// The request for consent is not acceptable.
+/// Returns the page for a request for consent that is refused.
 pub(crate) fn refused(error: &SimError, zh: bool) -> Response {
     let title = if zh { "无法授权" } else { "Cannot authorize" };
     html(StatusCode::BAD_REQUEST, &NoticePage { zh, good: false, title, text: error.to_string() })
 }
 
-/// A page with nothing to decide.
+/// Returns a page without a form.
 pub(crate) fn notice(status: StatusCode, notice: Notice, zh: bool) -> Response {
     let (title, text) = match (notice, zh) {
         (Notice::UnknownCode, true) => ("代码无效", "代码不存在、已使用或已过期。"),

@@ -1,4 +1,4 @@
-//! What can be read out of card JSON, of either version.
+//! Reading card JSON of both versions.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use super::codes::Refusal;
 pub struct Button {
     /// Its text, in the card's default language.
     pub text: String,
-    /// Its `name`, where it has one.
+    /// Its `name`, if any.
     pub name: Option<String>,
-    /// What a click opens in the browser.
+    /// The URL that a click opens in the browser.
     pub url: Option<String>,
-    /// What a click sends to the application: an object or a text.
+    /// The value that a click sends to the application: an object or a text.
     pub value: Option<Value>,
 }
 
 impl Button {
-    /// Whether this is what somebody means who says `name`: the button's name, its text, or a text in its value
+    /// Returns whether `name` refers to this button: the button's name, its text, or a text in its value
     /// (`{"action": name}`).
     #[must_use]
     pub fn is_called(&self, name: &str) -> bool {
@@ -52,7 +52,7 @@ impl Button {
     }
 }
 
-/// All buttons of a card, in reading order.
+/// Returns all buttons of a card, in reading order.
 pub(crate) fn buttons(card: &Value) -> Vec<Button> {
     let mut found = Vec::new();
     walk(card, &mut |node| {
@@ -74,7 +74,7 @@ fn walk(value: &Value, visit: &mut impl FnMut(&Map<String, Value>)) {
     }
 }
 
-/// Checks a card and fills a template in; gives the face that people see.
+/// Checks a card and fills in its template. Returns the face that people see.
 pub(crate) fn render(card: &Value, templates: &BTreeMap<String, Value>) -> Result<Value, Refusal> {
     const BAD: Refusal = Refusal::new(400, 230_099, "Failed to create card content.");
     if card["type"] == "template" {
@@ -115,12 +115,12 @@ fn fill(template: &Value, variables: &Value) -> Value {
     }
 }
 
-/// Whether the card is of version 2.
+/// Returns whether the card is of version 2.
 pub(crate) fn is_v2(card: &Value) -> bool {
     card["schema"] == "2.0"
 }
 
-/// Whether everybody sees updates of this card.
+/// Returns whether updates of this card are visible to all viewers.
 pub(crate) fn is_shared(card: &Value) -> bool {
     card["config"]["update_multi"] == true
 }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buttons_of_both_versions_are_found() {
+    fn buttons_of_both_card_versions_returns_url_and_value() {
         let v1 = json!({"elements": [{"tag": "action", "actions": [
             {"tag": "button", "text": {"tag": "plain_text", "content": "Go"}, "url": "https://a.example", "value": {"action": "go"}}]}]});
         let v2 = json!({"schema": "2.0", "body": {"elements": [{"tag": "column_set", "columns": [{"elements": [
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_are_filled_in_and_old_tags_are_refused_in_version_2() {
+    fn render_fills_templates_and_refuses_old_tags_in_version_2() {
         let templates = BTreeMap::from([(
             "t1".to_owned(),
             json!({"elements": [{"tag": "markdown", "content": "Hi ${who}"}]}),

@@ -1,4 +1,4 @@
-//! The platform's error codes and how each endpoint family spells them.
+//! The platform's error codes, and their form in each family of endpoints.
 
 use axum::{
     Json,
@@ -22,7 +22,7 @@ impl Refusal {
         Self { status, code, msg, retry_after: None }
     }
 
-    /// The gateway's rate limit.
+    /// Returns the gateway's rate limit.
     pub(crate) const fn too_many_requests(seconds: u64) -> Self {
         Self {
             status: 429,
@@ -32,7 +32,7 @@ impl Refusal {
         }
     }
 
-    /// One of the token endpoint's codes.
+    /// Returns one of the token endpoint's codes.
     pub(crate) const fn oauth(code: i64) -> Self {
         let (_, msg) = oauth_text(code);
         let status = match code {
@@ -43,7 +43,7 @@ impl Refusal {
         Self::new(status, code, msg)
     }
 
-    /// The body of the token endpoint's current version.
+    /// Returns the body of the token endpoint's current version.
     pub(crate) fn oauth_response(&self) -> Response {
         if self.retry_after.is_some() {
             return self.clone().into_response();
@@ -52,7 +52,7 @@ impl Refusal {
         self.respond(json!({"code": self.code, "error": error, "error_description": self.msg}))
     }
 
-    /// The body of the token endpoint's historical version: always HTTP 200, unless the gateway refused.
+    /// Returns the body of the token endpoint's historical version: always HTTP 200, unless the gateway refused.
     pub(crate) fn oidc_response(&self) -> Response {
         if self.retry_after.is_some() {
             return self.clone().into_response();

@@ -1,6 +1,6 @@
 use std::collections::{HashMap, VecDeque};
 
-/// A map that forgets its oldest entry when it is full.
+/// A map that evicts its oldest entry when it is full.
 pub(crate) struct Ledger<V> {
     entries: HashMap<String, V>,
     order: VecDeque<String>,
@@ -17,7 +17,7 @@ impl<V> Ledger<V> {
             return;
         }
         self.order.push_back(key);
-        // Removed keys stay in `order`, so the bound is on what was ever inserted recently.
+        // A removed key leaves `order` too, so both stay within the capacity.
         while self.order.len() > self.capacity {
             if let Some(oldest) = self.order.pop_front() {
                 self.entries.remove(&oldest);
@@ -39,7 +39,7 @@ impl<V> Ledger<V> {
         Some(value)
     }
 
-    /// Oldest first.
+    /// Iterates from the oldest.
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.order.iter().filter_map(|key| self.entries.get(key))
     }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_goes_first() {
+    fn ledger_insert_beyond_capacity_removes_oldest_entry() {
         let mut ledger = Ledger::new(2);
         for key in ["a", "b", "c"] {
             ledger.insert(key.to_owned(), key);

@@ -5,16 +5,16 @@ use std::{
 
 use larkauth_models::Timestamp;
 
-/// Sliding windows of the last minute's calls, by who calls what.
+/// Sliding windows of the last minute's calls, by caller and endpoint group.
 #[derive(Default)]
 pub(crate) struct Limiter(HashMap<String, VecDeque<Timestamp>>);
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const KEYS: usize = 10_000;
+const MAX_KEYS: usize = 10_000;
 
 impl Limiter {
-    /// Counts the call, or says after how many whole seconds it may be tried again. Refused calls do not count.
+    /// Counts the call. Fails with the whole seconds until the next permitted call. Refused calls do not count.
     pub(crate) fn check(
         &mut self,
         key: &str,
@@ -22,7 +22,7 @@ impl Limiter {
         per_second: usize,
         per_minute: usize,
     ) -> Result<(), u64> {
-        if self.0.len() >= KEYS {
+        if self.0.len() >= MAX_KEYS {
             self.0.retain(|_, calls| calls.back().is_some_and(|last| within(*last, now, MINUTE)));
         }
         let calls = self.0.entry(key.to_owned()).or_default();
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_and_minutes_both_count() {
+    fn limiter_check_beyond_second_or_minute_limit_returns_wait() {
         let mut limiter = Limiter::default();
         let start = Timestamp::UNIX_EPOCH;
         let at = |millis: i64| start + chrono::TimeDelta::milliseconds(millis);

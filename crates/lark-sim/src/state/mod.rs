@@ -1,4 +1,4 @@
-//! Everything the platform remembers, and the rules that need nothing but that. One lock guards it; nothing here waits.
+//! The state of the platform: tables by topic, and what all rules need. One lock guards it. Nothing here waits.
 
 pub(crate) mod cards;
 pub(crate) mod codes;
@@ -25,7 +25,7 @@ use crate::{
     violations::{Stats, ViolationKind, Violations},
 };
 
-/// The platform's memory.
+/// State of the platform.
 pub(crate) struct State {
     pub(crate) apps: BTreeMap<String, SimApp>,
     pub(crate) users: Users,
@@ -39,13 +39,13 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     pub(crate) templates: BTreeMap<String, serde_json::Value>,
     limiter: Limiter,
-    /// Refreshes under way by (application, person).
+    /// Running refreshes by (application, person).
     refreshing: HashMap<(String, String), u32>,
     issued: VecDeque<String>,
     entropy: Arc<dyn Entropy>,
 }
 
-const ISSUED_KEPT: usize = 100_000;
+const ISSUED_CAPACITY: usize = 100_000;
 
 impl State {
     pub(crate) fn new(config: &SimConfig) -> Self {
@@ -91,9 +91,9 @@ impl State {
         self.users.add(user);
     }
 
-    /// Notes something that must never be seen in a log.
+    /// Records a secret that must never appear in a log.
     pub(crate) fn remember_secret(&mut self, secret: &str) {
-        if self.issued.len() == ISSUED_KEPT {
+        if self.issued.len() == ISSUED_CAPACITY {
             self.issued.pop_front();
         }
         self.issued.push_back(secret.to_owned());
@@ -106,14 +106,14 @@ impl State {
         secrets
     }
 
-    /// A fresh secret of this many random characters.
+    /// Issues a secret of this many random characters.
     pub(crate) fn issue(&mut self, prefix: &str, length: usize) -> String {
         let text = format!("{prefix}{}", self.random_text(length));
         self.remember_secret(&text);
         text
     }
 
-    /// A fresh public id: `prefix` and 32 hexadecimal digits.
+    /// Returns a new public id: `prefix` and 32 hexadecimal digits.
     pub(crate) fn fresh_id(&self, prefix: &str) -> String {
         let mut bytes = [0; 16];
         self.entropy.fill(&mut bytes);
@@ -127,14 +127,14 @@ impl State {
         bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect()
     }
 
-    /// Evenly distributed below `bound`, which must not be zero.
+    /// Returns a uniformly distributed number below `bound`, which must not be zero.
     pub(crate) fn random_below(&self, bound: usize) -> usize {
         let mut bytes = [0; 8];
         self.entropy.fill(&mut bytes);
         usize::try_from(u64::from_le_bytes(bytes) % bound as u64).unwrap_or(0)
     }
 
-    /// The application with these credentials, as the token endpoint refuses it.
+    /// Returns the application with these credentials. Fails with the code of the token endpoint.
     pub(crate) fn authenticate(&self, app_id: &str, secret: &str) -> Result<&SimApp, Refusal> {
         let app = self.apps.get(app_id).ok_or(Refusal::oauth(20048))?;
         if app.secret.expose_secret() != secret {
@@ -174,7 +174,7 @@ impl State {
         Err(Refusal::new(400, 230_020, "This operation triggers the frequency limit."))
     }
 
-    /// Whether the token endpoint serves this person.
+    /// Returns the person. Fails when the token endpoint does not serve them.
     pub(crate) fn check_user(&self, union_id: &str) -> Result<&SimUser, Refusal> {
         let user = self.users.get(union_id).ok_or(Refusal::oauth(20008))?;
         match user.status {
@@ -186,7 +186,7 @@ impl State {
         }
     }
 
-    /// Marks a refresh as under way; more than one at once for one person is a violation.
+    /// Marks a refresh as running. Concurrent refreshes for one person are a violation.
     pub(crate) fn begin_refresh(&mut self, now: Timestamp, app_id: &str, union_id: &str) {
         let running = self.refreshing.entry((app_id.to_owned(), union_id.to_owned())).or_default();
         *running += 1;
@@ -206,12 +206,12 @@ impl State {
     }
 }
 
-/// The secret's text, if there is one.
+/// Returns the text of a secret, empty without one.
 pub(crate) fn exposed(secret: Option<&SecretString>) -> &str {
     secret.map_or("", |secret| secret.expose_secret())
 }
 
-/// `now` and that much later; the end of time if there is no such time.
+/// Returns `now` plus a duration, at most the maximum timestamp.
 pub(crate) fn after(now: Timestamp, by: std::time::Duration) -> Timestamp {
     chrono::TimeDelta::from_std(by)
         .ok()

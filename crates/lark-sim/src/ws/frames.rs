@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::{faults::Frames, state::State};
 
-/// What is pushed, and to which connection.
+/// A push and its connection.
 pub(crate) struct Outgoing<'a> {
     pub(crate) service_id: i32,
     /// `event` or `card`.
@@ -15,7 +15,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// The frames of a push, and what an answer to it must repeat.
+/// The frames of a push, and the ids that an answer must repeat.
 pub(crate) struct Cut {
     pub(crate) frames: Vec<Bytes>,
     pub(crate) ids: Vec<(u64, u64)>,
@@ -53,14 +53,14 @@ pub(crate) fn cut(state: &State, out: &Outgoing<'_>, parts: u32) -> Cut {
     cut
 }
 
-/// Brings the frames of a push into the order in which they are sent, between those of `other` if that is wanted.
+/// Arranges the frames of a push in the order of sending, interleaved with those of `other`.
 pub(crate) fn arrange(state: &State, mut frames: Vec<Bytes>, other: Vec<Bytes>, how: Frames) -> Vec<Bytes> {
     if how.shuffle {
         let whole = frames.clone();
         for last in (1..frames.len()).rev() {
             frames.swap(last, state.random_below(last + 1));
         }
-        // Few frames often fall into their old order again.
+        // A shuffle of few frames often restores the old order.
         if frames == whole {
             frames.reverse();
         }
@@ -78,7 +78,7 @@ pub(crate) fn arrange(state: &State, mut frames: Vec<Bytes>, other: Vec<Bytes>, 
     mixed
 }
 
-/// The answer to a ping.
+/// Returns the answer to a ping.
 pub(crate) fn pong(service_id: i32, client_config: &serde_json::Value) -> Bytes {
     let frame = Frame {
         service: service_id,

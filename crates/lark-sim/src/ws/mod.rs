@@ -25,16 +25,17 @@ use tokio::{
 use crate::{
     config::Socket,
     faults::{Effect, Endpoint},
-    net::Line,
+    net::ConnectionControl,
+    rules::sockets::HandshakeRefusal,
     sim::Sim,
-    state::sockets::{ConnectionIds, HandshakeRefusal},
+    state::sockets::ConnectionIds,
     violations::ViolationKind,
 };
 
-/// Where the URL of discovery leads.
+/// Path of the URL that discovery returns.
 pub(crate) const PATH: &str = "/ws/v2";
 
-/// What clients are told about pings and reconnecting.
+/// Returns the settings of pings and reconnection for clients.
 pub(crate) fn client_config(socket: &Socket) -> Value {
     json!({
         "ReconnectCount": socket.reconnect_count,
@@ -50,10 +51,10 @@ pub(crate) struct Params {
     ticket: String,
 }
 
-/// The upgrade.
+/// Answers the WebSocket upgrade.
 pub(crate) async fn connect(
     Extract(sim): Extract<Sim>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    ConnectInfo(control): ConnectInfo<ConnectionControl>,
     Query(params): Query<Params>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -68,12 +69,12 @@ pub(crate) async fn connect(
         }
         Some(Effect::Hang) => sim.hang().await,
         Some(Effect::Latency(millis) | Effect::LateAnswer(millis)) => sim.wait(Effect::millis(millis)).await,
-        Some(Effect::Cut | Effect::LostAnswer) => line.cut(),
+        Some(Effect::Cut | Effect::LostAnswer) => control.cut(),
         _ => {}
     }
-    let (outbox, outgoing) = mpsc::channel(OUTBOX);
+    let (outbox, outgoing) = mpsc::channel(OUTBOX_CAPACITY);
     let now = sim.now();
-    let admitted = sim.state().admit(now, &params.ticket, line, outbox);
+    let admitted = sim.state().admit(now, &params.ticket, control, outbox);
     match admitted {
         Ok(ids) => {
             let running = sim.tasks().token();
@@ -100,23 +101,23 @@ fn refuse(refusal: &HandshakeRefusal) -> Response {
     response
 }
 
-/// Frames that wait for a client that reads slowly.
-const OUTBOX: usize = 1024;
+/// Maximum number of frames that wait for a slow client.
+const OUTBOX_CAPACITY: usize = 1024;
 
 /// Runs until either side ends the connection or the simulator stops.
 async fn serve(session: &Session, mut socket: WebSocket, mut outgoing: mpsc::Receiver<Bytes>) {
     let sim = &session.sim;
     sim.changed();
     let settings = &sim.config().socket;
-    let patience = settings.ping_interval * settings.missed_pings.max(1);
-    let mut heard = Instant::now();
+    let idle_timeout = settings.ping_interval * settings.missed_pings.max(1);
+    let mut last_received = Instant::now();
     loop {
         let reply = tokio::select! {
             () = sim.stopped() => break,
-            () = sleep_until(heard + patience) => break,
+            () = sleep_until(last_received + idle_timeout) => break,
             frame = outgoing.recv() => frame,
             message = socket.recv() => {
-                heard = Instant::now();
+                last_received = Instant::now();
                 let reply = match message {
                     Some(Ok(Message::Binary(bytes))) => session.receive(&bytes),
                     Some(Ok(Message::Text(_))) => { session.violation(ViolationKind::MalformedFrame, "a text message"); None }
@@ -128,10 +129,10 @@ async fn serve(session: &Session, mut socket: WebSocket, mut outgoing: mpsc::Rec
             }
         };
         if let Some(frame) = reply {
-            // A client that does not read must not hold the task for ever.
+            // A client that does not read must not block the task.
             let sent = tokio::select! {
                 () = sim.stopped() => break,
-                () = sleep_until(heard + patience) => break,
+                () = sleep_until(last_received + idle_timeout) => break,
                 sent = socket.send(Message::Binary(frame)) => sent,
             };
             if sent.is_err() {
@@ -141,7 +142,7 @@ async fn serve(session: &Session, mut socket: WebSocket, mut outgoing: mpsc::Rec
     }
 }
 
-/// One connection, from its admission on; dropping it is its end, even if the upgrade never came about.
+/// One connection from its admission. Dropping it ends the connection, even when the upgrade failed.
 struct Session {
     sim: Sim,
     ids: ConnectionIds,
@@ -160,7 +161,7 @@ impl Session {
         self.sim.state().violations.add(now, kind, &self.ids.app_id, detail);
     }
 
-    /// Handles one frame; gives the frame to send back.
+    /// Handles one frame. Returns the frame to send back.
     fn receive(&self, bytes: &[u8]) -> Option<Bytes> {
         if let Err(detail) = required::check(bytes) {
             self.violation(ViolationKind::MalformedFrame, detail);

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::frames::{self, Outgoing};
 use crate::{
-    callback::PushError,
+    error::PushError,
     faults::{Effect, Endpoint, Frames},
     sim::Sim,
     state::{
@@ -21,8 +21,8 @@ use crate::{
     violations::ViolationKind,
 };
 
-/// Pushes to any one connection of the application and waits for the answer until the deadline. `None` when the answer
-/// has no data.
+/// Pushes to one connection of the application and waits for the answer until the deadline. Returns `None` when the
+/// answer has no data.
 pub(crate) async fn push(
     sim: &Sim,
     app_id: &str,
@@ -62,8 +62,8 @@ fn send(
     let message_id = state.fresh_id("");
     let out = Outgoing { service_id, kind, message_id: &message_id, payload };
     let cut = frames::cut(&state, &out, how.map_or(1, |how| how.parts));
-    let (tell, answer) = oneshot::channel();
-    let mut expected = vec![(message_id, cut.ids, Some(tell))];
+    let (sender, answer) = oneshot::channel();
+    let mut expected = vec![(message_id, cut.ids, Some(sender))];
     let mut frames = cut.frames;
     if let Some(how) = how {
         let mut others = Vec::new();
@@ -98,9 +98,9 @@ fn send(
     Ok(answer)
 }
 
-/// An event that ordinary bots get all the time.
+/// Returns an event that every bot receives often.
 fn decoy(state: &State, now: Timestamp, app_id: &str) -> Value {
-    crate::callback::envelope(
+    crate::envelope::envelope(
         state,
         now,
         app_id,
@@ -109,7 +109,7 @@ fn decoy(state: &State, now: Timestamp, app_id: &str) -> Value {
     )
 }
 
-/// A data frame came from the client: the answer to a push.
+/// Handles a data frame of the client: the answer to a push.
 pub(crate) fn answered(sim: &Sim, app_id: &str, device_id: &str, frame: &Frame) {
     let now = sim.now();
     let deadline = sim.config().socket.answer_deadline;
@@ -140,7 +140,7 @@ pub(crate) fn answered(sim: &Sim, app_id: &str, device_id: &str, frame: &Frame) 
         state.stats.answers += 1;
     }
     if let Some(waiting) = push.waiting.take() {
-        // Nobody waits any more after the deadline.
+        // The receiver is gone after the deadline.
         let _late = waiting.send(answer);
     }
 }

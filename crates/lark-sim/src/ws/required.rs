@@ -1,6 +1,6 @@
-//! Are the required fields really on the wire? A decoder that fills absent fields with zero cannot tell.
+//! Check of required fields on the wire: a decoder that fills absent fields with zero cannot detect their absence.
 
-/// Why bytes are not a frame of `pbbp2`.
+/// Fails with the reason when bytes are not a frame of `pbbp2`.
 pub(crate) fn check(frame: &[u8]) -> Result<(), String> {
     let mut seen = [false; 4];
     for field in Fields(frame) {
@@ -66,15 +66,7 @@ impl<'a> Fields<'a> {
     }
 
     fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
+        prost::encoding::decode_varint(&mut self.0).ok()
     }
 
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
@@ -92,10 +84,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_must_be_written() {
+    fn check_of_frame_without_required_field_returns_its_name() {
         let frame = Frame { headers: vec![Header::new("type", "ping")], ..Frame::default() };
         assert_eq!(check(&frame.encode_to_vec()), Ok(()));
-        // What a proto3 encoder makes of the same frame: zeros left out.
+        // The same frame from a proto3 encoder: zeros are omitted.
         let mut proto3 = vec![0x2a, 0x0c];
         proto3.extend(Header::new("type", "ping").encode_to_vec());
         assert_eq!(check(&proto3), Err("required field SeqID is missing".to_owned()));

@@ -10,11 +10,11 @@ use larkauth_lark_sim::{Delivery, Effect, Endpoint, Fault, SimError, ViolationKi
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::support::{APP, PATIENCE, World, card, world, world_with};
+use crate::support::{APP, TIMEOUT, World, card, world, world_with};
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, String)>>>;
 
-/// An application's callback endpoint that answers challenges and says "ok" to clicks.
+/// Starts a callback endpoint that answers challenges and clicks.
 async fn endpoint(encrypt_key: Option<&'static str>) -> (String, Seen) {
     let seen = Seen::default();
     let handler = move |State(seen): State<Seen>, headers: HeaderMap, body: String| async move {
@@ -29,7 +29,7 @@ async fn endpoint(encrypt_key: Option<&'static str>) -> (String, Seen) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/callback", listener.local_addr().unwrap());
     let router = Router::new().route("/callback", post(handler)).with_state(seen.clone());
-    #[expect(clippy::disallowed_methods, reason = "lives as long as its test")]
+    #[expect(clippy::disallowed_methods, reason = "runs as long as its test")]
     tokio::spawn(async move { axum::serve(listener, router).await });
     (url, seen)
 }
@@ -49,7 +49,7 @@ async fn click(world: &World) -> larkauth_lark_sim::ClickOutcome {
 }
 
 #[tokio::test]
-async fn plain_callbacks_carry_the_verification_token() {
+async fn callback_without_encrypt_key_carries_verification_token() {
     let world = world().await;
     let (url, seen) = endpoint(None).await;
     world
@@ -69,7 +69,7 @@ async fn plain_callbacks_carry_the_verification_token() {
 }
 
 #[tokio::test]
-async fn with_a_key_callbacks_are_signed_and_encrypted() {
+async fn callback_with_encrypt_key_is_signed_and_encrypted() {
     const KEY: &str = "the-encrypt-key";
     let world = world().await;
     let (url, seen) = endpoint(Some(KEY)).await;
@@ -89,7 +89,7 @@ async fn with_a_key_callbacks_are_signed_and_encrypted() {
 }
 
 #[tokio::test]
-async fn long_connections_come_first_unless_http_is_asked_for() {
+async fn callback_with_open_connection_uses_http_only_on_request() {
     let world = world().await;
     let (url, seen) = endpoint(None).await;
     world.sim.change_app(APP, |app| *app = app.clone().with_callback_url(url)).unwrap();
@@ -106,7 +106,7 @@ async fn long_connections_come_first_unless_http_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_dead_or_odd_endpoint_is_an_error_for_the_person() {
+async fn callback_to_unreachable_or_wrong_endpoint_shows_error() {
     let world = world().await;
     world.sim.change_app(APP, |app| app.callback_url = Some("http://127.0.0.1:9/".to_owned())).unwrap();
     assert!(matches!(world.sim.verify_callback_url(APP).await, Err(SimError::Callback(_))));
@@ -117,9 +117,9 @@ async fn a_dead_or_odd_endpoint_is_an_error_for_the_person() {
 }
 
 #[tokio::test]
-async fn a_late_answer_by_http_is_an_error_for_the_person_and_a_violation() {
+async fn callback_answered_late_by_http_shows_error_and_notes_violation() {
     let world = world_with(|config| config.socket.answer_deadline = Duration::from_millis(50)).await;
-    // Any endpoint that answers 200 with JSON will do, and the simulator has one that can be slowed down.
+    // Any endpoint that answers 200 with JSON serves here; a fault slows down one of the simulator's own.
     let slow = Fault::at(Endpoint::TenantToken, Effect::LateAnswer(200)).until_cleared();
     let id = world.send(&card("one")).await;
     world.sim.faults().push(slow);
@@ -127,5 +127,5 @@ async fn a_late_answer_by_http_is_an_error_for_the_person_and_a_violation() {
     world.sim.change_app(APP, |app| app.callback_url = Some(url)).unwrap();
     assert_eq!(world.sim.click(&id, 0, &world.user.open_id).await.unwrap().error, Some(200_341));
     let late = |sim: &larkauth_lark_sim::Sim| sim.violations().first().map(|violation| violation.kind);
-    assert_eq!(world.sim.wait_until(PATIENCE, late).await.unwrap(), ViolationKind::LateAnswer);
+    assert_eq!(world.sim.wait_until(TIMEOUT, late).await.unwrap(), ViolationKind::LateAnswer);
 }

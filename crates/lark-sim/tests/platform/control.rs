@@ -1,10 +1,10 @@
 use larkauth_lark_sim::{Sim, SimConfig, SimError};
 use serde_json::{Value, json};
 
-use crate::support::{APP, PATIENCE, card, world};
+use crate::support::{APP, TIMEOUT, card, world};
 
 #[tokio::test]
-async fn another_process_can_drive_it() {
+async fn control_api_from_another_process_drives_the_platform() {
     let world = world().await;
     let mut client = world.connect().await;
     let id = world.send(&card("one")).await;
@@ -47,7 +47,7 @@ async fn another_process_can_drive_it() {
     assert_eq!(world.refresh(&json!("x")).await.1["code"], 20050);
     let (_, dropped) = world.post("/_sim/connections", json!({"action": "drop", "app_id": APP})).await;
     assert_eq!(dropped["connections"], 1);
-    world.sim.wait_until(PATIENCE, |sim| (sim.connections(APP) == 0).then_some(())).await.unwrap();
+    world.sim.wait_until(TIMEOUT, |sim| (sim.connections(APP) == 0).then_some(())).await.unwrap();
     let status = world.http.put(world.url(&format!("/_sim/users/{}/status", world.user.open_id)));
     assert_eq!(status.json(&json!("resigned")).send().await.unwrap().status().as_u16(), 204);
     assert_eq!(get("/_sim/violations").await, json!([]));
@@ -56,7 +56,7 @@ async fn another_process_can_drive_it() {
 }
 
 #[tokio::test]
-async fn only_loopback_unless_told_otherwise() {
+async fn start_on_non_loopback_address_needs_permission() {
     let mut config = SimConfig::demo();
     config.addr = ([0, 0, 0, 0], 0).into();
     assert!(matches!(Sim::start(config.clone()).await, Err(SimError::NotLoopback(_))));
@@ -65,7 +65,7 @@ async fn only_loopback_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn debug_output_holds_no_secret() {
+async fn debug_of_config_holds_no_secret() {
     let config = SimConfig::demo();
     let text = format!("{config:?}");
     let sim = Sim::start(config).await.unwrap();

@@ -11,7 +11,7 @@ async fn raw_refresh(world: &World, token: &Value) -> reqwest::Result<reqwest::R
 }
 
 #[tokio::test]
-async fn a_lost_answer_was_processed_and_trying_again_is_forgiven() {
+async fn refresh_after_lost_answer_notes_no_violation() {
     let world = world().await;
     let pair = world.pair().await;
     world.sim.faults().push(Fault::at(Endpoint::TokenRefresh, Effect::LostAnswer));
@@ -21,7 +21,7 @@ async fn a_lost_answer_was_processed_and_trying_again_is_forgiven() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_was_not_processed() {
+async fn refresh_after_cut_connection_succeeds() {
     let world = world().await;
     let pair = world.pair().await;
     world.sim.faults().push(Fault::at(Endpoint::TokenRefresh, Effect::Cut));
@@ -30,7 +30,7 @@ async fn a_cut_connection_was_not_processed() {
 }
 
 #[tokio::test]
-async fn answers_bursts_and_garbage_come_as_planned() {
+async fn planned_faults_apply_to_their_endpoint_and_application() {
     let world = world().await;
     let pair = world.pair().await;
     let faults = world.sim.faults();
@@ -63,11 +63,11 @@ async fn answers_bursts_and_garbage_come_as_planned() {
     let text =
         body.json(&json!({"app_id": APP, "app_secret": SECRET})).send().await.unwrap().text().await.unwrap();
     assert!(serde_json::from_str::<Value>(&text).is_err());
-    assert!(world.violations().is_empty(), "planned misbehaviour is nobody's fault");
+    assert!(world.violations().is_empty(), "a planned fault is no violation of the client");
 }
 
 #[tokio::test]
-async fn two_refreshes_in_flight_are_noticed() {
+async fn concurrent_refreshes_of_one_token_are_noted_as_violation() {
     let world = world().await;
     let pair = world.pair().await;
     world.sim.faults().push(Fault::at(Endpoint::TokenRefresh, Effect::Latency(200)).times(2));
@@ -80,7 +80,7 @@ async fn two_refreshes_in_flight_are_noticed() {
 }
 
 #[tokio::test]
-async fn a_hang_ends_with_the_clients_patience_and_the_simulator_still_stops() {
+async fn shutdown_with_hanging_call_ends() {
     let world = world().await;
     let pair = world.pair().await;
     world.sim.faults().push(Fault::at(Endpoint::TokenRefresh, Effect::Hang).until_cleared());

@@ -1,4 +1,4 @@
-//! The platform's rules, seen from outside: plain HTTP and WebSocket, none of this project's client.
+//! The platform's rules, tested over plain HTTP and WebSocket without the project's client.
 
 #![cfg(test)]
 

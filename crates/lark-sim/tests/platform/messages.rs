@@ -3,12 +3,12 @@ use std::time::Duration;
 use larkauth_lark_sim::{Behaviour, FaceOrigin, UserStatus, ViolationKind};
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, card, world, world_with};
+use crate::support::{TIMEOUT, card, world, world_with};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[tokio::test]
-async fn a_uuid_sends_once_an_hour() {
+async fn send_with_known_uuid_returns_first_message_for_an_hour() {
     let world = world().await;
     let tenant = world.tenant_token().await;
     let send = async || world.send_as(&tenant, &world.user.open_id, &card("hi"), "same").await.1;
@@ -24,7 +24,7 @@ async fn a_uuid_sends_once_an_hour() {
 }
 
 #[tokio::test]
-async fn people_are_found_by_mail_and_mobile() {
+async fn contact_ids_by_mail_and_mobile_returns_visible_people() {
     let world = world().await;
     let tenant = world.tenant_token().await;
     let (mail, mobile) = (world.user.email.clone().unwrap(), world.user.mobile.clone().unwrap());
@@ -50,7 +50,7 @@ async fn people_are_found_by_mail_and_mobile() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_reached_has_a_code() {
+async fn send_to_unreachable_person_returns_code_of_reason() {
     let world = world().await;
     let tenant = world.tenant_token().await;
     for (status, code) in [
@@ -66,7 +66,7 @@ async fn who_cannot_be_reached_has_a_code() {
 }
 
 #[tokio::test]
-async fn a_card_has_a_size_and_a_person_a_rate() {
+async fn send_above_size_or_rate_limit_returns_code_and_notes_violation() {
     let world = world().await;
     let tenant = world.tenant_token().await;
     let big = card(&"x".repeat(31 * 1024));
@@ -81,7 +81,7 @@ async fn a_card_has_a_size_and_a_person_a_rate() {
 }
 
 #[tokio::test]
-async fn an_update_needs_two_shared_cards_of_one_version_and_comes_in_time() {
+async fn update_of_unshared_mixed_or_old_card_is_refused() {
     let world = world().await;
     let id = world.send(&card("one")).await;
     assert_eq!(world.patch(&id, &card("two")).await, 0);
@@ -107,7 +107,7 @@ async fn an_update_needs_two_shared_cards_of_one_version_and_comes_in_time() {
 }
 
 #[tokio::test]
-async fn people_who_act_on_their_own_consent_or_decline_and_follow_the_redirect() {
+async fn behaviour_of_person_consents_or_declines_and_follows_redirect() {
     for (behaviour, expected) in [(Behaviour::Consent, "code"), (Behaviour::Decline, "error")] {
         let (redirect_uri, mut seen) = browser_target().await;
         let world = world_with(|config| {
@@ -125,12 +125,12 @@ async fn people_who_act_on_their_own_consent_or_decline_and_follow_the_redirect(
         world.send(&invitation).await;
         let frame = client.next().await.unwrap();
         client.answer(frame, &json!({})).await;
-        let query = tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
+        let query = tokio::time::timeout(TIMEOUT, seen.recv()).await.unwrap().unwrap();
         assert!(query.contains(&format!("{expected}=")) && query.contains("state=st"), "{query}");
     }
 }
 
-/// A redirect URI, and the queries with which browsers come there.
+/// Returns a redirect URI and the queries of the browsers that follow it.
 async fn browser_target() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let (tell, seen) = tokio::sync::mpsc::unbounded_channel();
     let handler = |axum::extract::RawQuery(query): axum::extract::RawQuery| async move {
@@ -140,7 +140,7 @@ async fn browser_target() -> (String, tokio::sync::mpsc::UnboundedReceiver<Strin
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/done", listener.local_addr().unwrap());
     let router = axum::Router::new().route("/done", axum::routing::get(handler));
-    #[expect(clippy::disallowed_methods, reason = "lives as long as its test")]
+    #[expect(clippy::disallowed_methods, reason = "runs as long as its test")]
     tokio::spawn(async move { axum::serve(listener, router).await });
     (url, seen)
 }

@@ -8,7 +8,7 @@ use crate::support::{APP, CHALLENGE, REDIRECT, SECRET, VERIFIER, code_grant, par
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[tokio::test]
-async fn a_code_gives_a_pair_once() {
+async fn exchange_of_used_code_is_refused_and_notes_violation() {
     let world = world().await;
     let code = world.code("offline_access contact:user.base:readonly").await;
     let (status, pair) = world.exchange(&code).await;
@@ -27,7 +27,7 @@ async fn a_code_gives_a_pair_once() {
 }
 
 #[tokio::test]
-async fn form_encoding_is_accepted() {
+async fn exchange_as_form_returns_tokens() {
     let world = world().await;
     let code = world.code("").await;
     let form = [
@@ -46,7 +46,7 @@ async fn form_encoding_is_accepted() {
 }
 
 #[tokio::test]
-async fn what_does_not_match_is_refused_and_leaves_the_code_usable() {
+async fn exchange_with_mismatch_is_refused_and_keeps_code_usable() {
     let world = world_with(|config| config.apps.push(SimApp::new("cli_fedcba9876543210", "other"))).await;
     let code = world.code("offline_access").await;
     let with = |key: &str, value: &str| {
@@ -79,7 +79,7 @@ async fn what_does_not_match_is_refused_and_leaves_the_code_usable() {
 }
 
 #[tokio::test]
-async fn a_code_expires() {
+async fn exchange_of_expired_code_is_refused() {
     let world = world().await;
     let code = world.code("").await;
     world.clock.advance(Duration::from_secs(301));
@@ -87,7 +87,7 @@ async fn a_code_expires() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_works_once_and_the_old_access_token_has_a_minute() {
+async fn refresh_ends_old_refresh_token_at_once_and_old_access_token_after_a_minute() {
     let world = world().await;
     let first = world.pair().await;
     world.clock.advance(Duration::from_secs(3600));
@@ -109,7 +109,7 @@ async fn a_refresh_token_works_once_and_the_old_access_token_has_a_minute() {
 }
 
 #[tokio::test]
-async fn refreshing_ends_after_seven_idle_days_and_a_year_after_consent() {
+async fn refresh_after_seven_idle_days_or_a_year_is_refused() {
     let world = world().await;
     let idle = world.pair().await;
     world.clock.advance(7 * DAY);
@@ -127,7 +127,7 @@ async fn refreshing_ends_after_seven_idle_days_and_a_year_after_consent() {
 }
 
 #[tokio::test]
-async fn whose_fault_it_is_shows_in_the_code() {
+async fn refresh_refused_for_user_or_app_returns_code_of_reason() {
     let world = world().await;
     let pair = world.pair().await;
     for (status, expected) in [(UserStatus::OutOfRange, 20010), (UserStatus::Resigned, 20066)] {
@@ -148,7 +148,7 @@ async fn whose_fault_it_is_shows_in_the_code() {
 }
 
 #[tokio::test]
-async fn scopes_accumulate() {
+async fn second_consent_accumulates_scopes() {
     let world = world().await;
     world.exchange(&world.code("offline_access").await).await;
     let (_, pair) = world.exchange(&world.code("calendar:calendar").await).await;
@@ -159,7 +159,7 @@ async fn scopes_accumulate() {
 }
 
 #[tokio::test]
-async fn the_historical_endpoint_nests_and_its_refresh_tokens_do_not_mix() {
+async fn historical_endpoint_nests_tokens_and_keeps_refresh_tokens_apart() {
     let world = world().await;
     let credentials = json!({"app_id": APP, "app_secret": SECRET});
     let (_, app) = world.post("/open-apis/auth/v3/app_access_token/internal", credentials).await;
@@ -183,7 +183,7 @@ async fn the_historical_endpoint_nests_and_its_refresh_tokens_do_not_mix() {
 }
 
 #[tokio::test]
-async fn the_device_flow_waits_slows_down_and_ends() {
+async fn device_flow_polled_early_slows_down_and_ends_with_decision() {
     let world = world().await;
     let start = async || -> Value {
         world
@@ -227,7 +227,7 @@ async fn the_device_flow_waits_slows_down_and_ends() {
 }
 
 #[tokio::test]
-async fn the_consent_page_asks_redirects_and_refuses_what_is_not_registered() {
+async fn consent_page_redirects_and_refuses_unregistered_requests() {
     let world = world().await;
     let url = world.authorize_url("offline_access");
     let page = world.sim.open_url(&url).await.unwrap();
@@ -260,7 +260,7 @@ async fn the_consent_page_asks_redirects_and_refuses_what_is_not_registered() {
 }
 
 #[tokio::test]
-async fn the_token_endpoint_has_its_limits() {
+async fn token_endpoint_above_limits_returns_429() {
     let world = world().await;
     let call = async || world.refresh(&json!("unknown")).await.0;
     for _ in 0..50 {
@@ -290,7 +290,7 @@ async fn the_token_endpoint_has_its_limits() {
 }
 
 #[tokio::test]
-async fn a_tenant_token_is_shared_until_half_an_hour_is_left() {
+async fn tenant_token_with_half_an_hour_left_is_replaced() {
     let world = world().await;
     let first = world.tenant_token().await;
     world.clock.advance(Duration::from_secs(5300));
@@ -304,7 +304,7 @@ async fn a_tenant_token_is_shared_until_half_an_hour_is_left() {
 }
 
 #[tokio::test]
-async fn contacts_come_in_fifties_and_only_in_range() {
+async fn contact_batch_above_fifty_is_refused_and_omits_out_of_range() {
     let world = world_with(|config| *config = config.clone().with_users(60)).await;
     let tenant = world.tenant_token().await;
     let users = world.sim.users();
@@ -319,7 +319,7 @@ async fn contacts_come_in_fifties_and_only_in_range() {
 }
 
 #[tokio::test]
-async fn every_application_sees_its_own_open_id() {
+async fn open_id_of_another_application_is_refused() {
     const OTHER: &str = "cli_fedcba9876543210";
     let world = world_with(|config| config.apps.push(SimApp::new(OTHER, "other"))).await;
     let theirs = world.sim.open_id(OTHER, &world.user);

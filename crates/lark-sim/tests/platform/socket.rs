@@ -5,10 +5,10 @@ use larkauth_lark_sim::{Effect, Endpoint, Fault, Frames, ViolationKind};
 use serde_json::{Value, json};
 use tokio_tungstenite::{connect_async, tungstenite};
 
-use crate::support::{APP, PATIENCE, World, card, world, world_with};
+use crate::support::{APP, TIMEOUT, World, card, world, world_with};
 
 #[tokio::test]
-async fn discovery_checks_credentials_and_its_ticket_works_once() {
+async fn discovery_checks_credentials_and_returns_single_use_ticket() {
     let world = world().await;
     let (_, wrong) = world.post("/callback/ws/endpoint", json!({"AppID": APP, "AppSecret": "wrong"})).await;
     assert_eq!(wrong["code"], 1_000_040_344);
@@ -25,7 +25,7 @@ async fn discovery_checks_credentials_and_its_ticket_works_once() {
 }
 
 #[tokio::test]
-async fn the_fifty_first_connection_is_refused() {
+async fn handshake_of_fifty_first_connection_is_refused() {
     let world = world().await;
     let mut clients = Vec::new();
     for _ in 0..50 {
@@ -37,12 +37,12 @@ async fn the_fifty_first_connection_is_refused() {
     assert_eq!(refused.headers()["Handshake-Autherrcode"], "1000040350");
     assert_eq!(world.violations(), [ViolationKind::TooManyConnections]);
     drop(clients.pop());
-    world.sim.wait_until(PATIENCE, |sim| (sim.connections(APP) == 49).then_some(())).await.unwrap();
+    world.sim.wait_until(TIMEOUT, |sim| (sim.connections(APP) == 49).then_some(())).await.unwrap();
     world.connect().await;
 }
 
 #[tokio::test]
-async fn pongs_bring_the_client_config() {
+async fn ping_is_answered_with_client_config() {
     let world = world_with(|config| config.socket.ping_interval = Duration::from_secs(7)).await;
     let mut client = world.connect().await;
     client.ping().await;
@@ -59,7 +59,7 @@ async fn pongs_bring_the_client_config() {
 }
 
 #[tokio::test]
-async fn every_push_goes_to_one_connection_and_in_the_long_run_to_all() {
+async fn push_with_two_connections_reaches_one_of_them_at_random() {
     let world = world().await;
     let (mut a, mut b) = (world.connect().await, world.connect().await);
     let mut hits = [0, 0];
@@ -74,12 +74,12 @@ async fn every_push_goes_to_one_connection_and_in_the_long_run_to_all() {
         client.answer(frame, &json!({})).await;
     }
     assert!(hits[0] > 0 && hits[1] > 0, "{hits:?}");
-    world.sim.wait_until(PATIENCE, |sim| (sim.stats().answers == 20).then_some(())).await.unwrap();
+    world.sim.wait_until(TIMEOUT, |sim| (sim.stats().answers == 20).then_some(())).await.unwrap();
     assert_eq!(world.sim.stats().pushes, 20);
 }
 
 #[tokio::test]
-async fn a_click_shows_the_answer() {
+async fn click_answered_in_time_changes_card() {
     let world = world().await;
     let mut client = world.connect().await;
     let id = world.send(&card("one")).await;
@@ -102,7 +102,7 @@ async fn a_click_shows_the_answer() {
 }
 
 #[tokio::test]
-async fn silence_shows_an_error_and_a_late_answer_is_a_violation() {
+async fn click_answered_late_shows_error_and_notes_violation() {
     let world = world_with(|config| config.socket.answer_deadline = Duration::from_millis(100)).await;
     let mut client = world.connect().await;
     let id = world.send(&card("one")).await;
@@ -112,19 +112,19 @@ async fn silence_shows_an_error_and_a_late_answer_is_a_violation() {
     assert_eq!((outcome.answered, outcome.error), (false, Some(200_341)));
     client.answer(frame, &json!({"card": {"type": "raw", "data": card("two")}})).await;
     let late = |sim: &larkauth_lark_sim::Sim| sim.violations().first().map(|violation| violation.kind);
-    assert_eq!(world.sim.wait_until(PATIENCE, late).await.unwrap(), ViolationKind::LateAnswer);
+    assert_eq!(world.sim.wait_until(TIMEOUT, late).await.unwrap(), ViolationKind::LateAnswer);
     assert_eq!(world.sim.card(&id).unwrap(), card("one"), "a late answer changes nothing");
 }
 
 #[tokio::test]
-async fn nobody_connected_is_an_error_for_the_person() {
+async fn click_without_connection_shows_error() {
     let world = world().await;
     let id = world.send(&card("one")).await;
     assert_eq!(world.sim.click(&id, 0, &world.user.open_id).await.unwrap().error, Some(200_340));
 }
 
 #[tokio::test]
-async fn a_delayed_update_comes_after_the_answer_and_twice() {
+async fn delayed_update_before_answer_is_refused_and_counts_as_use() {
     let world = world().await;
     let mut client = world.connect().await;
     let id = world.send(&card("one")).await;
@@ -146,7 +146,7 @@ async fn a_delayed_update_comes_after_the_answer_and_twice() {
 }
 
 #[tokio::test]
-async fn a_card_token_lives_half_an_hour() {
+async fn delayed_update_after_half_an_hour_is_refused() {
     let world = world().await;
     let mut client = world.connect().await;
     let id = world.send(&card("one")).await;
@@ -166,7 +166,7 @@ async fn click_and_take_token(world: &World, client: &mut crate::support::Client
 }
 
 #[tokio::test]
-async fn frames_can_be_split_shuffled_doubled_and_mixed() {
+async fn push_fault_frames_splits_shuffles_duplicates_and_interleaves() {
     let world = world().await;
     let mut client = world.connect().await;
     let id = world.send(&card("one")).await;
@@ -201,7 +201,7 @@ async fn frames_can_be_split_shuffled_doubled_and_mixed() {
 }
 
 #[tokio::test]
-async fn clients_are_watched() {
+async fn malformed_frames_and_answers_are_noted_as_violations() {
     let world = world().await;
     let mut client = world.connect().await;
     let service = client.service;
@@ -245,12 +245,12 @@ async fn clients_are_watched() {
         ViolationKind::MalformedAnswer,
     ];
     let seen = |sim: &larkauth_lark_sim::Sim| (sim.violations().len() >= expected.len()).then_some(());
-    world.sim.wait_until(PATIENCE, seen).await.unwrap();
+    world.sim.wait_until(TIMEOUT, seen).await.unwrap();
     assert_eq!(world.violations(), expected, "{:?}", world.sim.violations());
 }
 
 #[tokio::test]
-async fn an_unanswered_event_comes_again() {
+async fn unanswered_event_is_pushed_again() {
     let world = world_with(|config| {
         config.socket.answer_deadline = Duration::from_millis(500);
         config.socket.event_retries = vec![Duration::from_millis(10); 3];
@@ -266,17 +266,17 @@ async fn an_unanswered_event_comes_again() {
             client.answer(frame, &json!({})).await;
         }
     }
-    world.sim.wait_until(PATIENCE, |sim| (sim.stats().answers == 1).then_some(())).await.unwrap();
+    world.sim.wait_until(TIMEOUT, |sim| (sim.stats().answers == 1).then_some(())).await.unwrap();
     assert_eq!(world.sim.stats().pushes, 2);
 }
 
 #[tokio::test]
-async fn connections_are_dropped_frozen_and_refused_on_demand() {
+async fn connections_on_demand_are_cut_half_open_or_refused() {
     let world = world().await;
     let mut client = world.connect().await;
     assert_eq!(world.sim.drop_connections(Some(APP)), 1);
     assert!(client.next().await.is_none());
-    world.sim.wait_until(PATIENCE, |sim| (sim.connections(APP) == 0).then_some(())).await.unwrap();
+    world.sim.wait_until(TIMEOUT, |sim| (sim.connections(APP) == 0).then_some(())).await.unwrap();
 
     let mut client = world.connect().await;
     assert_eq!(world.sim.half_open_connections(None), 1);
@@ -297,7 +297,7 @@ async fn connections_are_dropped_frozen_and_refused_on_demand() {
 }
 
 #[tokio::test]
-async fn a_silent_client_is_disconnected() {
+async fn client_without_pings_is_disconnected() {
     let world = world_with(|config| {
         config.socket.ping_interval = Duration::from_millis(30);
         config.socket.missed_pings = 2;

@@ -12,13 +12,13 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungsten
 pub(crate) const APP: &str = "cli_0123456789abcdef";
 pub(crate) const SECRET: &str = "the-app-secret";
 pub(crate) const REDIRECT: &str = "http://127.0.0.1:8080/oauth/callback";
-/// How long anything that must happen may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Deadline of every awaited event, long enough for a busy machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// `BASE64URL(SHA256(VERIFIER))` is `CHALLENGE` (RFC 7636, appendix B).
 pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// A platform with a clock that stands still, one application and three people.
+/// A platform with a manual clock, one application and three people.
 pub(crate) struct World {
     pub(crate) sim: SimHandle,
     pub(crate) clock: Arc<ManualClock>,
@@ -69,7 +69,7 @@ impl World {
         url.into()
     }
 
-    /// A fresh authorization code of the first person.
+    /// Returns a new authorization code of the first person.
     pub(crate) async fn code(&self, scope: &str) -> String {
         let redirect = self.sim.consent(&self.authorize_url(scope), &self.user.open_id).await.unwrap();
         param(&redirect, "code").unwrap()
@@ -96,7 +96,7 @@ impl World {
         self.token(json!({"grant_type": "refresh_token", "refresh_token": token})).await
     }
 
-    /// A token pair with `offline_access`.
+    /// Returns a token pair with `offline_access`.
     pub(crate) async fn pair(&self) -> Value {
         let (status, pair) = self.exchange(&self.code("offline_access").await).await;
         assert_eq!(status, 200, "{pair}");
@@ -131,7 +131,7 @@ impl World {
         (response.status().as_u16(), response.json().await.unwrap())
     }
 
-    /// Sends a card to the first person; gives its message id.
+    /// Sends a card to the first person. Returns its message id.
     pub(crate) async fn send(&self, card: &Value) -> String {
         let (status, body) = self.send_as(&self.tenant_token().await, &self.user.open_id, card, "").await;
         assert_eq!(status, 200, "{body}");
@@ -164,7 +164,7 @@ impl World {
         let url = discovered["data"]["URL"].as_str().unwrap().to_owned();
         let service = param(&url, "service_id").unwrap().parse().unwrap();
         let (socket, _) = connect_async(url).await.unwrap();
-        self.sim.wait_until(PATIENCE, |sim| (sim.connections(APP) > before).then_some(())).await.unwrap();
+        self.sim.wait_until(TIMEOUT, |sim| (sim.connections(APP) > before).then_some(())).await.unwrap();
         Client { socket, service }
     }
 
@@ -185,7 +185,7 @@ pub(crate) fn param(url: &str, name: &str) -> Option<String> {
         .map(|(_, value)| value.into_owned())
 }
 
-/// A card of version 2 with one button that calls back.
+/// Returns a card of version 2 with one callback button.
 pub(crate) fn card(text: &str) -> Value {
     json!({"schema": "2.0", "config": {"update_multi": true}, "body": {"elements": [
         {"tag": "markdown", "content": text},
@@ -194,7 +194,7 @@ pub(crate) fn card(text: &str) -> Value {
     ]}})
 }
 
-/// A long connection held by hand.
+/// A long connection without the project's client.
 pub(crate) struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     pub(crate) service: i32,
@@ -219,9 +219,9 @@ impl Client {
         self.send(&frame).await;
     }
 
-    /// The next frame; `None` when the connection has ended.
+    /// Returns the next frame, or `None` when the connection has ended.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
-        let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("no frame in time");
+        let next = tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("no frame in time");
         match next? {
             Ok(Message::Binary(bytes)) => Some(Frame::decode(&bytes[..]).unwrap()),
             Ok(Message::Close(_)) | Err(_) => None,

@@ -1,34 +1,35 @@
-//! Cards in chats.
+//! Sending and changing cards in chats.
 
 use larkauth_models::{ExposeSecret, MessageId, OpenId, SecretString, UnionId, UserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    LarkClient,
-    call::{Api, Repeat},
-    pace::Budget,
+    client::LarkClient,
+    rate_limiter::EndpointClass,
+    spec::{Api, Repeat},
 };
 use crate::error::LarkError;
 
-const SEND: Api = Api::lark("send_card").paid_from(Budget::Send);
-const UPDATE: Api = Api::lark("update_card").paid_from(Budget::Update);
+const SEND: Api = Api::lark("send_card").limited_as(EndpointClass::MessageSend);
+const UPDATE: Api = Api::lark("update_card").limited_as(EndpointClass::MessageUpdate);
 const DELAYED_UPDATE: Api = Api::lark("delayed_update");
 
-/// The largest card that Lark takes, in bytes of JSON.
+/// Largest card that Lark accepts, in bytes of JSON.
 pub const MAX_CARD_BYTES: usize = 30 * 1024;
+/// Longest message uuid that Lark accepts, in characters.
 const MAX_UUID: usize = 50;
 
-/// Who gets a message.
+/// The receiver of a message.
 #[derive(Clone, Debug)]
 pub enum Receiver {
-    /// A person as this application sees them.
+    /// A person, by the id within this application.
     OpenId(OpenId),
-    /// A person as their company sees them.
+    /// A person, by the id within the company.
     UserId(UserId),
-    /// A person across one developer's applications.
+    /// A person, by the id within one developer's applications.
     UnionId(UnionId),
-    /// A person by mail address.
+    /// A person, by email address.
     Email(SecretString),
     /// A group.
     ChatId(String),
@@ -56,12 +57,13 @@ struct SentData {
 }
 
 impl LarkClient {
-    /// Sends a card. Lark sends at most one message an hour for the same `uuid` (1 to 50 characters), so that
-    /// repeating this is safe.
+    /// Sends a card. Lark sends at most one message an hour for the same `uuid` (1 to 50 characters), so repeating the
+    /// call is safe.
     ///
     /// # Errors
-    /// [`Fault::Message`](crate::Fault::Message) when the card does not reach this receiver; nothing is sent when
-    /// the card is larger than [`MAX_CARD_BYTES`].
+    /// [`ErrorKind::Message`](crate::ErrorKind::Message) when the card does not reach this receiver.
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest), without a call, when the card is larger than
+    /// [`MAX_CARD_BYTES`].
     pub async fn send_card(
         &self,
         receiver: &Receiver,
@@ -76,38 +78,32 @@ impl LarkClient {
         let mut url = self.api_url("/open-apis/im/v1/messages");
         url.query_pairs_mut().append_pair("receive_id_type", kind);
         let body = json!({ "receive_id": id, "msg_type": "interactive", "content": content, "uuid": uuid });
-        let build = |token: &SecretString| {
-            self.inner.http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
-        };
+        let build = || self.options().http.post(url.clone()).json(&body);
         let read = |body: &[u8]| Some(serde_json::from_slice::<Sent>(body).ok()?.data.message_id);
         self.call_as_tenant(SEND, Repeat::Safe, build, read).await
     }
 
-    /// Replaces a card. Both the old and the new one must carry `config.update_multi: true`.
+    /// Replaces a card. Both the old and the new card must have `config.update_multi: true`.
     ///
     /// # Errors
-    /// [`Fault::Message`](crate::Fault::Message) when the card can no longer be changed.
+    /// [`ErrorKind::Message`](crate::ErrorKind::Message) when the card can no longer be changed.
     pub async fn update_card(&self, message_id: &MessageId, content: &Value) -> Result<(), LarkError> {
         let body = json!({ "content": card_text(UPDATE, content)? });
         let url = self.api_url(&format!("/open-apis/im/v1/messages/{message_id}"));
-        let build = |token: &SecretString| {
-            self.inner.http.patch(url.clone()).bearer_auth(token.expose_secret()).json(&body)
-        };
+        let build = || self.options().http.patch(url.clone()).json(&body);
         self.call_as_tenant(UPDATE, Repeat::Safe, build, |_| Some(())).await
     }
 
-    /// Replaces the card that a callback came from, with the callback's token: within 30 minutes, twice at most, and
-    /// only after the callback was answered. Not repeated by itself, as each call uses the token up by one.
+    /// Replaces the card that a callback came from, with the callback's token. Lark allows this after the callback was
+    /// answered, for 30 minutes, at most twice. The call is never repeated, as each call counts as one use of the token.
     ///
     /// # Errors
-    /// As the code that Lark gives.
+    /// The error that Lark's code means.
     pub async fn delayed_update(&self, token: &SecretString, card: &Value) -> Result<(), LarkError> {
         card_text(DELAYED_UPDATE, card)?;
         let body = json!({ "token": token.expose_secret(), "card": card });
         let url = self.api_url("/open-apis/interactive/v1/card/update");
-        let build = |token: &SecretString| {
-            self.inner.http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
-        };
+        let build = || self.options().http.post(url.clone()).json(&body);
         self.call_as_tenant(DELAYED_UPDATE, Repeat::Never, build, |_| Some(())).await
     }
 }
@@ -115,7 +111,7 @@ impl LarkClient {
 fn card_text(api: Api, card: &Value) -> Result<String, LarkError> {
     let text = card.to_string();
     if text.len() > MAX_CARD_BYTES {
-        return Err(LarkError::not_sent(api.name, "the card is larger than the 30 KB that Lark takes"));
+        return Err(LarkError::not_sent(api.name, "the card is larger than the 30 KB that Lark accepts"));
     }
     Ok(text)
 }

@@ -1,7 +1,7 @@
 //! OAuth 2.0: the consent page, the token endpoint in both versions, the device flow.
 //!
-//! Nothing here that carries a code or a refresh token is ever repeated by this crate: both work once, and only the
-//! caller knows what it has written down about the first try.
+//! No call that sends a code or a refresh token is repeated by this crate. Both work once, and only the caller knows what
+//! it has stored about the first attempt.
 
 use std::time::Duration;
 
@@ -14,81 +14,82 @@ use tokio::time::Instant;
 use url::{Url, form_urlencoded};
 
 use super::{
-    LarkClient,
-    call::{Api, Repeat, blame_own_token, refuses_own_token},
-    pace::Budget,
+    app_token::as_app_token_error,
+    client::LarkClient,
+    rate_limiter::EndpointClass,
+    spec::{Api, Repeat},
 };
-use crate::error::{Cause, Fault, LarkError};
+use crate::error::{Cause, ErrorKind, LarkError};
 
-const EXCHANGE: Api = Api::oauth("exchange_code").paid_from(Budget::Token);
-const REFRESH: Api = Api::oauth("refresh_token").paid_from(Budget::Token);
+const EXCHANGE: Api = Api::oauth("exchange_code").limited_as(EndpointClass::Token);
+const REFRESH: Api = Api::oauth("refresh_token").limited_as(EndpointClass::Token);
 const DEVICE_AUTHORIZATION: Api = Api::oauth("device_authorization");
-const DEVICE_POLL: Api = Api::device_poll("poll_device_code").paid_from(Budget::Token);
+const DEVICE_POLL: Api = Api::device_poll("poll_device_code").limited_as(EndpointClass::Token);
 
 const V2: &str = "/open-apis/authen/v2/oauth/token";
 const V1_EXCHANGE: &str = "/open-apis/authen/v1/oidc/access_token";
 const V1_REFRESH: &str = "/open-apis/authen/v1/oidc/refresh_access_token";
 
-/// The longest token that is believed, in bytes.
+/// Longest token that is accepted, in bytes.
 const MAX_TOKEN: usize = 8 * 1024;
-/// The longest life that is believed, in seconds: ten years.
-const MAX_LIFE: i64 = 10 * 365 * 24 * 3600;
-/// RFC 8628 section 3.2, when Lark names no interval. Seconds.
-const DEFAULT_INTERVAL: u64 = 5;
+/// Longest lifetime that is accepted, in seconds: ten years.
+const MAX_LIFETIME: i64 = 10 * 365 * 24 * 3600;
+/// Poll interval when Lark's response has none, in seconds. From RFC 8628 section 3.2.
+const DEFAULT_POLL_INTERVAL: u64 = 5;
 
-/// What a consent page is opened with.
+/// The parameters of a consent page.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthorizeRequest<'a> {
-    /// Where the browser comes back to; registered in the developer console.
+    /// The address that the browser returns to, registered in the developer console.
     pub redirect_uri: &'a Url,
-    /// At most 50. `offline_access` is needed for a refresh token.
+    /// The requested scopes, at most 50. A refresh token requires `offline_access`.
     pub scopes: &'a [String],
-    /// Unguessable and used once.
+    /// The state, unguessable and used once.
     pub state: &'a SecretString,
-    /// From [`pkce_challenge`].
+    /// The result of [`pkce_challenge`].
     pub code_challenge: &'a str,
 }
 
-/// An authorization code with what must go with it.
+/// An authorization code and the parameters of its exchange.
 #[derive(Clone, Debug)]
 pub struct CodeGrant {
-    /// From the redirect, or from the card callback.
+    /// The code, from the redirect or from the card callback.
     pub code: SecretString,
-    /// The one the consent page was opened with.
+    /// The redirect URI of the consent page.
     pub redirect_uri: Url,
-    /// The PKCE verifier, 43 to 128 characters; the historical endpoint takes none.
+    /// The PKCE verifier, 43 to 128 characters. The historical endpoint does not use it.
     pub code_verifier: Option<SecretString>,
 }
 
-/// What the person needs to consent on another device (RFC 8628 section 3.2).
+/// The codes and addresses for a consent on another device (RFC 8628 section 3.2).
 #[derive(Clone, Debug)]
 pub struct DeviceAuthorization {
-    /// For polling.
+    /// The code for polls.
     pub device_code: SecretString,
-    /// What the person types in.
+    /// The code that the person enters.
     pub user_code: SecretString,
-    /// Where they type it in.
+    /// The page on which the person enters the code.
     pub verification_uri: Url,
-    /// The same place with the code already in it.
+    /// The same page with the code filled in.
     pub verification_uri_complete: Option<SecretString>,
-    /// When both codes end.
+    /// Expiry of both codes.
     pub expires_at: Timestamp,
-    /// The shortest pause between two polls.
+    /// Shortest wait between two polls.
     pub interval: Duration,
 }
 
-/// PKCE `code_challenge` of a verifier, method S256 (RFC 7636 section 4.2).
+/// Returns the PKCE `code_challenge` of a verifier, method S256 (RFC 7636 section 4.2).
 #[must_use]
 pub fn pkce_challenge(verifier: &SecretString) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose_secret()))
 }
 
 impl LarkClient {
-    /// The consent page's address. It contains `state`: show it to the person, keep it out of logs.
+    /// Returns the address of the consent page. The address contains `state`: only the person may see it, and no log.
     #[must_use]
     pub fn authorize_url(&self, request: &AuthorizeRequest<'_>) -> Url {
         let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("client_id", self.inner.app_id.as_str())
+            .append_pair("client_id", self.options().app_id.as_str())
             .append_pair("response_type", "code")
             .append_pair("redirect_uri", request.redirect_uri.as_str())
             .append_pair("scope", &request.scopes.join(" "))
@@ -97,23 +98,23 @@ impl LarkClient {
             .append_pair("code_challenge_method", "S256")
             .finish();
         let mut url = self.accounts_url("/open-apis/authen/v1/authorize");
-        // A space as `%20` is a space for every reader; `+` is one only for those who read a form.
+        // `%20` is a space for every parser; `+` is a space only for a form parser.
         url.set_query(Some(&query.replace('+', "%20")));
         url
     }
 
-    /// Exchanges an authorization code for a pair of tokens, and has ended by `until`; with too little time for it the
-    /// code is not sent. The code works once: see [`LarkError::outcome`].
+    /// Exchanges an authorization code for a pair of tokens. Returns by `deadline`; with too little time left the code is
+    /// not sent. The code works once: see [`LarkError::outcome`].
     ///
     /// # Errors
-    /// [`Fault::Code`] when the code is over; the other faults as the platform's table says.
+    /// [`ErrorKind::InvalidGrant`] when the code is expired, used or unknown; otherwise the kind of Lark's code.
     pub async fn exchange_code(
         &self,
         api: TokenApi,
         grant: &CodeGrant,
-        until: Instant,
+        deadline: Instant,
     ) -> Result<TokenPair, LarkError> {
-        let exchange = EXCHANGE.until(until);
+        let exchange = EXCHANGE.with_deadline(deadline);
         let code = grant.code.expose_secret();
         let result = match api {
             TokenApi::V2 => {
@@ -130,13 +131,14 @@ impl LarkClient {
                 self.v1_token(exchange, V1_EXCHANGE, &body).await
             }
         };
-        result.map_err(blame_code)
+        result.map_err(as_grant_error)
     }
 
-    /// Exchanges a refresh token for a new pair. The token works once: see [`LarkError::outcome`].
+    /// Exchanges a refresh token for a new pair of tokens. The token works once: see [`LarkError::outcome`].
     ///
     /// # Errors
-    /// [`Fault::Token`] when the refresh token is dead; the other faults as the platform's table says.
+    /// [`ErrorKind::RefreshTokenInvalid`] when the refresh token is expired, revoked or used; otherwise the kind of Lark's
+    /// code.
     pub async fn refresh(&self, api: TokenApi, refresh_token: &SecretString) -> Result<TokenPair, LarkError> {
         let refresh_token = refresh_token.expose_secret();
         let result = match api {
@@ -150,27 +152,29 @@ impl LarkClient {
                 self.v1_token(REFRESH, V1_REFRESH, &body).await
             }
         };
-        // RFC 6749's `invalid_grant` names no kind of grant.
-        result.map_err(|error| match (&error.fault, error.cause) {
-            (Fault::Code, Cause::OAuth) => LarkError { fault: Fault::Token, ..error },
+        // RFC 6749's `invalid_grant` does not name the kind of grant.
+        result.map_err(|error| match (&error.kind, error.cause) {
+            (ErrorKind::InvalidGrant, Cause::OAuth) => {
+                LarkError { kind: ErrorKind::RefreshTokenInvalid, ..error }
+            }
             _ => error,
         })
     }
 
-    /// Begins a device flow. Needs no redirect URI and no public address.
+    /// Starts a device flow. Requires no redirect URI and no public address.
     ///
     /// # Errors
-    /// As the platform's table says.
+    /// The error that Lark's code means.
     pub async fn device_authorization(&self, scopes: &[String]) -> Result<DeviceAuthorization, LarkError> {
-        let sent_at = self.inner.clock.now();
+        let sent_at = self.options().clock.now();
         let url = self.accounts_url("/oauth/v1/device_authorization");
         let scope = scopes.join(" ");
         let build = || {
-            self.inner
+            self.options()
                 .http
                 .post(url.clone())
-                .basic_auth(&self.inner.app_id, Some(self.inner.app_secret.expose_secret()))
-                .form(&[("client_id", self.inner.app_id.as_str()), ("scope", &scope)])
+                .basic_auth(&self.options().app_id, Some(self.options().app_secret.expose_secret()))
+                .form(&[("client_id", self.options().app_id.as_str()), ("scope", &scope)])
         };
         let read = |body: &[u8]| {
             let answer: DeviceJson = serde_json::from_slice(body).ok()?;
@@ -179,56 +183,57 @@ impl LarkClient {
                 user_code: usable(answer.user_code)?,
                 verification_uri: answer.verification_uri,
                 verification_uri_complete: answer.verification_uri_complete.and_then(usable),
-                expires_at: ends_at(sent_at, answer.expires_in)?,
-                interval: Duration::from_secs(answer.interval.unwrap_or(DEFAULT_INTERVAL).clamp(1, 60)),
+                expires_at: expiry(sent_at, answer.expires_in)?,
+                interval: Duration::from_secs(answer.interval.unwrap_or(DEFAULT_POLL_INTERVAL).clamp(1, 60)),
             })
         };
         self.call(DEVICE_AUTHORIZATION, Repeat::Never, build, read).await
     }
 
-    /// Asks once whether the person has consented.
+    /// Asks once whether the person has consented, and returns the pair of tokens if so.
     ///
     /// # Errors
-    /// [`Fault::Pending`] until they have, [`Fault::Denied`] when they will not, [`Fault::Code`] when it is too late.
+    /// [`ErrorKind::AuthorizationPending`] before the person has answered, [`ErrorKind::AccessDenied`] when the person
+    /// declined, [`ErrorKind::InvalidGrant`] when the device code is expired.
     pub async fn poll_device_code(&self, device_code: &SecretString) -> Result<TokenPair, LarkError> {
         let mut body = self.v2_body("urn:ietf:params:oauth:grant-type:device_code");
         body["device_code"] = device_code.expose_secret().into();
-        self.v2_token(DEVICE_POLL, &body).await.map_err(blame_code)
+        self.v2_token(DEVICE_POLL, &body).await.map_err(as_grant_error)
     }
 
     fn v2_body(&self, grant_type: &str) -> Value {
         json!({
             "grant_type": grant_type,
-            "client_id": self.inner.app_id,
-            "client_secret": self.inner.app_secret.expose_secret(),
+            "client_id": self.options().app_id,
+            "client_secret": self.options().app_secret.expose_secret(),
         })
     }
 
     async fn v2_token(&self, api: Api, body: &Value) -> Result<TokenPair, LarkError> {
-        let sent_at = self.inner.clock.now();
-        let build = || self.inner.http.post(self.api_url(V2)).json(body);
+        let sent_at = self.options().clock.now();
+        let build = || self.options().http.post(self.api_url(V2)).json(body);
         let read = |body: &[u8]| serde_json::from_slice::<TokenJson>(body).ok()?.into_pair(sent_at);
         self.call(api, Repeat::Never, build, read).await
     }
 
     async fn v1_token(&self, api: Api, path: &str, body: &Value) -> Result<TokenPair, LarkError> {
         let app_token = api.prepare(self.app_access_token()).await?;
-        let sent_at = self.inner.clock.now();
+        let sent_at = self.options().clock.now();
         let build =
-            || self.inner.http.post(self.api_url(path)).bearer_auth(app_token.expose_secret()).json(body);
+            || self.options().http.post(self.api_url(path)).bearer_auth(app_token.expose_secret()).json(body);
         let read = |body: &[u8]| serde_json::from_slice::<V1Json>(body).ok()?.data.into_pair(sent_at);
         let result = self.call(api, Repeat::Never, build, read).await;
-        if result.as_ref().is_err_and(refuses_own_token) {
-            self.inner.app_token.forget(&app_token);
+        if result.as_ref().is_err_and(LarkError::refuses_app_token) {
+            self.inner.app_token.invalidate(&app_token);
         }
-        result.map_err(blame_own_token)
+        result.map_err(as_app_token_error)
     }
 }
 
-/// There is no token yet that could be dead: what is over is the code.
-fn blame_code(error: LarkError) -> LarkError {
-    match error.fault {
-        Fault::Token => LarkError { fault: Fault::Code, ..error },
+/// Replaces the kind of an invalid token by that of an invalid code: an exchange sends a code, not a refresh token.
+fn as_grant_error(error: LarkError) -> LarkError {
+    match error.kind {
+        ErrorKind::RefreshTokenInvalid => LarkError { kind: ErrorKind::InvalidGrant, ..error },
         _ => error,
     }
 }
@@ -241,24 +246,27 @@ struct V1Json {
 #[derive(Deserialize)]
 struct TokenJson {
     access_token: SecretString,
-    /// Seconds, like the next but one.
+    /// Seconds.
     expires_in: i64,
     refresh_token: Option<SecretString>,
+    /// Seconds.
     #[serde(alias = "refresh_expires_in")]
     refresh_token_expires_in: Option<i64>,
     scope: Option<String>,
 }
 
 impl TokenJson {
-    /// Nothing when the access token or its life cannot be believed. A refresh token is kept even if Lark does not
-    /// say how long it lives: the one before it is dead already.
+    /// Returns `None` when the access token or its lifetime is not plausible. A refresh token without a lifetime is kept,
+    /// as the token before it is used up.
     fn into_pair(self, sent_at: Timestamp) -> Option<TokenPair> {
         let refresh_token = self.refresh_token.and_then(usable);
-        let refresh_expires_at =
-            refresh_token.as_ref().and(self.refresh_token_expires_in).and_then(|life| ends_at(sent_at, life));
+        let refresh_expires_at = refresh_token
+            .as_ref()
+            .and(self.refresh_token_expires_in)
+            .and_then(|lifetime| expiry(sent_at, lifetime));
         Some(TokenPair {
             access_token: usable(self.access_token)?,
-            access_expires_at: ends_at(sent_at, self.expires_in)?,
+            access_expires_at: expiry(sent_at, self.expires_in)?,
             refresh_token,
             refresh_expires_at,
             scopes: self.scope.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
@@ -278,11 +286,12 @@ struct DeviceJson {
     interval: Option<u64>,
 }
 
+/// Returns the secret if its length is plausible.
 fn usable(secret: SecretString) -> Option<SecretString> {
     (1..=MAX_TOKEN).contains(&secret.expose_secret().len()).then_some(secret)
 }
 
-/// Counted from the moment of sending: the life began later, so that this errs on the safe side.
-fn ends_at(sent_at: Timestamp, seconds: i64) -> Option<Timestamp> {
-    (1..=MAX_LIFE).contains(&seconds).then(|| sent_at + chrono::TimeDelta::seconds(seconds))
+/// Returns the expiry, counted from the time of sending. The lifetime starts later, so the result is never too late.
+fn expiry(sent_at: Timestamp, seconds: i64) -> Option<Timestamp> {
+    (1..=MAX_LIFETIME).contains(&seconds).then(|| sent_at + chrono::TimeDelta::seconds(seconds))
 }

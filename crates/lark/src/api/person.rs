@@ -1,29 +1,29 @@
-//! People: who a token belongs to, and what the company's directory says about somebody.
+//! The owner of a token, and the people in the company's directory.
 
 use larkauth_models::{ExposeSecret, OpenId, SecretString, UnionId, UserId, UserProfile};
 use serde::Deserialize;
 
 use super::{
-    LarkClient,
-    call::{Api, Repeat},
-    pace::Budget,
+    client::LarkClient,
+    rate_limiter::EndpointClass,
+    spec::{Api, Repeat},
 };
 use crate::error::LarkError;
 
-const USER_INFO: Api = Api::lark("user_info").paid_from(Budget::UserInfo);
-const CONTACT: Api = Api::lark("contact").paid_from(Budget::Contacts);
-const OPEN_ID_BY_EMAIL: Api = Api::lark("open_id_by_email").paid_from(Budget::Contacts);
-const CONTACTS: Api = Api::lark("contacts").paid_from(Budget::Contacts);
+const USER_INFO: Api = Api::lark("user_info").limited_as(EndpointClass::UserInfo);
+const CONTACT: Api = Api::lark("contact").limited_as(EndpointClass::Contacts);
+const OPEN_ID_BY_EMAIL: Api = Api::lark("open_id_by_email").limited_as(EndpointClass::Contacts);
+const CONTACTS: Api = Api::lark("contacts").limited_as(EndpointClass::Contacts);
 
-/// Lark takes this many ids in one call.
+/// Most ids that Lark accepts in one call.
 const BATCH: usize = 50;
 
 /// A person in the company's directory.
 #[derive(Clone, Debug)]
 pub struct Contact {
-    /// Who they are.
+    /// The person's profile.
     pub profile: UserProfile,
-    /// The state of their account; missing without the permission to see it.
+    /// The state of the person's account, missing without the permission to see it.
     pub status: Option<AccountStatus>,
 }
 
@@ -31,20 +31,20 @@ pub struct Contact {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct AccountStatus {
-    /// Frozen by an administrator.
+    /// An administrator has frozen the account.
     pub is_frozen: bool,
-    /// Left the company.
+    /// The person has left the company.
     pub is_resigned: bool,
-    /// Has logged in at least once.
+    /// The person has logged in at least once.
     pub is_activated: bool,
-    /// Left the tenant by themselves.
+    /// The person has left the tenant voluntarily.
     pub is_exited: bool,
-    /// Invited, has not joined yet.
+    /// The person is invited and has not joined yet.
     pub is_unjoin: bool,
 }
 
 impl AccountStatus {
-    /// Whether the person can still act in Lark.
+    /// Returns true when the person can use Lark.
     #[must_use]
     pub const fn is_usable(&self) -> bool {
         !self.is_frozen && !self.is_resigned && !self.is_exited
@@ -69,14 +69,14 @@ struct Users {
 struct Found {
     user_list: Vec<Match>,
 }
-/// Without an id when nobody has the address.
+/// Has no id when no person in the contact scope has the address.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Match {
     user_id: Option<String>,
 }
 
-/// A person as both user info and the directory write them.
+/// A person, in the form that user info and the directory share.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct PersonJson {
@@ -101,7 +101,7 @@ struct Avatar {
 }
 
 impl PersonJson {
-    /// Nothing without a usable open id. Everything else may be missing, and an empty text is missing too.
+    /// Returns `None` without a usable open id. All other fields are optional, and an empty text counts as missing.
     fn into_contact(self) -> Option<Contact> {
         let avatar = self.avatar.unwrap_or_default();
         let profile = UserProfile {
@@ -126,14 +126,14 @@ fn filled(text: Option<String>) -> Option<String> {
 }
 
 impl LarkClient {
-    /// Whom a user access token belongs to.
+    /// Returns the owner of a user access token.
     ///
     /// # Errors
-    /// [`Fault::AccessToken`](crate::Fault::AccessToken) when Lark no longer accepts the token,
-    /// [`Fault::User`](crate::Fault::User) when the person is gone.
+    /// [`ErrorKind::AccessTokenInvalid`](crate::ErrorKind::AccessTokenInvalid) when Lark no longer accepts the token,
+    /// [`ErrorKind::User`](crate::ErrorKind::User) when the person can no longer use Lark.
     pub async fn user_info(&self, access_token: &SecretString) -> Result<UserProfile, LarkError> {
         let url = self.api_url("/open-apis/authen/v1/user_info");
-        let build = || self.inner.http.get(url.clone()).bearer_auth(access_token.expose_secret());
+        let build = || self.options().http.get(url.clone()).bearer_auth(access_token.expose_secret());
         let read = |body: &[u8]| {
             let Data { data } = serde_json::from_slice::<Data<PersonJson>>(body).ok()?;
             Some(data.into_contact()?.profile)
@@ -141,30 +141,28 @@ impl LarkClient {
         self.call(USER_INFO, Repeat::Safe, build, read).await
     }
 
-    /// One person of the directory.
+    /// Returns one person of the directory.
     ///
     /// # Errors
-    /// [`Fault::User`](crate::Fault::User) when they are outside the application's range.
+    /// [`ErrorKind::User`](crate::ErrorKind::User) when the person is outside the application's contact scope.
     pub async fn contact(&self, open_id: &OpenId) -> Result<Contact, LarkError> {
         let mut url = self.api_url(&format!("/open-apis/contact/v3/users/{open_id}"));
         url.query_pairs_mut().append_pair("user_id_type", "open_id");
-        let build =
-            |token: &SecretString| self.inner.http.get(url.clone()).bearer_auth(token.expose_secret());
+        let build = || self.options().http.get(url.clone());
         let read = |body: &[u8]| serde_json::from_slice::<Data<OneUser>>(body).ok()?.data.user.into_contact();
         self.call_as_tenant(CONTACT, Repeat::Safe, build, read).await
     }
 
-    /// Who has this work mail address; `None` when nobody in the application's range has it.
+    /// Returns the person with this work email address, or `None` when no person in the application's contact scope
+    /// has the address.
     ///
     /// # Errors
-    /// [`Fault::Scope`](crate::Fault::Scope) without the permission `contact:user.id:readonly`.
+    /// [`ErrorKind::InsufficientScope`](crate::ErrorKind::InsufficientScope) without the permission `contact:user.id:readonly`.
     pub async fn open_id_by_email(&self, email: &SecretString) -> Result<Option<OpenId>, LarkError> {
         let mut url = self.api_url("/open-apis/contact/v3/users/batch_get_id");
         url.query_pairs_mut().append_pair("user_id_type", "open_id");
         let body = serde_json::json!({ "emails": [email.expose_secret()] });
-        let build = |token: &SecretString| {
-            self.inner.http.post(url.clone()).bearer_auth(token.expose_secret()).json(&body)
-        };
+        let build = || self.options().http.post(url.clone()).json(&body);
         let read = |body: &[u8]| {
             let Data { data: Found { user_list } } = serde_json::from_slice(body).ok()?;
             Some(user_list.into_iter().next()?.user_id.and_then(|id| OpenId::new(id).ok()))
@@ -172,11 +170,11 @@ impl LarkClient {
         self.call_as_tenant(OPEN_ID_BY_EMAIL, Repeat::Safe, build, read).await
     }
 
-    /// Many people of the directory, 50 a call, one call after the other. Who is outside the application's range is
-    /// missing from the answer.
+    /// Returns many people of the directory, with one call for every 50 ids, one after the other. People outside the
+    /// application's contact scope are missing from the result.
     ///
     /// # Errors
-    /// At the first call that fails.
+    /// The error of the first call that fails.
     pub async fn contacts(&self, open_ids: &[OpenId]) -> Result<Vec<Contact>, LarkError> {
         let mut contacts = Vec::with_capacity(open_ids.len());
         for batch in open_ids.chunks(BATCH) {
@@ -184,8 +182,7 @@ impl LarkClient {
             url.query_pairs_mut()
                 .extend_pairs(batch.iter().map(|id| ("user_ids", id.as_str())))
                 .append_pair("user_id_type", "open_id");
-            let build =
-                |token: &SecretString| self.inner.http.get(url.clone()).bearer_auth(token.expose_secret());
+            let build = || self.options().http.get(url.clone());
             let read = |body: &[u8]| {
                 serde_json::from_slice::<Data<Users>>(body).ok()?.data.items.or(Some(Vec::new()))
             };

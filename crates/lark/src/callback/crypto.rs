@@ -1,4 +1,4 @@
-//! The ciphers of HTTP callbacks, both directions.
+//! Encryption, decryption and signatures of HTTP callbacks.
 
 use aes::Aes256;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 const IV_BYTES: usize = 16;
 
-/// Encrypts a body as Lark does: AES-256-CBC with PKCS#7 padding under the SHA-256 of the key, the IV in front, the
-/// whole in base64. The IV must be random.
+/// Encrypts a body as Lark does: AES-256-CBC with PKCS#7 padding under the SHA-256 of the key, prefixed with the IV, in
+/// base64. The IV must be random.
 #[must_use]
 pub fn encrypt(encrypt_key: &SecretString, iv: [u8; IV_BYTES], plain: &[u8]) -> String {
     let cipher = cbc::Encryptor::<Aes256>::new(&aes_key(encrypt_key).into(), &iv.into());
@@ -18,7 +18,7 @@ pub fn encrypt(encrypt_key: &SecretString, iv: [u8; IV_BYTES], plain: &[u8]) -> 
     BASE64_STANDARD.encode(data)
 }
 
-/// The inverse of [`encrypt`]; nothing if the text was not made with this key.
+/// Decrypts a text of [`encrypt`]. Returns `None` when the text was not encrypted with this key.
 #[must_use]
 pub fn decrypt(encrypt_key: &SecretString, text: &str) -> Option<Vec<u8>> {
     let data = BASE64_STANDARD.decode(text).ok()?;
@@ -27,7 +27,7 @@ pub fn decrypt(encrypt_key: &SecretString, text: &str) -> Option<Vec<u8>> {
     cipher.decrypt_padded_vec::<Pkcs7>(data).ok()
 }
 
-/// The value of `X-Lark-Signature`: hexadecimal SHA-256 over timestamp, nonce, key and the body as sent.
+/// Returns the value of `X-Lark-Signature`: hexadecimal SHA-256 of timestamp, nonce, key and the body as sent.
 #[must_use]
 pub fn sign(encrypt_key: &SecretString, timestamp: &str, nonce: &str, body: &[u8]) -> String {
     hex::encode(signature(encrypt_key, timestamp, nonce, body))
@@ -58,13 +58,13 @@ mod tests {
     }
 
     #[test]
-    fn the_platforms_test_vector() {
+    fn decrypt_documented_vector_returns_plain_text() {
         let plain = decrypt(&key("test key"), "P37w+VZImNgPEO1RBhJ6RtKl7n6zymIbEG1pReEzghk=");
         assert_eq!(plain.as_deref(), Some(&b"hello world"[..]));
     }
 
     #[test]
-    fn a_wrong_key_or_text_decrypts_to_nothing() {
+    fn decrypt_wrong_key_or_text_returns_none() {
         let text = encrypt(&key("one"), [7; 16], b"{\"a\":1}");
         assert_ne!(decrypt(&key("two"), &text).as_deref(), Some(&b"{\"a\":1}"[..]));
         for broken in ["", "AAAA", "not base64!", &text[..text.len() - 4]] {
@@ -74,13 +74,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encrypted_can_be_decrypted(iv: [u8; 16], plain: Vec<u8>, secret: String) {
+        fn decrypt_encrypted_text_returns_plain_text(iv: [u8; 16], plain: Vec<u8>, secret: String) {
             let secret = key(&secret);
             prop_assert_eq!(decrypt(&secret, &encrypt(&secret, iv, &plain)), Some(plain));
         }
 
         #[test]
-        fn no_input_panics(text: String, bytes: Vec<u8>) {
+        fn decrypt_arbitrary_input_does_not_panic(text: String, bytes: Vec<u8>) {
             let _ = decrypt(&key("k"), &text);
             let _ = decrypt(&key("k"), &BASE64_STANDARD.encode(bytes));
         }

@@ -1,7 +1,7 @@
-//! Callbacks over HTTP: is this really Lark, and what does it say?
+//! Verification of callbacks over HTTP.
 //!
-//! With an encrypt key every callback must be encrypted and signed. With a verification token alone the token inside
-//! the body is all there is to compare. With neither, nothing is believed.
+//! With an encrypt key, every callback must be encrypted and signed. With a verification token alone, the token inside the
+//! body must match. With neither, every callback is refused.
 
 mod crypto;
 mod replay;
@@ -17,23 +17,24 @@ use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 pub use crypto::{decrypt, encrypt, sign};
-use replay::ReplayMemory;
+use replay::ReplayCache;
 
-/// Header: when the request was made.
+/// Header with the time of the request.
 pub const TIMESTAMP_HEADER: &str = "x-lark-request-timestamp";
-/// Header: a random text.
+/// Header with a random text.
 pub const NONCE_HEADER: &str = "x-lark-request-nonce";
-/// Header: [`sign`]'s result.
+/// Header with the result of [`sign`].
 pub const SIGNATURE_HEADER: &str = "x-lark-signature";
 
-/// How far a request's time may be from ours, both ways.
+/// Largest difference between a request's time and the clock, in both directions.
 pub const REPLAY_WINDOW: Duration = Duration::from_secs(300);
+/// Longest challenge that is answered, in bytes.
 const MAX_CHALLENGE: usize = 1024;
 
-/// What a genuine request asks for.
+/// The content of a verified request.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Callback {
-    /// Answer `{"challenge": …}` with this text, within a second.
+    /// A URL check. The answer is `{"challenge": …}` with this text, within a second.
     Challenge(String),
     /// An event in plain JSON, for [`Event::parse`](crate::Event::parse).
     Event(Vec<u8>),
@@ -48,53 +49,53 @@ impl fmt::Debug for Callback {
     }
 }
 
-/// Why a request is not believed. Names what is wrong, never what came.
+/// Why a request is refused. The text of an error holds no part of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackError {
-    /// There is nothing to check a request by.
+    /// The application has neither a verification token nor an encrypt key.
     #[error(
-        "HTTP callbacks are not configured: set the application's verification token, and better its encrypt key \
-         too, as shown in the developer console under Events & Callbacks"
+        "HTTP callbacks are not configured: set the application's verification token and preferably its encrypt key, \
+         as shown in the developer console under Events & Callbacks"
     )]
     NotConfigured,
-    /// Not JSON, or not an object.
+    /// The body is not a JSON object.
     #[error("the callback's body is not a JSON object")]
     NotJson,
-    /// Plain although an encrypt key is set.
-    #[error("the callback is not encrypted: the encrypt key here is not set in the developer console")]
+    /// The body is not encrypted although an encrypt key is set.
+    #[error("the callback is not encrypted: set the application's encrypt key in the developer console")]
     NotEncrypted,
-    /// Encrypted although no encrypt key is set.
+    /// The body is encrypted although no encrypt key is set.
     #[error("the callback is encrypted: set the application's encrypt key")]
     NoKey,
-    /// A signature header is missing, or the unsigned body is not a URL check.
+    /// A signature header is missing, and the body is not a valid URL check.
     #[error("the callback is not signed")]
     NotSigned,
-    /// The signature is another one.
+    /// The signature does not match.
     #[error("the callback's signature is wrong: the encrypt key differs from the developer console's")]
     WrongSignature,
-    /// The timestamp is not a number, or more than five minutes away.
-    #[error("the callback is too old, or the clock here is wrong")]
+    /// The timestamp is not a number, or differs from the clock by more than five minutes.
+    #[error("the callback's time differs by more than five minutes: check this server's clock")]
     OutsideWindow,
-    /// Seen before.
+    /// The request was processed before.
     #[error("the callback was received before")]
     Replayed,
-    /// Signed rightly, but not decipherable.
+    /// The signature matches, but the body cannot be decrypted.
     #[error("the callback cannot be decrypted")]
     Undecipherable,
-    /// The verification token is missing or another one.
+    /// The verification token is missing or does not match.
     #[error("the callback's verification token is missing or differs from the developer console's")]
     WrongToken,
-    /// A URL check without a usable challenge.
-    #[error("the URL check has no challenge of a sensible length")]
+    /// The URL check has no usable challenge.
+    #[error("the URL check has no challenge of 1 to 1024 bytes")]
     NoChallenge,
 }
 
-/// Checks the callbacks of one application.
+/// Verifies the callbacks of one application.
 pub struct CallbackVerifier {
     verification_token: Option<SecretString>,
     encrypt_key: Option<SecretString>,
     clock: Arc<dyn Clock>,
-    memory: ReplayMemory,
+    replays: ReplayCache,
 }
 
 impl fmt::Debug for CallbackVerifier {
@@ -106,7 +107,7 @@ impl fmt::Debug for CallbackVerifier {
     }
 }
 
-/// The parts of a body by which it is judged.
+/// The fields of a body that verification depends on.
 #[derive(Deserialize)]
 struct Plain {
     #[serde(default, rename = "type")]
@@ -122,7 +123,7 @@ struct Plain {
 
 impl Plain {
     fn parse(body: &[u8]) -> Option<Self> {
-        // A derived struct would take an array of the right length as well.
+        // A derived struct would accept an array of the right length, too.
         let object: serde_json::Map<String, Value> = serde_json::from_slice(body).ok()?;
         serde_json::from_value(Value::Object(object)).ok()
     }
@@ -137,7 +138,7 @@ impl Plain {
 }
 
 impl CallbackVerifier {
-    /// Empty texts count as not set.
+    /// Creates a verifier. An empty text counts as not set.
     #[must_use]
     pub fn new(
         verification_token: Option<SecretString>,
@@ -149,15 +150,15 @@ impl CallbackVerifier {
             verification_token: verification_token.filter(filled),
             encrypt_key: encrypt_key.filter(filled),
             clock,
-            memory: ReplayMemory::default(),
+            replays: ReplayCache::default(),
         }
     }
 
-    /// Checks a request; `body` exactly as received. Until it is [`taken`](Self::taken) it may come again, as Lark
-    /// pushes again what was refused.
+    /// Verifies a request. `body` is the body as received. The same request is accepted again until
+    /// [`mark_processed`](Self::mark_processed), as Lark repeats a request whose processing failed.
     ///
     /// # Errors
-    /// When the request is not believed. It is then to be refused with a 4xx and to have no effect.
+    /// When the request is not genuine. The caller refuses it with a 4xx status and ignores its content.
     pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<Callback, CallbackError> {
         match (&self.encrypt_key, &self.verification_token) {
             (Some(key), _) => self.verify_encrypted(key, headers, body),
@@ -173,13 +174,13 @@ impl CallbackVerifier {
         }
     }
 
-    /// To be called when a verified request had its effect: from now on it is refused as a replay. Two copies at once may
-    /// both be verified before; they carry the same event id.
-    pub fn taken(&self, headers: &HeaderMap) {
+    /// Records that a verified request was processed: it is refused as a replay from now on. Two concurrent copies may
+    /// both be verified before; they have the same event id.
+    pub fn mark_processed(&self, headers: &HeaderMap) {
         if let Ok(signed) = Signed::read(headers)
             && let Some(sent_at) = request_time(signed.timestamp)
         {
-            self.memory.remember(signed.signature, self.clock.now(), sent_at + REPLAY_WINDOW);
+            self.replays.insert(signed.signature, self.clock.now(), sent_at + REPLAY_WINDOW);
         }
     }
 
@@ -195,20 +196,20 @@ impl CallbackVerifier {
             self.check_signature(key, headers, body)?;
         }
         let Some(text) = &outer.encrypt else {
-            // The check that Lark makes while the address is being entered.
+            // Lark sends a plain URL check while the address is entered in the developer console.
             let token = self.verification_token.as_ref().filter(|_| outer.is_url_check());
             same_token(token.ok_or(CallbackError::NotEncrypted)?, outer.token())?;
             return callback(&outer, body);
         };
-        // Without a signature every failure looks the same: telling a wrong padding from a wrong content would let
-        // a stranger decrypt a recorded body piece by piece.
+        // Without a signature every failure returns the same error: an attacker who can tell a wrong padding from a wrong
+        // content can decrypt a recorded body (padding oracle).
         let hide = |error| if signed { error } else { CallbackError::NotSigned };
         let body = decrypt(key, text).ok_or(hide(CallbackError::Undecipherable))?;
         let plain = Plain::parse(&body).ok_or(hide(CallbackError::Undecipherable))?;
         if !signed && !plain.is_url_check() {
             return Err(CallbackError::NotSigned);
         }
-        // A flat card body has no verification token; the signature stands for it.
+        // A flat card body has no verification token. The signature proves its origin.
         if let Some(token) = &self.verification_token
             && (!signed || plain.token().is_some())
         {
@@ -232,11 +233,11 @@ impl CallbackVerifier {
         if !(self.clock.now() - sent_at).abs().to_std().is_ok_and(|age| age <= REPLAY_WINDOW) {
             return Err(CallbackError::OutsideWindow);
         }
-        if self.memory.knows(&signature) { Err(CallbackError::Replayed) } else { Ok(()) }
+        if self.replays.contains(&signature) { Err(CallbackError::Replayed) } else { Ok(()) }
     }
 }
 
-/// What a signed request says about itself.
+/// The headers of a signed request.
 struct Signed<'a> {
     timestamp: &'a str,
     nonce: &'a str,
@@ -268,7 +269,7 @@ fn same_token(expected: &SecretString, got: Option<&str>) -> Result<(), Callback
     if same { Ok(()) } else { Err(CallbackError::WrongToken) }
 }
 
-/// Seconds since 1970 as documented; milliseconds and microseconds are taken too.
+/// Reads a time in seconds since 1970 as documented, or in milliseconds or microseconds.
 fn request_time(text: &str) -> Option<Timestamp> {
     let number: i64 = text.trim().parse().ok()?;
     match number {

@@ -1,35 +1,33 @@
-//! Remembers the requests that were taken in the last minutes, so that none counts twice.
+//! Remembers the requests of the last minutes, so that none is processed twice.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{HashSet, VecDeque};
 
 use larkauth_models::Timestamp;
+use parking_lot::Mutex;
 
-/// A bounded memory of signatures. A signature covers timestamp and nonce, so that it stands for both.
+/// A bounded set of signatures. A signature covers timestamp and nonce, so that it identifies a request.
 #[derive(Debug, Default)]
-pub(super) struct ReplayMemory(Mutex<Seen>);
+pub(super) struct ReplayCache(Mutex<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
     signatures: HashSet<[u8; 32]>,
-    /// In the order of arrival, each with the time when it may be forgotten.
+    /// In order of arrival, each with its expiry.
     order: VecDeque<(Timestamp, [u8; 32])>,
 }
 
-impl ReplayMemory {
-    /// About 200 requests a second for five minutes, in some 10 MB.
+impl ReplayCache {
+    /// Most signatures stored. Five minutes of about 200 requests a second, in about 10 MB.
     const CAPACITY: usize = 65_536;
 
-    /// Whether a signature is remembered.
-    pub(super) fn knows(&self, signature: &[u8; 32]) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).signatures.contains(signature)
+    /// Returns whether a signature is stored.
+    pub(super) fn contains(&self, signature: &[u8; 32]) -> bool {
+        self.0.lock().signatures.contains(signature)
     }
 
-    /// Remembers a signature until `forget_at`.
-    pub(super) fn remember(&self, signature: [u8; 32], now: Timestamp, forget_at: Timestamp) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Stores a signature until `expires_at`. The oldest signature is dropped when the cache is full.
+    pub(super) fn insert(&self, signature: [u8; 32], now: Timestamp, expires_at: Timestamp) {
+        let mut seen = self.0.lock();
         while let Some((until, oldest)) = seen.order.front().copied()
             && (until < now || seen.order.len() >= Self::CAPACITY)
         {
@@ -37,7 +35,7 @@ impl ReplayMemory {
             seen.signatures.remove(&oldest);
         }
         if seen.signatures.insert(signature) {
-            seen.order.push_back((forget_at, signature));
+            seen.order.push_back((expires_at, signature));
         }
     }
 }
@@ -49,21 +47,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_forgets_in_time_and_never_grows_beyond_its_bound() {
-        let memory = ReplayMemory::default();
+    fn replay_cache_expired_or_full_drops_oldest() {
+        let cache = ReplayCache::default();
         let start = Timestamp::from_timestamp_millis(1_700_000_000_000).unwrap();
         let later = start + Duration::from_secs(600);
-        memory.remember([1; 32], start, later);
-        memory.remember([2; 32], later, later);
-        assert!(memory.knows(&[1; 32]) && memory.knows(&[2; 32]) && !memory.knows(&[3; 32]));
-        memory.remember([3; 32], later + Duration::from_millis(1), later + Duration::from_secs(600));
-        assert!(!memory.knows(&[1; 32]) && !memory.knows(&[2; 32]) && memory.knows(&[3; 32]));
-        for n in 0..2 * ReplayMemory::CAPACITY {
+        cache.insert([1; 32], start, later);
+        cache.insert([2; 32], later, later);
+        assert!(cache.contains(&[1; 32]) && cache.contains(&[2; 32]) && !cache.contains(&[3; 32]));
+        cache.insert([3; 32], later + Duration::from_millis(1), later + Duration::from_secs(600));
+        assert!(!cache.contains(&[1; 32]) && !cache.contains(&[2; 32]) && cache.contains(&[3; 32]));
+        for n in 0..2 * ReplayCache::CAPACITY {
             let mut signature = [0; 32];
             signature[..8].copy_from_slice(&n.to_le_bytes());
-            memory.remember(signature, start, later);
+            cache.insert(signature, start, later);
         }
-        let seen = memory.0.lock().unwrap();
-        assert!(seen.order.len() <= ReplayMemory::CAPACITY && seen.signatures.len() == seen.order.len());
+        let seen = cache.0.lock();
+        assert!(seen.order.len() <= ReplayCache::CAPACITY && seen.signatures.len() == seen.order.len());
     }
 }

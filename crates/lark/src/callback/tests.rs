@@ -55,20 +55,20 @@ fn challenge() -> Result<Callback, CallbackError> {
 }
 
 #[test]
-fn a_signed_and_encrypted_event_is_believed_until_it_was_taken() {
+fn verify_signed_event_is_accepted_until_processed() {
     let f = fixture(Some(TOKEN), Some(KEY));
     let body = sealed(EVENT);
     let headers = f.signed("n1", &body);
     for _ in 0..2 {
         assert_eq!(f.verifier.verify(&headers, &body), event(), "refused, it is pushed again");
     }
-    f.verifier.taken(&headers);
+    f.verifier.mark_processed(&headers);
     assert_eq!(f.verifier.verify(&headers, &body), Err(CallbackError::Replayed));
     assert_eq!(f.verifier.verify(&f.signed("n2", &body), &body), event());
 }
 
 #[test]
-fn the_replay_window_is_five_minutes_both_ways() {
+fn verify_outside_replay_window_is_refused() {
     let f = fixture(None, Some(KEY));
     let body = sealed(EVENT);
     let old = f.signed("n1", &body);
@@ -78,7 +78,7 @@ fn the_replay_window_is_five_minutes_both_ways() {
     assert_eq!(f.verifier.verify(&at(301), &body), Err(CallbackError::OutsideWindow));
     assert_eq!(f.verifier.verify(&at(299), &body), event());
     assert_eq!(f.verifier.verify(&at(-299), &body), event());
-    f.verifier.taken(&at(299));
+    f.verifier.mark_processed(&at(299));
     f.clock.advance(Duration::from_secs(590));
     assert_eq!(f.verifier.verify(&at(-291), &body), Err(CallbackError::Replayed), "still remembered");
     assert_eq!(
@@ -90,7 +90,7 @@ fn the_replay_window_is_five_minutes_both_ways() {
 }
 
 #[test]
-fn with_a_key_nothing_plain_unsigned_or_forged_is_believed() {
+fn verify_with_key_plain_unsigned_or_forged_is_refused() {
     let f = fixture(Some(TOKEN), Some(KEY));
     let none = HeaderMap::new();
     assert_eq!(f.verifier.verify(&none, EVENT.as_bytes()), Err(CallbackError::NotEncrypted));
@@ -109,7 +109,7 @@ fn with_a_key_nothing_plain_unsigned_or_forged_is_believed() {
 }
 
 #[test]
-fn without_a_signature_every_failure_looks_the_same() {
+fn verify_unsigned_every_failure_returns_not_signed() {
     let f = fixture(Some(TOKEN), Some(KEY));
     let wrong_token = CHECK.replace(TOKEN, "other");
     let no_challenge = CHECK.replace("c123", "");
@@ -121,7 +121,7 @@ fn without_a_signature_every_failure_looks_the_same() {
 }
 
 #[test]
-fn a_url_check_is_answered_signed_or_not_sealed_or_plain() {
+fn verify_url_check_signed_or_not_returns_challenge() {
     let f = fixture(Some(TOKEN), Some(KEY));
     let none = HeaderMap::new();
     assert_eq!(f.verifier.verify(&none, CHECK.as_bytes()), challenge());
@@ -135,14 +135,14 @@ fn a_url_check_is_answered_signed_or_not_sealed_or_plain() {
 }
 
 #[test]
-fn a_wrong_token_inside_a_signed_event_is_refused() {
+fn verify_signed_event_with_wrong_token_is_refused() {
     let f = fixture(Some("another-token"), Some(KEY));
     let body = sealed(EVENT);
     assert_eq!(f.verifier.verify(&f.signed("n", &body), &body), Err(CallbackError::WrongToken));
 }
 
 #[test]
-fn a_signed_flat_card_body_needs_no_token() {
+fn verify_signed_flat_card_without_token_is_accepted() {
     let f = fixture(Some(TOKEN), Some(KEY));
     let flat = r#"{"open_id":"ou_1","token":"c-1","action":{"value":{}}}"#;
     let body = sealed(flat);
@@ -151,7 +151,7 @@ fn a_signed_flat_card_body_needs_no_token() {
 }
 
 #[test]
-fn with_a_token_alone_the_token_decides() {
+fn verify_with_token_only_compares_token() {
     let f = fixture(Some(TOKEN), None);
     let none = HeaderMap::new();
     assert_eq!(f.verifier.verify(&none, EVENT.as_bytes()), event());
@@ -166,14 +166,14 @@ fn with_a_token_alone_the_token_decides() {
 }
 
 #[test]
-fn unconfigured_nothing_is_believed() {
+fn verify_without_token_and_key_returns_not_configured() {
     for f in [fixture(None, None), fixture(Some(""), Some(""))] {
         assert_eq!(f.verifier.verify(&HeaderMap::new(), EVENT.as_bytes()), Err(CallbackError::NotConfigured));
     }
 }
 
 #[test]
-fn debug_tells_no_secret() {
+fn debug_output_holds_no_secret() {
     let f = fixture(Some(TOKEN), Some(KEY));
     let shown = format!("{:?} {:?} {:?}", f.verifier, event(), challenge());
     assert!(!shown.contains(TOKEN) && !shown.contains(KEY) && !shown.contains("c123"), "{shown}");
@@ -181,7 +181,7 @@ fn debug_tells_no_secret() {
 
 proptest! {
     #[test]
-    fn no_input_panics_and_none_is_believed(body: Vec<u8>, text: String, timestamp: i64, signature in "[0-9a-f]{64}") {
+    fn verify_arbitrary_input_is_refused_without_panic(body: Vec<u8>, text: String, timestamp: i64, signature in "[0-9a-f]{64}") {
         let f = fixture(Some(TOKEN), Some(KEY));
         let mut headers = signed_at(&timestamp.to_string(), "n", &body);
         prop_assert!(f.verifier.verify(&headers, &body).is_err());

@@ -1,17 +1,17 @@
 use larkauth_models::{SecretString, SessionId};
 use serde_json::{Value, json};
 
-/// Marks a button's value as one of ours and says how it is laid out.
+/// Version of the layout of a button's value. The field that holds it marks a button of this crate.
 const VERSION: u64 = 1;
 
-/// What one of our buttons asks for.
+/// The action of a button.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ButtonKind {
-    /// The person goes on to the consent page, or consented on the card itself.
+    /// The person opens the consent page, or has consented on the card itself.
     Authorize,
     /// The person declines.
     Cancel,
-    /// The person wants a new invitation in place of an expired or failed one.
+    /// The person asks for a new invitation after an expired or failed one.
     Retry,
 }
 
@@ -24,32 +24,33 @@ impl ButtonKind {
         }
     }
 
-    fn read(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         [Self::Authorize, Self::Cancel, Self::Retry].into_iter().find(|action| action.as_str() == text)
     }
 
-    /// The value of such a button.
+    /// Returns the value of a button with this action.
     pub(super) fn value(self, session_id: SessionId) -> Value {
         json!({ "larkauth": VERSION, "session_id": session_id, "action": self.as_str() })
     }
 }
 
-/// A click on one of our buttons, read from the callback's `action.value`.
+/// A click on a button of a card of this crate, read from the callback's `action.value`.
 #[derive(Clone, Debug)]
 pub struct ButtonAction {
-    /// The invitation that the card shows.
+    /// The session that the card belongs to.
     pub session_id: SessionId,
-    /// What was clicked.
+    /// The button's action.
     pub action: ButtonKind,
-    /// The code of a consent given on the card itself; only some applications' cards have it.
+    /// The code of a consent given on the card itself, which only the cards of some applications have.
     pub authorization_code: Option<SecretString>,
 }
 
 impl ButtonAction {
-    /// Reads a button's value, an object or the same as text. `None` when it is not one of ours.
+    /// Reads a button's value, which is an object or the JSON text of an object. Returns `None` for a button of another
+    /// origin.
     ///
-    /// Card templates are drawn by hand, so the mark `larkauth` may be left out, and so may `action` where there is an
-    /// `authorization_code`.
+    /// The buttons of card templates are written by hand. They may leave out the version field `larkauth`, and `action`
+    /// beside an `authorization_code`.
     #[must_use]
     pub fn parse(value: &Value) -> Option<Self> {
         let parsed: Value;
@@ -70,7 +71,7 @@ impl ButtonAction {
         let session_id = text("session_id")?.parse().ok()?;
         let authorization_code = text("authorization_code").map(SecretString::from);
         let action = match text("action") {
-            Some(action) => ButtonKind::read(action)?,
+            Some(action) => ButtonKind::parse(action)?,
             None if authorization_code.is_some() => ButtonKind::Authorize,
             None => return None,
         };
@@ -87,7 +88,7 @@ mod tests {
     const ID: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
 
     #[test]
-    fn our_own_buttons_are_read_back() {
+    fn parse_own_value_returns_session_and_action() {
         let session_id: SessionId = ID.parse().unwrap();
         for action in [ButtonKind::Authorize, ButtonKind::Cancel, ButtonKind::Retry] {
             let value = action.value(session_id);
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_taken_and_stays_secret() {
+    fn parse_value_with_code_returns_secret_code() {
         for value in [
             json!({"session_id": ID, "authorization_code": "CODE"}),
             json!({"larkauth": "1", "session_id": ID, "action": "authorize", "authorization_code": "CODE"}),
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values_are_not_ours() {
+    fn parse_foreign_value_returns_none() {
         for value in [
             json!(null),
             json!(7),

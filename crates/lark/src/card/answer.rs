@@ -1,17 +1,17 @@
 use serde_json::{Map, Value, json};
 
-use super::{ToastText, text::Text};
+use super::text::{Text, ToastText};
 
-/// The colour and sign of a toast.
+/// The colour and icon of a toast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToastKind {
     /// Neutral.
     Info,
-    /// Something went well.
+    /// An action succeeded.
     Success,
-    /// Something needs attention.
+    /// An action needs attention.
     Warning,
-    /// Something went wrong.
+    /// An action failed.
     Error,
 }
 
@@ -26,14 +26,15 @@ impl ToastKind {
     }
 }
 
-/// A short message shown to the person who clicked, in their language.
+/// Returns a short message that is shown to the person who clicked, in that person's language.
 #[must_use]
 pub fn toast(kind: ToastKind, text: ToastText) -> Value {
     let Text { zh_cn, en_us } = text.text();
     json!({ "type": kind.as_str(), "content": en_us, "i18n": { "zh_cn": zh_cn, "en_us": en_us } })
 }
 
-/// Wraps a card as [`render`](super::render) makes it the way a callback's answer wants it. A wrapped one stays as it is.
+/// Wraps a card of [`render`](super::render) in the form that a callback's answer requires. Returns a wrapped card
+/// unchanged.
 #[must_use]
 pub fn callback_card(card: &Value) -> Value {
     match card.get("type").and_then(Value::as_str) {
@@ -42,7 +43,8 @@ pub fn callback_card(card: &Value) -> Value {
     }
 }
 
-/// The answer to a card callback. With neither toast nor card it is `{}`: nothing changes on the person's screen.
+/// Returns the answer to a card callback. Without a toast and a card it is `{}`, which changes nothing on the person's
+/// screen.
 #[must_use]
 pub fn answer(toast: Option<Value>, card: Option<&Value>) -> Value {
     let mut answer = Map::new();
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_as_documented() {
+    fn answer_returns_documented_form() {
         assert_eq!(answer(None, None), json!({}));
         let card = json!({"schema": "2.0"});
         assert_eq!(
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn every_toast_speaks_both_languages() {
+    fn toast_every_text_has_both_languages() {
         let toasts: Vec<_> = ToastText::all().into_iter().map(|text| toast(ToastKind::Info, text)).collect();
         assert!(toasts.iter().all(|t| t["i18n"]["zh_cn"] != t["i18n"]["en_us"]));
         insta::assert_json_snapshot!(toasts);

@@ -1,8 +1,8 @@
-//! The cards a person sees, as Card JSON 2.0 with both languages in one card, and what a click on them says.
+//! The cards that a person sees, as Card JSON 2.0 with both languages in one card, and the clicks on their buttons.
 //!
-//! Names and messages of others are shown as plain text only, so nothing in them is taken for markdown or a mention.
-//! Words live in `text.rs` and nowhere else. To add a face: give it its words there, its colour in `colour` and its
-//! elements in `body`, then look at the new snapshots.
+//! Names and messages of other parties are shown as plain text only, so that no part of them becomes markdown or a mention.
+//! All texts are in `text.rs`. To add a face: add its texts there, its colour in `colour` and its elements in `body`, then
+//! review the new snapshots.
 
 mod action;
 mod answer;
@@ -27,40 +27,40 @@ pub use self::{
 const MAX_MESSAGE: usize = 1000;
 /// Longest name or scope shown, in characters.
 const MAX_NAME: usize = 100;
-/// Most scopes listed; Lark takes no more in one consent.
+/// Most scopes listed. Lark accepts no more in one consent.
 const MAX_SCOPES: usize = 50;
 
-/// Everything a card is made of.
+/// The content of a card.
 #[derive(Clone, Copy, Debug)]
 pub struct CardContent<'a> {
-    /// What it shows.
+    /// The kind of card.
     pub face: CardFace,
-    /// The invitation its buttons belong to.
+    /// The session that the buttons belong to.
     pub session_id: SessionId,
-    /// Who asks; "this app" when unknown.
+    /// The application's name; "this app" when unknown.
     pub app_name: Option<&'a str>,
-    /// What is asked for; listed on a detailed card.
+    /// The requested scopes, listed on a detailed card.
     pub scopes: &'a [String],
-    /// How the invitation looks.
+    /// The options of the invitation.
     pub options: &'a CardOptions,
-    /// The consent page. Without it the authorize button only calls back.
+    /// The address of the consent page. Without it the authorize button only sends a callback.
     pub authorize_url: Option<&'a Url>,
-    /// The time left to answer.
+    /// Time left to answer.
     pub valid_for: Option<Duration>,
-    /// Whom to thank.
+    /// The person's name.
     pub person_name: Option<&'a str>,
-    /// What to call them in English, where that is another name.
+    /// The person's English name, where it is another name.
     pub person_en_name: Option<&'a str>,
-    /// Why it failed.
+    /// Why the session failed.
     pub failure: Option<FailureReason>,
 }
 
-/// Makes the card: the `content` of a message, and what a callback's answer or a delayed update wraps.
+/// Renders the card: the `content` of a message, which a callback's answer or a delayed update wraps.
 ///
-/// A template, where one is set, stands in for the two faces that invite; what follows is always built in, because a
-/// template does not know how it went on. Its variables are texts, empty where unknown: `face`, `session_id`,
+/// A template replaces the two faces that invite, if one is set. The other faces are always built in, as a template does
+/// not show the result. The variables of a template are texts, empty where unknown: `face`, `session_id`,
 /// `authorize_url`, `app_name`, `person_name`, `custom_message`, `privacy_policy_url`, `scopes` (one a line) and
-/// `valid_minutes`. Its buttons call back with `{"session_id": …, "action": "authorize" | "cancel"}`.
+/// `valid_minutes`. Its buttons send the callback `{"session_id": …, "action": "authorize" | "cancel"}`.
 #[must_use]
 pub fn render(content: &CardContent<'_>) -> Value {
     match &content.options.template_id {
@@ -78,7 +78,7 @@ fn built_in(content: &CardContent<'_>) -> Value {
     let title = text::title(content.face, AppName(app.as_deref()));
     json!({
         "schema": "2.0",
-        // A forwarded invitation would be of no use: only the invited person's consent counts.
+        // Forwarding is disabled, as only the invited person's consent counts.
         "config": { "update_multi": true, "enable_forward": false, "summary": summary(&title) },
         "header": { "title": localized(&title), "template": colour(content.face) },
         "body": { "elements": body(content, AppName(app.as_deref())) },
@@ -99,12 +99,12 @@ fn body(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
     match content.face {
         CardFace::Invitation | CardFace::Reauthorize => invitation(content, app),
         CardFace::Processing => {
-            let (words, label) = if content.authorize_url.is_some() {
+            let (message, label) = if content.authorize_url.is_some() {
                 (text::CONFIRM_ON_PAGE, text::OPEN_AGAIN)
             } else {
                 (text::WORKING, text::AUTHORIZE)
             };
-            vec![paragraph(&localized(&words)), authorize_button(content, &label)]
+            vec![paragraph(&localized(&message)), authorize_button(content, &label)]
         }
         CardFace::Done => {
             let zh = content.person_name.map(|name| plain(name, MAX_NAME));
@@ -138,7 +138,7 @@ fn invitation(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
         elements.push(paragraph(&verbatim(&plain(message, MAX_MESSAGE))));
     }
     if detailed {
-        // The one scope that has a sentence of its own is not listed as well.
+        // `offline_access` has a sentence of its own and is not listed.
         let (offline, others): (Vec<_>, Vec<_>) =
             content.scopes.iter().partition(|scope| *scope == "offline_access");
         if !others.is_empty() {
@@ -164,8 +164,8 @@ fn invitation(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
 }
 
 fn template(id: &str, content: &CardContent<'_>) -> Value {
-    // Whoever drew the template may show a variable as markdown, so what could become a tag or a link there is disarmed.
-    let disarmed = |text: &str, max| {
+    // A template may show a variable as markdown, so the characters of tags and links are replaced.
+    let escaped = |text: &str, max| {
         let swap = |c| match c {
             '<' => '‹',
             '>' => '›',
@@ -175,9 +175,9 @@ fn template(id: &str, content: &CardContent<'_>) -> Value {
         };
         plain(text, max).chars().map(swap).collect::<String>()
     };
-    let name = |text: Option<&str>| text.map(|text| disarmed(text, MAX_NAME)).unwrap_or_default();
+    let name = |text: Option<&str>| text.map(|text| escaped(text, MAX_NAME)).unwrap_or_default();
     let scopes: Vec<_> =
-        content.scopes.iter().take(MAX_SCOPES).map(|scope| disarmed(scope, MAX_NAME)).collect();
+        content.scopes.iter().take(MAX_SCOPES).map(|scope| escaped(scope, MAX_NAME)).collect();
     json!({
         "type": "template",
         "data": {
@@ -188,7 +188,7 @@ fn template(id: &str, content: &CardContent<'_>) -> Value {
                 "authorize_url": content.authorize_url.map(Url::as_str).unwrap_or_default(),
                 "app_name": name(content.app_name),
                 "person_name": name(content.person_name),
-                "custom_message": disarmed(content.options.custom_message.as_deref().unwrap_or_default(), MAX_MESSAGE),
+                "custom_message": escaped(content.options.custom_message.as_deref().unwrap_or_default(), MAX_MESSAGE),
                 "privacy_policy_url": content.options.privacy_policy_url.as_ref().map(Url::as_str).unwrap_or_default(),
                 "scopes": scopes.join("\n"),
                 "valid_minutes": content.valid_for.map(|left| text::nearest_minute(left).to_string()).unwrap_or_default(),
@@ -197,7 +197,8 @@ fn template(id: &str, content: &CardContent<'_>) -> Value {
     })
 }
 
-/// Cuts to length and drops what is invisible or turns the direction of writing, so that a text looks like what it is.
+/// Cuts a text to length and drops characters that are invisible or change the direction of writing, so that a text
+/// cannot pass for another one.
 fn plain(text: &str, max: usize) -> String {
     let visible = |c: &char| match c {
         '\n' => true,
@@ -207,7 +208,7 @@ fn plain(text: &str, max: usize) -> String {
     text.chars().filter(visible).take(max).collect()
 }
 
-/// Without a match of language, English is shown.
+/// Returns a text in both languages. A person with another language sees English.
 fn localized(text: &Text) -> Value {
     json!({
         "tag": "plain_text",
@@ -216,12 +217,12 @@ fn localized(text: &Text) -> Value {
     })
 }
 
-/// The line in the list of chats.
+/// Returns the summary that the list of chats shows.
 fn summary(text: &Text) -> Value {
     json!({ "content": text.en_us, "i18n_content": { "zh_cn": text.zh_cn, "en_us": text.en_us } })
 }
 
-/// Somebody else's words, the same in every language.
+/// Returns a text of another party, the same in every language.
 fn verbatim(text: &str) -> Value {
     json!({ "tag": "plain_text", "content": text })
 }
@@ -238,7 +239,7 @@ fn note(text: &Text) -> Value {
 }
 
 fn authorize_button(content: &CardContent<'_>, label: &Text) -> Value {
-    // Both at once: the page opens, and the click is told to us.
+    // The button opens the page and sends the callback.
     let mut behaviors: Vec<_> = content.authorize_url.map(open_url).into_iter().collect();
     behaviors.push(callback(content, ButtonKind::Authorize));
     button(label, "primary_filled", &behaviors)

@@ -10,7 +10,7 @@ fn scopes() -> Vec<String> {
     vec!["contact:user.base:readonly".into(), "offline_access".into()]
 }
 
-/// Gives a complete content to `check`, which may change it first.
+/// Calls `check` with a complete content, which `check` may change.
 fn with_content<T>(face: CardFace, options: &CardOptions, check: impl FnOnce(CardContent<'_>) -> T) -> T {
     let (scopes, url) =
         (scopes(), "https://accounts.example.com/authorize?client_id=c&state=s".parse().unwrap());
@@ -33,14 +33,14 @@ fn card(face: CardFace, options: &CardOptions) -> Value {
 }
 
 #[test]
-fn every_face() {
+fn render_every_face_matches_snapshot() {
     for face in CardFace::ALL {
         insta::assert_json_snapshot!(face.as_str(), card(*face, &options()));
     }
 }
 
 #[test]
-fn every_option_of_the_faces_that_invite() {
+fn render_every_option_matches_snapshot() {
     let concise = CardOptions { include_description: false, ..options() };
     let message =
         CardOptions { custom_message: Some("We need this for\nyour **expenses**.".into()), ..options() };
@@ -66,19 +66,19 @@ fn every_option_of_the_faces_that_invite() {
 }
 
 #[test]
-fn every_failure_in_plain_words() {
-    let words = FailureReason::ALL.iter().map(|reason| {
+fn render_every_failure_matches_snapshot() {
+    let texts = FailureReason::ALL.iter().map(|reason| {
         let options = options();
         let card = with_content(CardFace::Failed, &options, |c| {
             render(&CardContent { failure: Some(*reason), ..c })
         });
         (reason.as_str(), card["body"]["elements"][0]["text"]["i18n_content"].clone())
     });
-    insta::assert_json_snapshot!(words.collect::<std::collections::BTreeMap<_, _>>());
+    insta::assert_json_snapshot!(texts.collect::<std::collections::BTreeMap<_, _>>());
 }
 
 #[test]
-fn a_card_of_which_little_is_known() {
+fn render_minimal_content_matches_snapshot() {
     let options = options();
     for face in [CardFace::Invitation, CardFace::Processing, CardFace::Done, CardFace::Failed] {
         let card = with_content(face, &options, |c| {
@@ -97,7 +97,7 @@ fn a_card_of_which_little_is_known() {
 }
 
 #[test]
-fn a_refresh_token_alone_makes_no_list_of_scopes() {
+fn render_only_offline_access_lists_no_scopes() {
     let options = options();
     let card = with_content(CardFace::Invitation, &options, |c| {
         render(&CardContent { scopes: &["offline_access".to_owned()], ..c })
@@ -107,7 +107,7 @@ fn a_refresh_token_alone_makes_no_list_of_scopes() {
     assert!(!card.contains(&*text::SCOPES.en_us) && !card.contains("offline_access"), "{card}");
 }
 
-/// All objects in a card that carry a key.
+/// Collects all objects in a card that have a key.
 fn find<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(map) => {
@@ -120,7 +120,7 @@ fn find<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 }
 
 #[test]
-fn every_card_can_be_updated_and_its_buttons_read_back() {
+fn render_every_face_can_be_updated_and_has_its_buttons() {
     for face in CardFace::ALL {
         let card = card(*face, &options());
         assert_eq!(card["schema"], "2.0");
@@ -140,7 +140,7 @@ fn every_card_can_be_updated_and_its_buttons_read_back() {
 }
 
 #[test]
-fn words_of_others_stay_words() {
+fn render_hostile_text_stays_plain_text() {
     let hostile = "<at id=all></at> [free](https://evil.example) **bold** \u{202e}txt\u{0}";
     let options = CardOptions { custom_message: Some(hostile.into()), ..options() };
     let card = with_content(CardFace::Invitation, &options, |c| {
@@ -164,7 +164,7 @@ fn words_of_others_stay_words() {
 }
 
 #[test]
-fn the_largest_card_is_below_the_limit() {
+fn render_longest_content_is_below_lark_limit() {
     let scopes: Vec<_> = (0..50).map(|i| format!("{i}{}", "s".repeat(200))).collect();
     let query = scopes.iter().map(|s| format!("{}%20", &s[..60])).collect::<String>();
     let url = format!("https://accounts.example.com/authorize?scope={query}").parse().unwrap();
@@ -198,7 +198,7 @@ fn the_largest_card_is_below_the_limit() {
 }
 
 #[test]
-fn time_left_is_said_in_round_numbers() {
+fn valid_for_rounds_to_minutes_or_hours() {
     let said = |seconds| text::valid_for(Duration::from_secs(seconds)).en_us.into_owned();
     assert_eq!(said(0), "Please answer within a minute.");
     assert_eq!(said(89), "Please answer within a minute.");

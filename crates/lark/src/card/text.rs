@@ -1,10 +1,10 @@
-//! Every word a person reads, in both languages. Friendly, short, and never more than what is true.
+//! The texts that a person reads, in both languages. Friendly, short and accurate.
 
 use std::{borrow::Cow, time::Duration};
 
 use larkauth_models::{CardFace, FailureReason};
 
-/// One text in both languages.
+/// A text in both languages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text {
     pub(super) zh_cn: Cow<'static, str>,
@@ -15,11 +15,11 @@ const fn fixed(zh_cn: &'static str, en_us: &'static str) -> Text {
     Text { zh_cn: Cow::Borrowed(zh_cn), en_us: Cow::Borrowed(en_us) }
 }
 
-fn made(zh_cn: String, en_us: String) -> Text {
+fn formatted(zh_cn: String, en_us: String) -> Text {
     Text { zh_cn: zh_cn.into(), en_us: en_us.into() }
 }
 
-/// The application's name, or something to say instead.
+/// The application's name, or a phrase in place of an unknown name.
 #[derive(Clone, Copy)]
 pub(super) struct AppName<'a>(pub(super) Option<&'a str>);
 
@@ -37,10 +37,11 @@ impl AppName<'_> {
 
 pub(super) fn title(face: CardFace, app: AppName<'_>) -> Text {
     match face {
-        CardFace::Invitation => {
-            made(format!("{}需要你的授权", app.zh()), format!("{} needs your permission", app.en_start()))
-        }
-        CardFace::Reauthorize => made(
+        CardFace::Invitation => formatted(
+            format!("{}需要你的授权", app.zh()),
+            format!("{} needs your permission", app.en_start()),
+        ),
+        CardFace::Reauthorize => formatted(
             format!("{}需要你重新授权", app.zh()),
             format!("{} needs your permission again", app.en_start()),
         ),
@@ -52,9 +53,9 @@ pub(super) fn title(face: CardFace, app: AppName<'_>) -> Text {
     }
 }
 
-/// What the detailed invitation says.
+/// Returns the text of the detailed invitation.
 pub(super) fn invitation(app: AppName<'_>) -> Text {
-    made(
+    formatted(
         format!("同意后，{}可以在你授权的范围内以你的身份工作。你也可以拒绝。", app.zh()),
         format!(
             "If you agree, {} can work on your behalf within what you allow. You are free to decline.",
@@ -63,11 +64,11 @@ pub(super) fn invitation(app: AppName<'_>) -> Text {
     )
 }
 
-/// What the concise invitation says.
+/// Text of the concise invitation.
 pub(super) const INVITATION_CONCISE: Text = fixed("点击“授权”继续。", "Choose “Authorize” to continue.");
 
 pub(super) fn reauthorization(app: AppName<'_>) -> Text {
-    made(
+    formatted(
         format!("之前的授权已经失效，{}暂时无法以你的身份工作。", app.zh()),
         format!(
             "Your earlier authorization has ended, so {} cannot work on your behalf at the moment.",
@@ -81,7 +82,7 @@ pub(super) const SCOPES: Text = fixed("申请的权限：", "It asks for:");
 pub(super) const OFFLINE: Text =
     fixed("你不在线时，这项授权也会继续有效。", "The permission also applies while you are away.");
 
-/// A fresh card is shown a moment after its time began to run; that moment does not make a minute.
+/// Rounds to minutes, so that a card that is shown shortly after its time started says the full time.
 pub(super) const fn nearest_minute(duration: Duration) -> u64 {
     (duration.as_secs() + 30) / 60
 }
@@ -89,12 +90,13 @@ pub(super) const fn nearest_minute(duration: Duration) -> u64 {
 pub(super) fn valid_for(duration: Duration) -> Text {
     match nearest_minute(duration) {
         0 | 1 => fixed("请在 1 分钟内完成。", "Please answer within a minute."),
-        minutes @ 2..=119 => {
-            made(format!("请在 {minutes} 分钟内完成。"), format!("Please answer within {minutes} minutes."))
-        }
+        minutes @ 2..=119 => formatted(
+            format!("请在 {minutes} 分钟内完成。"),
+            format!("Please answer within {minutes} minutes."),
+        ),
         minutes => {
             let hours = minutes / 60;
-            made(format!("请在 {hours} 小时内完成。"), format!("Please answer within {hours} hours."))
+            formatted(format!("请在 {hours} 小时内完成。"), format!("Please answer within {hours} hours."))
         }
     }
 }
@@ -109,14 +111,14 @@ pub(super) const WORKING: Text = fixed("正在处理，请稍候。", "Working o
 pub(super) fn done(person_zh: Option<&str>, person_en: Option<&str>, app: AppName<'_>) -> Text {
     let zh = person_zh.map(|name| format!("，{name}")).unwrap_or_default();
     let en = person_en.map(|name| format!(", {name}")).unwrap_or_default();
-    made(
+    formatted(
         format!("谢谢{zh}。{}现在可以在你授权的范围内以你的身份工作了。", app.zh()),
         format!("Thank you{en}. {} can now work on your behalf within what you allowed.", app.en_start()),
     )
 }
 
 pub(super) fn declined(app: AppName<'_>) -> Text {
-    made(
+    formatted(
         format!("{}没有获得这次授权。", app.zh()),
         format!("{} did not get the permission it asked for.", app.en_start()),
     )
@@ -127,7 +129,7 @@ pub(super) const EXPIRED: Text = fixed(
     "It was not answered in time. You can ask for a new one.",
 );
 
-/// A failure in the words of the person it happened to.
+/// Returns the explanation of a failure for the invited person.
 pub(super) fn failure(reason: Option<FailureReason>) -> Text {
     match reason {
         Some(FailureReason::IdentityMismatch) => fixed(
@@ -172,30 +174,30 @@ pub(super) const ASK_AGAIN: Text = fixed("重新发起", "Ask me again");
 pub(super) const TRY_AGAIN: Text = fixed("再试一次", "Try again");
 pub(super) const PRIVACY_POLICY: Text = fixed("隐私政策", "Privacy policy");
 
-/// What a toast says after a click.
+/// The text of a toast after a click.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToastText {
-    /// The click arrived; the consent page is open.
+    /// The click is received and the consent page is open.
     ConfirmOnPage,
-    /// The click arrived and is being worked on.
+    /// The click is received and is being processed.
     Working,
     /// The token is stored.
     Authorized,
-    /// The person declined, and that is settled.
+    /// The person declined.
     Declined,
-    /// A new invitation is on its way.
+    /// A new invitation will be sent.
     AskedAgain,
-    /// The invitation ended before this click.
+    /// The session ended before this click.
     AlreadyOver,
-    /// The invitation's time is over.
+    /// The session expired.
     Expired,
-    /// The card was meant for somebody else.
+    /// The card was sent to another person.
     NotForYou,
-    /// Too many invitations in a short time.
+    /// The person asked for too many invitations in a short time.
     TooOften,
-    /// The click could not be kept; clicking again helps.
+    /// The click could not be stored. Another click may succeed.
     TryAgain,
-    /// The button is not one of ours, or of a retired kind.
+    /// The button is unknown or no longer supported.
     UnknownButton,
     /// The session failed.
     Failed(FailureReason),
@@ -219,7 +221,7 @@ impl ToastText {
         }
     }
 
-    /// Every text, for tests and catalogues.
+    /// Returns every text.
     #[cfg(test)]
     pub(super) fn all() -> Vec<Self> {
         let plain = [

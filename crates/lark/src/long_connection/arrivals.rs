@@ -1,12 +1,11 @@
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Which answers have arrived at the server.
+/// Tracks which answers have arrived at the server.
 ///
-/// An answer that was written may still be in a buffer of this machine when the line goes dead. So a ping follows every
-/// answer: what comes back for it proves that everything before it arrived, too. A pong too few leaves an answer in
-/// doubt; none is ever counted for a ping that was not sent.
+/// A written answer may still be in a buffer of this machine when the connection breaks. A ping follows every answer,
+/// and its pong proves that everything written before the ping has arrived. A missing pong leaves an answer in doubt. A
+/// pong without a ping is not counted.
 #[derive(Default)]
 pub(super) struct Arrivals(Mutex<Pings>);
 
@@ -14,47 +13,49 @@ pub(super) struct Arrivals(Mutex<Pings>);
 struct Pings {
     sent: u64,
     returned: u64,
-    /// Answers, each with the number of the ping that follows it.
-    doubtful: Vec<(u64, oneshot::Sender<()>)>,
+    /// Unconfirmed answers, each with the number of the ping that follows the answer.
+    unconfirmed: Vec<(u64, oneshot::Sender<()>)>,
     is_over: bool,
 }
 
 impl Arrivals {
-    /// An answer was written; `arrived` is told when that is certain, and dropped when it never will be.
+    /// Records a written answer. `arrived` is notified when the arrival is proven, and dropped when no proof can come.
     pub(super) fn answer_written(&self, arrived: oneshot::Sender<()>) {
         self.with(|pings| {
-            // Those whose handler has stopped waiting are in nobody's interest.
-            pings.doubtful.retain(|(_, arrived)| !arrived.is_closed());
+            // Their handlers have stopped waiting.
+            pings.unconfirmed.retain(|(_, arrived)| !arrived.is_closed());
             if !pings.is_over {
-                pings.doubtful.push((pings.sent + 1, arrived));
+                pings.unconfirmed.push((pings.sent + 1, arrived));
             }
         });
     }
 
+    /// Records a written ping.
     pub(super) fn ping_written(&self) {
         self.with(|pings| pings.sent += 1);
     }
 
+    /// Records a pong, and confirms the answers that precede its ping.
     pub(super) fn pong_read(&self) {
         self.with(|pings| {
             pings.returned = (pings.returned + 1).min(pings.sent);
             let returned = pings.returned;
-            for (_, arrived) in pings.doubtful.extract_if(.., |(ping, _)| *ping <= returned) {
+            for (_, arrived) in pings.unconfirmed.extract_if(.., |(ping, _)| *ping <= returned) {
                 // The handler may have stopped waiting.
                 let _ = arrived.send(());
             }
         });
     }
 
-    /// Nothing is read any more: what is in doubt remains so.
+    /// Drops all unconfirmed answers. Called when reading has ended, so that no pong can arrive any more.
     pub(super) fn end(&self) {
         self.with(|pings| {
             pings.is_over = true;
-            pings.doubtful.clear();
+            pings.unconfirmed.clear();
         });
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Pings) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.0.lock())
     }
 }

@@ -2,9 +2,9 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::AssemblerConfig;
+use super::config::AssemblerConfig;
 
-/// Puts messages together that came in several frames, in any order and mixed with others.
+/// Assembles messages that arrive in several frames, in any order and interleaved with other messages.
 #[derive(Debug)]
 pub(super) struct Assembler {
     config: AssemblerConfig,
@@ -26,7 +26,7 @@ impl Incomplete {
     }
 }
 
-/// A part that fits nowhere.
+/// Why a part of a message is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PartError {
     #[error("part {seq} of a message of {sum} parts")]
@@ -35,7 +35,7 @@ pub(super) enum PartError {
     TooManyParts { sum: usize, max: usize },
     #[error("a split message without an id")]
     NoMessageId,
-    #[error("parts of one message disagree on their number")]
+    #[error("parts of one message give different numbers of parts")]
     Inconsistent,
     #[error("a split message longer than the {max} bytes allowed")]
     TooLong { max: usize },
@@ -46,7 +46,7 @@ impl Assembler {
         Self { config, incomplete: VecDeque::new(), bytes: 0 }
     }
 
-    /// Takes one part; returns the whole payload when it was the last one missing.
+    /// Adds one part. Returns the complete payload when the part was the last one missing.
     pub(super) fn add(
         &mut self,
         message_id: &str,
@@ -55,7 +55,7 @@ impl Assembler {
         payload: Vec<u8>,
         now: Instant,
     ) -> Result<Option<Vec<u8>>, PartError> {
-        self.forget_old(now);
+        self.drop_expired(now);
         if sum <= 1 {
             return Ok(Some(payload));
         }
@@ -69,7 +69,7 @@ impl Assembler {
             return Err(PartError::TooManyParts { sum, max: self.config.max_parts });
         }
 
-        // Taken out and pushed back in its place by age, so that making room below can drop any other but this one.
+        // The message is removed and inserted again by age, so that making room below cannot drop it.
         let known =
             self.incomplete.iter().position(|m| m.message_id == message_id).and_then(|i| self.remove(i));
         let mut message = known.unwrap_or_else(|| Incomplete {
@@ -84,11 +84,11 @@ impl Assembler {
         if message.parts.iter().all(Option::is_some) {
             return Ok(Some(message.parts.into_iter().flatten().flatten().collect()));
         }
-        self.keep(message)?;
+        self.store(message)?;
         Ok(None)
     }
 
-    fn keep(&mut self, message: Incomplete) -> Result<(), PartError> {
+    fn store(&mut self, message: Incomplete) -> Result<(), PartError> {
         let bytes = message.bytes();
         if bytes > self.config.max_bytes {
             return Err(PartError::TooLong { max: self.config.max_bytes });
@@ -98,7 +98,7 @@ impl Assembler {
             let Some(oldest) = self.remove(0) else { break };
             tracing::warn!(
                 message_id = oldest.message_id,
-                "too many split messages are incomplete: forgot the oldest"
+                "too many split messages are incomplete: dropped the oldest"
             );
         }
         self.bytes += bytes;
@@ -107,14 +107,14 @@ impl Assembler {
         Ok(())
     }
 
-    fn forget_old(&mut self, now: Instant) {
+    fn drop_expired(&mut self, now: Instant) {
         while self.incomplete.front().is_some_and(|m| now.duration_since(m.since) > self.config.max_age) {
             if let Some(old) = self.remove(0) {
                 let missing = old.parts.iter().filter(|p| p.is_none()).count();
                 tracing::warn!(
                     message_id = old.message_id,
                     missing,
-                    "a split message stayed incomplete: forgot it"
+                    "a split message stayed incomplete: dropped it"
                 );
             }
         }
@@ -133,63 +133,72 @@ mod tests {
 
     use super::*;
 
-    fn assembler(max_messages: usize, max_bytes: usize) -> Assembler {
+    fn assembler_of(max_messages: usize, max_bytes: usize) -> Assembler {
         Assembler::new(AssemblerConfig { max_messages, max_bytes, ..AssemblerConfig::default() })
     }
 
     #[test]
-    fn a_message_in_one_frame_passes_through() {
+    fn add_single_part_returns_payload() {
         let now = Instant::now();
-        assert_eq!(assembler(1, 1).add("", 0, 9, b"abc".to_vec(), now), Ok(Some(b"abc".to_vec())));
-        assert_eq!(assembler(1, 1).add("", 1, 0, b"abc".to_vec(), now), Ok(Some(b"abc".to_vec())));
+        assert_eq!(assembler_of(1, 1).add("", 0, 9, b"abc".to_vec(), now), Ok(Some(b"abc".to_vec())));
+        assert_eq!(assembler_of(1, 1).add("", 1, 0, b"abc".to_vec(), now), Ok(Some(b"abc".to_vec())));
     }
 
     #[test]
-    fn shuffled_interleaved_and_repeated_parts_come_together() {
+    fn add_shuffled_interleaved_repeated_parts_returns_payloads() {
         let now = Instant::now();
-        let mut it = assembler(10, 100);
-        assert_eq!(it.add("a", 3, 2, b"3".to_vec(), now), Ok(None));
-        assert_eq!(it.add("b", 2, 1, b"B".to_vec(), now), Ok(None));
-        assert_eq!(it.add("a", 3, 0, b"1".to_vec(), now), Ok(None));
-        assert_eq!(it.add("a", 3, 0, b"1".to_vec(), now), Ok(None));
-        assert_eq!(it.add("b", 2, 0, b"A".to_vec(), now), Ok(Some(b"AB".to_vec())));
-        assert_eq!(it.add("a", 3, 1, b"2".to_vec(), now), Ok(Some(b"123".to_vec())));
-        assert_eq!((it.bytes, it.incomplete.len()), (0, 0));
+        let mut assembler = assembler_of(10, 100);
+        assert_eq!(assembler.add("a", 3, 2, b"3".to_vec(), now), Ok(None));
+        assert_eq!(assembler.add("b", 2, 1, b"B".to_vec(), now), Ok(None));
+        assert_eq!(assembler.add("a", 3, 0, b"1".to_vec(), now), Ok(None));
+        assert_eq!(assembler.add("a", 3, 0, b"1".to_vec(), now), Ok(None));
+        assert_eq!(assembler.add("b", 2, 0, b"A".to_vec(), now), Ok(Some(b"AB".to_vec())));
+        assert_eq!(assembler.add("a", 3, 1, b"2".to_vec(), now), Ok(Some(b"123".to_vec())));
+        assert_eq!((assembler.bytes, assembler.incomplete.len()), (0, 0));
     }
 
     #[test]
-    fn an_incomplete_message_is_forgotten_after_five_seconds() {
+    fn add_after_max_age_drops_incomplete_message() {
         let now = Instant::now();
-        let mut it = assembler(10, 100);
-        assert_eq!(it.add("a", 2, 0, b"1".to_vec(), now), Ok(None));
-        assert_eq!(it.add("a", 2, 1, b"2".to_vec(), now + Duration::from_millis(5001)), Ok(None));
-        assert_eq!(it.bytes, 1);
-        assert_eq!(it.add("a", 2, 0, b"1".to_vec(), now + Duration::from_secs(10)), Ok(Some(b"12".to_vec())));
+        let mut assembler = assembler_of(10, 100);
+        assert_eq!(assembler.add("a", 2, 0, b"1".to_vec(), now), Ok(None));
+        assert_eq!(assembler.add("a", 2, 1, b"2".to_vec(), now + Duration::from_millis(5001)), Ok(None));
+        assert_eq!(assembler.bytes, 1);
+        assert_eq!(
+            assembler.add("a", 2, 0, b"1".to_vec(), now + Duration::from_secs(10)),
+            Ok(Some(b"12".to_vec()))
+        );
     }
 
     #[test]
-    fn number_and_bytes_are_bounded_and_the_oldest_goes_first() {
+    fn add_beyond_bounds_drops_oldest() {
         let now = Instant::now();
-        let mut it = assembler(2, 10);
+        let mut assembler = assembler_of(2, 10);
         for (i, id) in ["a", "b", "c"].iter().enumerate() {
             let at = now + Duration::from_millis(u64::try_from(i).unwrap());
-            assert_eq!(it.add(id, 2, 0, b"1".to_vec(), at), Ok(None));
+            assert_eq!(assembler.add(id, 2, 0, b"1".to_vec(), at), Ok(None));
         }
-        assert_eq!(it.incomplete.iter().map(|m| m.message_id.as_str()).collect::<Vec<_>>(), ["b", "c"]);
-        assert_eq!(it.add("b", 3, 1, b"x".to_vec(), now), Err(PartError::Inconsistent));
-        assert_eq!(it.add("d", 2, 0, vec![0; 10], now), Ok(None));
-        assert_eq!((it.incomplete.len(), it.bytes), (1, 10));
-        assert_eq!(it.add("e", 2, 0, vec![0; 11], now), Err(PartError::TooLong { max: 10 }));
-        assert_eq!(it.incomplete.len(), 1);
+        assert_eq!(
+            assembler.incomplete.iter().map(|m| m.message_id.as_str()).collect::<Vec<_>>(),
+            ["b", "c"]
+        );
+        assert_eq!(assembler.add("b", 3, 1, b"x".to_vec(), now), Err(PartError::Inconsistent));
+        assert_eq!(assembler.add("d", 2, 0, vec![0; 10], now), Ok(None));
+        assert_eq!((assembler.incomplete.len(), assembler.bytes), (1, 10));
+        assert_eq!(assembler.add("e", 2, 0, vec![0; 11], now), Err(PartError::TooLong { max: 10 }));
+        assert_eq!(assembler.incomplete.len(), 1);
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn add_invalid_part_returns_error() {
         let now = Instant::now();
-        let mut it = assembler(2, 10);
-        assert_eq!(it.add("", 2, 0, vec![], now), Err(PartError::NoMessageId));
-        assert_eq!(it.add("a", 2, 2, vec![], now), Err(PartError::OutOfRange { seq: 2, sum: 2 }));
-        assert!(matches!(it.add("a", usize::MAX, 0, vec![], now), Err(PartError::TooManyParts { .. })));
-        assert_eq!(it.bytes, 0);
+        let mut assembler = assembler_of(2, 10);
+        assert_eq!(assembler.add("", 2, 0, vec![], now), Err(PartError::NoMessageId));
+        assert_eq!(assembler.add("a", 2, 2, vec![], now), Err(PartError::OutOfRange { seq: 2, sum: 2 }));
+        assert!(matches!(
+            assembler.add("a", usize::MAX, 0, vec![], now),
+            Err(PartError::TooManyParts { .. })
+        ));
+        assert_eq!(assembler.bytes, 0);
     }
 }

@@ -1,39 +1,40 @@
 use std::time::Duration;
 
-/// Every delay, deadline and bound of a long connection.
+/// The delays, timeouts and bounds of a long connection.
 #[derive(Clone, Debug)]
 pub struct LongConnectionConfig {
-    /// Failed attempts in a row before [`ConnectionState::FallenBack`](super::ConnectionState::FallenBack).
+    /// Consecutive failed attempts before [`ConnectionState::FallenBack`](super::ConnectionState::FallenBack).
     pub max_reconnect_retries: u32,
-    /// Time between pings; a shorter interval asked for by the server wins.
+    /// Time between pings. A shorter interval that the server asks for takes precedence.
     pub heartbeat_interval: Duration,
-    /// Whether to give up on the long connection in favour of HTTP callbacks at all. Reconnecting goes on either way.
+    /// Whether the state may become [`FallenBack`](super::ConnectionState::FallenBack), so that HTTP callbacks take over.
+    /// Reconnecting continues in either case.
     pub fallback_to_http: bool,
-    /// First wait before connecting again; each further one is twice as long.
+    /// First wait before reconnecting. Each further wait is twice as long.
     pub backoff_base: Duration,
-    /// Longest wait, before jitter.
+    /// Longest wait before reconnecting, without jitter.
     pub backoff_cap: Duration,
     /// Share of a wait by which it is lengthened or shortened at random (0.25 = 25 %).
     pub backoff_jitter: f64,
-    /// Wait before trying again with credentials that were refused: somebody may mend them in the console.
+    /// Wait before retrying refused credentials. An operator may correct them in the developer console meanwhile.
     pub rejected_retry_interval: Duration,
-    /// For asking where to connect.
+    /// Timeout of discovery, the request for the WebSocket address.
     pub discovery_deadline: Duration,
-    /// For TCP, TLS and the WebSocket upgrade together.
+    /// Timeout of TCP, TLS and the WebSocket upgrade together.
     pub handshake_deadline: Duration,
-    /// For one frame to leave, close frames included.
+    /// Timeout of writing one frame, close frames included.
     pub write_deadline: Duration,
-    /// A connection is dead after two ping intervals and this much of silence.
+    /// A connection is lost after silence of two ping intervals and this time.
     pub liveness_grace: Duration,
-    /// A push is answered after this time at the latest. Lark gives up after 3 s, so this leaves some for the way.
+    /// Longest time from a push to its answer. Lark stops waiting after 3 s, and the rest is left for the network.
     pub answer_deadline: Duration,
-    /// On shutdown: for handlers in hand to finish and their answers to leave.
+    /// Time on shutdown for running handlers to finish and for their answers to be written.
     pub shutdown_grace: Duration,
-    /// Pushes handled at a time; what comes on top is answered as failed at once.
+    /// Most pushes handled at a time. A further push is answered as failed at once.
     pub max_concurrent_handlers: usize,
-    /// Longest frame taken, in bytes; a longer one ends the connection.
+    /// Longest frame accepted, in bytes. A longer frame ends the connection.
     pub max_frame_bytes: usize,
-    /// Bounds of what is kept of messages that came in several frames.
+    /// Bounds of incomplete messages.
     pub assembler: AssemblerConfig,
 }
 
@@ -60,16 +61,16 @@ impl Default for LongConnectionConfig {
     }
 }
 
-/// Bounds of what is kept of messages that came in several frames.
+/// The bounds of messages that arrive in several frames and are incomplete.
 #[derive(Clone, Debug)]
 pub struct AssemblerConfig {
-    /// An incomplete message is forgotten after this time, as Lark's own clients do.
+    /// An incomplete message is dropped after this time, as in Lark's own clients.
     pub max_age: Duration,
-    /// Incomplete messages kept; the oldest makes room for a new one.
+    /// Most incomplete messages stored. The oldest is dropped for a new one.
     pub max_messages: usize,
-    /// Frames one message may be split over.
+    /// Most frames of one message.
     pub max_parts: usize,
-    /// Bytes kept of all incomplete messages together; the oldest make room.
+    /// Most bytes stored of all incomplete messages together. The oldest messages are dropped for new ones.
     pub max_bytes: usize,
 }
 

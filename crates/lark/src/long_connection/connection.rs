@@ -16,37 +16,38 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    Answer, LongConnectionConfig, Push, PushHandler, PushKind,
     arrivals::Arrivals,
     assembler::Assembler,
-    dial::{ClientConfig, Link},
+    config::LongConnectionConfig,
+    dial::{ClientConfig, OpenConnection},
     error::websocket_reason,
-    push::answer_frame,
+    push::{Answer, Push, PushHandler, PushKind, answer_frame},
 };
 use crate::frame::{Frame, Header, METHOD_CONTROL, METHOD_DATA, header};
 
-/// How long Lark waits for an answer; what arrives later is not looked at.
-const LARK_WAITS: Duration = Duration::from_secs(3);
+/// Time that Lark waits for an answer. Lark ignores a later answer.
+const LARK_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How one connection ended.
+/// Why one connection ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// Told to stop; what was in hand is done or given up.
+    /// Shutdown was requested. Answers were written or abandoned at the end of the grace.
     Shutdown,
-    /// Broken, closed by the server, or silent for too long.
+    /// The connection broke, was closed by the server, or was silent for too long. `heard` is false when no message of
+    /// the server had arrived.
     Lost { heard: bool, reason: String },
 }
 
-/// An answer on its way out, and whom to tell that it arrived.
+/// An answer to be written, and the channel that is notified when its arrival is proven.
 struct Outgoing {
     frame: Frame,
     arrived: oneshot::Sender<()>,
 }
 
-/// Serves one connection to its end. `tasks` holds the handlers, which outlive a lost connection; `on_heard` is called
-/// once, when the server was heard for the first time.
+/// Serves one connection until it ends. `tasks` holds the handlers, which outlive a lost connection. `on_heard` is called
+/// once, when the first message of the server arrives.
 pub(super) async fn serve<S>(
-    link: Link<S>,
+    connection: OpenConnection<S>,
     config: &LongConnectionConfig,
     handler: &Arc<dyn PushHandler>,
     tasks: &mut JoinSet<()>,
@@ -56,16 +57,16 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let (sink, stream) = link.socket.split();
+    let (sink, stream) = connection.socket.split();
     let (answers, outgoing) = mpsc::channel(config.max_concurrent_handlers.max(1));
     let (interval, interval_changes) =
-        watch::channel(link.client_config.ping_interval(config.heartbeat_interval));
+        watch::channel(connection.client_config.ping_interval(config.heartbeat_interval));
     let mut on_heard = Some(on_heard);
     let mut heard = false;
 
     let arrivals = Arrivals::default();
     let writer = Writer { sink, arrivals: &arrivals, deadline: config.write_deadline };
-    let writer = writer.write_all(outgoing, interval_changes, link.service_id);
+    let writer = writer.write_all(outgoing, interval_changes, connection.service_id);
     tokio::pin!(writer);
     let reader = Reader {
         config,
@@ -75,7 +76,7 @@ where
         interval,
         arrivals: &arrivals,
         assembler: Assembler::new(config.assembler.clone()),
-        nonsense: 0,
+        malformed: 0,
     };
     let read = reader.read_all(stream, || {
         heard = true;
@@ -94,9 +95,9 @@ where
         Some(reason) => End::Lost { heard, reason },
         None => {
             arrivals.end();
-            // The reader is gone, and with it its hold on the queue: the writer ends by itself after the last answer.
+            // The reader is dropped, and with it its sender of the queue: the writer ends after the last answer.
             if timeout(config.shutdown_grace, writer).await.is_err() {
-                tracing::warn!("some answers did not leave within the shutdown grace");
+                tracing::warn!("some answers were not written within the shutdown grace");
             }
             End::Shutdown
         }
@@ -110,7 +111,7 @@ struct Writer<'a, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Writer<'_, S> {
-    /// Writes pings and answers until nobody can bring an answer any more, then closes.
+    /// Writes pings and answers until every sender of answers is dropped, then closes.
     async fn write_all(
         mut self,
         mut outgoing: mpsc::Receiver<Outgoing>,
@@ -132,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Writer<'_, S> {
                     Some(Outgoing { frame, arrived }) => {
                         self.write(&frame).await?;
                         self.arrivals.answer_written(arrived);
-                        // One ping for all the answers that are waiting to leave.
+                        // One ping follows all the answers that are in the queue.
                         next_ping = Instant::now();
                     }
                     None => break,
@@ -151,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Writer<'_, S> {
         match timeout(self.deadline, self.sink.close()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) => Err(websocket_reason(&e)),
-            Err(_) => Err("the close frame did not leave in time".into()),
+            Err(_) => Err("the close frame was not written in time".into()),
         }
     }
 
@@ -160,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Writer<'_, S> {
         match timeout(self.deadline, self.sink.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) => Err(format!("writing failed: {}", websocket_reason(&e))),
-            Err(_) => Err("a frame did not leave in time".into()),
+            Err(_) => Err("a frame was not written in time".into()),
         }
     }
 }
@@ -173,11 +174,12 @@ struct Reader<'a> {
     interval: watch::Sender<Duration>,
     arrivals: &'a Arrivals,
     assembler: Assembler,
-    nonsense: u64,
+    /// Number of messages that could not be read.
+    malformed: u64,
 }
 
 impl Reader<'_> {
-    /// Reads until the connection is lost, and says why. Whatever arrives proves that the server is there.
+    /// Reads until the connection is lost, and returns the reason. Every message proves that the server is alive.
     async fn read_all<S>(
         mut self,
         mut stream: SplitStream<WebSocketStream<S>>,
@@ -188,10 +190,10 @@ impl Reader<'_> {
     {
         let mut last_heard = Instant::now();
         loop {
-            let patience = *self.interval.borrow() * 2 + self.config.liveness_grace;
-            let message = match timeout_at(last_heard + patience, stream.next()).await {
-                Err(_) => return format!("the server was silent for {} s", patience.as_secs_f32()),
-                Ok(None) => return "the server hung up".into(),
+            let max_silence = *self.interval.borrow() * 2 + self.config.liveness_grace;
+            let message = match timeout_at(last_heard + max_silence, stream.next()).await {
+                Err(_) => return format!("the server was silent for {} s", max_silence.as_secs_f32()),
+                Ok(None) => return "the server closed the connection without a close frame".into(),
                 Ok(Some(Err(e))) => return websocket_reason(&e),
                 Ok(Some(Ok(message))) => message,
             };
@@ -203,7 +205,7 @@ impl Reader<'_> {
             on_heard();
             match message {
                 Message::Binary(bytes) => self.take(&bytes),
-                Message::Text(_) => self.complain("a text message"),
+                Message::Text(_) => self.report_malformed("a text message"),
                 // tungstenite answers WebSocket pings by itself.
                 _ => {}
             }
@@ -212,7 +214,7 @@ impl Reader<'_> {
 
     fn take(&mut self, bytes: &[u8]) {
         let Ok(mut frame) = Frame::decode(bytes) else {
-            return self.complain("not a frame");
+            return self.report_malformed("not a frame");
         };
         let kind = match (frame.method, frame.header(header::TYPE)) {
             (METHOD_CONTROL, Some("pong")) => {
@@ -222,14 +224,14 @@ impl Reader<'_> {
             (METHOD_CONTROL, _) => return,
             (METHOD_DATA, Some("event")) => PushKind::Event,
             (METHOD_DATA, Some("card")) => PushKind::Card,
-            (METHOD_DATA, _) => return self.complain("a data frame that is neither event nor card"),
-            _ => return self.complain("neither control nor data"),
+            (METHOD_DATA, _) => return self.report_malformed("a data frame that is neither event nor card"),
+            _ => return self.report_malformed("a frame that is neither control nor data"),
         };
         let received_at = Instant::now();
         let text = |key| frame.header(key).unwrap_or_default().to_owned();
         let number = |key, missing| frame.header(key).map_or(Some(missing), |text| text.parse().ok());
         let (Some(sum), Some(seq)) = (number(header::SUM, 1), number(header::SEQ, 0)) else {
-            return self.complain("`sum` or `seq` is no number");
+            return self.report_malformed("a frame whose `sum` or `seq` is not a number");
         };
         let (message_id, trace_id) = (text(header::MESSAGE_ID), text(header::TRACE_ID));
         let part = frame.payload.take().unwrap_or_default();
@@ -238,7 +240,7 @@ impl Reader<'_> {
                 self.dispatch(Push { kind, message_id, trace_id, payload, received_at }, frame);
             }
             Ok(None) => {}
-            Err(e) => self.complain(&e.to_string()),
+            Err(e) => self.report_malformed(&e.to_string()),
         }
     }
 
@@ -248,10 +250,10 @@ impl Reader<'_> {
         }
         match serde_json::from_slice::<ClientConfig>(payload) {
             Ok(config) => {
-                let wanted = config.ping_interval(self.config.heartbeat_interval);
-                self.interval.send_if_modified(|interval| std::mem::replace(interval, wanted) != wanted);
+                let interval = config.ping_interval(self.config.heartbeat_interval);
+                self.interval.send_if_modified(|current| std::mem::replace(current, interval) != interval);
             }
-            Err(_) => tracing::debug!("a pong's payload is no client configuration"),
+            Err(_) => tracing::debug!("the payload of a pong is not a client configuration"),
         }
     }
 
@@ -266,10 +268,10 @@ impl Reader<'_> {
         if self.tasks.len() >= self.config.max_concurrent_handlers {
             tracing::warn!(
                 message_id = push.message_id,
-                "too many pushes are in hand: answered this one as failed"
+                "too many pushes are being handled: answered this one as failed"
             );
             let frame = answer_frame(frame, Answer::Failed, push.received_at);
-            // A full queue means that nothing leaves at present, not even this.
+            // A full queue means that the connection accepts no data: the answer is dropped.
             let _ = self.answers.try_send(Outgoing { frame, arrived: oneshot::channel().0 });
             return;
         }
@@ -279,20 +281,16 @@ impl Reader<'_> {
         self.tasks.spawn(work.instrument(span));
     }
 
-    /// Says so at the 1st, 2nd, 4th, 8th … time, so that a flood of nonsense does not become a flood of lines.
-    fn complain(&mut self, what: &str) {
-        self.nonsense += 1;
-        if self.nonsense.is_power_of_two() {
-            tracing::warn!(
-                times = self.nonsense,
-                what,
-                "the server sent something that makes no sense: left it aside"
-            );
+    /// Logs the 1st, 2nd, 4th, 8th … malformed message, so that a flood of messages does not become a flood of log lines.
+    fn report_malformed(&mut self, what: &str) {
+        self.malformed += 1;
+        if self.malformed.is_power_of_two() {
+            tracing::warn!(times = self.malformed, what, "the server sent a malformed message: ignored it");
         }
     }
 }
 
-/// Handles one push and brings its answer to the writer.
+/// Handles one push and sends its answer to the writer.
 async fn handle(
     push: Push,
     frame: Frame,
@@ -309,18 +307,18 @@ async fn handle(
             Answer::Failed
         }
         Err(_) => {
-            tracing::warn!("the push was not handled in time: answered as failed");
+            tracing::warn!("the push handler timed out: answered as failed");
             Answer::Failed
         }
     };
     let (arrived, has_arrived) = oneshot::channel();
     let outgoing = Outgoing { frame: answer_frame(frame, answer, meta.received_at), arrived };
     let arrival = async move { answers.send(outgoing).await.is_ok() && has_arrived.await.is_ok() };
-    let arrived = timeout_at(meta.received_at + LARK_WAITS, arrival).await.unwrap_or(false);
+    let arrived = timeout_at(meta.received_at + LARK_ANSWER_TIMEOUT, arrival).await.unwrap_or(false);
     if !arrived {
-        tracing::warn!("whether the answer to a push arrived in time is not known");
+        tracing::warn!("it is unknown whether the answer to a push arrived in time");
     }
     if timeout(config.answer_deadline, handler.answered(&meta, arrived)).await.is_err() {
-        tracing::warn!("what follows an answer did not end in time");
+        tracing::warn!("the work after an answer timed out");
     }
 }

@@ -15,7 +15,10 @@ use tokio_tungstenite::{
 };
 use url::Url;
 
-use super::{ConnectError, LongConnectionConfig, error::websocket_reason};
+use super::{
+    config::LongConnectionConfig,
+    error::{ConnectError, websocket_reason},
+};
 use crate::http::{BodyError, http_reason, one_line, read_body};
 
 const SYSTEM_BUSY: i64 = 1;
@@ -24,37 +27,37 @@ const TOO_MANY_CONNECTIONS: i64 = 1_000_040_350;
 const FORBIDDEN: u16 = 403;
 const AUTH_FAILED: u16 = 514;
 
-/// Makes one connection. A seam for tests, which bring their own transport.
+/// Makes one connection. Tests implement it with a transport of their own.
 pub(super) trait Dial: Send + Sync {
-    /// What carries the bytes.
+    /// The transport.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Finds out where to connect, and connects. Ends in bounded time.
-    fn dial(&self) -> impl Future<Output = Result<Link<Self::Io>, ConnectError>> + Send;
+    /// Asks for the address and connects. Returns in bounded time.
+    fn dial(&self) -> impl Future<Output = Result<OpenConnection<Self::Io>, ConnectError>> + Send;
 }
 
-/// An open connection nobody has used yet.
-pub(super) struct Link<S> {
+/// A connection on which no frame was sent or read yet.
+pub(super) struct OpenConnection<S> {
     pub(super) socket: WebSocketStream<S>,
     pub(super) service_id: i32,
     pub(super) client_config: ClientConfig,
 }
 
-/// The server's wishes: with discovery, and now and then in a pong. The fields about reconnecting are left aside, see
-/// [`Backoff`](larkauth_models::Backoff).
+/// The configuration that the server asks for, in the response of discovery and in some pongs. The fields about
+/// reconnecting are ignored: [`Backoff`](larkauth_models::Backoff) decides the waits.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct ClientConfig {
-    /// Seconds; zero or less means no wish.
+    /// Seconds. Zero or less means no preference.
     #[serde(rename = "PingInterval", default)]
     ping_interval: i64,
 }
 
 impl ClientConfig {
-    /// The shorter of our own interval and the server's.
-    pub(super) fn ping_interval(self, ours: Duration) -> Duration {
+    /// Returns the shorter of the configured interval and the server's.
+    pub(super) fn ping_interval(self, configured: Duration) -> Duration {
         match u64::try_from(self.ping_interval) {
-            Ok(seconds @ 1..) => ours.min(Duration::from_secs(seconds)),
-            _ => ours,
+            Ok(seconds @ 1..) => configured.min(Duration::from_secs(seconds)),
+            _ => configured,
         }
     }
 }
@@ -76,7 +79,7 @@ struct Endpoint {
     client_config: Option<ClientConfig>,
 }
 
-/// Connects to the platform.
+/// Connects to Lark.
 pub(super) struct LarkDial {
     pub(super) http: reqwest::Client,
     pub(super) base_url: Url,
@@ -88,22 +91,23 @@ pub(super) struct LarkDial {
 impl Dial for LarkDial {
     type Io = MaybeTlsStream<TcpStream>;
 
-    async fn dial(&self) -> Result<Link<Self::Io>, ConnectError> {
+    async fn dial(&self) -> Result<OpenConnection<Self::Io>, ConnectError> {
         let deadline = self.config.discovery_deadline;
-        let endpoint = ask(&self.http, &self.base_url, &self.app_id, &self.app_secret, deadline).await?;
+        let endpoint =
+            request_endpoint(&self.http, &self.base_url, &self.app_id, &self.app_secret, deadline).await?;
         let service_id = service_id(&endpoint.url)?;
         let socket = timeout(self.config.handshake_deadline, self.handshake(&endpoint.url))
             .await
             .map_err(|_| ConnectError::Deadline { step: "handshake" })??;
-        Ok(Link { socket, service_id, client_config: endpoint.client_config.unwrap_or_default() })
+        Ok(OpenConnection { socket, service_id, client_config: endpoint.client_config.unwrap_or_default() })
     }
 }
 
-/// Asks where an application's long connection would go, and does not connect: a second connection would be given some of
-/// the pushes that the first one waits for.
+/// Asks for the address of an application's long connection, and does not connect: a second connection would receive some
+/// of the pushes that the first one waits for.
 ///
 /// # Errors
-/// As for a connection that could not be made.
+/// When a connection could not be made for the same reason.
 pub async fn discover(
     http: &reqwest::Client,
     base_url: &Url,
@@ -111,10 +115,10 @@ pub async fn discover(
     app_secret: &SecretString,
 ) -> Result<(), ConnectError> {
     let deadline = LongConnectionConfig::default().discovery_deadline;
-    ask(http, base_url, app_id, app_secret, deadline).await.map(drop)
+    request_endpoint(http, base_url, app_id, app_secret, deadline).await.map(drop)
 }
 
-async fn ask(
+async fn request_endpoint(
     http: &reqwest::Client,
     base_url: &Url,
     app_id: &AppId,
@@ -127,7 +131,7 @@ async fn ask(
         .map_err(|()| ConnectError::Malformed { reason: "the base URL has no host".into() })?
         .pop_if_empty()
         .extend(["callback", "ws", "endpoint"]);
-    let asking = async {
+    let request = async {
         let response = http
             .post(url)
             .header("locale", "zh")
@@ -139,12 +143,12 @@ async fn ask(
             return Err(ConnectError::HttpStatus { step: "discovery", status: response.status().as_u16() });
         }
         let body = read_body(response).await.map_err(|e| match e {
-            BodyError::TooLong => ConnectError::Malformed { reason: "it is too long".into() },
+            BodyError::TooLong => ConnectError::Malformed { reason: "the response is too long".into() },
             BodyError::Http(e) => network(e),
         })?;
         read_discovery(&body)
     };
-    timeout(deadline, asking).await.map_err(|_| ConnectError::Deadline { step: "discovery" })?
+    timeout(deadline, request).await.map_err(|_| ConnectError::Deadline { step: "discovery" })?
 }
 
 impl LarkDial {
@@ -152,7 +156,7 @@ impl LarkDial {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(self.config.max_frame_bytes))
             .max_frame_size(Some(self.config.max_frame_bytes));
-        // The third argument switches Nagle's algorithm off: an answer must not wait for a full packet.
+        // The third argument disables Nagle's algorithm: an answer must not wait for a full packet.
         match connect_async_with_config(url.as_str(), Some(limits), true).await {
             Ok((socket, _)) => Ok(socket),
             Err(tungstenite::Error::Http(response)) => Err(refusal(&response)),
@@ -162,7 +166,7 @@ impl LarkDial {
 }
 
 fn read_discovery(body: &[u8]) -> Result<Endpoint, ConnectError> {
-    // serde's messages quote values, and a value here may be a ticket: say where only.
+    // serde's messages quote values, and a value may be a ticket. Only the position is reported.
     let malformed = |e: &serde_json::Error| ConnectError::Malformed {
         reason: format!("unexpected JSON at column {}", e.column()),
     };
@@ -170,7 +174,7 @@ fn read_discovery(body: &[u8]) -> Result<Endpoint, ConnectError> {
     let message = one_line(&answer.msg);
     match answer.code {
         0 => serde_json::from_value(answer.data)
-            .map_err(|_| ConnectError::Malformed { reason: "there is no usable address in it".into() }),
+            .map_err(|_| ConnectError::Malformed { reason: "the response has no usable address".into() }),
         code @ (SYSTEM_BUSY | INTERNAL_ERROR) => Err(ConnectError::Busy { code, message }),
         TOO_MANY_CONNECTIONS => Err(ConnectError::TooManyConnections),
         code => Err(ConnectError::Rejected { code, message }),
@@ -179,7 +183,7 @@ fn read_discovery(body: &[u8]) -> Result<Endpoint, ConnectError> {
 
 fn service_id(url: &Url) -> Result<i32, ConnectError> {
     if !matches!(url.scheme(), "ws" | "wss") {
-        return Err(ConnectError::Malformed { reason: "the address is no WebSocket address".into() });
+        return Err(ConnectError::Malformed { reason: "the address is not a WebSocket address".into() });
     }
     url.query_pairs()
         .find(|(key, _)| key == "service_id")
@@ -187,7 +191,7 @@ fn service_id(url: &Url) -> Result<i32, ConnectError> {
         .ok_or_else(|| ConnectError::Malformed { reason: "the address has no service_id".into() })
 }
 
-/// Only Lark's own headers are believed: a bare status may come from anything on the way.
+/// Returns the error of a refused handshake. Only Lark's own headers count: a bare status may come from a proxy.
 fn refusal(response: &Response<Option<Vec<u8>>>) -> ConnectError {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let Some(status) = header("Handshake-Status").and_then(|s| s.trim().parse::<u16>().ok()) else {
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn discovery_codes_are_told_apart() {
+    fn read_discovery_every_code_returns_its_error() {
         assert!(matches!(answer(1), Err(ConnectError::Busy { .. })));
         assert!(matches!(answer(1_000_040_343), Err(ConnectError::Busy { .. })));
         assert!(matches!(answer(1_000_040_350), Err(ConnectError::TooManyConnections)));
@@ -223,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn discovery_gives_address_and_interval() {
+    fn read_discovery_success_returns_address_and_interval() {
         let body = json!({"code": 0, "msg": "", "data": {
             "URL": "wss://host/path?device_id=d&service_id=-7",
             "ClientConfig": {"ReconnectCount": -1, "ReconnectInterval": 120, "ReconnectNonce": 30, "PingInterval": 20}
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_without_service_id_or_of_another_kind_is_refused() {
+    fn service_id_unusable_address_returns_malformed() {
         for bad in ["wss://host/?device_id=d", "wss://host/?service_id=x", "https://host/?service_id=1"] {
             let error = service_id(&bad.parse().unwrap()).unwrap_err();
             assert!(matches!(error, ConnectError::Malformed { .. }) && !error.to_string().contains("host/"));
@@ -245,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn handshake_refusals_are_told_apart() {
+    fn refusal_every_status_returns_its_error() {
         let refused = |headers: &[(&str, &str)]| {
             let mut response = Response::builder().status(400);
             for (name, value) in headers {
@@ -253,10 +257,10 @@ mod tests {
             }
             refusal(&response.body(None).unwrap())
         };
-        let msg = ("Handshake-Msg", "words");
+        let msg = ("Handshake-Msg", "a message");
         assert_eq!(
             refused(&[("Handshake-Status", "403"), msg]),
-            ConnectError::Rejected { code: 403, message: "words".into() }
+            ConnectError::Rejected { code: 403, message: "a message".into() }
         );
         assert_eq!(
             refused(&[("Handshake-Status", "514"), ("Handshake-Autherrcode", "1000040350")]),
@@ -265,7 +269,7 @@ mod tests {
         for status in [514, 500] {
             assert_eq!(
                 refused(&[("Handshake-Status", &status.to_string()), msg]),
-                ConnectError::Refused { status, message: "words".into() }
+                ConnectError::Refused { status, message: "a message".into() }
             );
         }
         assert_eq!(refused(&[]), ConnectError::HttpStatus { step: "handshake", status: 400 });

@@ -2,85 +2,85 @@ use tokio_tungstenite::tungstenite;
 
 use crate::http::one_line;
 
-/// Why a connection could not be made. Texts of Lark in it are one bounded line; secrets and addresses never are.
+/// Why a connection could not be made. Texts of Lark are cut to one bounded line. Secrets and addresses are left out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// A step did not end in time.
-    #[error("{step} did not end in time")]
+    /// A step timed out.
+    #[error("{step} timed out")]
     Deadline {
         /// `discovery` or `handshake`.
         step: &'static str,
     },
-    /// No connection, or it broke.
+    /// The connection could not be made, or broke.
     #[error("{step} failed: {reason}")]
     Network {
         /// `discovery` or `handshake`.
         step: &'static str,
-        /// What the network or TLS layer said.
+        /// The error of the network or TLS layer.
         reason: String,
     },
-    /// An HTTP status that says nothing about us.
+    /// The response has an HTTP error status and no code of Lark.
     #[error("{step} was answered with HTTP status {status}")]
     HttpStatus {
         /// `discovery` or `handshake`.
         step: &'static str,
-        /// The status.
+        /// HTTP status.
         status: u16,
     },
-    /// Lark asks to come back later.
+    /// Lark is overloaded.
     #[error("Lark is busy (code {code}: {message})")]
     Busy {
         /// Lark's code.
         code: i64,
-        /// Lark's words.
+        /// Lark's message.
         message: String,
     },
-    /// An answer that is not of the documented form.
-    #[error("discovery was answered with nonsense: {reason}")]
+    /// The response is not of the documented form.
+    #[error("the response to discovery is malformed: {reason}")]
     Malformed {
-        /// What is wrong with it.
+        /// What is wrong.
         reason: String,
     },
-    /// The handshake was refused for a reason that may pass.
+    /// The handshake was refused for a transient reason.
     #[error("Lark refused the handshake (status {status}: {message})")]
     Refused {
         /// Lark's handshake status.
         status: u16,
-        /// Lark's words.
+        /// Lark's message.
         message: String,
     },
-    /// The application has as many connections as Lark allows (50).
+    /// The application has reached Lark's limit of connections (50).
     #[error("the application has too many long connections open: stop some of them")]
     TooManyConnections,
-    /// Wrong credentials, or the application may not do this. Trying again does not help by itself.
+    /// The credentials are wrong, or the application may not use long connections. A retry alone does not help.
     #[error(
         "Lark refuses this application (code {code}: {message}): check its id, its secret and its event settings in the developer console"
     )]
     Rejected {
         /// Lark's code.
         code: i64,
-        /// Lark's words.
+        /// Lark's message.
         message: String,
     },
-    /// The connection was made and ended before the server was heard on it.
-    #[error("the connection ended before the server was heard: {reason}")]
+    /// The connection was made and ended before a message of the server arrived.
+    #[error("the connection ended before a message of the server arrived: {reason}")]
     NeverHeard {
-        /// How it ended.
+        /// Why the connection ended.
         reason: String,
     },
 }
 
-/// "The application may not do this": long connections are for published, self-built applications only.
+/// Lark's code for an application that may not use long connections. Only published, self-built applications may.
 const NOT_ALLOWED: i64 = 403;
 
 impl ConnectError {
-    /// Whether the application itself is at fault, rather than its secret.
+    /// Returns true when the application may not use long connections, whatever its secret.
     #[must_use]
     pub const fn is_not_allowed(&self) -> bool {
         matches!(self, Self::Rejected { code: NOT_ALLOWED, .. })
     }
 
-    /// One word for metrics.
+    /// Returns a label for metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
@@ -97,7 +97,7 @@ impl ConnectError {
     }
 }
 
-/// What a WebSocket error says. Kinds that may quote the address, which holds a ticket, are named only.
+/// Describes a WebSocket error. The text of errors that may quote the address, which holds a ticket, is left out.
 pub(super) fn websocket_reason(error: &tungstenite::Error) -> String {
     match error {
         tungstenite::Error::Io(e) => one_line(&e.to_string()),
@@ -107,7 +107,7 @@ pub(super) fn websocket_reason(error: &tungstenite::Error) -> String {
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
             "connection closed".into()
         }
-        tungstenite::Error::Url(_) => "no connection to the address given by discovery".into(),
+        tungstenite::Error::Url(_) => "the address from discovery cannot be reached".into(),
         _ => "WebSocket error".into(),
     }
 }

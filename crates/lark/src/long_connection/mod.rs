@@ -1,11 +1,13 @@
 //! The long connection: Lark's pushes over one WebSocket per process and application.
 //!
-//! [`LongConnection::run`] is the single owner of an application's connection. It finds out where to connect, connects,
-//! pings, hands every push to a [`PushHandler`] and writes the answer, and comes back after every loss: waits double from
-//! 1 s to a cap, with jitter. Every step has a deadline, and silence for longer than two ping intervals plus a grace is a
-//! loss, so a half-open socket is noticed. Where it stands can be watched with [`LongConnection::subscribe`].
+//! [`LongConnection::run`] owns an application's connection. It asks for the address, connects, sends pings, passes every
+//! push to a [`PushHandler`] and writes the answer. It reconnects after every loss, with waits that double from 1 s to a
+//! cap, with jitter. Every step has a timeout. Silence of more than two ping intervals and a grace counts as a loss, so
+//! that a half-open socket is detected. [`LongConnection::subscribe`] returns the state.
 //!
-//! What does not live here: recognising duplicates, reading payloads, verifying callbacks.
+//! This module does not detect duplicates, read payloads or verify callbacks.
+//!
+//! A runnable example is in `examples/long_connection.rs`.
 
 mod arrivals;
 mod assembler;
@@ -43,7 +45,7 @@ use self::{
     state::NoObserver,
 };
 
-/// One application's long connection, not yet running.
+/// One application's long connection. [`run`](Self::run) starts it.
 pub struct LongConnection {
     http: reqwest::Client,
     base_url: Url,
@@ -64,7 +66,7 @@ impl std::fmt::Debug for LongConnection {
 }
 
 impl LongConnection {
-    /// Prepares the connection of one application; `base_url` is the platform's API host.
+    /// Creates the connection of one application. `base_url` is Lark's API host.
     #[must_use]
     pub fn new(
         http: reqwest::Client,
@@ -88,35 +90,35 @@ impl LongConnection {
         }
     }
 
-    /// Another clock than the machine's.
+    /// Sets the clock; the default is the system's.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Another randomness than the operating system's.
+    /// Sets the source of randomness; the default is the operating system's.
     #[must_use]
     pub fn with_entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
         self.entropy = entropy;
         self
     }
 
-    /// Somebody who is told what happens.
+    /// Sets the observer; the default ignores everything.
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<dyn LongConnectionObserver>) -> Self {
         self.observer = observer;
         self
     }
 
-    /// Where the connection stands, now and from now on.
+    /// Returns a receiver of the current state and of every change.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
     }
 
-    /// Keeps the connection until `shutdown`, then finishes what is in hand within the grace. Never gives up before:
-    /// refused credentials are tried again now and then, everything else with backoff.
+    /// Maintains the connection until `shutdown`, then waits for running handlers within the grace. Every failure is
+    /// retried: refused credentials at long intervals, all others with backoff.
     pub async fn run(self, shutdown: CancellationToken) {
         let dial = LarkDial {
             http: self.http.clone(),
@@ -141,10 +143,10 @@ impl LongConnection {
                 dialled = dial.dial() => dialled,
             };
             let failure = match dialled {
-                Ok(link) => {
+                Ok(open) => {
                     let on_heard = || self.connected();
                     match connection::serve(
-                        link,
+                        open,
                         &self.config,
                         &self.handler,
                         &mut tasks,
@@ -182,7 +184,7 @@ impl LongConnection {
         if timeout(self.config.shutdown_grace, finished).await.is_err() {
             tracing::warn!(
                 left = tasks.len(),
-                "pushes in hand were given up at the end of the shutdown grace"
+                "running push handlers were dropped at the end of the shutdown grace"
             );
         }
         self.enter(&ConnectionState::Stopped);
@@ -193,7 +195,7 @@ impl LongConnection {
         self.enter(&ConnectionState::Connected { since: self.clock.now() });
     }
 
-    /// Counts a failed attempt and says how long to wait before the next.
+    /// Counts a failed attempt and returns the wait before the next one.
     fn failed(&self, error: &ConnectError, failures: &mut u32, backoff: &mut Backoff) -> Duration {
         self.observer.connect_attempted(&self.app_id, error.label());
         *failures = failures.saturating_add(1);
@@ -206,13 +208,13 @@ impl LongConnection {
             _ if self.config.fallback_to_http && failures >= self.config.max_reconnect_retries => {
                 (ConnectionState::FallenBack { failures }, backoff.longest(&*self.entropy))
             }
-            // Coming back fast cannot help here: another process must let go first.
+            // A fast retry cannot succeed: another process has to close a connection first.
             ConnectError::TooManyConnections => {
                 (ConnectionState::Reconnecting { failures }, backoff.longest(&*self.entropy))
             }
             _ => (ConnectionState::Reconnecting { failures }, backoff.next(&*self.entropy)),
         };
-        tracing::warn!(%error, failures, wait_seconds = wait.as_secs_f32(), "no long connection");
+        tracing::warn!(%error, failures, wait_seconds = wait.as_secs_f32(), "the long connection could not be made");
         self.enter(&state);
         wait
     }
@@ -235,7 +237,7 @@ impl LongConnection {
                 tracing::warn!(
                     state = state.as_str(),
                     failures,
-                    "long connection: given up for now, tried again at the slowest pace"
+                    "long connection: too many attempts failed, retrying at the longest wait"
                 );
             }
             _ => tracing::info!(state = state.as_str(), "long connection: state changed"),

@@ -5,32 +5,33 @@ use tokio::time::Instant;
 
 use crate::frame::{Frame, Header, header};
 
-/// What a data frame's `type` header says.
+/// The `type` header of a data frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushKind {
-    /// `event`. Card callbacks (`card.action.trigger`) usually come as this too: look at the payload's `event_type`.
+    /// `event`. Card callbacks (`card.action.trigger`) usually have this type too; the payload's `event_type` tells them
+    /// apart.
     Event,
     /// `card`.
     Card,
 }
 
-/// One message of Lark, assembled. May be a duplicate of an earlier one.
+/// One complete message of Lark. May be a duplicate of an earlier message.
 #[derive(Clone)]
 pub struct Push {
-    /// Which kind of frame it came in.
+    /// The type of its frame.
     pub kind: PushKind,
-    /// Lark's id of the message; empty when missing.
+    /// Lark's id of the message, empty when missing.
     pub message_id: String,
-    /// Lark's trace id; empty when missing.
+    /// Lark's trace id, empty when missing.
     pub trace_id: String,
-    /// The same JSON as the body of an HTTP callback, not checked.
+    /// The JSON, unverified. The same as the body of an HTTP callback.
     pub payload: Vec<u8>,
-    /// When its last frame was read; the answer's time runs from here.
+    /// Time at which its last frame was read. The answer deadline is counted from this time.
     pub received_at: Instant,
 }
 
 impl Push {
-    /// Everything but the payload.
+    /// Returns all fields but the payload.
     #[must_use]
     pub fn meta(&self) -> PushMeta {
         PushMeta {
@@ -57,39 +58,40 @@ impl std::fmt::Debug for Push {
 /// A [`Push`] without its payload.
 #[derive(Clone, Debug)]
 pub struct PushMeta {
-    /// Which kind of frame it came in.
+    /// The type of its frame.
     pub kind: PushKind,
-    /// Lark's id of the message; empty when missing.
+    /// Lark's id of the message, empty when missing.
     pub message_id: String,
-    /// Lark's trace id; empty when missing.
+    /// Lark's trace id, empty when missing.
     pub trace_id: String,
-    /// When its last frame was read.
+    /// Time at which its last frame was read.
     pub received_at: Instant,
 }
 
-/// What Lark gets back.
+/// The answer to a push.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// Taken. For a card callback, the JSON may change the card and show a toast.
+    /// The push is accepted. For a card callback, the JSON may change the card and show a toast.
     Ok(Option<Value>),
-    /// Not taken: Lark pushes an event again later, and shows an error for a card callback.
+    /// The push is not accepted: Lark repeats an event later, and shows an error for a card callback.
     Failed,
 }
 
-/// Takes pushes.
+/// Handles pushes.
 #[async_trait]
 pub trait PushHandler: Send + Sync + 'static {
-    /// Handles one push. Runs beside others; is dropped, and answered for as failed, at the answer deadline.
+    /// Handles one push. Runs concurrently with other pushes. At the answer deadline the call is dropped and the push is
+    /// answered as failed.
     async fn handle(&self, push: Push) -> Answer;
 
-    /// Called once for each push that was given to [`handle`](Self::handle), after its answer certainly arrived in time
-    /// (`arrived`) or may not have. Whatever Lark wants done only after the answer belongs here.
+    /// Is called once for each push that [`handle`](Self::handle) was called with. `arrived` is true when the answer has
+    /// arrived in time, and false when that is not certain. Work that Lark allows only after the answer belongs here.
     async fn answered(&self, push: &PushMeta, arrived: bool) {
         let _ = (push, arrived);
     }
 }
 
-/// Turns a data frame into its answer: the same frame with the time spent and another payload.
+/// Turns a data frame into its answer: the same frame with the elapsed time and another payload.
 pub(super) fn answer_frame(mut frame: Frame, answer: Answer, received_at: Instant) -> Frame {
     let mut payload = json!({ "code": 200, "headers": null });
     match answer {
@@ -108,7 +110,7 @@ mod tests {
     use crate::frame::METHOD_DATA;
 
     #[test]
-    fn debug_keeps_the_payload_to_itself() {
+    fn push_debug_output_holds_no_payload() {
         let push = Push {
             kind: PushKind::Card,
             message_id: "m".into(),
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_repeats_the_frame() {
+    async fn answer_frame_repeats_frame_with_new_payload() {
         let frame = Frame {
             seq_id: 5,
             log_id: 6,

@@ -1,48 +1,48 @@
 use larkauth_models::{AppId, Timestamp};
 
-/// Where a long connection stands.
+/// The state of a long connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionState {
-    /// The first attempt is under way.
+    /// The first attempt is running.
     Connecting,
-    /// The server was heard on this connection: pushes arrive.
+    /// A message of the server has arrived: pushes can arrive.
     Connected {
-        /// Since when.
+        /// Time of the first message.
         since: Timestamp,
     },
-    /// The connection was lost or could not be made; trying again.
+    /// The connection was lost or could not be made. Reconnecting continues with backoff.
     Reconnecting {
-        /// Failed attempts in a row.
+        /// Consecutive failed attempts.
         failures: u32,
     },
-    /// Too many failures in a row: HTTP callbacks should take over. Trying again goes on at the slowest pace.
+    /// Too many consecutive attempts failed: HTTP callbacks should take over. Reconnecting continues at the longest wait.
     FallenBack {
-        /// Failed attempts in a row.
+        /// Consecutive failed attempts.
         failures: u32,
     },
-    /// Lark refused the credentials. Tried again only now and then, because they can be mended in the console.
+    /// Lark refused the credentials. They are retried at long intervals, as an operator can correct them in the console.
     Rejected {
-        /// What Lark said.
+        /// Lark's message.
         reason: String,
     },
-    /// Shut down.
+    /// The connection was shut down.
     Stopped,
 }
 
 impl ConnectionState {
-    /// True while no push can arrive.
+    /// Returns true while pushes can arrive.
     #[must_use]
-    pub const fn is_deaf(&self) -> bool {
-        !matches!(self, Self::Connected { .. })
+    pub const fn is_connected(&self) -> bool {
+        matches!(self, Self::Connected { .. })
     }
 
-    /// True once HTTP callbacks should be accepted in place of the long connection.
+    /// Returns true while HTTP callbacks should replace the long connection.
     #[must_use]
     pub const fn is_fallen_back(&self) -> bool {
         matches!(self, Self::FallenBack { .. })
     }
 
-    /// One word, for status pages and metrics.
+    /// Returns the state's name, for status pages and metrics.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -56,20 +56,20 @@ impl ConnectionState {
     }
 }
 
-/// Is told what happens to a long connection, for metrics. Must not block.
+/// Observes a long connection, for metrics. Must not block.
 pub trait LongConnectionObserver: Send + Sync + 'static {
-    /// The connection is in a new state.
+    /// Is called when the state has changed.
     fn state_changed(&self, app_id: &AppId, state: &ConnectionState) {
         let _ = (app_id, state);
     }
-    /// An attempt to connect, the first or a later one, ended: `connected` or the
-    /// [label](super::ConnectError::label) of its error.
+    /// Is called when an attempt to connect ended. `outcome` is `connected` or a
+    /// [`ConnectError::label`](super::ConnectError::label).
     fn connect_attempted(&self, app_id: &AppId, outcome: &'static str) {
         let _ = (app_id, outcome);
     }
 }
 
-/// Tells nobody.
+/// Ignores everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct NoObserver;
 

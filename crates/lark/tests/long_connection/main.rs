@@ -1,4 +1,4 @@
-//! The long connection over real sockets. Timing is proven elsewhere, with paused time; here it is short and only bounded.
+//! The long connection over real sockets. The unit tests verify timing with paused time; these tests only bound it.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests count as tests")]
 
@@ -15,7 +15,7 @@ use larkauth_lark::long_connection::{
 };
 use larkauth_models::{AppId, SecretString};
 use serde_json::{Value, json};
-use server::{Door, Server};
+use server::{Handshake, Server};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use wiremock::ResponseTemplate;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Echo;
 
@@ -80,7 +80,7 @@ impl Client {
         Self { state, outcomes, shutdown, run }
     }
     async fn reaches(&mut self, wanted: &str) -> ConnectionState {
-        let reached = timeout(PATIENCE, self.state.wait_for(|state| state.as_str() == wanted)).await;
+        let reached = timeout(TIMEOUT, self.state.wait_for(|state| state.as_str() == wanted)).await;
         reached.unwrap_or_else(|_| panic!("never {wanted}")).unwrap().clone()
     }
     async fn tries(&self, outcome: &str, times: usize) {
@@ -88,7 +88,7 @@ impl Client {
     }
     async fn stops(mut self) {
         self.shutdown.cancel();
-        timeout(PATIENCE, self.run.join_next()).await.unwrap().unwrap().unwrap();
+        timeout(TIMEOUT, self.run.join_next()).await.unwrap().unwrap().unwrap();
         assert_eq!(*self.state.borrow(), ConnectionState::Stopped);
     }
 }
@@ -99,7 +99,7 @@ async fn until(condition: impl Fn() -> bool) {
             sleep(Duration::from_millis(2)).await;
         }
     };
-    timeout(PATIENCE, wait).await.unwrap();
+    timeout(TIMEOUT, wait).await.unwrap();
 }
 
 fn json_answer(body: impl serde::Serialize) -> ResponseTemplate {
@@ -112,7 +112,7 @@ fn data(answer: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn connects_pings_takes_events_and_cards_and_stops() {
+async fn run_over_sockets_pings_answers_pushes_and_stops() {
     let mut server = Server::start().await;
     server.discovers(vec![json_answer(server.endpoint("ws"))]).await;
     let mut client = Client::start(&server);
@@ -127,7 +127,7 @@ async fn connects_pings_takes_events_and_cards_and_stops() {
 }
 
 #[tokio::test]
-async fn every_way_for_discovery_to_go_wrong_is_tried_again() {
+async fn discovery_every_failure_is_retried() {
     let server = Server::start().await;
     server
         .discovers(vec![
@@ -162,34 +162,38 @@ async fn every_way_for_discovery_to_go_wrong_is_tried_again() {
 }
 
 #[tokio::test]
-async fn handshake_refusals_are_told_apart() {
+async fn handshake_every_refusal_reports_its_outcome() {
     let server = Server::start().await;
     server.discovers(vec![json_answer(server.endpoint("ws"))]).await;
-    server.open(Door::Refuses(vec![("Handshake-Status", "403"), ("Handshake-Msg", "forbidden")]));
+    server
+        .set_handshake(Handshake::Refuse(vec![("Handshake-Status", "403"), ("Handshake-Msg", "forbidden")]));
     let mut client = Client::start(&server);
     let state = client.reaches("rejected").await;
-    assert!(state.is_deaf() && format!("{state:?}").contains("forbidden"), "{state:?}");
-    server.open(Door::Refuses(vec![("Handshake-Status", "514"), ("Handshake-Autherrcode", "1000040350")]));
+    assert!(!state.is_connected() && format!("{state:?}").contains("forbidden"), "{state:?}");
+    server.set_handshake(Handshake::Refuse(vec![
+        ("Handshake-Status", "514"),
+        ("Handshake-Autherrcode", "1000040350"),
+    ]));
     client.tries("too_many_connections", 2).await;
-    server.open(Door::Refuses(vec![("Handshake-Status", "500")]));
+    server.set_handshake(Handshake::Refuse(vec![("Handshake-Status", "500")]));
     client.tries("refused", 2).await;
-    server.open(Door::Refuses(vec![]));
+    server.set_handshake(Handshake::Refuse(vec![]));
     client.tries("http_status", 2).await;
-    server.open(Door::Hangs);
+    server.set_handshake(Handshake::Hang);
     client.tries("timeout", 1).await;
-    server.open(Door::Open);
+    server.set_handshake(Handshake::Accept);
     client.reaches("connected").await;
     client.stops().await;
 }
 
 #[tokio::test]
-async fn there_is_one_loop_and_one_connection_at_a_time() {
+async fn run_connection_lost_reconnects_with_one_connection_at_a_time() {
     let server = Server::start().await;
     server.discovers(vec![json_answer(server.endpoint("ws"))]).await;
-    server.open(Door::HangsUp);
+    server.set_handshake(Handshake::CloseAfterPing);
     let mut client = Client::start(&server);
     client.tries("connected", 30).await;
-    server.open(Door::Open);
+    server.set_handshake(Handshake::Accept);
     until(|| server.counts.open.load(Ordering::SeqCst) == 1).await;
     client.reaches("connected").await;
     let accepted = server.counts.accepted.load(Ordering::SeqCst);
@@ -197,16 +201,16 @@ async fn there_is_one_loop_and_one_connection_at_a_time() {
     until(|| server.counts.pings.load(Ordering::SeqCst) >= pings + 10).await;
     assert_eq!(server.counts.accepted.load(Ordering::SeqCst), accepted);
     assert_eq!(server.counts.most_open.load(Ordering::SeqCst), 1);
-    // Every connection has its own discovery, and there is no other.
+    // Every connection is preceded by one discovery, and there is no other discovery.
     assert_eq!(server.attempts().await, accepted);
     client.stops().await;
 }
 
 #[tokio::test]
-async fn tls_is_spoken_to_wss_addresses() {
+async fn run_wss_address_speaks_tls() {
     let server = Server::start().await;
     server.discovers(vec![json_answer(server.endpoint("wss"))]).await;
-    // The server waits for an upgrade request and takes the TLS greeting for a broken one.
+    // The server expects an upgrade request and fails on the TLS client hello.
     let client = Client::start(&server);
     client.tries("network", 1).await;
     client.stops().await;

@@ -1,4 +1,4 @@
-//! A platform of two sockets: discovery over HTTP, and the WebSocket behind it.
+//! A test server with two sockets: discovery over HTTP, and the WebSocket that discovery leads to.
 
 use std::{
     net::SocketAddr,
@@ -27,22 +27,22 @@ use tokio_tungstenite::{
 };
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers};
 
-/// What the WebSocket side does with a new connection.
+/// How the WebSocket side treats a new connection.
 #[derive(Clone)]
-pub(crate) enum Door {
-    Open,
+pub(crate) enum Handshake {
+    Accept,
     /// Refuses the upgrade with these headers.
-    Refuses(Vec<(&'static str, &'static str)>),
-    /// Takes the TCP connection and says nothing.
-    Hangs,
-    /// Answers one ping and hangs up.
-    HangsUp,
+    Refuse(Vec<(&'static str, &'static str)>),
+    /// Accepts the TCP connection and never answers.
+    Hang,
+    /// Answers one ping and closes the connection.
+    CloseAfterPing,
 }
 
 pub(crate) struct Server {
     pub(crate) http: MockServer,
     pub(crate) address: SocketAddr,
-    pub(crate) door: Arc<Mutex<Door>>,
+    pub(crate) handshake: Arc<Mutex<Handshake>>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) pushes: broadcast::Sender<Frame>,
     pub(crate) answers: mpsc::UnboundedReceiver<Frame>,
@@ -61,35 +61,35 @@ impl Server {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let door = Arc::new(Mutex::new(Door::Open));
+        let handshake = Arc::new(Mutex::new(Handshake::Accept));
         let counts = Arc::new(Counts::default());
         let pushes = broadcast::Sender::new(64);
         let (answers_in, answers) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        let (open_door, count, out) = (door.clone(), counts.clone(), pushes.clone());
+        let (current_handshake, count, out) = (handshake.clone(), counts.clone(), pushes.clone());
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 count.accepted.fetch_add(1, Ordering::SeqCst);
-                let door = open_door.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let handshake = current_handshake.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 connections.spawn(connection(
                     socket,
-                    door,
+                    handshake,
                     count.clone(),
                     out.subscribe(),
                     answers_in.clone(),
                 ));
             }
         });
-        Self { http: MockServer::start().await, address, door, counts, pushes, answers, _tasks: tasks }
+        Self { http: MockServer::start().await, address, handshake, counts, pushes, answers, _tasks: tasks }
     }
 
-    pub(crate) fn open(&self, door: Door) {
-        *self.door.lock().unwrap_or_else(PoisonError::into_inner) = door;
+    pub(crate) fn set_handshake(&self, handshake: Handshake) {
+        *self.handshake.lock().unwrap_or_else(PoisonError::into_inner) = handshake;
     }
 
-    /// A good discovery answer.
+    /// Returns a successful response of discovery.
     pub(crate) fn endpoint(&self, scheme: &str) -> Value {
         json!({"code": 0, "msg": "", "data": {
             "URL": format!("{scheme}://{}/ws?device_id=d&service_id=7&ticket=TICKET", self.address),
@@ -97,7 +97,7 @@ impl Server {
         }})
     }
 
-    /// What discovery answers next: each answer once, in this order, the last one from then on.
+    /// Sets the responses of discovery: each once, in this order, and the last one from then on.
     pub(crate) async fn discovers(&self, answers: Vec<ResponseTemplate>) {
         let last = answers.len() - 1;
         for (i, answer) in answers.into_iter().enumerate() {
@@ -130,17 +130,17 @@ impl Server {
 
 async fn connection(
     socket: TcpStream,
-    door: Door,
+    handshake: Handshake,
     counts: Arc<Counts>,
     mut pushes: broadcast::Receiver<Frame>,
     answers: mpsc::UnboundedSender<Frame>,
 ) {
-    if matches!(door, Door::Hangs) {
+    if matches!(handshake, Handshake::Hang) {
         return std::future::pending().await;
     }
     #[expect(clippy::result_large_err, reason = "the signature is tungstenite's")]
     let check = |_: &Request, response: Response| -> Result<Response, ErrorResponse> {
-        let Door::Refuses(headers) = &door else { return Ok(response) };
+        let Handshake::Refuse(headers) = &handshake else { return Ok(response) };
         let mut refusal = http::Response::builder().status(400);
         for (name, value) in headers {
             refusal = refusal.header(*name, *value);
@@ -163,7 +163,7 @@ async fn connection(
                 let headers = vec![Header::new(header::TYPE, "pong")];
                 let pong = Frame { method: METHOD_CONTROL, headers, ..Frame::default() };
                 socket.send(Message::Binary(pong.encode_to_vec().into())).await.ok();
-                if matches!(door, Door::HangsUp) {
+                if matches!(handshake, Handshake::CloseAfterPing) {
                     break;
                 }
             }

@@ -7,6 +7,7 @@
 pub mod exchange;
 pub mod expiry;
 pub mod invitations;
+pub mod job_ticks;
 pub mod records;
 pub mod sessions;
 
@@ -74,6 +75,8 @@ macro_rules! conformance_suite {
             invitations::people_and_applications_are_limited_apart,
             invitations::one_person_under_two_ids_is_one_person,
             invitations::a_hundred_people_at_once,
+            job_ticks::claim_tick_once_per_job_and_tick,
+            job_ticks::claim_tick_by_many_has_one_winner,
             records::applications_come_back_unchanged,
             records::an_application_is_frozen_once,
             records::events_are_remembered_by_consumer,

@@ -6,6 +6,7 @@ mod creation;
 mod error;
 mod events;
 mod exchange;
+mod job_ticks;
 mod people;
 mod portable;
 mod schema;

@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod exchange;
 mod file;
+mod job_ticks;
 mod people;
 #[cfg(test)]
 mod plans;

@@ -1,29 +1,29 @@
-//! Every metric family: name, help, labels, buckets.
+//! Metric families: name, help, labels, buckets.
 
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::Collector,
 };
 
-/// Put before every name.
+/// Prefix of every name.
 const NAMESPACE: &str = "lark_service";
 
-/// Work of milliseconds to seconds; 2 and 3 s are the budgets of a card callback.
+/// Buckets in seconds for technical work; 2 s and 3 s are the deadlines of a card callback.
 const FAST: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0];
-/// A person reads and clicks: seconds to the ten minutes of an invitation.
+/// Buckets in seconds for the answer of a person, up to the ten minutes of a session.
 const HUMAN: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 450.0, 600.0];
-/// Being late: from nothing to an hour.
+/// Buckets in seconds for delays, up to one hour.
 const LAG: &[f64] = &[0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
 
 macro_rules! families {
     ($($name:ident: $kind:ident $labels:tt $(in $buckets:ident)?, $help:literal;)+) => {
-        /// All families, registered.
+        /// The registered families.
         #[derive(Debug)]
         pub(super) struct Families {
             $(#[doc = $help] pub(super) $name: $kind,)+
         }
         impl Families {
-            /// Registers all of them.
+            /// Registers all families.
             pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
                 Ok(Self { $($name: add(registry, families!(@make $kind, stringify!($name), $help, $labels $(, $buckets)?))?,)+ })
             }
@@ -45,38 +45,38 @@ macro_rules! families {
 
 families! {
     websocket_connection_status: IntGaugeVec ["app_id"], "1 while the long connection is up, else 0.";
-    websocket_fallback_active: IntGaugeVec ["app_id"], "1 while HTTP callbacks stand in for the long connection, else 0.";
-    websocket_reconnect_total: IntCounterVec ["app_id", "outcome"], "Attempts to reconnect, by how they ended.";
-    callback_answer_seconds: HistogramVec ["app_id", "outcome"] in FAST, "Seconds from a callback's arrival to its answer; Lark waits 3.";
+    websocket_fallback_active: IntGaugeVec ["app_id"], "1 while HTTP callbacks replace the long connection, else 0.";
+    websocket_reconnect_total: IntCounterVec ["app_id", "outcome"], "Attempts to reconnect, by outcome.";
+    callback_answer_seconds: HistogramVec ["app_id", "outcome"] in FAST, "Seconds from the arrival of a callback to its answer; Lark waits 3.";
 
-    auth_session_total: IntCounterVec ["app_id", "auth_method"], "Invitations created.";
-    auth_session_active: IntGaugeVec ["app_id"], "Invitations waiting for an answer now.";
-    auth_session_expired_total: IntCounterVec ["app_id"], "Invitations that nobody answered in time.";
+    auth_session_total: IntCounterVec ["app_id", "auth_method"], "Sessions created.";
+    auth_session_active: IntGaugeVec ["app_id"], "Sessions that are pending.";
+    auth_session_expired_total: IntCounterVec ["app_id"], "Sessions that expired.";
     auth_success_total: IntCounterVec ["app_id", "auth_method"], "Authorizations completed.";
     auth_failure_total: IntCounterVec ["app_id", "auth_method", "reason"], "Authorizations that did not complete, by reason.";
-    auth_duration_seconds: HistogramVec ["app_id", "auth_method"] in HUMAN, "Seconds from invitation to stored token.";
+    auth_duration_seconds: HistogramVec ["app_id", "auth_method"] in HUMAN, "Seconds from the creation of a session to the stored token.";
 
-    token_refresh_total: IntCounterVec ["app_id", "outcome"], "Token refreshes, by how they ended.";
-    token_refresh_lag_seconds: HistogramVec ["app_id"] in LAG, "Seconds between a refresh's planned and real time.";
-    token_active_count: IntGaugeVec ["app_id"], "Tokens that can be handed out now.";
-    token_outcome_unknown_count: IntGaugeVec ["app_id"], "Tokens whose last refresh has no known outcome.";
-    token_endpoint_budget_used_ratio: GaugeVec ["app_id"], "Used part of the token endpoint's rate limit, 0 to 1.";
-    token_spool_entries: IntGauge [], "New token pairs that wait outside the database to be stored.";
+    token_refresh_total: IntCounterVec ["app_id", "outcome"], "Token refreshes, by outcome.";
+    token_refresh_lag_seconds: HistogramVec ["app_id"] in LAG, "Seconds between the planned and the actual time of a refresh.";
+    token_active_count: IntGaugeVec ["app_id"], "Tokens that can be served.";
+    token_outcome_unknown_count: IntGaugeVec ["app_id"], "Tokens whose last refresh has an unknown outcome.";
+    token_endpoint_budget_used_ratio: GaugeVec ["app_id"], "Used fraction of the rate limit of the token endpoint, 0 to 1.";
+    token_spool_entries: IntGauge [], "New token pairs that are spooled outside the database.";
 
-    bus_publish_total: IntCounterVec ["outcome"], "Messages published, by the broker's answer.";
-    bus_publish_seconds: Histogram [] in FAST, "Seconds from publishing to the broker's confirm.";
-    bus_consumed_total: IntCounterVec ["queue", "outcome"], "Messages handled, by the handler's decision.";
-    bus_handle_seconds: HistogramVec ["queue"] in FAST, "Seconds that handling one message took.";
+    bus_publish_total: IntCounterVec ["outcome"], "Messages published, by outcome.";
+    bus_publish_seconds: Histogram [] in FAST, "Seconds from publishing to the confirm of the broker.";
+    bus_consumed_total: IntCounterVec ["queue", "outcome"], "Messages handled, by disposition.";
+    bus_handle_seconds: HistogramVec ["queue"] in FAST, "Seconds to handle one message.";
     bus_lag_seconds: HistogramVec ["queue"] in LAG, "Seconds between publishing and the start of handling.";
-    bus_retries_total: IntCounterVec ["queue"], "Messages put back for a later attempt.";
-    bus_dead_letters_total: IntCounterVec ["queue", "reason"], "Messages given up, by reason.";
+    bus_retries_total: IntCounterVec ["queue"], "Messages scheduled for a retry.";
+    bus_dead_letters_total: IntCounterVec ["queue", "reason"], "Messages dead-lettered, by reason.";
     bus_queue_messages: IntGaugeVec ["queue"], "Messages waiting in the queue.";
     bus_up: IntGauge [], "1 while the broker is connected, else 0.";
 
     lark_api_calls_total: IntCounterVec ["app_id", "api", "outcome"], "Calls of the Lark API, by outcome.";
-    lark_api_seconds: HistogramVec ["api"] in FAST, "Seconds that one call of the Lark API took.";
+    lark_api_seconds: HistogramVec ["api"] in FAST, "Seconds of one call of the Lark API.";
     http_requests_total: IntCounterVec ["route", "method", "status"], "HTTP requests served.";
-    http_request_seconds: HistogramVec ["route"] in FAST, "Seconds that serving one HTTP request took.";
+    http_request_seconds: HistogramVec ["route"] in FAST, "Seconds to serve one HTTP request.";
     database_up: IntGauge [], "1 while the database answers, else 0.";
 }
 

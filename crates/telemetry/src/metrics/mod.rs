@@ -1,4 +1,4 @@
-//! Prometheus metrics of the product (prefix `lark_service_`), written through typed methods.
+//! Prometheus metrics of the product (prefix `lark_service_`), updated by typed methods.
 //!
 //! Labels are bounded: applications, queues and routes come from configuration and code, never from a person; outcomes
 //! and reasons are `&'static str`. There is no label for a user.
@@ -10,9 +10,9 @@ use std::{sync::Arc, time::Duration};
 use prometheus::{Registry, TextEncoder};
 
 use self::families::Families;
-use crate::TelemetryError;
+use crate::error::TelemetryError;
 
-/// All metrics of one process. Cheap to clone; all clones are one.
+/// All metrics of one process. A clone shares the metrics.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -20,10 +20,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers all metrics, and those of the process (memory, CPU, file descriptors) where the system offers them.
+    /// Registers all metrics, on Linux with those of the process (memory, CPU, file descriptors).
     ///
     /// # Errors
-    /// When two metrics have one name.
+    /// Fails when two metrics have the same name.
     pub fn new() -> Result<Self, TelemetryError> {
         let registry = Registry::new();
         let families = Arc::new(Families::register(&registry)?);
@@ -32,7 +32,7 @@ impl Metrics {
         Ok(Self { registry, families })
     }
 
-    /// The Prometheus text format (`text/plain; version=0.0.4`).
+    /// Returns the metrics in the Prometheus text format (`text/plain; version=0.0.4`).
     #[must_use]
     pub fn render(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
@@ -41,22 +41,22 @@ impl Metrics {
         })
     }
 
-    /// Whether an application's long connection is up.
+    /// Sets whether the long connection of an application is up.
     pub fn websocket_connected(&self, app_id: &str, connected: bool) {
         self.families.websocket_connection_status.with_label_values(&[app_id]).set(connected.into());
     }
 
-    /// Whether HTTP callbacks stand in for an application's long connection.
+    /// Sets whether HTTP callbacks replace the long connection of an application.
     pub fn websocket_fallback(&self, app_id: &str, active: bool) {
         self.families.websocket_fallback_active.with_label_values(&[app_id]).set(active.into());
     }
 
-    /// One attempt to reconnect ended.
+    /// Counts an attempt to reconnect.
     pub fn websocket_reconnected(&self, app_id: &str, outcome: &'static str) {
         self.families.websocket_reconnect_total.with_label_values(&[app_id, outcome]).inc();
     }
 
-    /// A callback of Lark was answered.
+    /// Records the answer to a callback of Lark.
     pub fn callback_answered(&self, app_id: &str, outcome: &'static str, took: Duration) {
         self.families
             .callback_answer_seconds
@@ -64,22 +64,22 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// An invitation was created.
+    /// Counts a created session.
     pub fn session_created(&self, app_id: &str, auth_method: &'static str) {
         self.families.auth_session_total.with_label_values(&[app_id, auth_method]).inc();
     }
 
-    /// How many invitations of an application wait for an answer.
+    /// Sets the number of pending sessions of an application.
     pub fn sessions_active(&self, app_id: &str, count: i64) {
         self.families.auth_session_active.with_label_values(&[app_id]).set(count);
     }
 
-    /// So many invitations ended unanswered.
+    /// Counts expired sessions.
     pub fn sessions_expired(&self, app_id: &str, count: u64) {
         self.families.auth_session_expired_total.with_label_values(&[app_id]).inc_by(count);
     }
 
-    /// An authorization completed, so long after the invitation.
+    /// Records a completed authorization and the time since the creation of the session.
     pub fn auth_succeeded(&self, app_id: &str, auth_method: &'static str, took: Duration) {
         self.families.auth_success_total.with_label_values(&[app_id, auth_method]).inc();
         self.families
@@ -88,99 +88,99 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// An authorization ended without a token.
+    /// Counts an authorization that ended without a token.
     pub fn auth_failed(&self, app_id: &str, auth_method: &'static str, reason: &'static str) {
         self.families.auth_failure_total.with_label_values(&[app_id, auth_method, reason]).inc();
     }
 
-    /// A refresh ended.
+    /// Counts a token refresh.
     pub fn token_refreshed(&self, app_id: &str, outcome: &'static str) {
         self.families.token_refresh_total.with_label_values(&[app_id, outcome]).inc();
     }
 
-    /// A scheduled refresh started so long after its planned time.
+    /// Records the delay of a scheduled refresh.
     pub fn token_refresh_lag(&self, app_id: &str, lag: Duration) {
         self.families.token_refresh_lag_seconds.with_label_values(&[app_id]).observe(lag.as_secs_f64());
     }
 
-    /// How many tokens of an application can be handed out.
+    /// Sets the number of tokens of an application that can be served.
     pub fn tokens_active(&self, app_id: &str, count: i64) {
         self.families.token_active_count.with_label_values(&[app_id]).set(count);
     }
 
-    /// How many tokens of an application have a refresh of unknown outcome behind them.
+    /// Sets the number of tokens of an application whose last refresh has an unknown outcome.
     pub fn tokens_outcome_unknown(&self, app_id: &str, count: i64) {
         self.families.token_outcome_unknown_count.with_label_values(&[app_id]).set(count);
     }
 
-    /// The used part of an application's token endpoint limit, 0 to 1.
+    /// Sets the used fraction of an application's rate limit at the token endpoint, 0 to 1.
     pub fn token_endpoint_budget(&self, app_id: &str, used: f64) {
         self.families.token_endpoint_budget_used_ratio.with_label_values(&[app_id]).set(used);
     }
 
-    /// How many new token pairs wait outside the database.
+    /// Sets the number of new token pairs that are spooled outside the database.
     pub fn token_spool(&self, entries: i64) {
         self.families.token_spool_entries.set(entries);
     }
 
-    /// A message was published, and the broker answered (or did not) after so long.
+    /// Records a publish and the time until its outcome.
     pub fn bus_published(&self, outcome: &'static str, took: Duration) {
         self.families.bus_publish_total.with_label_values(&[outcome]).inc();
         self.families.bus_publish_seconds.observe(took.as_secs_f64());
     }
 
-    /// A message was handled.
+    /// Records a handled message.
     pub fn bus_consumed(&self, queue: &str, outcome: &'static str, took: Duration) {
         self.families.bus_consumed_total.with_label_values(&[queue, outcome]).inc();
         self.families.bus_handle_seconds.with_label_values(&[queue]).observe(took.as_secs_f64());
     }
 
-    /// Handling of a message began so long after it was published.
+    /// Records the time from the publish of a message to the start of its handling.
     pub fn bus_lag(&self, queue: &str, lag: Duration) {
         self.families.bus_lag_seconds.with_label_values(&[queue]).observe(lag.as_secs_f64());
     }
 
-    /// A message was put back for a later attempt.
+    /// Counts a message that was scheduled for a retry.
     pub fn bus_retried(&self, queue: &str) {
         self.families.bus_retries_total.with_label_values(&[queue]).inc();
     }
 
-    /// A message was given up.
+    /// Counts a message that became a dead letter.
     pub fn bus_dead_lettered(&self, queue: &str, reason: &'static str) {
         self.families.bus_dead_letters_total.with_label_values(&[queue, reason]).inc();
     }
 
-    /// How many messages wait in a queue.
+    /// Sets the number of messages in a queue.
     pub fn bus_queue_messages(&self, queue: &str, count: i64) {
         self.families.bus_queue_messages.with_label_values(&[queue]).set(count);
     }
 
-    /// Whether the broker is connected.
+    /// Sets whether the broker is connected.
     pub fn bus_up(&self, up: bool) {
         self.families.bus_up.set(up.into());
     }
 
-    /// A call of the Lark API ended. `api` is the call's name in code; `outcome` is `ok`, `code_<number>` or a kind of
+    /// Records a call of the Lark API. `api` is the name of the call in the code; `outcome` is `ok`, `code_<number>` or a kind of
     /// failure (the platform's codes are a finite list).
     pub fn lark_api_called(&self, app_id: &str, api: &'static str, outcome: &str, took: Duration) {
         self.families.lark_api_calls_total.with_label_values(&[app_id, api, outcome]).inc();
         self.families.lark_api_seconds.with_label_values(&[api]).observe(took.as_secs_f64());
     }
 
-    /// An HTTP request was served. `route` is the matched pattern (`/v1/auth/sessions/{id}`), or one fixed word when
-    /// nothing matched; never the path itself.
+    /// Records a served HTTP request. `route` is the matched pattern (`/v1/auth/sessions/{id}`), or a constant when none
+    /// matched; never the path.
     pub fn http_request(&self, route: &str, method: &http::Method, status: http::StatusCode, took: Duration) {
         let method = known_method(method);
         self.families.http_requests_total.with_label_values(&[route, method, status.as_str()]).inc();
         self.families.http_request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 
-    /// Whether the database answers.
+    /// Sets whether the database answers.
     pub fn database_up(&self, up: bool) {
         self.families.database_up.set(up.into());
     }
 
-    /// Drops the gauges of an application that is served no more, so that no alarm rests on its last value.
+    /// Removes the gauges of an application that is no longer served, so that no alarm depends on their last value.
     pub fn forget_app(&self, app_id: &str) {
         let f = &self.families;
         for gauge in [
@@ -190,14 +190,14 @@ impl Metrics {
             &f.token_active_count,
             &f.token_outcome_unknown_count,
         ] {
-            // Not there is as good as removed.
+            // A missing gauge needs no removal.
             let _ = gauge.remove_label_values(&[app_id]);
         }
         let _ = f.token_endpoint_budget_used_ratio.remove_label_values(&[app_id]);
     }
 }
 
-/// A caller can invent methods; the label must not follow.
+/// Returns the method as a label. A caller can invent methods, which would make the labels unbounded.
 fn known_method(method: &http::Method) -> &'static str {
     use http::Method;
     match *method {
@@ -218,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    /// Every method called once.
+    /// Returns metrics after one call of every method.
     fn used() -> Metrics {
         let (metrics, app, queue, took) =
             (Metrics::new().unwrap(), "cli_1", "larkauth.auth", Duration::from_millis(40));
@@ -259,8 +259,8 @@ mod tests {
     }
 
     #[test]
-    fn names_labels_and_help_stay_as_they_are() {
-        // Buckets are left out: they are many and say little.
+    fn render_of_used_metrics_matches_snapshot() {
+        // Without buckets, which would be most of the snapshot.
         let text = ours(&used())
             .lines()
             .filter(|line| !line.contains("_bucket{"))
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn names_follow_the_rules() {
+    fn metric_names_have_prefix_and_suffix_of_their_kind() {
         let text = ours(&used());
         let types: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
@@ -284,12 +284,12 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_process_shows_itself() {
+    fn render_on_linux_includes_process_metrics() {
         assert!(Metrics::new().unwrap().render().contains("process_resident_memory_bytes"));
     }
 
     #[test]
-    fn an_invented_method_makes_no_new_series_and_a_forgotten_app_no_alarm() {
+    fn http_request_with_unknown_method_is_other_and_forget_app_removes_gauges() {
         let metrics = used();
         metrics.http_request(
             "/healthz",

@@ -1,4 +1,4 @@
-//! Who may do what: API keys and their scopes.
+//! API keys and their scopes.
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
@@ -6,20 +6,28 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
+use larkauth_auth::{AuthError, Context};
 use larkauth_contracts::problem::ProblemCode;
-use larkauth_models::{ExposeSecret, KeyScope, SecretString};
-use larkauth_storage::{ApiKey, StorageError, Store};
+use larkauth_models::{Actor, ExposeSecret, KeyScope, SecretString};
+use larkauth_storage::ApiKey;
 use moka::future::Cache;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use uuid::Uuid;
 
 use crate::{gateway::Gateway, problem::ApiError};
 
-/// How long a key is believed (or disbelieved) without a look at the store; a revoked one works no longer than this.
-const BELIEVED_FOR: Duration = Duration::from_secs(10);
-const REMEMBERED: u64 = 10_000;
+/// This service, where it acts on its own.
+pub(crate) const ACTOR: Actor = Actor::Service("gateway");
 
-/// What an endpoint asks of the caller's key, as a type.
+/// Life of a cached key, known or unknown: 10 s. A revoked key works no longer than this.
+const CACHE_TTL: Duration = Duration::from_secs(10);
+/// Most keys that are cached.
+const CACHE_CAPACITY: u64 = 10_000;
+/// Name of the bootstrap key, which has no row and no id.
+const BOOTSTRAP_NAME: &str = "API_KEY";
+
+/// The scope that an endpoint requires of the caller's key, as a type.
 pub(crate) trait Scope {
     /// The same as a value.
     const SCOPE: KeyScope;
@@ -38,10 +46,15 @@ macro_rules! scopes {
 }
 scopes!(SessionsRead, SessionsWrite, TokensRead);
 
-/// Proof that the caller's API key has the scope `S`. The first argument of every handler of the API.
-pub(crate) struct Allowed<S>(PhantomData<S>);
+/// Proof that the caller's API key has the scope `S`, with the key's id and name. The first argument of every handler of
+/// the API.
+pub(crate) struct RequireScope<S> {
+    /// The caller.
+    pub(crate) actor: Actor,
+    scope: PhantomData<S>,
+}
 
-impl<S: Scope> FromRequestParts<Arc<Gateway>> for Allowed<S> {
+impl<S: Scope> FromRequestParts<Arc<Gateway>> for RequireScope<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, ApiError> {
@@ -52,8 +65,11 @@ impl<S: Scope> FromRequestParts<Arc<Gateway>> for Allowed<S> {
             ));
         };
         let sha256 = Sha256::digest(key.as_bytes()).into();
-        match gateway.keys.scopes_of(&sha256).await? {
-            Some(scopes) if S::SCOPE.is_among(&scopes) => Ok(Self(PhantomData)),
+        match gateway.api_keys.authenticate(&sha256).await? {
+            Some(key) if S::SCOPE.is_among(&key.scopes) => {
+                let actor = Actor::ApiKey { id: key.id, name: key.name.clone() };
+                Ok(Self { actor, scope: PhantomData })
+            }
             Some(_) => {
                 let detail = format!("The API key lacks the scope `{}`", S::SCOPE);
                 // RFC 6750.
@@ -82,49 +98,55 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && (1..=512).contains(&key.len())).then_some(key)
 }
 
-/// The API keys there are.
-pub(crate) struct Keys {
-    /// SHA-256 of `API_KEY`.
-    bootstrap: Option<[u8; 32]>,
-    store: Arc<dyn Store>,
-    recent: Cache<[u8; 32], Option<Arc<ApiKey>>>,
+/// The API keys, recent ones cached.
+pub(crate) struct ApiKeys {
+    /// The key of the setting `API_KEY`, with its SHA-256.
+    bootstrap: Option<([u8; 32], Arc<ApiKey>)>,
+    context: Context,
+    cache: Cache<[u8; 32], Option<Arc<ApiKey>>>,
 }
 
-impl Keys {
-    pub(crate) fn new(bootstrap: Option<&SecretString>, store: Arc<dyn Store>) -> Self {
-        Self {
-            bootstrap: bootstrap.map(|key| Sha256::digest(key.expose_secret().as_bytes()).into()),
-            store,
-            recent: Cache::builder().max_capacity(REMEMBERED).time_to_live(BELIEVED_FOR).build(),
-        }
+impl ApiKeys {
+    pub(crate) fn new(bootstrap: Option<&SecretString>, context: Context) -> Self {
+        let bootstrap = bootstrap.map(|secret| {
+            let key = ApiKey {
+                id: Uuid::nil(),
+                name: BOOTSTRAP_NAME.to_owned(),
+                scopes: vec![KeyScope::Everything.to_string()],
+                created_at: context.now(),
+                revoked_at: None,
+            };
+            (Sha256::digest(secret.expose_secret().as_bytes()).into(), Arc::new(key))
+        });
+        let cache = Cache::builder().max_capacity(CACHE_CAPACITY).time_to_live(CACHE_TTL).build();
+        Self { bootstrap, context, cache }
     }
 
-    /// Says so when nobody can use the API.
-    pub(crate) async fn warn_if_none(&self) -> Result<(), StorageError> {
-        if self.bootstrap.is_none()
-            && !self.store.api_keys().await?.iter().any(|key| key.revoked_at.is_none())
-        {
+    /// Warns when there is no key, since the API then refuses every caller.
+    pub(crate) async fn warn_if_none(&self) -> Result<(), AuthError> {
+        if self.bootstrap.is_some() {
+            return Ok(());
+        }
+        let keys = self.context.api_keys(&ACTOR, self.context.now()).await?;
+        if !keys.iter().any(|key| key.revoked_at.is_none()) {
             tracing::warn!(
-                "there is no API key, so the REST API refuses everybody; set API_KEY or run `larkauth keys create`"
+                "there is no API key, so the REST API refuses every caller; set API_KEY or run `larkauth keys create`"
             );
         }
         Ok(())
     }
 
-    /// What the key may do; `None` for an unknown key.
-    async fn scopes_of(&self, sha256: &[u8; 32]) -> Result<Option<Vec<String>>, StorageError> {
-        if self.bootstrap.is_some_and(|bootstrap| bootstrap.ct_eq(sha256).into()) {
-            return Ok(Some(vec![KeyScope::Everything.to_string()]));
+    /// Returns the active key with this SHA-256.
+    async fn authenticate(&self, sha256: &[u8; 32]) -> Result<Option<Arc<ApiKey>>, AuthError> {
+        if let Some((_, key)) = self.bootstrap.as_ref().filter(|(known, _)| known.ct_eq(sha256).into()) {
+            return Ok(Some(key.clone()));
         }
-        let key = match self.recent.get(sha256).await {
-            Some(known) => known,
-            None => {
-                let found = self.store.api_key(sha256).await?.map(Arc::new);
-                self.recent.insert(*sha256, found.clone()).await;
-                found
-            }
-        };
-        Ok(key.map(|key| key.scopes.clone()))
+        if let Some(cached) = self.cache.get(sha256).await {
+            return Ok(cached);
+        }
+        let found = self.context.authenticate_api_key(sha256).await?.map(Arc::new);
+        self.cache.insert(*sha256, found.clone()).await;
+        Ok(found)
     }
 }
 
@@ -135,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_bearer_keys_are_taken() {
+    fn bearer_of_other_schemes_is_none() {
         let key = |value: &'static str| {
             let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]);
             bearer(&headers).map(str::to_owned)

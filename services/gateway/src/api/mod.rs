@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use auth::Keys;
+pub(crate) use auth::{ACTOR, ApiKeys};
 pub(crate) use input::{PathOf, whole};
 
 use crate::gateway::Gateway;

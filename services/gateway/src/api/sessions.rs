@@ -8,16 +8,16 @@ use axum::{
     http::{HeaderName, StatusCode, header},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use larkauth_auth::{AuthError, cards, sessions::Invite};
+use larkauth_auth::{AuthError, sessions::Invite};
 use larkauth_contracts::{
     problem::ProblemCode,
     rest::{CreateSession, ListSessions, SessionPage, SessionView, WaitQuery},
 };
-use larkauth_models::{AuthMethod, AuthSession, Person, SessionId, SessionState, Timestamp};
+use larkauth_models::{Actor, AuthMethod, AuthSession, Person, SessionId, Timestamp};
 use larkauth_storage::{SessionCursor, SessionFilter};
 
 use super::{
-    auth::{Allowed, SessionsRead, SessionsWrite},
+    auth::{RequireScope, SessionsRead, SessionsWrite},
     input::{JsonBody, PathOf, QueryOf},
 };
 use crate::{
@@ -44,7 +44,7 @@ const MAX_PAGE: u32 = 200;
     ),
 )]
 pub(super) async fn create(
-    _: Allowed<SessionsWrite>,
+    caller: RequireScope<SessionsWrite>,
     State(gateway): State<Arc<Gateway>>,
     JsonBody(request): JsonBody<CreateSession>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<SessionView>), ApiError> {
@@ -59,12 +59,12 @@ pub(super) async fn create(
         person: Person { open_id: request.open_id, user_id: request.user_id },
         auth_method: request.auth_method.unwrap_or(AuthMethod::WebsocketCard),
         scopes: request.scopes,
-        card: request.card.unwrap_or_default().or(&context.policy.card),
+        card: request.card.unwrap_or_default().or(&context.policy().card),
     };
-    let session = context.invite(invite).await?;
+    let session = context.invite(&caller.actor, context.now(), invite).await?;
     tracing::Span::current().record("session_id", tracing::field::display(session.id));
     let location = format!("/v1/auth/sessions/{}", session.id);
-    let view = with_consent_page(&gateway, session).await?;
+    let view = with_consent_page(&gateway, &caller.actor, session).await?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)))
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn create(
     responses((status = 200, description = "The session", body = SessionView), ReadProblems),
 )]
 pub(super) async fn get(
-    _: Allowed<SessionsRead>,
+    caller: RequireScope<SessionsRead>,
     State(gateway): State<Arc<Gateway>>,
     PathOf(session_id): PathOf<String>,
     QueryOf(WaitQuery { wait }): QueryOf<WaitQuery>,
@@ -89,23 +89,30 @@ pub(super) async fn get(
         return Err(ApiError::invalid(format!("wait: at most {MAX_WAIT} (seconds)")));
     }
     let session = if wait == 0 {
-        gateway.context.existing(session_id).await?
+        gateway.context.session(&caller.actor, gateway.context.now(), session_id).await?
     } else {
-        follow(&gateway, session_id, Duration::from_secs(wait.into())).await?
+        follow(&gateway, &caller.actor, session_id, Duration::from_secs(wait.into())).await?
     };
-    Ok(Json(with_consent_page(&gateway, session).await?))
+    Ok(Json(with_consent_page(&gateway, &caller.actor, session).await?))
 }
 
 /// Waits for the session's end; less long when the process is asked to stop.
-async fn follow(gateway: &Gateway, id: SessionId, at_most: Duration) -> Result<AuthSession, ApiError> {
+async fn follow(
+    gateway: &Gateway,
+    actor: &Actor,
+    id: SessionId,
+    at_most: Duration,
+) -> Result<AuthSession, ApiError> {
     let Ok(_permit) = gateway.waiters.try_acquire() else {
         return Err(ApiError::unavailable(
             "Too many requests are waiting; try again later, or without `wait`",
         ));
     };
-    match gateway.stopping.run_until_cancelled(gateway.context.wait_for_end(id, at_most)).await {
+    let context = &gateway.context;
+    let waiting = context.wait_for_end(actor, context.now(), id, at_most);
+    match gateway.stopping.run_until_cancelled(waiting).await {
         Some(session) => Ok(session?),
-        None => Ok(gateway.context.existing(id).await?),
+        None => Ok(context.session(actor, context.now(), id).await?),
     }
 }
 
@@ -118,7 +125,7 @@ async fn follow(gateway: &Gateway, id: SessionId, at_most: Duration) -> Result<A
     responses((status = 200, description = "One page", body = SessionPage), ReadProblems),
 )]
 pub(super) async fn list(
-    _: Allowed<SessionsRead>,
+    caller: RequireScope<SessionsRead>,
     State(gateway): State<Arc<Gateway>>,
     QueryOf(query): QueryOf<ListSessions>,
 ) -> Result<Json<SessionPage>, ApiError> {
@@ -129,7 +136,8 @@ pub(super) async fn list(
     let after = query.cursor.as_deref().map(read_cursor).transpose()?;
     let filter = SessionFilter { app_id: query.app_id, open_id: query.open_id, state: query.state };
     // One more than asked for shows whether there is another page.
-    let mut sessions = gateway.context.store.list_sessions(&filter, after, limit + 1).await?;
+    let context = &gateway.context;
+    let mut sessions = context.list_sessions(&caller.actor, context.now(), &filter, after, limit + 1).await?;
     let has_more = sessions.len() > limit as usize;
     sessions.truncate(limit as usize);
     let next_cursor = sessions.last().filter(|_| has_more).map(cursor_after);
@@ -156,14 +164,12 @@ fn read_cursor(text: &str) -> Result<SessionCursor, ApiError> {
     })
 }
 
-/// A pending `oauth` session has no card: whoever looks at it shows the consent page.
-async fn with_consent_page(gateway: &Gateway, session: AuthSession) -> Result<SessionView, AuthError> {
-    let authorize_url = if session.auth_method == AuthMethod::Oauth && session.state == SessionState::Pending
-    {
-        let app = gateway.context.apps.any(&session.app_id).await?;
-        cards::authorize_url(&app, &session).map(String::from)
-    } else {
-        None
-    };
-    Ok(SessionView { authorize_url, ..SessionView::from(session) })
+/// Shows a session, with its consent page when it has no card and its caller shows the page.
+async fn with_consent_page(
+    gateway: &Gateway,
+    actor: &Actor,
+    session: AuthSession,
+) -> Result<SessionView, AuthError> {
+    let page = gateway.context.consent_page(actor, gateway.context.now(), &session).await?;
+    Ok(SessionView { authorize_url: page.map(String::from), ..SessionView::from(session) })
 }

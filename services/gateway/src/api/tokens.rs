@@ -9,10 +9,10 @@ use larkauth_contracts::{
     problem::ProblemCode,
     rest::{OnMissing, TokenQuery, TokenView},
 };
-use larkauth_models::{AppId, AuthMethod, ExposeSecret, OpenId, Person, StoredToken};
+use larkauth_models::{Actor, AppId, AuthMethod, ExposeSecret, OpenId, Person, StoredToken};
 
 use super::{
-    auth::{Allowed, TokensRead},
+    auth::{RequireScope, TokensRead},
     input::{PathOf, QueryOf},
 };
 use crate::{docs::TokenProblems, gateway::Gateway, problem::ApiError};
@@ -33,7 +33,7 @@ const MAX_VALIDITY: u32 = 3600;
     responses((status = 200, description = "The token", body = TokenView), TokenProblems),
 )]
 pub(super) async fn get(
-    _: Allowed<TokensRead>,
+    caller: RequireScope<TokensRead>,
     State(gateway): State<Arc<Gateway>>,
     PathOf((app_id, open_id)): PathOf<(String, String)>,
     QueryOf(query): QueryOf<TokenQuery>,
@@ -44,10 +44,11 @@ pub(super) async fn get(
         return Err(ApiError::invalid(format!("min_validity: at most {MAX_VALIDITY} (seconds)")));
     }
     let min_validity = TimeDelta::seconds(query.min_validity.into());
-    match gateway.context.valid_token(&app_id, &open_id, min_validity).await {
+    let context = &gateway.context;
+    match context.valid_token(&caller.actor, context.now(), &app_id, &open_id, min_validity).await {
         Ok(token) => Ok(Json(view(&token))),
         Err(AuthError::AuthenticationRequired) if query.on_missing == OnMissing::Card => {
-            Err(invite(&gateway, app_id, open_id).await)
+            Err(invite(&gateway, &caller.actor, app_id, open_id).await)
         }
         Err(AuthError::AuthenticationRequired) => {
             Err(missing("Ask for consent with POST /v1/auth/sessions, or here with on_missing=card"))
@@ -61,15 +62,16 @@ fn missing(detail: &str) -> ApiError {
 }
 
 /// Asks the person, and says so.
-async fn invite(gateway: &Gateway, app_id: AppId, open_id: OpenId) -> ApiError {
+async fn invite(gateway: &Gateway, actor: &Actor, app_id: AppId, open_id: OpenId) -> ApiError {
+    let context = &gateway.context;
     let invite = Invite {
         app_id,
         person: Person { open_id: Some(open_id), user_id: None },
         auth_method: AuthMethod::WebsocketCard,
         scopes: None,
-        card: gateway.context.policy.card.clone(),
+        card: context.policy().card.clone(),
     };
-    match gateway.context.invite_unless_asked(invite).await {
+    match context.invite_unless_open(actor, context.now(), invite).await {
         Ok(session) => {
             tracing::Span::current().record("session_id", tracing::field::display(session.id));
             missing("This person has an open card, or one is on its way; the session shows how it goes")

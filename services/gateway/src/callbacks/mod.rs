@@ -17,7 +17,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use larkauth_auth::{App, intake::not_taken};
+use larkauth_auth::{App, callbacks::not_taken};
 use larkauth_contracts::problem::{Problem, ProblemCode};
 use larkauth_lark::callback::{Callback, CallbackError};
 use larkauth_models::AppId;
@@ -28,7 +28,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub(crate) use verifiers::Verifiers;
 
 use crate::{
-    api::{self, PathOf},
+    api::{self, ACTOR, PathOf},
     gateway::Gateway,
     problem::ApiError,
 };
@@ -88,7 +88,7 @@ async fn only_callback(
 ) -> Result<Response, ApiError> {
     let received_at = Instant::now();
     let body = api::whole(body)?;
-    let applications = gateway.context.store.applications().await?;
+    let applications = gateway.context.applications(&ACTOR, gateway.context.now()).await?;
     let mut enabled = applications.into_iter().filter(|app| app.enabled);
     let (Some(only), None) = (enabled.next(), enabled.next()) else {
         return Err(ApiError::new(
@@ -107,7 +107,7 @@ async fn take(
     body: &[u8],
 ) -> Result<Response, ApiError> {
     tracing::Span::current().record("app_id", tracing::field::display(app_id));
-    let app = gateway.context.apps.enabled(app_id).await?;
+    let app = gateway.context.enabled_app(&ACTOR, gateway.context.now(), app_id).await?;
     let verifier = gateway.verifiers.of(&app.application).await;
     let payload = match verifier.verify(headers, body).map_err(|error| refused(app_id, error))? {
         Callback::Challenge(challenge) => return Ok(Json(json!({ "challenge": challenge })).into_response()),
@@ -118,7 +118,7 @@ async fn take(
     }
     let answered = gateway.intake.take(app_id, &payload, received_at).await;
     let answer = answered.answer.ok_or_else(push_again)?;
-    verifier.taken(headers);
+    verifier.mark_processed(headers);
     let response = Json(answer).into_response();
     Ok(match answered.shows {
         Some(shown) => after::sent(response, gateway.intake.clone(), app_id.clone(), shown),

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{ConnectionStates, pushes::Pushes};
-use crate::intake::Intake;
+use crate::{api::ACTOR, intake::Intake};
 
 /// How often the store is asked which applications there are.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -94,7 +94,7 @@ impl Connections {
                         look.reset_immediately();
                     }
                 }
-                _ = look.tick() => match timeout(STORE_DEADLINE, self.context.store.applications()).await {
+                _ = look.tick() => match timeout(STORE_DEADLINE, self.context.applications(&ACTOR, self.context.now())).await {
                     Ok(Ok(applications)) => {
                         self.reconcile(applications, &stopping);
                         if let Some(part) = self.unknown.take() {
@@ -134,7 +134,7 @@ impl Connections {
 
     fn open(&mut self, application: &Application, stop: CancellationToken) {
         let app_id = application.app_id.clone();
-        let lark = self.context.apps.lark();
+        let lark = self.context.lark();
         let connection = LongConnection::new(
             lark.http.clone(),
             lark.endpoints(application.brand).base_url.clone(),
@@ -143,14 +143,14 @@ impl Connections {
             self.config.clone(),
             Arc::new(Pushes::new(app_id.clone(), self.intake.clone())),
         )
-        .with_clock(self.context.clock.clone())
-        .with_entropy(self.context.entropy.clone())
-        .with_observer(Arc::new(Attempts(self.context.metrics.clone())));
+        .with_clock(self.context.clock().clone())
+        .with_entropy(self.context.entropy().clone())
+        .with_observer(Arc::new(Attempts(self.context.metrics().clone())));
         let state = connection.subscribe();
         self.states.insert(app_id.clone(), state.clone());
         let follower = Follower {
             part: self.health.register(format!("websocket:{app_id}")),
-            metrics: self.context.metrics.clone(),
+            metrics: self.context.metrics().clone(),
             app_id: app_id.clone(),
             http_is_set_up: application.verification_token.is_some() || application.encrypt_key.is_some(),
         };
@@ -167,7 +167,7 @@ impl Connections {
         if let Some(app_id) = found {
             self.open.remove(&app_id);
             self.states.remove(&app_id);
-            self.context.metrics.forget_app(app_id.as_str());
+            self.context.metrics().forget_app(app_id.as_str());
         }
     }
 
@@ -176,7 +176,7 @@ impl Connections {
         let filled = |set: bool| if set { "1" } else { "0" };
         let parts = [
             application.app_secret.expose_secret(),
-            self.context.apps.lark().endpoints(application.brand).base_url.as_str(),
+            self.context.lark().endpoints(application.brand).base_url.as_str(),
             filled(application.verification_token.is_some() || application.encrypt_key.is_some()),
         ];
         let mut digest = Sha256::new();
@@ -220,7 +220,7 @@ impl Follower {
 
     fn show(&self, state: &ConnectionState) {
         let app_id = self.app_id.as_str();
-        self.metrics.websocket_connected(app_id, !state.is_deaf());
+        self.metrics.websocket_connected(app_id, state.is_connected());
         self.metrics.websocket_fallback(app_id, state.is_fallen_back());
         match state {
             ConnectionState::Connected { .. } => self.part.set_ready(),

@@ -162,7 +162,7 @@ async fn keys_are_checked_with_their_scopes() {
         created_at: now(),
         revoked_at: None,
     };
-    world.context.store.put_api_key(&key, &Sha256::digest("a-stored-key").into()).await.unwrap();
+    world.store.put_api_key(&key, &Sha256::digest("a-stored-key").into()).await.unwrap();
 
     let missing = send(None, "/v1/auth/sessions").await;
     assert_eq!(missing.problem().code, ProblemCode::Unauthorized);
@@ -204,7 +204,7 @@ async fn a_long_poll_ends_with_the_session() {
     let path = format!("/v1/auth/sessions/{}?wait=30", session.id);
     let end = async {
         eventually("the poll waits", async || world.free_waiters() < IN_FLIGHT / 2).await;
-        world.context.store.end_session(session.id, SessionEnding::Rejected, now()).await.unwrap();
+        world.store.end_session(session.id, SessionEnding::Rejected, now()).await.unwrap();
     };
     let started = tokio::time::Instant::now();
     let (answer, ()) = tokio::join!(world.get(&path), end);
@@ -254,7 +254,7 @@ async fn a_missing_token_may_invite() {
         let session = problem.session_id.unwrap();
         let again = world.get(&format!("{path}?on_missing=card")).await.problem();
         assert_eq!(again.session_id, Some(session), "an open card is not sent twice");
-        world.context.store.end_session(session, SessionEnding::Rejected, world.context.now()).await.unwrap();
+        world.store.end_session(session, SessionEnding::Rejected, world.context.now()).await.unwrap();
         asked.push(session);
     }
     assert_ne!(asked[0], asked[1]);
@@ -279,7 +279,7 @@ async fn too_many_invitations_are_told_when_to_come_back() {
 async fn an_application_that_is_off_or_frozen_invites_nobody() {
     let world = World::new().await;
     let (off, frozen) = ("cli_aaaaaaaaaaaaaaaa", "cli_bbbbbbbbbbbbbbbb");
-    let store = &world.context.store;
+    let store = &world.store;
     for app in [off, frozen] {
         store.put_application(&application(app), now()).await.unwrap();
     }
@@ -305,7 +305,7 @@ async fn a_broker_that_is_down_invites_nobody() {
 #[tokio::test]
 async fn a_database_that_is_down_is_not_a_missing_authorization() {
     let world = World::new().await;
-    world.context.store.close().await;
+    world.store.close().await;
     for path in [format!("/v1/apps/{APP}/users/{PERSON}/token"), "/v1/auth/sessions".to_owned()] {
         let problem = world.get(&path).await.problem();
         assert_eq!(problem.code, ProblemCode::Unavailable);
@@ -322,7 +322,7 @@ async fn a_lost_key_is_not_a_missing_authorization() {
     // The application can be read, the token cannot: it was sealed with a key that is gone.
     let other =
         World::on(database, cipher_of(&[("other", 9), ("test", 8)]), Arc::new(FakeBus::default())).await;
-    other.context.store.put_application(&application(APP), now()).await.unwrap();
+    other.store.put_application(&application(APP), now()).await.unwrap();
     let problem = other.get(&format!("/v1/apps/{APP}/users/{PERSON}/token?on_missing=card")).await.problem();
     assert_eq!(problem.code, ProblemCode::Internal);
 }
@@ -357,7 +357,7 @@ async fn panics_and_slow_handlers_are_problems_too() {
     assert_eq!((problem.code, problem.status), (ProblemCode::Internal, 500));
     tokio::time::pause();
     assert_eq!(world.get("/slow").await.problem().code, ProblemCode::Timeout);
-    let metrics = world.context.metrics.render();
+    let metrics = world.context.metrics().render();
     for series in [r#"route="/panic",status="500""#, r#"route="/slow",status="504""#] {
         assert!(metrics.contains(series), "{metrics}");
     }

@@ -157,7 +157,7 @@ async fn the_short_address_serves_the_only_application() {
     let world = World::new().await;
     let _state = fall_back(&world);
     assert_eq!(world.send(signed("/lark/callback", "n1", &an_event())).await.status, StatusCode::OK);
-    world.context.store.put_application(&application("cli_aaaaaaaaaaaaaaaa"), now()).await.unwrap();
+    world.store.put_application(&application("cli_aaaaaaaaaaaaaaaa"), now()).await.unwrap();
     let answer = world.send(signed("/lark/callback", "n2", &an_event())).await;
     assert_eq!(answer.problem().code, ProblemCode::NotFound);
 }
@@ -197,7 +197,7 @@ async fn the_workers_answer_goes_out_and_is_followed_up() {
 
     // Whether it arrived nobody knows over HTTP, so the final face is not taken as shown.
     world.follow_up().await;
-    let session = world.context.existing(session.id).await.unwrap();
+    let session = world.context.session(&crate::api::ACTOR, now(), session.id).await.unwrap();
     assert_eq!((session.card_face, session.state), (Some(CardFace::Invitation), SessionState::Pending));
     consuming.stop().await;
 }

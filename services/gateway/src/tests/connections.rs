@@ -32,7 +32,7 @@ async fn an_application_is_connected_while_it_is_switched_on() {
     let watch = async {
         eventually("HTTP callbacks take over", async || states.is_fallen_back(&app_id())).await;
         eventually("readiness follows", async || websocket(APP) == Some(true)).await;
-        let metrics = world.context.metrics.render();
+        let metrics = world.context.metrics().render();
         assert!(metrics.contains(&format!("websocket_fallback_active{{app_id=\"{APP}\"}} 1")), "{metrics}");
         assert!(metrics.contains(&format!("websocket_connection_status{{app_id=\"{APP}\"}} 0")), "{metrics}");
 
@@ -40,8 +40,8 @@ async fn an_application_is_connected_while_it_is_switched_on() {
         let mute = "cli_aaaaaaaaaaaaaaaa";
         let registration =
             larkauth_models::Application { verification_token: None, encrypt_key: None, ..application(mute) };
-        world.context.store.put_application(&registration, now()).await.unwrap();
-        world.context.store.set_application_enabled(&app_id(), false, now()).await.unwrap();
+        world.store.put_application(&registration, now()).await.unwrap();
+        world.store.set_application_enabled(&app_id(), false, now()).await.unwrap();
         eventually("the application that is off is not missed", async || websocket(APP).is_none()).await;
         eventually("the other one is deaf", async || {
             health
@@ -55,7 +55,7 @@ async fn an_application_is_connected_while_it_is_switched_on() {
         assert!(
             !world
                 .context
-                .metrics
+                .metrics()
                 .render()
                 .contains(&format!("websocket_connection_status{{app_id=\"{APP}\"}}"))
         );
@@ -64,7 +64,7 @@ async fn an_application_is_connected_while_it_is_switched_on() {
         let (options, cipher) = (world.database.options(), cipher_of(&[("other", 1)]));
         let elsewhere = larkauth_storage::PgStore::connect(&options, cipher).await.unwrap();
         elsewhere.put_application(&application(mute), now()).await.unwrap();
-        world.context.store.set_application_enabled(&app_id(), true, now()).await.unwrap();
+        world.store.set_application_enabled(&app_id(), true, now()).await.unwrap();
         eventually("the first is back", async || states.is_fallen_back(&app_id())).await;
         eventually("the other is gone", async || websocket(mute).is_none()).await;
         stopping.cancel();

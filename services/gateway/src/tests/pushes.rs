@@ -40,7 +40,15 @@ async fn what_an_answer_shows_is_noted_once_it_arrived() {
     drop(pushes);
     world.follow_up().await;
     for (session, face) in [(delivered, CardFace::Declined), (lost, CardFace::Invitation)] {
-        assert_eq!(world.context.existing(session.id).await.unwrap().card_face, Some(face));
+        assert_eq!(
+            world
+                .context
+                .session(&crate::api::ACTOR, crate::tests::world::now(), session.id)
+                .await
+                .unwrap()
+                .card_face,
+            Some(face)
+        );
     }
     consuming.stop().await;
 }
@@ -54,6 +62,6 @@ async fn a_click_that_cannot_be_published_is_answered_politely() {
         panic!("not taken")
     };
     assert!(answer["toast"]["i18n"]["en_us"].as_str().unwrap().contains("click again"), "{answer}");
-    let metrics = world.context.metrics.render();
+    let metrics = world.context.metrics().render();
     assert!(metrics.contains("outcome=\"publish_failed\""), "{metrics}");
 }

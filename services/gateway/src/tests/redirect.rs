@@ -46,7 +46,7 @@ async fn sessions_that_ended_are_told_how() {
     let world = World::new().await;
     let ended = async |ending| {
         let session = world.session(AuthMethod::WebsocketCard).await;
-        world.context.store.end_session(session.id, ending, now()).await.unwrap();
+        world.store.end_session(session.id, ending, now()).await.unwrap();
         let answer = open(&world, &format!("code=s3cret-code&state={}", state(&session)), "").await;
         let (status, title) = title(&answer);
         (status, title.to_owned())
@@ -82,7 +82,7 @@ async fn links_that_lead_nowhere() {
     // Its code is being exchanged: another one comes too late.
     let (claim, now) = (uuid::Uuid::from_u128(1), world.context.now());
     let until = now + chrono::TimeDelta::seconds(60);
-    world.context.store.claim_exchange(session.id, None, claim, now, until).await.unwrap();
+    world.store.claim_exchange(session.id, None, claim, now, until).await.unwrap();
     let query = format!("code=s3cret-code&state={}", state(&session));
     assert_eq!(title(&open(&world, &query, "").await), (409, "This link was used already"));
 }
@@ -112,7 +112,7 @@ async fn a_part_that_is_down_loses_nothing() {
         let answer = open(&world, &format!("{query}&state={}", state(&session)), "").await;
         assert_eq!((title(&answer), answer.header("retry-after")), ((503, "Please try again"), "5"));
     }
-    world.context.store.close().await;
+    world.store.close().await;
     let answer = open(&world, &format!("code=s3cret-code&state={}", state(&session)), "").await;
     assert_eq!(title(&answer), (503, "Please try again"));
 }

@@ -12,7 +12,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, Request, StatusCode},
 };
-use larkauth_auth::{Context, Directory, LarkSettings, Policy};
+use larkauth_auth::{AppRegistry, Context, ContextParts, LarkSettings, Policy};
 use larkauth_config::HttpSettings;
 use larkauth_contracts::{problem::Problem, topology::Queue};
 use larkauth_lark::{HttpTimeouts, api::Endpoints, http_client};
@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
+    api::ACTOR,
     connections::ConnectionStates,
     edge,
     gateway::Gateway,
@@ -144,6 +145,8 @@ impl Answer {
 pub(super) struct World {
     pub(super) database: TestDatabase,
     pub(super) context: Context,
+    /// What the context stands on, to arrange and to look behind it.
+    pub(super) store: Arc<dyn Store>,
     pub(super) intake: Arc<Intake>,
     deliveries: Option<mpsc::Receiver<intake::Sent>>,
     pub(super) states: ConnectionStates,
@@ -161,7 +164,7 @@ impl World {
     pub(super) async fn with_bus(bus: Arc<dyn Bus>) -> Self {
         let database = TestDatabase::create().await;
         let world = Self::on(database, test_cipher(), bus).await;
-        world.context.store.put_application(&application(APP), now()).await.unwrap();
+        world.store.put_application(&application(APP), now()).await.unwrap();
         world
     }
 
@@ -177,23 +180,25 @@ impl World {
             http: http_client(&HttpTimeouts::default()).unwrap(),
             feishu: nowhere.clone(),
             lark: nowhere,
+            rate_limiter: Arc::new(larkauth_lark::api::LocalRateLimiter::default()),
         };
         let (clock, metrics) = (Arc::new(SystemClock), Metrics::new().unwrap());
-        let context = Context {
-            apps: Arc::new(Directory::new(store.clone(), lark, clock.clone(), metrics.clone())),
-            store,
+        let policy = Policy {
+            source: "/larkauth/gateway".to_owned(),
+            invitation_limit: InvitationLimit { max: 2, window: Duration::from_secs(60) },
+            ..Policy::default()
+        };
+        let apps = AppRegistry::new(store.clone(), lark, clock.clone(), metrics.clone(), &policy);
+        let context = Context::new(ContextParts {
+            apps: Arc::new(apps),
+            store: store.clone(),
             bus,
             cipher,
             clock,
             entropy: Arc::new(OsEntropy),
             metrics,
-            policy: Arc::new(Policy {
-                source: "/larkauth/gateway".to_owned(),
-                session_lifetime: Duration::from_secs(600),
-                invitation_limit: InvitationLimit { max: 2, window: Duration::from_secs(60) },
-                card: CardOptions::default(),
-            }),
-        };
+            policy,
+        });
         let (intake, deliveries) = Intake::new(context.clone());
         let (states, stopping) = (ConnectionStates::default(), CancellationToken::new());
         let http = HttpSettings {
@@ -206,6 +211,7 @@ impl World {
         Self {
             database,
             context,
+            store,
             intake,
             deliveries: Some(deliveries),
             states,
@@ -260,19 +266,19 @@ impl World {
             takes_card_of: None,
         };
         let limit = InvitationLimit { max: 1000, window: Duration::from_secs(60) };
-        self.context.store.create_session(&new, limit).await.unwrap();
+        self.store.create_session(&new, limit).await.unwrap();
         if auth_method.has_card() {
             let message_id = MessageId::new(format!("om_{}", new.id)).unwrap();
-            self.context.store.record_card(new.id, &message_id, CardFace::Invitation).await.unwrap();
+            self.store.record_card(new.id, &message_id, CardFace::Invitation).await.unwrap();
         }
-        self.context.existing(new.id).await.unwrap()
+        self.context.session(&ACTOR, self.context.now(), new.id).await.unwrap()
     }
 
     /// Has the session end well, with this token.
     pub(super) async fn complete(&self, session: &AuthSession, access_token: &str, name: &str) {
         let claim = OsEntropy.uuid(&SystemClock);
         let (now, hour) = (now(), chrono::TimeDelta::hours(1));
-        let store = &self.context.store;
+        let store = &self.store;
         store.bind_code(session.id, &[1; 32]).await.unwrap();
         store.claim_exchange(session.id, None, claim, now, now + hour).await.unwrap();
         let completion = Completion {

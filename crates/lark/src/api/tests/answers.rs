@@ -1,4 +1,4 @@
-//! Answers that are lost, late, cut, foreign or hostile.
+//! Responses that are lost, late, cut, malformed or hostile.
 
 use larkauth_models::{TokenApi, TokenPair};
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::{
     api::NoObserver,
-    error::{Cause, Fault, LarkError, Outcome, ScopeHolder},
+    error::{Cause, ErrorKind, LarkError, Outcome, ScopeHolder},
     http::MAX_BODY,
 };
 
@@ -22,7 +22,7 @@ async fn refresh(client: &LarkClient) -> Result<TokenPair, LarkError> {
     client.refresh(TokenApi::V2, &secret("r-secret")).await
 }
 
-/// Reads a request, writes these bytes, cuts the connection. Ends when the set is dropped.
+/// Starts a server that reads a request, writes these bytes and closes the connection. Dropping the set stops it.
 async fn raw_server(answer: Vec<u8>) -> (LarkClient, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -41,7 +41,7 @@ async fn raw_server(answer: Vec<u8>) -> (LarkClient, JoinSet<()>) {
 }
 
 #[tokio::test]
-async fn a_lost_answer_may_have_been_processed() {
+async fn refresh_connection_broken_returns_maybe_processed() {
     for answer in [
         Vec::new(),
         b"HTTP/1.1 200 OK\r\ncontent-le".to_vec(),
@@ -50,12 +50,12 @@ async fn a_lost_answer_may_have_been_processed() {
         let (client, _server) = raw_server(answer).await;
         let error = refresh(&client).await.unwrap_err();
         assert_eq!(error.cause, Cause::Cut, "{error}");
-        assert_eq!((error.fault, error.outcome), (Fault::Transient, Outcome::MaybeProcessed));
+        assert_eq!((error.kind, error.outcome), (ErrorKind::Transient, Outcome::MaybeProcessed));
     }
 }
 
 #[tokio::test]
-async fn nobody_listening_means_not_processed() {
+async fn refresh_connection_refused_returns_not_processed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -66,7 +66,7 @@ async fn nobody_listening_means_not_processed() {
 }
 
 #[tokio::test]
-async fn a_late_answer_is_a_timeout_and_not_repeated() {
+async fn call_late_response_returns_timeout_without_repeat() {
     let lark = Lark::start().await;
     let late = ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
     lark.answer("POST", V2, late.clone()).await;
@@ -78,7 +78,7 @@ async fn a_late_answer_is_a_timeout_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn garbage_is_an_invalid_answer() {
+async fn refresh_malformed_response_returns_invalid_answer() {
     let large = format!("{{\"code\":0,\"x\":\"{}\"}}", "x".repeat(MAX_BODY));
     for body in
         ["<html>r-secret</html>", "", "{", "[]", "null", "{}", "{\"code\":0}", "{\"code\":\"0\"}", &large]
@@ -92,7 +92,7 @@ async fn garbage_is_an_invalid_answer() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_is_not_read_to_its_end() {
+async fn refresh_response_beyond_limit_returns_invalid_answer() {
     let mut answer = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     answer.resize(MAX_BODY * 2, b' ');
     let (client, _server) = raw_server(answer).await;
@@ -100,7 +100,7 @@ async fn an_endless_answer_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn outside_oauth_an_answer_without_a_code_is_no_success() {
+async fn update_card_response_without_code_returns_invalid_answer() {
     let lark = Lark::with_tenant_token().await;
     lark.answer("PATCH", "/open-apis/im/v1/messages/om_1", ok(&json!({}))).await;
     let message_id = larkauth_models::MessageId::new("om_1").unwrap();
@@ -109,15 +109,15 @@ async fn outside_oauth_an_answer_without_a_code_is_no_success() {
 }
 
 #[tokio::test]
-async fn a_status_without_a_code_blames_no_token() {
-    for (status, fault, outcome, label) in [
-        (302, Fault::Unknown, Outcome::NotProcessed, "http_3xx"),
-        (401, Fault::Unknown, Outcome::NotProcessed, "http_4xx"),
-        (404, Fault::Unknown, Outcome::NotProcessed, "http_4xx"),
-        (408, Fault::Transient, Outcome::MaybeProcessed, "http_4xx"),
-        (429, Fault::RateLimited, Outcome::NotProcessed, "http_429"),
-        (500, Fault::Transient, Outcome::MaybeProcessed, "http_5xx"),
-        (503, Fault::Transient, Outcome::MaybeProcessed, "http_5xx"),
+async fn refresh_status_without_code_returns_kind_by_status() {
+    for (status, kind, outcome, label) in [
+        (302, ErrorKind::Unknown, Outcome::NotProcessed, "http_3xx"),
+        (401, ErrorKind::Unknown, Outcome::NotProcessed, "http_4xx"),
+        (404, ErrorKind::Unknown, Outcome::NotProcessed, "http_4xx"),
+        (408, ErrorKind::Transient, Outcome::MaybeProcessed, "http_4xx"),
+        (429, ErrorKind::RateLimited, Outcome::NotProcessed, "http_429"),
+        (500, ErrorKind::Transient, Outcome::MaybeProcessed, "http_5xx"),
+        (503, ErrorKind::Transient, Outcome::MaybeProcessed, "http_5xx"),
     ] {
         let lark = Lark::start().await;
         let answer = ResponseTemplate::new(status)
@@ -126,14 +126,14 @@ async fn a_status_without_a_code_blames_no_token() {
             .insert_header("retry-after", "7");
         lark.answer("POST", V2, answer).await;
         let error = refresh(&lark.client).await.unwrap_err();
-        assert_eq!((error.fault, error.outcome, error.http_status), (fault, outcome, Some(status)));
+        assert_eq!((error.kind, error.outcome, error.http_status), (kind, outcome, Some(status)));
         assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
         assert_eq!(lark.calls(), [format!("refresh_token {label}")]);
     }
 }
 
 #[tokio::test]
-async fn missing_permissions_are_named_and_the_log_id_is_kept() {
+async fn user_info_missing_scope_returns_scopes_and_log_id() {
     for (code, holder) in [(99991679, ScopeHolder::User), (99991672, ScopeHolder::App)] {
         let lark = Lark::start().await;
         let violations =
@@ -143,7 +143,10 @@ async fn missing_permissions_are_named_and_the_log_id_is_kept() {
         lark.answer_first(1, "GET", USER_INFO, answer.clone()).await;
         lark.answer("GET", USER_INFO, answer.insert_header("x-tt-logid", "header-log")).await;
         let error = lark.client.user_info(&secret("u")).await.unwrap_err();
-        assert_eq!(error.fault, Fault::Scope { holder, missing: vec!["contact:read".to_owned()] });
+        assert_eq!(
+            error.kind,
+            ErrorKind::InsufficientScope { holder, missing: vec!["contact:read".to_owned()] }
+        );
         assert_eq!(error.log_id.as_deref(), Some("2026-log"));
         let error = lark.client.user_info(&secret("u")).await.unwrap_err();
         assert_eq!(error.log_id.as_deref(), Some("header-log"));
@@ -152,7 +155,7 @@ async fn missing_permissions_are_named_and_the_log_id_is_kept() {
 }
 
 #[tokio::test]
-async fn a_prefix_in_the_base_url_is_kept() {
+async fn base_url_with_path_prefixes_every_call() {
     let lark = Lark::start().await;
     lark.answer("GET", "/sim/open-apis/authen/v1/user_info", refusal(200, 20008)).await;
     let base = format!("{}/sim/", lark.server.uri());
@@ -161,17 +164,17 @@ async fn a_prefix_in_the_base_url_is_kept() {
 }
 
 #[tokio::test]
-async fn a_token_that_fits_no_header_is_not_sent_and_not_shown() {
+async fn user_info_malformed_token_returns_not_sent() {
     let lark = Lark::start().await;
     let error = lark.client.user_info(&secret("bad\ntoken")).await.unwrap_err();
-    assert_eq!((error.fault, error.cause), (Fault::Ours, Cause::NotSent));
+    assert_eq!((error.kind, error.cause), (ErrorKind::InvalidRequest, Cause::NotSent));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn no_answer_panics_or_is_shown(status in 200_u16..600, body: Vec<u8>, code: i64, text: String) {
+    fn refresh_arbitrary_response_returns_bounded_error(status in 200_u16..600, body: Vec<u8>, code: i64, text: String) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let lark = Lark::start().await;

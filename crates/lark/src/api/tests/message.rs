@@ -4,7 +4,7 @@ use wiremock::matchers::{body_json, header, query_param};
 use super::*;
 use crate::{
     api::{MAX_CARD_BYTES, Receiver},
-    error::{Cause, Fault, LarkError, MessageProblem, Outcome},
+    error::{Cause, ErrorKind, LarkError, MessageProblem, Outcome},
 };
 
 const MESSAGES: &str = "/open-apis/im/v1/messages";
@@ -28,7 +28,7 @@ async fn update(lark: &Lark) -> Result<(), LarkError> {
 }
 
 #[tokio::test]
-async fn every_kind_of_receiver_gets_the_card_as_text() {
+async fn send_card_every_receiver_sends_id_type_and_text() {
     for (receiver, kind, id) in [
         (Receiver::OpenId(OpenId::new("ou_1").unwrap()), "open_id", "ou_1"),
         (Receiver::UserId(UserId::new("u1").unwrap()), "user_id", "u1"),
@@ -54,7 +54,7 @@ async fn every_kind_of_receiver_gets_the_card_as_text() {
 }
 
 #[tokio::test]
-async fn what_lark_would_not_take_is_not_sent() {
+async fn card_calls_invalid_argument_returns_not_sent() {
     let lark = Lark::with_tenant_token().await;
     let receiver = Receiver::ChatId("oc_1".to_owned());
     let large = json!("x".repeat(MAX_CARD_BYTES));
@@ -66,15 +66,15 @@ async fn what_lark_would_not_take_is_not_sent() {
         lark.client.delayed_update(&secret("c-1"), &large).await.unwrap_err(),
     ] {
         assert_eq!(
-            (error.fault, error.outcome, error.cause),
-            (Fault::Ours, Outcome::NotProcessed, Cause::NotSent)
+            (error.kind, error.outcome, error.cause),
+            (ErrorKind::InvalidRequest, Outcome::NotProcessed, Cause::NotSent)
         );
     }
     assert!(lark.server.received_requests().await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn an_update_and_a_delayed_update() {
+async fn update_card_and_delayed_update_send_documented_bodies() {
     let lark = Lark::with_tenant_token().await;
     lark.answer("PATCH", MESSAGE, ok(&json!({ "code": 0, "data": {} }))).await;
     lark.answer("POST", DELAYED, ok(&json!({ "code": 0, "msg": "ok" }))).await;
@@ -85,25 +85,25 @@ async fn an_update_and_a_delayed_update() {
 }
 
 #[tokio::test]
-async fn codes_of_messages_are_told_apart() {
-    for (code, fault) in [
-        (230013, Fault::Message(MessageProblem::Undeliverable)),
-        (230029, Fault::Message(MessageProblem::Undeliverable)),
-        (230053, Fault::Message(MessageProblem::Undeliverable)),
-        (230034, Fault::Message(MessageProblem::Undeliverable)),
-        (230011, Fault::Message(MessageProblem::Recalled)),
-        (230110, Fault::Message(MessageProblem::Deleted)),
-        (230031, Fault::Message(MessageProblem::TooOld)),
+async fn update_card_message_code_returns_message_problem() {
+    for (code, kind) in [
+        (230013, ErrorKind::Message(MessageProblem::Undeliverable)),
+        (230029, ErrorKind::Message(MessageProblem::Undeliverable)),
+        (230053, ErrorKind::Message(MessageProblem::Undeliverable)),
+        (230034, ErrorKind::Message(MessageProblem::Undeliverable)),
+        (230011, ErrorKind::Message(MessageProblem::Recalled)),
+        (230110, ErrorKind::Message(MessageProblem::Deleted)),
+        (230031, ErrorKind::Message(MessageProblem::TooOld)),
     ] {
         let lark = Lark::with_tenant_token().await;
         lark.answer("PATCH", MESSAGE, refusal(400, code)).await;
-        assert_eq!(update(&lark).await.unwrap_err().fault, fault, "{code}");
+        assert_eq!(update(&lark).await.unwrap_err().kind, kind, "{code}");
         assert_eq!(lark.count(MESSAGE).await, 1);
     }
 }
 
 #[tokio::test]
-async fn a_safe_call_is_repeated_twice_and_then_given_up() {
+async fn send_card_server_error_repeats_twice_then_fails() {
     let lark = Lark::with_tenant_token().await;
     lark.answer_first(2, "POST", MESSAGES, ResponseTemplate::new(502)).await;
     lark.answer("POST", MESSAGES, sent()).await;
@@ -117,12 +117,12 @@ async fn a_safe_call_is_repeated_twice_and_then_given_up() {
 
     lark.answer("PATCH", MESSAGE, ResponseTemplate::new(503)).await;
     let error = update(&lark).await.unwrap_err();
-    assert_eq!((error.fault, error.outcome), (Fault::Transient, Outcome::MaybeProcessed));
+    assert_eq!((error.kind, error.outcome), (ErrorKind::Transient, Outcome::MaybeProcessed));
     assert_eq!(lark.count(MESSAGE).await, 3);
 }
 
 #[tokio::test]
-async fn a_delayed_update_is_never_repeated() {
+async fn delayed_update_server_error_is_not_repeated() {
     let lark = Lark::with_tenant_token().await;
     lark.answer("POST", DELAYED, ResponseTemplate::new(502)).await;
     lark.client.delayed_update(&secret("c-1"), &card()).await.unwrap_err();
@@ -130,7 +130,7 @@ async fn a_delayed_update_is_never_repeated() {
 }
 
 #[tokio::test]
-async fn a_short_rate_limit_is_waited_for_and_a_long_one_is_the_callers() {
+async fn send_card_rate_limited_waits_if_short_and_fails_if_long() {
     let lark = Lark::with_tenant_token().await;
     let limit = |wait: &str| refusal(429, 99991400).insert_header("x-ogw-ratelimit-reset", wait);
     lark.answer_first(1, "POST", MESSAGES, limit("1")).await;
@@ -141,12 +141,12 @@ async fn a_short_rate_limit_is_waited_for_and_a_long_one_is_the_callers() {
 
     lark.answer("PATCH", MESSAGE, limit("42")).await;
     let error = update(&lark).await.unwrap_err();
-    assert_eq!((error.fault, error.retry_after), (Fault::RateLimited, Some(Duration::from_secs(42))));
+    assert_eq!((error.kind, error.retry_after), (ErrorKind::RateLimited, Some(Duration::from_secs(42))));
     assert_eq!(lark.count(MESSAGE).await, 1);
 }
 
 #[tokio::test]
-async fn a_refused_tenant_token_is_renewed_once_even_for_what_is_never_repeated() {
+async fn tenant_call_refused_token_renews_once() {
     let lark = Lark::start().await;
     lark.answer_first(1, "POST", TENANT_PATH, tenant_token("t-old", 7200)).await;
     lark.answer("POST", TENANT_PATH, tenant_token("t-new", 7200)).await;
@@ -162,6 +162,6 @@ async fn a_refused_tenant_token_is_renewed_once_even_for_what_is_never_repeated(
 
     lark.answer("PATCH", MESSAGE, refusal(400, 99991663)).await;
     let error = update(&lark).await.unwrap_err();
-    assert_eq!((error.fault, error.outcome), (Fault::Transient, Outcome::NotProcessed));
+    assert_eq!((error.kind, error.outcome), (ErrorKind::Transient, Outcome::NotProcessed));
     assert_eq!((lark.count(MESSAGE).await, lark.count(TENANT_PATH).await), (2, 3));
 }

@@ -1,10 +1,11 @@
 //! The client against a scripted server.
 
 mod answers;
+mod app_token;
 mod message;
 mod oauth;
-mod own_token;
 mod person;
+mod rate_limiter;
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,15 +20,17 @@ use wiremock::{
     matchers::{method, path},
 };
 
-use super::{CallObserver, Endpoints, LarkClient};
-use crate::http::{HttpTimeouts, http_client};
+use crate::{
+    api::{CallObserver, Endpoints, LarkClient, LarkClientOptions, LocalRateLimiter, RateLimiter},
+    http::{HttpTimeouts, http_client},
+};
 
 const APP_ID: &str = "cli_0123456789abcdef";
 const APP_SECRET: &str = "app-secret-value";
 const TENANT_PATH: &str = "/open-apis/auth/v3/tenant_access_token/internal";
 const APP_PATH: &str = "/open-apis/auth/v3/app_access_token/internal";
 
-/// Writes down every call, and adds a trace header to each.
+/// Records every call and adds a trace header to each.
 #[derive(Default)]
 struct Recorder(Mutex<Vec<String>>);
 
@@ -57,20 +60,20 @@ impl Lark {
         Self { server, client, clock, recorder }
     }
 
-    /// As above, with a tenant token to be had.
+    /// As [`start`](Self::start), with a tenant token.
     async fn with_tenant_token() -> Self {
         let lark = Self::start().await;
         lark.answer("POST", TENANT_PATH, tenant_token("t-1", 7200)).await;
         lark
     }
 
-    async fn answer(&self, verb: &str, at: &str, answer: ResponseTemplate) {
-        Mock::given(method(verb)).and(path(at)).respond_with(answer).mount(&self.server).await;
+    async fn answer(&self, http_method: &str, at: &str, answer: ResponseTemplate) {
+        Mock::given(method(http_method)).and(path(at)).respond_with(answer).mount(&self.server).await;
     }
 
-    /// Answers so for the first `times` requests; what is mounted later answers the rest.
-    async fn answer_first(&self, times: u64, verb: &str, at: &str, answer: ResponseTemplate) {
-        let mock = Mock::given(method(verb)).and(path(at)).respond_with(answer);
+    /// Answers the first `times` requests. An answer that is mounted later answers the rest.
+    async fn answer_first(&self, times: u64, http_method: &str, at: &str, answer: ResponseTemplate) {
+        let mock = Mock::given(method(http_method)).and(path(at)).respond_with(answer);
         mock.up_to_n_times(times).mount(&self.server).await;
     }
 
@@ -90,16 +93,26 @@ impl Lark {
 }
 
 fn client(address: &str, clock: Arc<dyn Clock>, observer: Arc<dyn CallObserver>) -> LarkClient {
+    limited_client(address, clock, observer, Arc::new(LocalRateLimiter::default()))
+}
+
+fn limited_client(
+    address: &str,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn CallObserver>,
+    rate_limiter: Arc<dyn RateLimiter>,
+) -> LarkClient {
     let timeouts = HttpTimeouts { total: Duration::from_millis(1500), ..HttpTimeouts::default() };
     let url = Url::parse(address).unwrap();
-    LarkClient::new(
-        http_client(&timeouts).unwrap(),
-        Endpoints { base_url: url.clone(), accounts_url: url },
-        AppId::new(APP_ID).unwrap(),
-        SecretString::from(APP_SECRET),
+    LarkClient::new(LarkClientOptions {
+        http: http_client(&timeouts).unwrap(),
+        endpoints: Endpoints { base_url: url.clone(), accounts_url: url },
+        app_id: AppId::new(APP_ID).unwrap(),
+        app_secret: SecretString::from(APP_SECRET),
         clock,
         observer,
-    )
+        rate_limiter,
+    })
 }
 
 fn start_of_time() -> Timestamp {

@@ -5,7 +5,7 @@ use wiremock::matchers::{body_json, body_string, header};
 use super::*;
 use crate::{
     api::{AuthorizeRequest, CodeGrant, NoObserver, pkce_challenge},
-    error::{Cause, Fault, Outcome, known},
+    error::{Cause, ErrorKind, Outcome, known},
 };
 
 const V2: &str = "/open-apis/authen/v2/oauth/token";
@@ -29,17 +29,17 @@ fn pair() -> Value {
 }
 
 #[test]
-fn the_challenge_is_the_one_of_rfc_7636() {
+fn pkce_challenge_rfc_7636_verifier_returns_rfc_challenge() {
     assert_eq!(pkce_challenge(&secret(VERIFIER)), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
 }
 
-/// Time enough for any exchange.
+/// Returns a deadline that leaves enough time for any exchange.
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 
 #[tokio::test]
-async fn the_consent_page_gets_everything_once_and_encoded() {
+async fn authorize_url_returns_every_parameter_once_encoded() {
     let lark = Lark::start().await;
     let scopes = ["offline_access".to_owned(), "a:b+c".to_owned()];
     let redirect_uri = Url::parse("https://me.example/back?x=1&y=2").unwrap();
@@ -70,7 +70,7 @@ async fn the_consent_page_gets_everything_once_and_encoded() {
 }
 
 #[tokio::test]
-async fn v2_exchanges_a_code() {
+async fn v2_exchange_valid_code_returns_token_pair() {
     let lark = Lark::start().await;
     Mock::given(method("POST"))
         .and(path(V2))
@@ -96,7 +96,7 @@ async fn v2_exchanges_a_code() {
 }
 
 #[tokio::test]
-async fn v2_refreshes() {
+async fn v2_refresh_valid_token_returns_token_pair() {
     let lark = Lark::start().await;
     Mock::given(path(V2))
         .and(body_json(json!({
@@ -112,7 +112,7 @@ async fn v2_refreshes() {
 }
 
 #[tokio::test]
-async fn v1_does_both_with_the_app_token() {
+async fn v1_exchange_and_refresh_send_app_token() {
     let lark = Lark::start().await;
     lark.answer("POST", APP_PATH, ok(&json!({ "code": 0, "app_access_token": "a-1", "expire": 7200 }))).await;
     let answer = json!({ "code": 0, "data": {
@@ -136,48 +136,48 @@ async fn v1_does_both_with_the_app_token() {
 }
 
 #[tokio::test]
-async fn v1_without_an_app_token_has_not_touched_the_code() {
+async fn v1_exchange_without_app_token_returns_not_processed() {
     let lark = Lark::start().await;
     lark.answer("POST", APP_PATH, ResponseTemplate::new(200).set_body_string("<html>")).await;
     let error = lark.client.exchange_code(TokenApi::V1, &grant(), soon()).await.unwrap_err();
-    assert_eq!((error.outcome, error.fault), (Outcome::NotProcessed, Fault::Transient));
+    assert_eq!((error.outcome, error.kind), (Outcome::NotProcessed, ErrorKind::Transient));
     assert_eq!(lark.count(V1_EXCHANGE).await, 0);
 }
 
-/// A Lark that takes connections and says nothing; the clock runs as soon as everybody waits.
+/// The server accepts connections and never answers. Paused time advances while all tasks wait.
 #[tokio::test(start_paused = true)]
-async fn an_exchange_ends_in_time_and_a_late_one_is_not_begun() {
+async fn exchange_code_near_deadline_returns_in_time_or_is_not_sent() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", silent.local_addr().unwrap());
     let client = client(&address, Arc::new(ManualClock::at(start_of_time())), Arc::new(NoObserver));
     let cases = [
         (TokenApi::V2, 7, Outcome::MaybeProcessed),
         (TokenApi::V2, 4, Outcome::NotProcessed),
-        // The application's own token takes too long: the code stays at home.
+        // The fetch of the application's own token times out, so the code is not sent.
         (TokenApi::V1, 6, Outcome::NotProcessed),
     ];
     for (api, seconds, outcome) in cases {
         let until = Instant::now() + Duration::from_secs(seconds);
         let error = client.exchange_code(api, &grant(), until).await.unwrap_err();
-        assert_eq!((error.outcome, error.fault), (outcome, Fault::Transient), "{api:?} {seconds}");
+        assert_eq!((error.outcome, error.kind), (outcome, ErrorKind::Transient), "{api:?} {seconds}");
         assert!(Instant::now() <= until + Duration::from_millis(1), "{api:?} {seconds}");
     }
 }
 
 #[tokio::test]
-async fn v1_drops_an_app_token_that_is_refused_but_repeats_nothing() {
+async fn v1_exchange_refused_app_token_drops_token_without_repeat() {
     let lark = Lark::start().await;
     lark.answer("POST", APP_PATH, ok(&json!({ "code": 0, "app_access_token": "a-1", "expire": 7200 }))).await;
     lark.answer("POST", V1_EXCHANGE, refusal(200, 20014)).await;
     for tries in 1..=2 {
         let error = lark.client.exchange_code(TokenApi::V1, &grant(), soon()).await.unwrap_err();
-        assert_eq!((error.outcome, error.fault), (Outcome::NotProcessed, Fault::Transient));
+        assert_eq!((error.outcome, error.kind), (Outcome::NotProcessed, ErrorKind::Transient));
         assert_eq!((lark.count(APP_PATH).await, lark.count(V1_EXCHANGE).await), (tries, tries));
     }
 }
 
 #[tokio::test]
-async fn every_code_of_the_token_endpoint_is_told_apart_and_never_repeated() {
+async fn refresh_every_known_code_returns_its_kind_without_repeat() {
     let codes = [
         20050, 20072, 20003, 20004, 20065, 20024, 20026, 20037, 20064, 20073, 20008, 20010, 20066, 20002,
         20009, 20048, 20069, 20074, 20001, 20036, 20049, 20063, 20067, 20068, 20070, 20071,
@@ -189,14 +189,14 @@ async fn every_code_of_the_token_endpoint_is_told_apart_and_never_repeated() {
         lark.answer("POST", V2, ResponseTemplate::new(status).set_body_json(answer)).await;
         let error = lark.client.refresh(TokenApi::V2, &secret("r-old")).await.unwrap_err();
         let row = known(code).unwrap();
-        assert_eq!((&error.fault, error.outcome, error.code), (&row.fault, row.outcome, Some(code)));
+        assert_eq!((&error.kind, error.outcome, error.code), (&row.kind, row.outcome, Some(code)));
         assert!(!format!("{error} {error:?}").contains("r-old"), "{error}");
         assert_eq!(lark.calls(), [format!("refresh_token code_{code}")]);
     }
 }
 
 #[tokio::test]
-async fn an_unknown_code_ends_nothing() {
+async fn refresh_unknown_code_returns_retryable_error() {
     let lark = Lark::start().await;
     lark.answer(
         "POST",
@@ -205,49 +205,52 @@ async fn an_unknown_code_ends_nothing() {
     )
     .await;
     let error = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err();
-    assert_eq!((error.fault.clone(), error.outcome), (Fault::Unknown, Outcome::NotProcessed));
+    assert_eq!((error.kind.clone(), error.outcome), (ErrorKind::Unknown, Outcome::NotProcessed));
     assert!(error.is_retryable());
     assert_eq!(lark.calls(), ["refresh_token code_other"]);
 }
 
 #[tokio::test]
-async fn in_an_exchange_what_is_over_is_the_code() {
+async fn exchange_code_refresh_token_code_returns_invalid_grant() {
     let lark = Lark::start().await;
     lark.answer("POST", V2, refusal(400, 20024)).await;
     assert_eq!(
-        lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().fault,
-        Fault::Code
+        lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().kind,
+        ErrorKind::InvalidGrant
     );
 }
 
 #[tokio::test]
-async fn a_bare_invalid_grant_goes_by_the_kind_of_grant() {
+async fn invalid_grant_without_code_returns_kind_by_grant() {
     let lark = Lark::start().await;
     lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(json!({ "error": "invalid_grant" })))
         .await;
-    assert_eq!(lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err().fault, Fault::Token);
     assert_eq!(
-        lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().fault,
-        Fault::Code
+        lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err().kind,
+        ErrorKind::RefreshTokenInvalid
     );
-    assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().fault, Fault::Code);
+    assert_eq!(
+        lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().kind,
+        ErrorKind::InvalidGrant
+    );
+    assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().kind, ErrorKind::InvalidGrant);
 }
 
 #[tokio::test]
-async fn a_life_that_cannot_be_believed_is_an_invalid_answer() {
+async fn refresh_implausible_lifetime_returns_invalid_answer() {
     for life in [json!(0), json!(-1), json!(1_i64 << 40), json!(null), json!("7200")] {
         let lark = Lark::start().await;
         let mut answer = pair();
         answer["expires_in"] = life;
         lark.answer("POST", V2, ok(&answer)).await;
         let error = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err();
-        assert_eq!((error.fault, error.outcome), (Fault::Transient, Outcome::MaybeProcessed));
+        assert_eq!((error.kind, error.outcome), (ErrorKind::Transient, Outcome::MaybeProcessed));
         assert_eq!(error.cause, Cause::InvalidAnswer);
     }
 }
 
 #[tokio::test]
-async fn a_refresh_token_of_unknown_life_is_kept() {
+async fn refresh_without_refresh_lifetime_returns_refresh_token() {
     let lark = Lark::start().await;
     let answer = json!({ "code": 0, "access_token": "u", "expires_in": 60, "refresh_token": "r-new" });
     lark.answer_first(1, "POST", V2, ok(&answer)).await;
@@ -264,7 +267,7 @@ async fn a_refresh_token_of_unknown_life_is_kept() {
 }
 
 #[tokio::test]
-async fn the_device_flow_begins() {
+async fn device_authorization_returns_codes_expiry_and_interval() {
     let lark = Lark::start().await;
     // Basic cli_0123456789abcdef:app-secret-value
     Mock::given(path("/oauth/v1/device_authorization"))
@@ -284,18 +287,22 @@ async fn the_device_flow_begins() {
 }
 
 #[tokio::test]
-async fn the_device_flow_waits_slows_down_and_ends() {
-    for (error, fault, label) in [
-        ("authorization_pending", Fault::Pending { slow_down: false }, "authorization_pending"),
-        ("slow_down", Fault::Pending { slow_down: true }, "authorization_pending"),
-        ("access_denied", Fault::Denied, "access_denied"),
-        ("expired_token", Fault::Code, "oauth_error"),
+async fn poll_device_code_every_oauth_error_returns_its_kind() {
+    for (error, kind, label) in [
+        (
+            "authorization_pending",
+            ErrorKind::AuthorizationPending { slow_down: false },
+            "authorization_pending",
+        ),
+        ("slow_down", ErrorKind::AuthorizationPending { slow_down: true }, "authorization_pending"),
+        ("access_denied", ErrorKind::AccessDenied, "access_denied"),
+        ("expired_token", ErrorKind::InvalidGrant, "oauth_error"),
     ] {
         for code in [json!(null), json!(20001)] {
             let lark = Lark::start().await;
             let answer = json!({ "code": code, "error": error });
             lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(answer)).await;
-            assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().fault, fault);
+            assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().kind, kind);
             assert_eq!(lark.calls(), [format!("poll_device_code {label}")]);
         }
     }

@@ -2,14 +2,14 @@ use larkauth_models::{ExposeSecret, OpenId};
 use wiremock::matchers::{body_json, header, query_param};
 
 use super::*;
-use crate::error::Fault;
+use crate::error::ErrorKind;
 
 const USER_INFO: &str = "/open-apis/authen/v1/user_info";
 const BY_EMAIL: &str = "/open-apis/contact/v3/users/batch_get_id";
 const BATCH: &str = "/open-apis/contact/v3/users/batch";
 
 #[tokio::test]
-async fn user_info_is_read_with_the_persons_token() {
+async fn user_info_valid_token_returns_profile() {
     let lark = Lark::start().await;
     let data = json!({
         "name": "Li", "en_name": "", "avatar_url": "https://a.example/p.png", "open_id": "ou_1", "union_id": "on_1",
@@ -29,7 +29,7 @@ async fn user_info_is_read_with_the_persons_token() {
 }
 
 #[tokio::test]
-async fn nothing_but_the_open_id_is_required() {
+async fn user_info_only_open_id_is_required() {
     let lark = Lark::start().await;
     lark.answer_first(
         1,
@@ -38,31 +38,31 @@ async fn nothing_but_the_open_id_is_required() {
         ok(&json!({ "code": 0, "data": { "open_id": "ou_1", "name": null } })),
     )
     .await;
-    lark.answer("GET", USER_INFO, ok(&json!({ "code": 0, "data": { "name": "nobody" } }))).await;
+    lark.answer("GET", USER_INFO, ok(&json!({ "code": 0, "data": { "name": "no open id" } }))).await;
     assert!(lark.client.user_info(&secret("u")).await.unwrap().email.is_none());
-    assert_eq!(lark.client.user_info(&secret("u")).await.unwrap_err().fault, Fault::Transient);
+    assert_eq!(lark.client.user_info(&secret("u")).await.unwrap_err().kind, ErrorKind::Transient);
 }
 
 #[tokio::test]
-async fn its_codes_are_told_apart() {
-    for (code, fault) in [
-        (20005, Fault::AccessToken),
-        (99991677, Fault::AccessToken),
-        (99991668, Fault::AccessToken),
-        (20008, Fault::User),
-        (20021, Fault::User),
-        (20022, Fault::User),
-        (20023, Fault::User),
+async fn user_info_every_known_code_returns_its_kind() {
+    for (code, kind) in [
+        (20005, ErrorKind::AccessTokenInvalid),
+        (99991677, ErrorKind::AccessTokenInvalid),
+        (99991668, ErrorKind::AccessTokenInvalid),
+        (20008, ErrorKind::User),
+        (20021, ErrorKind::User),
+        (20022, ErrorKind::User),
+        (20023, ErrorKind::User),
     ] {
         let lark = Lark::start().await;
         lark.answer("GET", USER_INFO, refusal(200, code)).await;
-        assert_eq!(lark.client.user_info(&secret("u")).await.unwrap_err().fault, fault, "{code}");
+        assert_eq!(lark.client.user_info(&secret("u")).await.unwrap_err().kind, kind, "{code}");
         assert_eq!(lark.count(USER_INFO).await, 1);
     }
 }
 
 #[tokio::test]
-async fn one_contact() {
+async fn contact_returns_profile_and_status() {
     let lark = Lark::with_tenant_token().await;
     Mock::given(path("/open-apis/contact/v3/users/ou_1"))
         .and(query_param("user_id_type", "open_id"))
@@ -80,7 +80,7 @@ async fn one_contact() {
 }
 
 #[tokio::test]
-async fn many_contacts_go_fifty_a_call_and_who_is_missing_is_missing() {
+async fn contacts_many_ids_splits_into_batches_of_fifty() {
     let lark = Lark::with_tenant_token().await;
     let items = json!([{ "open_id": "ou_0" }, { "open_id": "not an id" }]);
     lark.answer_first(1, "GET", BATCH, ok(&json!({ "code": 0, "data": { "items": items } }))).await;
@@ -99,7 +99,7 @@ async fn many_contacts_go_fifty_a_call_and_who_is_missing_is_missing() {
 }
 
 #[tokio::test]
-async fn a_person_is_found_by_mail_or_not() {
+async fn open_id_by_email_returns_person_none_or_scope_error() {
     let lark = Lark::with_tenant_token().await;
     Mock::given(path(BY_EMAIL))
         .and(query_param("user_id_type", "open_id"))
@@ -112,10 +112,13 @@ async fn a_person_is_found_by_mail_or_not() {
     assert_eq!(found.unwrap().as_str(), "ou_1");
 
     let lark = Lark::with_tenant_token().await;
-    let nobody = json!({ "code": 0, "data": { "user_list": [{ "email": "li@corp.example" }] } });
-    lark.answer_first(1, "POST", BY_EMAIL, ok(&nobody)).await;
+    let no_match = json!({ "code": 0, "data": { "user_list": [{ "email": "li@corp.example" }] } });
+    lark.answer_first(1, "POST", BY_EMAIL, ok(&no_match)).await;
     lark.answer("POST", BY_EMAIL, refusal(400, 99991672)).await;
     assert_eq!(lark.client.open_id_by_email(&secret("li@corp.example")).await.unwrap(), None);
     let error = lark.client.open_id_by_email(&secret("li@corp.example")).await.unwrap_err();
-    assert!(matches!(error.fault, Fault::Scope { .. }) && !error.to_string().contains("corp"), "{error}");
+    assert!(
+        matches!(error.kind, ErrorKind::InsufficientScope { .. }) && !error.to_string().contains("corp"),
+        "{error}"
+    );
 }

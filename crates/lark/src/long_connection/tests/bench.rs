@@ -20,13 +20,13 @@ use tokio_tungstenite::{
 };
 
 use super::super::{
-    dial::{ClientConfig, Link},
+    dial::{ClientConfig, OpenConnection},
     *,
 };
 use crate::frame::{Frame, Header, METHOD_CONTROL, METHOD_DATA, header};
 
-/// Far longer than anything below takes.
-pub(super) const PATIENCE: Duration = Duration::from_secs(3600);
+/// Far longer than any wait of a test, in paused time.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(3600);
 pub(super) const SERVICE: i32 = 33;
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -37,16 +37,16 @@ pub(super) fn network() -> ConnectError {
     ConnectError::Network { step: "discovery", reason: "refused".into() }
 }
 
-/// What the next dial does; an empty plan connects.
-pub(super) enum Dialled {
+/// One step of the plan of a dial. An empty plan connects.
+pub(super) enum DialStep {
     Fails(ConnectError),
     Hangs,
 }
 
 #[derive(Clone)]
 pub(super) struct FakeDial {
-    plan: Arc<Mutex<VecDeque<Dialled>>>,
-    /// What happens when the plan is used up.
+    plan: Arc<Mutex<VecDeque<DialStep>>>,
+    /// Whether dials fail when the plan is used up.
     then_fail: bool,
     attempts: Arc<Mutex<Vec<Instant>>>,
     servers: mpsc::UnboundedSender<Server>,
@@ -57,22 +57,22 @@ pub(super) struct FakeDial {
 impl Dial for FakeDial {
     type Io = DuplexStream;
 
-    async fn dial(&self) -> Result<Link<DuplexStream>, ConnectError> {
+    async fn dial(&self) -> Result<OpenConnection<DuplexStream>, ConnectError> {
         lock(&self.attempts).push(Instant::now());
         let next = lock(&self.plan).pop_front();
         match next {
-            Some(Dialled::Fails(error)) => return Err(error),
-            Some(Dialled::Hangs) => return std::future::pending().await,
+            Some(DialStep::Fails(error)) => return Err(error),
+            Some(DialStep::Hangs) => return std::future::pending().await,
             None if self.then_fail => return Err(network()),
             None => {}
         }
-        let (ours, theirs) = tokio::io::duplex(self.buffer);
-        let server = Server(WebSocketStream::from_raw_socket(theirs, Role::Server, None).await);
+        let (client_io, server_io) = tokio::io::duplex(self.buffer);
+        let server = Server(WebSocketStream::from_raw_socket(server_io, Role::Server, None).await);
         self.servers.send(server).ok();
         let client_config =
             serde_json::from_value::<ClientConfig>(json!({ "PingInterval": self.ping_interval })).unwrap();
-        let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
-        Ok(Link { socket, service_id: SERVICE, client_config })
+        let socket = WebSocketStream::from_raw_socket(client_io, Role::Client, None).await;
+        Ok(OpenConnection { socket, service_id: SERVICE, client_config })
     }
 }
 
@@ -81,12 +81,12 @@ pub(super) struct Server(pub(super) WebSocketStream<DuplexStream>);
 
 impl Server {
     pub(super) async fn frame(&mut self) -> Frame {
-        match timeout(PATIENCE, self.0.next()).await.unwrap() {
+        match timeout(TIMEOUT, self.0.next()).await.unwrap() {
             Some(Ok(Message::Binary(bytes))) => Frame::decode(&*bytes).unwrap(),
             other => panic!("no frame but {other:?}"),
         }
     }
-    /// The next data frame; pings before it are answered.
+    /// Returns the next data frame and answers the pings before it.
     pub(super) async fn data(&mut self) -> (Frame, Value) {
         loop {
             let frame = self.frame().await;
@@ -97,7 +97,7 @@ impl Server {
             self.pong(None).await;
         }
     }
-    /// The next data frame; the ping behind it is answered, too.
+    /// Returns the next data frame and answers the pings before and after it.
     pub(super) async fn answer(&mut self) -> (Frame, Value) {
         let answer = self.data().await;
         self.welcome().await;
@@ -116,7 +116,7 @@ impl Server {
         let payload = config.map(|c| c.to_string().into_bytes());
         self.send(Frame { method: METHOD_CONTROL, headers, payload, ..Frame::default() }).await;
     }
-    /// Takes a ping and answers it. After the first, the connection counts as made.
+    /// Answers a ping. After the first pong the client counts as connected.
     pub(super) async fn welcome(&mut self) {
         self.ping().await;
         self.pong(None).await;
@@ -144,7 +144,7 @@ impl Server {
     }
 }
 
-/// Does what the payload says, and keeps a record.
+/// Acts as the payload says, and records every push.
 #[derive(Default)]
 pub(super) struct Recorder {
     pub(super) pushes: Mutex<Vec<(PushKind, String, String)>>,
@@ -159,7 +159,7 @@ impl PushHandler for Recorder {
         match payload.as_str() {
             "slow" => std::future::pending().await,
             "a second" => sleep(Duration::from_secs(1)).await,
-            "panic" => panic!("told to"),
+            "panic" => panic!("the payload asks for a panic"),
             "fail" => return Answer::Failed,
             _ => {}
         }
@@ -192,7 +192,7 @@ pub(super) struct Bench {
 
 pub(super) struct Setup {
     pub(super) config: LongConnectionConfig,
-    pub(super) plan: Vec<Dialled>,
+    pub(super) plan: Vec<DialStep>,
     pub(super) then_fail: bool,
     pub(super) ping_interval: i64,
     pub(super) buffer: usize,
@@ -244,11 +244,11 @@ impl Setup {
 
 impl Bench {
     pub(super) async fn reaches(&mut self, wanted: ConnectionState) {
-        let reached = timeout(PATIENCE, self.state.wait_for(|state| *state == wanted)).await.is_ok();
+        let reached = timeout(TIMEOUT, self.state.wait_for(|state| *state == wanted)).await.is_ok();
         assert!(reached, "{:?} instead of {wanted:?}", self.state.borrow());
     }
     pub(super) async fn connects(&mut self) -> Server {
-        let mut server = timeout(PATIENCE, self.servers.recv()).await.unwrap().unwrap();
+        let mut server = timeout(TIMEOUT, self.servers.recv()).await.unwrap().unwrap();
         server.welcome().await;
         self.reaches(ConnectionState::Connected { since: Timestamp::UNIX_EPOCH }).await;
         server
@@ -257,13 +257,13 @@ impl Bench {
         until(|| lock(&self.recorder.answered).len() >= count).await;
         lock(&self.recorder.answered).clone()
     }
-    /// Seconds between attempts.
+    /// Returns the seconds between attempts.
     pub(super) fn waits(&self) -> Vec<f64> {
         lock(&self.attempts).windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
     }
     pub(super) async fn stops(mut self) {
         self.shutdown.cancel();
-        timeout(PATIENCE, self.run.join_next()).await.unwrap().unwrap().unwrap();
+        timeout(TIMEOUT, self.run.join_next()).await.unwrap().unwrap().unwrap();
         assert_eq!(*self.state.borrow(), ConnectionState::Stopped);
     }
 }
@@ -274,7 +274,7 @@ pub(super) async fn until(condition: impl Fn() -> bool) {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(PATIENCE, wait).await.unwrap();
+    timeout(TIMEOUT, wait).await.unwrap();
 }
 
 pub(super) fn assert_about(waits: &[f64], expected: &[f64]) {

@@ -13,7 +13,7 @@ use super::*;
 use crate::frame::{Frame, METHOD_DATA, header};
 
 #[tokio::test(start_paused = true)]
-async fn waits_double_to_the_cap_and_http_takes_over_after_ten_failures() {
+async fn supervise_ten_failures_falls_back_with_doubling_waits() {
     let mut bench = Setup { then_fail: true, ..Setup::default() }.start();
     for failures in 1..=9 {
         bench.reaches(ConnectionState::Reconnecting { failures }).await;
@@ -21,14 +21,14 @@ async fn waits_double_to_the_cap_and_http_takes_over_after_ten_failures() {
     for failures in 10..=12 {
         bench.reaches(ConnectionState::FallenBack { failures }).await;
     }
-    assert!(bench.state.borrow().is_deaf() && bench.state.borrow().is_fallen_back());
+    assert!(!bench.state.borrow().is_connected() && bench.state.borrow().is_fallen_back());
     assert_about(&bench.waits(), &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0, 60.0]);
     assert_eq!(*lock(&bench.outcomes.0), ["network"; 12]);
     bench.stops().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_fallback_reconnecting_goes_on_for_ever() {
+async fn supervise_without_fallback_reconnects_forever() {
     let config = LongConnectionConfig { fallback_to_http: false, ..LongConnectionConfig::default() };
     let mut bench = Setup { config, then_fail: true, ..Setup::default() }.start();
     bench.reaches(ConnectionState::Reconnecting { failures: 25 }).await;
@@ -36,7 +36,7 @@ async fn without_fallback_reconnecting_goes_on_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn jitter_makes_two_clients_wait_differently() {
+async fn supervise_backoff_has_jitter() {
     let bench = Setup { then_fail: true, ..Setup::default() }.start();
     until(|| lock(&bench.attempts).len() == 4).await;
     assert!(bench.waits().iter().all(|wait| wait.fract() > 0.001), "{:?}", bench.waits());
@@ -44,12 +44,12 @@ async fn jitter_makes_two_clients_wait_differently() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn success_resets_the_row_and_ends_the_fallback() {
-    let plan = (0..11).map(|_| Dialled::Fails(network())).collect();
+async fn supervise_success_resets_failures_and_ends_fallback() {
+    let plan = (0..11).map(|_| DialStep::Fails(network())).collect();
     let mut bench = Setup { plan, ..Setup::default() }.start();
     bench.reaches(ConnectionState::FallenBack { failures: 11 }).await;
     let server = bench.connects().await;
-    assert!(!bench.state.borrow().is_deaf());
+    assert!(bench.state.borrow().is_connected());
     let lost_at = Instant::now();
     drop(server);
     bench.reaches(ConnectionState::Reconnecting { failures: 0 }).await;
@@ -60,7 +60,7 @@ async fn success_resets_the_row_and_ends_the_fallback() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_on_which_nothing_was_heard_is_a_failure() {
+async fn supervise_connection_without_message_counts_as_failure() {
     let mut bench = Setup::default().start();
     for failures in 1..=4 {
         drop(bench.servers.recv().await.unwrap());
@@ -72,23 +72,23 @@ async fn a_connection_on_which_nothing_was_heard_is_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_credentials_are_tried_again_slowly_and_may_be_mended() {
-    let rejected = || Dialled::Fails(ConnectError::Rejected { code: 403, message: "no".into() });
+async fn supervise_rejected_credentials_retries_at_long_interval() {
+    let rejected = || DialStep::Fails(ConnectError::Rejected { code: 403, message: "no".into() });
     let mut bench = Setup { plan: vec![rejected(), rejected()], ..Setup::default() }.start();
     bench
         .state
         .wait_for(|s| matches!(s, ConnectionState::Rejected { reason } if reason.contains("403")))
         .await
         .unwrap();
-    assert!(bench.state.borrow().is_deaf());
+    assert!(!bench.state.borrow().is_connected());
     let _server = bench.connects().await;
     assert_about(&bench.waits(), &[600.0, 600.0]);
     bench.stops().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_connections_are_tried_again_at_the_slowest_pace() {
-    let plan = vec![Dialled::Fails(ConnectError::TooManyConnections)];
+async fn supervise_too_many_connections_waits_longest() {
+    let plan = vec![DialStep::Fails(ConnectError::TooManyConnections)];
     let mut bench = Setup { plan, ..Setup::default() }.start();
     let _server = bench.connects().await;
     assert_about(&bench.waits(), &[60.0]);
@@ -96,7 +96,7 @@ async fn too_many_connections_are_tried_again_at_the_slowest_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_open_socket_is_noticed_after_two_intervals_and_the_grace() {
+async fn serve_silence_of_two_intervals_and_grace_loses_connection() {
     let mut bench = Setup::default().start();
     let _silent_but_open = bench.connects().await;
     let since = Instant::now();
@@ -107,7 +107,7 @@ async fn a_half_open_socket_is_noticed_after_two_intervals_and_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lazy_server_is_not_taken_for_a_dead_one() {
+async fn serve_every_second_ping_answered_stays_connected() {
     let mut bench = Setup::default().start();
     let mut server = bench.connects().await;
     for _ in 0..50 {
@@ -120,7 +120,7 @@ async fn a_lazy_server_is_not_taken_for_a_dead_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_that_does_not_leave_is_a_loss() {
+async fn serve_write_timeout_loses_connection() {
     let mut bench = Setup { buffer: 256, ..Setup::default() }.start();
     let mut server = bench.connects().await;
     for _ in 0..20 {
@@ -134,7 +134,7 @@ async fn a_frame_that_does_not_leave_is_a_loss() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pings_at_once_and_at_the_shorter_interval_of_the_two() {
+async fn serve_pings_at_start_and_at_shorter_interval() {
     for (server_interval, expected) in [(120, 30), (0, 30), (10, 10)] {
         let mut bench = Setup { ping_interval: server_interval, ..Setup::default() }.start();
         let start = Instant::now();
@@ -150,7 +150,7 @@ async fn pings_at_once_and_at_the_shorter_interval_of_the_two() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pong_changes_the_interval_at_run_time() {
+async fn serve_pong_with_configuration_changes_ping_interval() {
     let mut bench = Setup::default().start();
     let mut server = bench.connects().await;
     let start = Instant::now();
@@ -166,7 +166,7 @@ async fn a_pong_changes_the_interval_at_run_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_and_cards_are_answered_and_duplicates_are_passed_on() {
+async fn serve_events_and_cards_are_answered_including_duplicates() {
     let mut bench = Setup::default().start();
     let mut server = bench.connects().await;
     server.push("event", "m1", r#"{"a":1}"#).await;
@@ -192,12 +192,12 @@ async fn events_and_cards_are_answered_and_duplicates_are_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_has_arrived_once_the_ping_behind_it_came_back() {
+async fn answered_after_pong_reports_arrived() {
     let config = LongConnectionConfig { max_concurrent_handlers: 8, ..LongConnectionConfig::default() };
     let mut bench = Setup { config, ..Setup::default() }.start();
     let mut server = bench.connects().await;
 
-    // Three answers that leave together, one ping behind them.
+    // One ping follows three answers that are written together.
     for id in ["a", "b", "c"] {
         server.push("card", id, "a second").await;
     }
@@ -209,7 +209,7 @@ async fn an_answer_has_arrived_once_the_ping_behind_it_came_back() {
     server.pong(None).await;
     assert!(bench.answered(3).await.iter().all(|(_, arrived)| *arrived));
 
-    // Written into a line that is dead by now: reported in doubt when Lark has stopped waiting, and not earlier.
+    // No pong follows: reported as not arrived when Lark has stopped waiting, and not earlier.
     let start = Instant::now();
     server.push("card", "lost", "hi").await;
     assert_eq!(bench.answered(4).await[3], ("lost".into(), false));
@@ -218,14 +218,14 @@ async fn an_answer_has_arrived_once_the_ping_behind_it_came_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pong_for_an_earlier_ping_proves_nothing() {
+async fn answered_pong_of_earlier_ping_reports_not_arrived() {
     let mut bench = Setup::default().start();
     let mut server = bench.connects().await;
-    // Nobody asked for these.
+    // Pongs without a ping.
     server.pong(None).await;
     server.pong(None).await;
     sleep(Duration::from_secs(30)).await;
-    // The regular ping is under way; its pong comes back after the answer was written.
+    // The pong of the regular ping arrives after the answer was written.
     server.ping().await;
     server.push("card", "m", "hi").await;
     assert_eq!(server.frame().await.method, METHOD_DATA);
@@ -235,7 +235,7 @@ async fn a_pong_for_an_earlier_ping_proves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_does_not_wait_for_proof() {
+async fn shutdown_with_unconfirmed_answer_returns_at_once() {
     let mut bench = Setup::default().start();
     let mut server = bench.connects().await;
     server.push("card", "m", "hi").await;
@@ -248,7 +248,7 @@ async fn stopping_does_not_wait_for_proof() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_failing_and_panicking_handlers_are_answered_for_in_time() {
+async fn serve_slow_failing_or_panicking_handler_answers_failed_in_time() {
     let mut bench = Setup::default().start();
     let mut server = bench.connects().await;
     for payload in ["fail", "panic"] {
@@ -266,7 +266,7 @@ async fn slow_failing_and_panicking_handlers_are_answered_for_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_too_much_is_answered_as_failed_at_once() {
+async fn serve_beyond_max_handlers_answers_failed_at_once() {
     let config = LongConnectionConfig { max_concurrent_handlers: 1, ..LongConnectionConfig::default() };
     let mut bench = Setup { config, ..Setup::default() }.start();
     let mut server = bench.connects().await;
@@ -283,7 +283,7 @@ async fn what_is_too_much_is_answered_as_failed_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_finds_its_connection_gone_is_reported() {
+async fn answered_connection_lost_reports_not_arrived() {
     let mut bench = Setup::default().start();
     let mut server = bench.connects().await;
     server.push("event", "m", "a second").await;
@@ -294,7 +294,7 @@ async fn an_answer_that_finds_its_connection_gone_is_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn split_messages_come_together_and_the_last_part_is_answered() {
+async fn serve_split_message_answers_last_part() {
     let mut bench = Setup::default().start();
     let mut server = bench.connects().await;
     server.part("event", "a", 3, 2, "cc").await;
@@ -311,7 +311,7 @@ async fn split_messages_come_together_and_the_last_part_is_answered() {
         [(PushKind::Card, "b".into(), "AABB".into()), (PushKind::Event, "a".into(), "aabbcc".into())]
     );
 
-    // The first part is forgotten before the second comes.
+    // The first part is dropped before the second arrives.
     server.part("event", "late", 2, 0, "1").await;
     sleep(Duration::from_secs(6)).await;
     server.part("event", "late", 2, 1, "2").await;
@@ -322,7 +322,7 @@ async fn split_messages_come_together_and_the_last_part_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nonsense_does_not_end_the_connection() {
+async fn serve_malformed_messages_stays_connected() {
     let mut bench = Setup::default().start();
     let mut server = bench.connects().await;
     for _ in 0..100 {
@@ -342,7 +342,7 @@ async fn nonsense_does_not_end_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_finishes_what_is_in_hand_and_says_goodbye() {
+async fn shutdown_with_running_handler_answers_and_closes() {
     let mut bench = Setup::default().start();
     let mut server = bench.connects().await;
     server.push("event", "m", "a second").await;
@@ -356,8 +356,8 @@ async fn shutdown_finishes_what_is_in_hand_and_says_goodbye() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_does_not_wait_for_an_attempt_or_a_backoff() {
-    for plan in [vec![Dialled::Hangs], vec![Dialled::Fails(ConnectError::TooManyConnections)]] {
+async fn shutdown_during_attempt_or_backoff_returns_at_once() {
+    for plan in [vec![DialStep::Hangs], vec![DialStep::Fails(ConnectError::TooManyConnections)]] {
         let bench = Setup { plan, ..Setup::default() }.start();
         until(|| !lock(&bench.attempts).is_empty()).await;
         let since = Instant::now();

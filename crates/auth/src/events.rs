@@ -1,0 +1,99 @@
+//! The end of a session: the transition, its announcement, its metrics.
+
+use std::time::Duration;
+
+use larkauth_contracts::{
+    message::{CardFaceRequested, SessionEnded},
+    topology::Queue,
+};
+use larkauth_models::{AppId, AuthSession, EventId, SessionId, SessionState};
+use larkauth_storage::SessionEnding;
+
+use crate::{context::Context, error::AuthError, event_id::event_id};
+
+impl Context {
+    /// Ends a pending session, records and announces the end. Returns the session as it is then; another process may have
+    /// ended it first.
+    pub(crate) async fn end_session(
+        &self,
+        id: SessionId,
+        ending: SessionEnding,
+        answer_pending: bool,
+    ) -> Result<AuthSession, AuthError> {
+        if self.store.end_session(id, ending, self.now()).await? {
+            self.after_end(id, answer_pending).await
+        } else {
+            self.existing_session(id).await
+        }
+    }
+
+    /// Records and announces the end of a session. Only the caller that made the transition calls it.
+    pub(crate) async fn after_end(
+        &self,
+        id: SessionId,
+        answer_pending: bool,
+    ) -> Result<AuthSession, AuthError> {
+        let session = self.existing_session(id).await?;
+        self.record_end(&session);
+        self.publish_end(&session, answer_pending).await?;
+        Ok(session)
+    }
+
+    /// Publishes the end of a session. A repeated announcement carries the same id, so it has no second effect.
+    pub(crate) async fn publish_end(
+        &self,
+        session: &AuthSession,
+        answer_pending: bool,
+    ) -> Result<(), AuthError> {
+        let data = SessionEnded {
+            session_id: session.id,
+            state: session.state,
+            failure_reason: session.failure_reason,
+            open_id: session.person.open_id.clone(),
+            user_id: session.person.user_id.clone(),
+            card_answer_pending: answer_pending,
+        };
+        let message = self.outgoing(event_id("ended", &session.id.to_string()), &session.app_id, data)?;
+        Ok(self.bus.publish(message).await?)
+    }
+
+    /// Requests a look at a session's card, now or after a delay.
+    pub(crate) async fn request_card_face(
+        &self,
+        app_id: &AppId,
+        session_id: SessionId,
+        delay: Duration,
+    ) -> Result<(), AuthError> {
+        let id = EventId::new(format!("face-{}", self.new_uuid()))
+            .map_err(|e| AuthError::Invalid(e.to_string()))?;
+        let message = self.outgoing(id, app_id, CardFaceRequested { session_id })?;
+        if delay.is_zero() {
+            self.bus.publish(message).await?;
+        } else {
+            self.bus.publish_later(message, Queue::CardFaces, delay).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts and logs the end of a session. Only the caller that made the transition calls it, so it runs once.
+    pub(crate) fn record_end(&self, session: &AuthSession) {
+        let (app_id, method) = (session.app_id.as_str(), session.auth_method.as_str());
+        match session.state {
+            SessionState::Completed => {
+                let took = (self.now() - session.created_at).to_std().unwrap_or_default();
+                self.metrics.auth_succeeded(app_id, method, took);
+            }
+            SessionState::Expired => self.metrics.sessions_expired(app_id, 1),
+            SessionState::Rejected => self.metrics.auth_failed(app_id, method, "rejected"),
+            SessionState::Failed | SessionState::Pending => {
+                let reason = session.failure_reason.map_or("unknown", larkauth_models::FailureReason::as_str);
+                self.metrics.auth_failed(app_id, method, reason);
+            }
+        }
+        tracing::info!(
+            session_id = %session.id, app_id = %session.app_id, state = %session.state,
+            failure_reason = session.failure_reason.map(larkauth_models::FailureReason::as_str),
+            "auth.session.ended"
+        );
+    }
+}

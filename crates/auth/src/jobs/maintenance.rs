@@ -1,0 +1,77 @@
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use larkauth_models::{Actor, Timestamp};
+
+use crate::{context::Context, error::AuthError};
+
+/// Rows of handled events that one purge deletes, as a multiple of [`Policy::sweep_batch`](crate::Policy::sweep_batch):
+/// they are many and small.
+const PURGE_BATCHES: u32 = 10;
+
+impl Context {
+    /// Expires the sessions whose time is over and announces each. Returns their number.
+    ///
+    /// # Errors
+    /// The store's. A failed announcement is only logged: [`Context::reconcile_cards`] updates the card later.
+    pub async fn expire_sessions(&self, actor: &Actor, now: Timestamp) -> Result<usize, AuthError> {
+        self.note_operation(actor, now, "session.expire_due");
+        let batch = self.policy.sweep_batch;
+        let mut expired = 0;
+        loop {
+            let ids = self.store.expire_due_sessions(now, batch).await?;
+            expired += ids.len();
+            for id in &ids {
+                if let Err(error) = self.after_end(*id, false).await {
+                    tracing::warn!(session_id = %id, %error, "auth.session.announce: left to the next reconciliation");
+                }
+            }
+            if ids.len() < batch as usize {
+                return Ok(expired);
+            }
+        }
+    }
+
+    /// Finds ended sessions whose card does not show the end, because a process stopped in between, and requests an update
+    /// of each. The cards whose last request is the oldest come first. Returns their number.
+    ///
+    /// # Errors
+    /// The store's or the bus's.
+    pub async fn reconcile_cards(&self, actor: &Actor, now: Timestamp) -> Result<usize, AuthError> {
+        self.note_operation(actor, now, "card.reconcile");
+        let oldest = now - delta(self.policy.card_reconcile_window);
+        let newest = now - delta(self.policy.card_grace);
+        let due = self.store.take_stale_cards(now, oldest, newest, self.policy.sweep_batch).await?;
+        for (app_id, session_id) in &due {
+            self.request_card_face(app_id, *session_id, self.policy.after_answer_delay).await?;
+        }
+        Ok(due.len())
+    }
+
+    /// Deletes records of handled events that are too old to be pushed again. Returns their number.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn purge_events(&self, actor: &Actor, now: Timestamp) -> Result<u64, AuthError> {
+        self.note_operation(actor, now, "event.purge");
+        let before = now - delta(self.policy.event_retention);
+        Ok(self.store.purge_processed(before, PURGE_BATCHES * self.policy.sweep_batch).await?)
+    }
+
+    /// Updates the gauges of sessions and tokens.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn update_gauges(&self) -> Result<(), AuthError> {
+        for counts in self.store.active_counts().await? {
+            self.metrics.sessions_active(counts.app_id.as_str(), counts.pending_sessions);
+            self.metrics.tokens_active(counts.app_id.as_str(), counts.active_tokens);
+        }
+        Ok(())
+    }
+}
+
+/// Returns the largest difference of times when the duration is longer.
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}

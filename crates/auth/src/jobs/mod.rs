@@ -1,0 +1,56 @@
+//! Scheduled work. A job is a value: a name, a schedule, a function. Replicas share the work: each tick of a job is claimed
+//! in the store, and only the process that claimed it runs the job.
+//!
+//! To add a job: an operation in a module here, and an entry in [`all`].
+
+mod job;
+mod maintenance;
+mod runner;
+mod schedule;
+
+use std::time::Duration;
+
+pub use job::{Job, Scope};
+pub use runner::run;
+pub use schedule::Schedule;
+
+/// Returns every job of this project.
+#[must_use]
+pub fn all() -> Vec<Job> {
+    let every = |seconds| Schedule::Interval(Duration::from_secs(seconds));
+    vec![
+        Job {
+            name: "expire_sessions",
+            schedule: every(5),
+            scope: Scope::Cluster,
+            run: |context, actor, now| {
+                Box::pin(async move { Ok(context.expire_sessions(actor, now).await? as u64) })
+            },
+        },
+        Job {
+            name: "reconcile_cards",
+            schedule: every(60),
+            scope: Scope::Cluster,
+            run: |context, actor, now| {
+                Box::pin(async move { Ok(context.reconcile_cards(actor, now).await? as u64) })
+            },
+        },
+        Job {
+            name: "purge_events",
+            schedule: every(600),
+            scope: Scope::Cluster,
+            run: |context, actor, now| Box::pin(context.purge_events(actor, now)),
+        },
+        Job {
+            name: "update_gauges",
+            schedule: every(15),
+            scope: Scope::Process,
+            run: |context, _, _| {
+                Box::pin(async move {
+                    context.update_gauges().await?;
+                    Ok(0)
+                })
+            },
+        },
+    ]
+}

@@ -1,0 +1,121 @@
+use std::time::Duration;
+
+use larkauth_models::{Backoff, CardOptions};
+use larkauth_storage::InvitationLimit;
+
+/// The settings and timings that decisions depend on. A test sets short ones.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// `CloudEvents` `source` of this process, e.g. `/larkauth/gateway`.
+    pub source: String,
+    /// Life of an invitation.
+    pub session_lifetime: Duration,
+    /// How often one person may be invited.
+    pub invitation_limit: InvitationLimit,
+    /// How cards look unless the request says otherwise.
+    pub card: CardOptions,
+
+    /// How long the answer to a callback waits for the worker: 2 s. Lark gives up after 3 s.
+    pub answer_deadline: Duration,
+    /// How long the browser waits for the worker before it gets a page that looks again by itself: 2.5 s.
+    pub redirect_deadline: Duration,
+    /// Delay of what must come after the answer to a callback: 4 s. Lark takes at most 3 s for an answer.
+    pub after_answer_delay: Duration,
+    /// First and longest pause between two looks at a session whose end is awaited: 100 ms to 1 s.
+    pub session_poll: Backoff,
+
+    /// Longest handling of one delivery: 24 s. A handler that takes longer is cancelled and its delivery comes again. A
+    /// process that stops waits at least as long (`SHUTDOWN_GRACE_SECONDS`), and Kubernetes kills after 30 s.
+    pub handler_deadline: Duration,
+    /// Part of a delivery kept for asking Lark who consented: 4 s.
+    pub identity_reserve: Duration,
+    /// Part of a delivery kept for storing the tokens: 6 s, one statement with its deadline and a little.
+    pub commit_reserve: Duration,
+    /// Part of a delivery kept for the announcement: 3 s. The next delivery repeats an announcement that is cut off.
+    pub announce_reserve: Duration,
+    /// Life of the claim on a code: 60 s. Longer than [`Policy::handler_deadline`] by more than the clocks of two
+    /// machines differ (see [`Policy::CLOCK_SKEW`]).
+    pub exchange_claim: Duration,
+    /// How long a code is tried again: 270 s. Lark's codes expire after 300 s.
+    pub code_lifetime: Duration,
+    /// Longest pause until a delivery whose code another worker exchanges is looked at again: 8 s.
+    pub claim_check_interval: Duration,
+    /// Pauses between repeated calls of one step of an exchange: 200 ms to 2 s.
+    pub retry: Backoff,
+
+    /// How long Lark sends at most one message with the same `uuid`: 55 min, less than its hour.
+    pub send_dedup_window: Duration,
+    /// How long an open breaker refuses invitations: 5 min. After that one invitation may try Lark again.
+    pub breaker_open: Duration,
+    /// How long a registration is used without a look at the store: 10 s.
+    pub app_cache_ttl: Duration,
+
+    /// Attempts at updating one card: 6, with 1 + 2 + 4 + 8 + 16 s of backoff. The reconciliation takes over then.
+    pub card_update_attempts: u32,
+    /// Age of an end that every card should show: 60 s. Older ends are reconciled.
+    pub card_grace: Duration,
+    /// Age of the oldest end that is reconciled: 24 h. Lark takes updates of a card for 14 days.
+    pub card_reconcile_window: Duration,
+    /// How long handled events are remembered: 48 h, longer than the 24 h for which duplicates are recognised.
+    pub event_retention: Duration,
+    /// Rows that one statement of a sweep touches.
+    pub sweep_batch: u32,
+}
+
+impl Policy {
+    /// Largest difference between the clocks of two machines that is allowed for.
+    pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        const fn seconds(count: u64) -> Duration {
+            Duration::from_secs(count)
+        }
+        let backoff = |base, cap| Backoff::new(Duration::from_millis(base), Duration::from_millis(cap), 0.2);
+        Self {
+            source: "/larkauth".to_owned(),
+            session_lifetime: seconds(600),
+            invitation_limit: InvitationLimit { max: 5, window: seconds(60) },
+            card: CardOptions::default(),
+            answer_deadline: seconds(2),
+            redirect_deadline: Duration::from_millis(2500),
+            after_answer_delay: seconds(4),
+            session_poll: backoff(100, 1000),
+            handler_deadline: seconds(24),
+            identity_reserve: seconds(4),
+            commit_reserve: seconds(6),
+            announce_reserve: seconds(3),
+            exchange_claim: seconds(60),
+            code_lifetime: seconds(270),
+            claim_check_interval: seconds(8),
+            retry: backoff(200, 2000),
+            send_dedup_window: seconds(55 * 60),
+            breaker_open: seconds(300),
+            app_cache_ttl: seconds(10),
+            card_update_attempts: 6,
+            card_grace: seconds(60),
+            card_reconcile_window: seconds(24 * 3600),
+            event_retention: seconds(48 * 3600),
+            sweep_batch: 200,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_claim_outlives_a_delivery_and_the_skew_of_clocks() {
+        let policy = Policy::default();
+        assert!(policy.exchange_claim >= policy.handler_deadline + Policy::CLOCK_SKEW);
+    }
+
+    #[test]
+    fn default_reserves_leave_time_for_the_exchange() {
+        let policy = Policy::default();
+        let reserved = policy.identity_reserve + policy.commit_reserve + policy.announce_reserve;
+        assert!(reserved < policy.handler_deadline);
+    }
+}

@@ -1,0 +1,62 @@
+//! What a service process needs of its parts: probes, gauges, consuming, closing.
+
+use std::sync::Arc;
+
+use larkauth_contracts::topology::{DEAD_LETTER_QUEUE, Queue};
+use larkauth_messaging::{BusError, BusHealth, Consume, Handler};
+use larkauth_storage::StorageError;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+
+impl Context {
+    /// Answers when the database answers, within the deadline of one statement.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn ping_database(&self) -> Result<(), StorageError> {
+        self.store.ping().await
+    }
+
+    /// Returns the state of the bus, and its changes.
+    #[must_use]
+    pub fn bus_health(&self) -> watch::Receiver<BusHealth> {
+        self.bus.health()
+    }
+
+    /// Consumes one queue until `stopping`, and then finishes the deliveries that have begun.
+    ///
+    /// # Errors
+    /// The bus's.
+    pub async fn consume(
+        &self,
+        consume: Consume,
+        handler: Arc<dyn Handler>,
+        stopping: CancellationToken,
+    ) -> Result<(), BusError> {
+        self.bus.consume(consume, handler, stopping).await
+    }
+
+    /// Updates the gauges of the queues. A gauge keeps its last value while the broker does not answer: the bus watch
+    /// reports that.
+    pub async fn update_queue_gauges(&self) {
+        let gauge = |queue, depth| {
+            self.metrics.bus_queue_messages(queue, i64::try_from(depth).unwrap_or(i64::MAX));
+        };
+        for queue in Queue::ALL {
+            if let Ok(depth) = self.bus.depth(*queue).await {
+                gauge(queue.name(), depth);
+            }
+        }
+        if let Ok(depth) = self.bus.dead_letter_depth().await {
+            gauge(DEAD_LETTER_QUEUE, depth);
+        }
+    }
+
+    /// Closes the connections to the bus and the database, after all work has ended.
+    pub async fn close(&self) {
+        self.bus.close().await;
+        self.store.close().await;
+    }
+}

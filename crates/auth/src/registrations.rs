@@ -1,0 +1,109 @@
+//! Operations on registered applications.
+
+use std::sync::Arc;
+
+use larkauth_models::{Actor, AppId, Application, Timestamp};
+use larkauth_storage::Registration;
+
+use crate::{apps::App, context::Context, error::AuthError};
+
+impl Context {
+    /// Returns all registered applications, ordered by id. One that cannot be read hides no other.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn applications(&self, actor: &Actor, now: Timestamp) -> Result<Vec<Registration>, AuthError> {
+        self.note_operation(actor, now, "app.list");
+        Ok(self.store.applications().await?)
+    }
+
+    /// Returns one application with its secrets, enabled or not, if it is registered.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn application(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        app_id: &AppId,
+    ) -> Result<Option<Application>, AuthError> {
+        self.note_operation(actor, now, "app.show");
+        Ok(self.store.application(app_id).await?)
+    }
+
+    /// Returns one enabled application with its client. The answer may be as old as
+    /// [`Policy::app_cache_ttl`](crate::Policy::app_cache_ttl).
+    ///
+    /// # Errors
+    /// [`AuthError::AppNotFound`], [`AuthError::AppDisabled`], or the store's.
+    pub async fn enabled_app(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        app_id: &AppId,
+    ) -> Result<Arc<App>, AuthError> {
+        self.note_operation(actor, now, "app.use");
+        self.apps.get_enabled(app_id).await
+    }
+
+    /// Registers an application, or replaces its registration. The breaker closes, since the registration may just have
+    /// been corrected.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn register_application(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        application: &Application,
+    ) -> Result<(), AuthError> {
+        self.note_operation(actor, now, "app.register");
+        self.store.put_application(application, now).await?;
+        self.apps.invalidate(&application.app_id).await;
+        Ok(())
+    }
+
+    /// Registers the application of the settings at the start of a process. `merge` puts the settings over what is
+    /// registered. A registration that cannot be read stays as it is: replacing it would take it from the processes that
+    /// can read it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn bootstrap_application(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        configured: Application,
+        merge: impl FnOnce(Application) -> Option<Application> + Send,
+    ) -> Result<(), AuthError> {
+        let known = match self.store.application(&configured.app_id).await {
+            // The watch over registrations reports it.
+            Err(error) if error.is_of_one_row() => return Ok(()),
+            known => known?,
+        };
+        let application = known.and_then(merge).unwrap_or(configured);
+        self.register_application(actor, now, &application).await?;
+        let (app_id, enabled) = (&application.app_id, application.enabled);
+        tracing::info!(%app_id, enabled, "the application of APP_ID is registered");
+        Ok(())
+    }
+
+    /// Enables or disables an application.
+    ///
+    /// # Errors
+    /// [`AuthError::AppNotFound`], or the store's.
+    pub async fn set_application_enabled(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        app_id: &AppId,
+        enabled: bool,
+    ) -> Result<(), AuthError> {
+        self.note_operation(actor, now, if enabled { "app.enable" } else { "app.disable" });
+        if !self.store.set_application_enabled(app_id, enabled, now).await? {
+            return Err(AuthError::AppNotFound(app_id.clone()));
+        }
+        self.apps.invalidate(app_id).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use larkauth_lark::{api::Receiver, error::ErrorKind};
+use larkauth_models::{AppId, AuthSession, CardFace, FailureReason, SessionId};
+use larkauth_storage::SessionEnding;
+
+use crate::{cards, context::Context, error::AuthError};
+
+impl Context {
+    /// Sends the card of a new session. The card's `uuid` is the session's id, so Lark sends one card at most; a session
+    /// that has its card is done. A person who cannot be reached fails the session, and so does a card that this side got
+    /// wrong. Only an application that Lark refuses opens its breaker, too.
+    pub(crate) async fn send_card(
+        &self,
+        session_id: SessionId,
+        is_redelivered: bool,
+    ) -> Result<(), AuthError> {
+        let Some(session) = self.store.session(session_id).await? else { return Ok(()) };
+        // The maintenance expires sessions; a card that can no longer be used is not sent. But a worker that stopped with
+        // this delivery may have sent the card and not recorded it. Sent again, Lark only returns its id.
+        let window = TimeDelta::from_std(self.policy.send_dedup_window).unwrap_or(TimeDelta::MAX);
+        let is_over = session.state.is_final() || session.expires_at <= self.now();
+        let may_be_sent = is_redelivered && self.now() - session.created_at < window;
+        if session.message_id.is_some() || (is_over && !may_be_sent) {
+            return Ok(());
+        }
+        let app = if is_over {
+            self.apps.get(&session.app_id).await
+        } else {
+            self.apps.get_for_invitation(&session.app_id).await
+        };
+        let app = match app {
+            Ok(app) => app,
+            Err(AuthError::AppFrozen { .. }) => {
+                return self.fail_invitation(session.id, FailureReason::AppMisconfigured).await;
+            }
+            Err(error) => return Err(error),
+        };
+        let card = cards::render(self, &app, &session, cards::face_of(session.state)).await;
+        let receiver = match (&session.person.open_id, &session.person.user_id) {
+            (Some(open_id), _) => Receiver::OpenId(open_id.clone()),
+            (None, Some(user_id)) => Receiver::UserId(user_id.clone()),
+            (None, None) => return Err(AuthError::Invalid("the session names no person".to_owned())),
+        };
+        match app.client.send_card(&receiver, &card, &session.id.to_string()).await {
+            Ok(message_id) => {
+                self.store.record_card(session.id, &message_id, CardFace::Invitation).await?;
+                // The session may have ended while its card was on the way.
+                if self.existing_session(session.id).await?.state.is_final() {
+                    self.request_card_face(&session.app_id, session.id, Duration::ZERO).await?;
+                }
+                Ok(())
+            }
+            Err(error) => match error.kind {
+                ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Unknown => Err(error.into()),
+                ErrorKind::App | ErrorKind::InsufficientScope { .. } => {
+                    self.apps.breaker().open(&session.app_id, &error.to_string(), self.now()).await?;
+                    self.fail_invitation(session.id, FailureReason::AppMisconfigured).await
+                }
+                ErrorKind::User => self.fail_invitation(session.id, FailureReason::UserUnavailable).await,
+                _ => {
+                    tracing::warn!(%error, "auth.invitation.undeliverable");
+                    self.fail_invitation(session.id, FailureReason::CardUndeliverable).await
+                }
+            },
+        }
+    }
+
+    async fn fail_invitation(&self, session_id: SessionId, reason: FailureReason) -> Result<(), AuthError> {
+        self.end_session(session_id, SessionEnding::Failed(reason), false).await?;
+        Ok(())
+    }
+
+    /// Updates a session's card to the face of its state, unless the card shows it already. A card that can no longer be
+    /// changed (recalled, deleted, too old) counts as updated.
+    pub(crate) async fn update_card(&self, app_id: &AppId, session_id: SessionId) -> Result<(), AuthError> {
+        let Some(session) = self.store.session(session_id).await? else { return Ok(()) };
+        let face = cards::face_of(session.state);
+        let Some(message_id) = session.message_id.as_ref().filter(|_| needs_update(&session, face)) else {
+            return Ok(());
+        };
+        let app = self.apps.get(app_id).await?;
+        let card = cards::render(self, &app, &session, face).await;
+        if let Err(error) = app.client.update_card(message_id, &card).await {
+            match error.kind {
+                ErrorKind::Message(_) => {
+                    tracing::warn!(%error, "auth.card.update: the card can no longer be changed");
+                }
+                ErrorKind::InsufficientScope { .. } | ErrorKind::InvalidRequest => {
+                    tracing::error!(%error, "auth.card.update: given up, another attempt does not help");
+                }
+                _ => return Err(error.into()),
+            }
+        }
+        self.store.record_face(session_id, face).await?;
+        Ok(())
+    }
+}
+
+/// Returns whether a card must change. Either open face is right for a pending session; an ended session has one face.
+fn needs_update(session: &AuthSession, face: CardFace) -> bool {
+    match (face, session.card_face) {
+        (CardFace::Invitation, Some(CardFace::Processing | CardFace::Reauthorize)) => false,
+        (wanted, shown) => shown != Some(wanted),
+    }
+}

@@ -1,0 +1,151 @@
+use std::time::Duration;
+
+use larkauth_contracts::message::InvitationRequested;
+use larkauth_models::{
+    Actor, AppId, AuthMethod, AuthSession, CardOptions, ConsentSecrets, FailureReason, Person, SessionId,
+    SessionState, Timestamp,
+};
+use larkauth_storage::{Created, NewSession, SessionEnding, SessionFilter};
+
+use super::validate::{check_card, check_scopes};
+use crate::{apps::App, cards, context::Context, error::AuthError, event_id::event_id};
+
+/// An invitation, as a caller asks for it.
+#[derive(Clone, Debug)]
+pub struct Invite {
+    /// The application that invites.
+    pub app_id: AppId,
+    /// The person who is invited.
+    pub person: Person,
+    /// How the person is invited.
+    pub auth_method: AuthMethod,
+    /// The scopes to ask for; the application's default when absent.
+    pub scopes: Option<Vec<String>>,
+    /// How the card looks.
+    pub card: CardOptions,
+}
+
+impl Context {
+    /// Creates a session and requests its card.
+    ///
+    /// # Errors
+    /// When the input breaks a rule, the application may not invite, the person was invited too often, or the store or
+    /// the bus is down. No card is sent then.
+    pub async fn invite(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        invite: Invite,
+    ) -> Result<AuthSession, AuthError> {
+        self.note_operation(actor, now, "session.create");
+        if invite.auth_method == AuthMethod::DeviceCode {
+            return Err(AuthError::AuthMethodUnavailable(invite.auth_method));
+        }
+        let app = self.apps.get_for_invitation(&invite.app_id).await?;
+        let session_id = SessionId(self.new_uuid());
+        let new = self.new_session(session_id, &app, invite, now, None)?;
+        self.create_session(&new).await?;
+        if new.auth_method.has_card() {
+            let message = self.outgoing(
+                event_id("invite", &session_id.to_string()),
+                &new.app_id,
+                InvitationRequested { session_id },
+            )?;
+            if let Err(error) = self.bus.publish(message).await {
+                // The caller gets the error; the session must not look as if a card were on its way.
+                if let Err(error) = self.withdraw(session_id).await {
+                    tracing::error!(%session_id, %error, "auth.session.end: the unsent invitation stays pending until it expires");
+                }
+                return Err(error.into());
+            }
+        }
+        self.existing_session(session_id).await
+    }
+
+    /// Ends a session that no one has seen. Its end is not announced, least of all over a bus that just failed.
+    async fn withdraw(&self, session_id: SessionId) -> Result<(), AuthError> {
+        let ending = SessionEnding::Failed(FailureReason::CardUndeliverable);
+        if self.store.end_session(session_id, ending, self.now()).await? {
+            self.record_end(&self.existing_session(session_id).await?);
+        }
+        Ok(())
+    }
+
+    /// Invites as [`Context::invite`] does. Returns the open session instead when the person has an open card already.
+    ///
+    /// # Errors
+    /// As [`Context::invite`].
+    pub async fn invite_unless_open(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        invite: Invite,
+    ) -> Result<AuthSession, AuthError> {
+        let open = SessionFilter {
+            app_id: Some(invite.app_id.clone()),
+            open_id: invite.person.open_id.clone(),
+            state: Some(SessionState::Pending),
+        };
+        if open.open_id.is_some() {
+            let newest = self.store.list_sessions(&open, None, 1).await?;
+            let open = newest.into_iter().find(|s| s.auth_method.has_card() && s.expires_at > now);
+            if let Some(session) = open {
+                return Ok(session);
+            }
+        }
+        self.invite(actor, now, invite).await
+    }
+
+    /// Checks an invitation and makes its secrets.
+    pub(crate) fn new_session(
+        &self,
+        session_id: SessionId,
+        app: &App,
+        invite: Invite,
+        now: Timestamp,
+        takes_card_of: Option<SessionId>,
+    ) -> Result<NewSession, AuthError> {
+        check_card(&invite.card)?;
+        let new = NewSession {
+            id: session_id,
+            app_id: invite.app_id,
+            person: invite.person,
+            auth_method: invite.auth_method,
+            scopes: check_scopes(invite.scopes.unwrap_or_else(|| app.application.default_scopes.clone()))?,
+            card: invite.card,
+            consent: ConsentSecrets {
+                state: self.entropy.secret_token(),
+                pkce_verifier: self.entropy.secret_token(),
+            },
+            created_at: now,
+            expires_at: now + self.policy.session_lifetime,
+            takes_card_of,
+        };
+        if new.auth_method.has_card() && !cards::fits(app, &new) {
+            return Err(AuthError::Invalid(
+                "the card would be larger than the 30 KB that Lark takes: ask for fewer or shorter scopes, or shorten \
+                 card.custom_message or card.privacy_policy_url"
+                    .to_owned(),
+            ));
+        }
+        Ok(new)
+    }
+
+    /// Stores a new session, within the limit of invitations.
+    pub(crate) async fn create_session(&self, new: &NewSession) -> Result<(), AuthError> {
+        let limit = self.policy.invitation_limit;
+        match self.store.create_session(new, limit).await? {
+            Created::Created => {
+                self.metrics.session_created(new.app_id.as_str(), new.auth_method.as_str());
+                tracing::info!(session_id = %new.id, app_id = %new.app_id, auth_method = %new.auth_method, "auth.session.created");
+                Ok(())
+            }
+            Created::RateLimited { retry_after } => {
+                // Rounded up once, so that the sentence and `Retry-After` have the same number and none is too early.
+                let retry_after =
+                    Duration::from_secs(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0));
+                Err(AuthError::RateLimited { max: limit.max, window: limit.window, retry_after })
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+use std::time::Duration;
+
+use larkauth_models::{Actor, AuthMethod, AuthSession, SessionId, SessionState, Timestamp};
+use larkauth_storage::{SessionCursor, SessionFilter};
+use tokio::time::Instant;
+use url::Url;
+
+use crate::{cards, context::Context, error::AuthError};
+
+impl Context {
+    /// Returns one session.
+    ///
+    /// # Errors
+    /// [`AuthError::SessionNotFound`], or the store's.
+    pub async fn session(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        id: SessionId,
+    ) -> Result<AuthSession, AuthError> {
+        self.note_operation(actor, now, "session.show");
+        self.existing_session(id).await
+    }
+
+    /// Returns at most `limit` sessions after the cursor, newest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn list_sessions(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        filter: &SessionFilter,
+        after: Option<SessionCursor>,
+        limit: u32,
+    ) -> Result<Vec<AuthSession>, AuthError> {
+        self.note_operation(actor, now, "session.list");
+        Ok(self.store.list_sessions(filter, after, limit).await?)
+    }
+
+    /// Waits until the session has ended, or for `at_most`, and returns the session as it is then.
+    ///
+    /// # Errors
+    /// [`AuthError::SessionNotFound`], or the store's.
+    pub async fn wait_for_end(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        id: SessionId,
+        at_most: Duration,
+    ) -> Result<AuthSession, AuthError> {
+        self.note_operation(actor, now, "session.wait");
+        let until = Instant::now() + at_most;
+        let mut poll = self.policy.session_poll;
+        loop {
+            let session = self.existing_session(id).await?;
+            let left = until.saturating_duration_since(Instant::now());
+            if session.state != SessionState::Pending || left.is_zero() {
+                return Ok(session);
+            }
+            tokio::time::sleep(poll.next(&*self.entropy).min(left)).await;
+        }
+    }
+
+    /// Returns the consent page of a pending session without a card; its caller shows the page. `None` for any other
+    /// session.
+    ///
+    /// # Errors
+    /// [`AuthError::AppNotFound`], or the store's.
+    pub async fn consent_page(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        session: &AuthSession,
+    ) -> Result<Option<Url>, AuthError> {
+        if session.auth_method != AuthMethod::Oauth || session.state != SessionState::Pending {
+            return Ok(None);
+        }
+        self.note_operation(actor, now, "session.consent_page");
+        let app = self.apps.get(&session.app_id).await?;
+        Ok(cards::authorize_url(&app, session))
+    }
+
+    /// Returns one session, for operations of this crate.
+    pub(crate) async fn existing_session(&self, id: SessionId) -> Result<AuthSession, AuthError> {
+        self.store.session(id).await?.ok_or(AuthError::SessionNotFound(id))
+    }
+}

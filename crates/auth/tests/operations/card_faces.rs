@@ -1,0 +1,141 @@
+//! Bringing a card to the face that its session asks for.
+
+use larkauth_contracts::{
+    message::{CardFaceRequested, SessionEnded},
+    topology::Queue,
+};
+use larkauth_lark_sim::{Effect, Endpoint, Fault};
+use larkauth_messaging::Verdict;
+use larkauth_models::{CardFace, FailureReason, SessionState};
+use larkauth_storage::SessionEnding;
+
+use crate::fixture::{ACTOR, Fixture, Invited, delivery};
+
+impl Fixture {
+    /// A session that ended on its own, not announced.
+    async fn ended_as(&self, ending: SessionEnding) -> Invited {
+        let invited = self.invited(0).await;
+        assert!(self.parts.store.end_session(invited.session_id, ending, self.context.now()).await.unwrap());
+        invited
+    }
+
+    async fn look(&self, at: &Invited) -> Verdict {
+        self.deliver(self.message(CardFaceRequested { session_id: at.session_id })).await
+    }
+}
+
+#[tokio::test]
+async fn update_card_of_ended_session_updates_once() {
+    let fixture = Fixture::new().await;
+    for (ending, colour) in [
+        (SessionEnding::Rejected, "grey"),
+        (SessionEnding::Expired, "grey"),
+        (SessionEnding::Failed(FailureReason::CodeInvalid), "red"),
+    ] {
+        let before = fixture.sim.stats().calls(Endpoint::MessageUpdate);
+        let invited = fixture.ended_as(ending).await;
+        assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+        assert_eq!(fixture.colour(&invited), colour);
+        assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+        assert_eq!(fixture.sim.stats().calls(Endpoint::MessageUpdate), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn update_card_of_pending_session_keeps_open_faces() {
+    let fixture = Fixture::new().await;
+    let invited = fixture.invited(0).await;
+    for face in [CardFace::Invitation, CardFace::Processing, CardFace::Reauthorize] {
+        fixture.parts.store.record_face(invited.session_id, face).await.unwrap();
+        assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+    }
+    assert_eq!(fixture.sim.stats().calls(Endpoint::MessageUpdate), 0);
+    // A retried session took over a card that still shows its old end.
+    fixture.parts.store.record_face(invited.session_id, CardFace::Expired).await.unwrap();
+    assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+    assert_eq!(fixture.sim.stats().calls(Endpoint::MessageUpdate), 1);
+    assert_eq!(fixture.colour(&invited), "blue");
+}
+
+#[tokio::test]
+async fn session_ended_with_pending_answer_delays_update() {
+    let fixture = Fixture::new().await;
+    let invited = fixture.ended_as(SessionEnding::Rejected).await;
+    let ended = |card_answer_pending| SessionEnded {
+        session_id: invited.session_id,
+        state: SessionState::Rejected,
+        failure_reason: None,
+        open_id: None,
+        user_id: None,
+        card_answer_pending,
+    };
+    assert_eq!(fixture.deliver(fixture.message(ended(true))).await, Verdict::DONE);
+    assert_eq!(fixture.sim.stats().calls(Endpoint::MessageUpdate), 0);
+    let (request, later) = fixture.bus.take_delayed::<CardFaceRequested>();
+    let (queue, delay) = later.unwrap();
+    assert_eq!((request.data.session_id, queue), (invited.session_id, Queue::CardFaces));
+    assert!(delay.as_secs() >= 3, "Lark waits up to 3 s for the answer");
+
+    assert_eq!(fixture.deliver(fixture.message(ended(false))).await, Verdict::DONE);
+    assert_eq!(fixture.colour(&invited), "grey");
+}
+
+#[tokio::test]
+async fn update_card_of_unchangeable_card_records_face() {
+    let fixture = Fixture::new().await;
+    for lose in [larkauth_lark_sim::Sim::recall, larkauth_lark_sim::Sim::delete_message] {
+        let invited = fixture.ended_as(SessionEnding::Rejected).await;
+        lose(&fixture.sim, invited.message_id.as_str()).unwrap();
+        assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+        assert_eq!(fixture.session(invited.session_id).await.card_face, Some(CardFace::Declined));
+    }
+    let invited = fixture.ended_as(SessionEnding::Rejected).await;
+    fixture.clock.advance(std::time::Duration::from_secs(15 * 24 * 3600));
+    assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+}
+
+#[tokio::test]
+async fn update_card_after_last_attempt_leaves_card_to_reconciliation() {
+    let fixture = Fixture::new().await;
+    let invited = fixture.ended_as(SessionEnding::Rejected).await;
+    fixture.sim.faults().push(
+        Fault::at(Endpoint::MessageUpdate, Effect::Answer { status: 400, code: 99_999_999 }).until_cleared(),
+    );
+    let mut message = delivery(&fixture.message(CardFaceRequested { session_id: invited.session_id }));
+    assert!(matches!(fixture.handle(message.clone()).await, Verdict::Retry { .. }));
+    message.attempt = 6;
+    assert_eq!(fixture.handle(message).await, Verdict::DONE);
+    assert_eq!(
+        fixture.session(invited.session_id).await.card_face,
+        Some(CardFace::Invitation),
+        "so mending finds it"
+    );
+
+    fixture.sim.faults().clear();
+    assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+    assert_eq!(fixture.colour(&invited), "grey");
+}
+
+#[tokio::test]
+async fn update_card_without_card_is_done() {
+    let fixture = Fixture::new().await;
+    let mut invite =
+        fixture.invitation(larkauth_models::Person { open_id: Some(fixture.person(0)), user_id: None });
+    invite.auth_method = larkauth_models::AuthMethod::Oauth;
+    let session = fixture.context.invite(&ACTOR, fixture.context.now(), invite).await.unwrap();
+    let request = CardFaceRequested { session_id: session.id };
+    assert_eq!(fixture.deliver(fixture.message(request)).await, Verdict::DONE);
+    let unknown = CardFaceRequested { session_id: larkauth_models::SessionId(uuid::Uuid::from_u128(5)) };
+    assert_eq!(fixture.deliver(fixture.message(unknown)).await, Verdict::DONE);
+}
+
+#[tokio::test]
+async fn card_face_of_unknown_message_is_dead_letter() {
+    let fixture = Fixture::new().await;
+    let invited = fixture.invited(0).await;
+    let mut message = delivery(&fixture.message(CardFaceRequested { session_id: invited.session_id }));
+    message.body = "{}".into();
+    assert!(matches!(fixture.handle(message.clone()).await, Verdict::Dead { .. }));
+    message.r#type = "larkauth.session.ended.v2".to_owned();
+    assert!(matches!(fixture.handle(message).await, Verdict::Dead { .. }));
+}

@@ -1,0 +1,15 @@
+//! The operations against a real database and a simulated Lark, with a clock that stands still and a bus that only
+//! records. What needs a real bus is in `live.rs`.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
+mod card_faces;
+mod clicks;
+mod codes;
+mod fixture;
+mod invitations;
+mod jobs;
+mod live;
+mod maintenance;
+mod slow;
+mod tokens;

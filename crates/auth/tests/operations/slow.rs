@@ -1,0 +1,174 @@
+//! Everything is as slow as it may be, and an exchange still ends in its time.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use larkauth_auth::{Context, ContextParts};
+use larkauth_lark_sim::{Effect, Endpoint, Fault};
+use larkauth_models::{
+    AppId, Application, AuthSession, CardFace, Clock, EventId, MessageId, OpenId, SessionId, SessionState,
+    StoredToken, Timestamp, TokenKind, UserProfile,
+};
+use larkauth_storage::{
+    ActiveCounts, ApiKey, ApiKeys, Applications, CodeBinding, Completion, Created, ExchangeClaim,
+    InvitationLimit, JobTicks, NewSession, ProcessedEvents, Profiles, Registration, SessionCursor,
+    SessionEnding, SessionFilter, Sessions, StorageError, Store, Tokens,
+};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::fixture::{Fixture, delivery};
+
+/// A store whose answers take their time, on a clock that stands still while the real one works.
+struct SlowStore {
+    store: Arc<dyn Store>,
+    each: Duration,
+    commit: Duration,
+}
+
+impl SlowStore {
+    async fn slowly<T>(&self, call: &str, answer: impl Future<Output = T>) -> T {
+        let pause = if call == "complete_session" { self.commit } else { self.each };
+        tokio::time::sleep(pause).await;
+        // A paused clock does not run on by itself while a blocking task is under way.
+        let (working, done) = std::sync::mpsc::channel::<()>();
+        let still = tokio::task::spawn_blocking(move || done.recv().is_ok());
+        let answer = answer.await;
+        drop(working);
+        assert!(!still.await.unwrap());
+        answer
+    }
+}
+
+macro_rules! delegate {
+    ($($repository:ident { $(fn $call:ident($($name:ident: $type:ty),*) -> $answer:ty;)+ })+) => {$(
+        #[async_trait]
+        impl $repository for SlowStore {$(
+            async fn $call(&self, $($name: $type),*) -> $answer {
+                self.slowly(stringify!($call), self.store.$call($($name),*)).await
+            }
+        )+}
+    )+};
+}
+
+type Stored<T> = Result<T, StorageError>;
+
+delegate! {
+    Store {
+        fn ping() -> Stored<()>;
+        fn close() -> ();
+    }
+    Applications {
+        fn application(app_id: &AppId) -> Stored<Option<Application>>;
+        fn applications() -> Stored<Vec<Registration>>;
+        fn put_application(application: &Application, now: Timestamp) -> Stored<()>;
+        fn set_application_enabled(app_id: &AppId, enabled: bool, now: Timestamp) -> Stored<bool>;
+        fn set_application_frozen(app_id: &AppId, reason: Option<&str>, now: Timestamp) -> Stored<bool>;
+    }
+    Sessions {
+        fn create_session(new: &NewSession, limit: InvitationLimit) -> Stored<Created>;
+        fn session(id: SessionId) -> Stored<Option<AuthSession>>;
+        fn list_sessions(filter: &SessionFilter, after: Option<SessionCursor>, limit: u32) -> Stored<Vec<AuthSession>>;
+        fn session_by_state(state_sha256: &[u8; 32]) -> Stored<Option<AuthSession>>;
+        fn record_card(id: SessionId, message_id: &MessageId, face: CardFace) -> Stored<bool>;
+        fn record_face(id: SessionId, face: CardFace) -> Stored<bool>;
+        fn record_open_id(id: SessionId, open_id: &OpenId) -> Stored<bool>;
+        fn bind_code(id: SessionId, code_sha256: &[u8; 32]) -> Stored<CodeBinding>;
+        fn claim_exchange(id: SessionId, code: Option<&[u8; 32]>, claim: Uuid, now: Timestamp, until: Timestamp) -> Stored<ExchangeClaim>;
+        fn release_exchange(id: SessionId, claim: Uuid) -> Stored<bool>;
+        fn complete_session(completion: &Completion) -> Stored<bool>;
+        fn end_session(id: SessionId, ending: SessionEnding, now: Timestamp) -> Stored<bool>;
+        fn expire_due_sessions(now: Timestamp, limit: u32) -> Stored<Vec<SessionId>>;
+        fn take_stale_cards(now: Timestamp, after: Timestamp, before: Timestamp, limit: u32) -> Stored<Vec<(AppId, SessionId)>>;
+        fn active_counts() -> Stored<Vec<ActiveCounts>>;
+    }
+    Tokens {
+        fn token(app_id: &AppId, open_id: &OpenId, kind: TokenKind) -> Stored<Option<StoredToken>>;
+        fn revoke_token(app_id: &AppId, open_id: &OpenId, kind: TokenKind, now: Timestamp) -> Stored<bool>;
+    }
+    Profiles {
+        fn profile(app_id: &AppId, open_id: &OpenId) -> Stored<Option<UserProfile>>;
+    }
+    ProcessedEvents {
+        fn is_processed(consumer: &str, event_id: &EventId) -> Stored<bool>;
+        fn mark_processed(consumer: &str, event_id: &EventId, now: Timestamp) -> Stored<()>;
+        fn purge_processed(before: Timestamp, limit: u32) -> Stored<u64>;
+    }
+    ApiKeys {
+        fn put_api_key(key: &ApiKey, sha256: &[u8; 32]) -> Stored<()>;
+        fn api_key(sha256: &[u8; 32]) -> Stored<Option<ApiKey>>;
+        fn api_keys() -> Stored<Vec<ApiKey>>;
+        fn revoke_api_key(id: Uuid, now: Timestamp) -> Stored<bool>;
+    }
+    JobTicks {
+        fn claim_tick(job: &str, tick_at: Timestamp) -> Stored<bool>;
+    }
+}
+
+/// How slow things are in one exchange.
+#[derive(Clone, Debug)]
+struct Slowness {
+    /// A call of the store, in ms.
+    store: u64,
+    /// What Lark does with the code.
+    code: Option<Effect>,
+    /// What Lark does when it is asked who consented.
+    who: Option<Effect>,
+}
+
+/// Delivers a code as the bus does, with what is left of the claim afterwards. Returns the state of the session.
+async fn exchanged(fixture: &mut Fixture, slowness: Slowness) -> (SessionState, ExchangeClaim) {
+    fixture.sim.faults().clear();
+    // Lark takes so many cards a second for one person.
+    fixture.clock.advance(Duration::from_secs(1));
+    let invited = fixture.invited(0).await;
+    let code = fixture.consent(&invited, 0).await;
+    let message = fixture.code_message(&invited, &code).await;
+    for (endpoint, effect) in [(Endpoint::TokenCode, slowness.code), (Endpoint::UserInfo, slowness.who)] {
+        if let Some(effect) = effect {
+            fixture.sim.faults().push(Fault::at(endpoint, effect).until_cleared());
+        }
+    }
+    let (store, quick) = (fixture.parts.store.clone(), fixture.context.clone());
+    let commit = Duration::from_millis(if slowness.store == 0 { 0 } else { 5_500 });
+    let slow = SlowStore { store, each: Duration::from_millis(slowness.store), commit };
+    fixture.context = Context::new(ContextParts { store: Arc::new(slow), ..fixture.parts.clone() });
+    tokio::time::pause();
+    // Cut off only while announcing, which the next delivery does.
+    let _ = timeout(fixture.parts.policy.handler_deadline, fixture.handle(delivery(&message))).await;
+    tokio::time::resume();
+    fixture.context = quick;
+    let (store, now) = (&fixture.parts.store, fixture.clock.now());
+    let claim = store.claim_exchange(invited.session_id, None, Uuid::from_u128(9), now, now).await.unwrap();
+    (fixture.session(invited.session_id).await.state, claim)
+}
+
+#[tokio::test]
+async fn exchange_with_slow_parts_ends_within_deadline() {
+    let mut fixture = Fixture::new().await;
+    let codes = [None, Some(Effect::LateAnswer(4_900)), Some(Effect::Hang)];
+    let people = [
+        None,
+        Some(Effect::LateAnswer(3_900)),
+        Some(Effect::Hang),
+        Some(Effect::Answer { status: 503, code: 1 }),
+    ];
+    for store in [0, 1_900, 4_900] {
+        for code in &codes {
+            for who in &people {
+                let slowness = Slowness { store, code: code.clone(), who: who.clone() };
+                let (state, claim) = exchanged(&mut fixture, slowness.clone()).await;
+                let hopeless =
+                    |effect: &Option<Effect>| !matches!(effect, None | Some(Effect::LateAnswer(_)));
+                let expected = match store {
+                    // Too late to begin: the code stays at home, the claim is given back.
+                    4_900 => (SessionState::Pending, ExchangeClaim::Claimed),
+                    _ if hopeless(code) || hopeless(who) => (SessionState::Failed, ExchangeClaim::NotPending),
+                    // A pair that Lark has given is stored, though the database needs all the time that is kept for it.
+                    _ => (SessionState::Completed, ExchangeClaim::NotPending),
+                };
+                assert_eq!((state, claim), expected, "{slowness:?}");
+            }
+        }
+    }
+}

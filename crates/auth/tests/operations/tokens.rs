@@ -1,0 +1,146 @@
+//! Serving a stored token: by time and status, from the store alone.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use larkauth_auth::{AuthError, Context, ContextParts};
+use larkauth_models::{AppId, OpenId, TokenApi, TokenKind};
+use larkauth_storage::{StorageError, testing::cipher_of};
+
+use crate::fixture::{ACTOR, Fixture, reply};
+
+impl Fixture {
+    /// The n-th person has authorized.
+    async fn authorized(&self, n: usize) -> OpenId {
+        let invited = self.invited(n).await;
+        let code = self.consent(&invited, n).await;
+        reply(self.deliver(self.code_message(&invited, &code).await).await);
+        invited.open_id
+    }
+
+    async fn served(&self, open_id: &OpenId, seconds: i64) -> Result<i64, AuthError> {
+        let token = self
+            .context
+            .valid_token(&ACTOR, self.context.now(), &self.app_id(), open_id, TimeDelta::seconds(seconds))
+            .await;
+        token.map(|token| token.generation)
+    }
+
+    async fn set_status(&self, status: &str) {
+        let mut connection = self.database.connection().await;
+        sqlx::query("update access_tokens set status = $1")
+            .bind(status)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+}
+
+fn is_missing<T>(result: &Result<T, AuthError>) -> bool {
+    matches!(result, Err(AuthError::AuthenticationRequired))
+}
+
+#[tokio::test]
+async fn valid_token_until_min_validity_is_served() {
+    let fixture = Fixture::new().await;
+    assert!(is_missing(&fixture.served(&fixture.person(0), 60).await));
+    let person = fixture.authorized(0).await;
+    assert_eq!(fixture.served(&person, 60).await.unwrap(), 1);
+    fixture.clock.advance(Duration::from_secs(7200 - 60));
+    assert_eq!(fixture.served(&person, 60).await.unwrap(), 1);
+    assert!(is_missing(&fixture.served(&person, 61).await));
+    fixture.clock.advance(Duration::from_secs(59));
+    assert_eq!(fixture.served(&person, 0).await.unwrap(), 1, "its last second");
+    fixture.clock.advance(Duration::from_secs(1));
+    assert!(is_missing(&fixture.served(&person, 0).await), "a dead token is never served");
+}
+
+#[tokio::test]
+async fn valid_token_after_second_consent_is_newest() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    let first = fixture
+        .context
+        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero())
+        .await
+        .unwrap();
+    fixture.clock.advance(Duration::from_secs(60));
+    fixture.authorized(0).await;
+    let second = fixture
+        .context
+        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero())
+        .await
+        .unwrap();
+    assert!(second.generation > first.generation && second.issued_at > first.issued_at);
+}
+
+#[tokio::test]
+async fn valid_token_of_other_person_or_application_is_missing() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    assert!(is_missing(&fixture.served(&fixture.person(1), 0).await));
+    let other = "cli_00000000000000a2";
+    let application = fixture.application(other, TokenApi::V2);
+    fixture.parts.store.put_application(&application, fixture.context.now()).await.unwrap();
+    let other = AppId::new(other).unwrap();
+    assert!(is_missing(
+        &fixture.context.valid_token(&ACTOR, fixture.context.now(), &other, &person, TimeDelta::zero()).await
+    ));
+}
+
+#[tokio::test]
+async fn valid_token_is_served_by_status() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    for (status, served) in [
+        ("outcome_unknown", true),
+        ("reauthorization_required", true),
+        ("suspended", false),
+        ("active", true),
+    ] {
+        fixture.set_status(status).await;
+        let result = fixture.served(&person, 60).await;
+        assert_eq!(result.is_ok(), served, "{status}");
+        assert!(served || is_missing(&result), "{status}");
+    }
+    let (app_id, now) = (fixture.app_id(), fixture.context.now());
+    assert!(fixture.parts.store.revoke_token(&app_id, &person, TokenKind::User, now).await.unwrap());
+    assert!(is_missing(&fixture.served(&person, 0).await));
+}
+
+#[tokio::test]
+async fn valid_token_undecryptable_is_storage_error() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    // Another process with another key, as after a botched key change.
+    let store = larkauth_storage::PgStore::connect(&fixture.database.options(), cipher_of(&[("other", 9)]))
+        .await
+        .unwrap();
+    let context = Context::new(ContextParts { store: Arc::new(store), ..fixture.parts.clone() });
+    // The application's own secret is read first; keep the one that was read before.
+    let result = context
+        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero())
+        .await;
+    assert!(matches!(result, Err(AuthError::Storage(StorageError::Undecryptable { .. }))), "{result:?}");
+}
+
+#[tokio::test]
+async fn valid_token_of_disabled_or_unknown_application_fails() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    // Without the memory of the last lookup.
+    let fresh = Fixture::new().await;
+    assert!(is_missing(&fresh.served(&person, 0).await));
+    fixture
+        .context
+        .set_application_enabled(&ACTOR, fixture.context.now(), &fixture.app_id(), false)
+        .await
+        .unwrap();
+    assert!(matches!(fixture.served(&person, 0).await, Err(AuthError::AppDisabled(_))));
+    let unknown = AppId::new("cli_ffffffffffffffff").unwrap();
+    let result = fixture
+        .context
+        .valid_token(&ACTOR, fixture.context.now(), &unknown, &person, TimeDelta::zero())
+        .await;
+    assert!(matches!(result, Err(AuthError::AppNotFound(_))));
+}

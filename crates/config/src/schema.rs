@@ -1,0 +1,158 @@
+//! Name, default and meaning of every setting, for the parser and for the reference page.
+
+use std::fmt::Write;
+
+/// Default of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultValue {
+    /// Nothing.
+    None,
+    /// This text, parsed like a given value.
+    Fixed(&'static str),
+    /// Depends on other settings or the service, as described.
+    Varies(&'static str),
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Environment variable. The settings file has the same name, in any case.
+    pub name: &'static str,
+    /// Heading in the reference page.
+    pub group: &'static str,
+    /// Default.
+    pub default: DefaultValue,
+    /// Meaning.
+    pub meaning: &'static str,
+    /// True for a secret: never shown, and can also be given as the path of a file by the name with the suffix `_FILE`.
+    pub secret: bool,
+}
+
+impl Setting {
+    /// Returns the meaning and the default.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self.default {
+            None => self.meaning.to_owned(),
+            Fixed(text) | Varies(text) => {
+                format!("{} [default: {}]", self.meaning, text.replace('`', ""))
+            }
+        }
+    }
+}
+
+macro_rules! settings {
+    ($($group:literal: $($name:ident $(($secret:ident))? = $default:expr, $meaning:literal;)+)+) => {
+        $($(#[doc = $meaning] pub(crate) const $name: Setting = Setting {
+            name: stringify!($name), group: $group, default: $default, meaning: $meaning, secret: settings!(@secret $($secret)?),
+        };)+)+
+        /// Every setting, in the order of the reference page.
+        pub const SETTINGS: &[Setting] = &[$($($name),+),+];
+    };
+    (@secret secret) => { true };
+    (@secret) => { false };
+}
+
+use self::DefaultValue::{Fixed, None, Varies};
+
+settings! {
+    "Long connection":
+    WEBSOCKET_MAX_RECONNECT_RETRIES = Fixed("10"), "Consecutive failures before the HTTP fallback.";
+    WEBSOCKET_HEARTBEAT_INTERVAL = Fixed("30"), "Seconds between pings; a shorter interval given by the server wins.";
+    WEBSOCKET_FALLBACK_TO_HTTP = Fixed("true"), "Accept HTTP callbacks after that number of failures.";
+
+    "Sessions":
+    AUTH_CARD_INCLUDE_DESCRIPTION = Fixed("true"), "`true` for the detailed card, `false` for the concise one.";
+    AUTH_CARD_TEMPLATE_ID = None, "Use this card template instead of the built-in card.";
+    AUTH_SESSION_EXPIRY_SECONDS = Fixed("600"), "Lifetime of a session, in seconds.";
+    AUTH_REQUEST_RATE_LIMIT = Fixed("5"), "Sessions per user per minute.";
+
+    "Tokens":
+    AUTH_TOKEN_REFRESH_THRESHOLD = Fixed("0.8"), "Fraction of a token's lifetime after which it is refreshed on schedule (0.5 to 0.95). Has no effect in this version.";
+
+    "User information":
+    USER_INFO_SYNC_ENABLED = Fixed("false"), "Synchronize user information every night. Has no effect in this version.";
+    USER_INFO_SYNC_SCHEDULE = Fixed("0 2 * * *"), "Schedule of the synchronization, as a cron expression.";
+    USER_INFO_SYNC_TIMEZONE = Fixed("UTC"), "Time zone of the schedule, for example `Asia/Shanghai`.";
+
+    "Database and broker":
+    DATA_DIR = Fixed("data"), "Folder of `larkauth standalone` for the database and the encryption keys.";
+    DATABASE_URL (secret) = Varies("standalone: an SQLite file in the data folder"), "`postgres://user:password@host/database`, or `sqlite:path` for standalone.";
+    DATABASE_MAX_CONNECTIONS = Fixed("10"), "Maximum number of database connections of one process.";
+    AMQP_URL (secret) = Varies("standalone: the embedded bus"), "`amqp://user:password@host/vhost`, or `amqps://…`.";
+    AMQP_PREFIX = Fixed("larkauth"), "Prefix of the names of exchanges and queues.";
+    WORKER_CONCURRENCY = Fixed("32"), "Messages that one process handles concurrently.";
+
+    "HTTP":
+    HTTP_ADDR = Varies("`127.0.0.1:8080` (gateway), `:8081` (auth-worker), `:8082` (token-refresher)"), "Address to listen on: `/healthz`, `/readyz`, `/metrics`, and for the gateway all other routes.";
+    HTTP_CALLBACK_ENABLED = Fixed("false"), "Always accept HTTP callbacks, not only as fallback.";
+    API_KEY (secret) = None, "Bootstrap API key with every scope, at least 16 characters.";
+    SHUTDOWN_GRACE_SECONDS = Fixed("25"), "Seconds to finish running work after a stop signal; a message takes at most 24.";
+
+    "Application":
+    APP_ID = None, "Application to register at start: `cli_` and 16 to 32 letters or digits.";
+    APP_SECRET (secret) = None, "Application secret.";
+    LARK_VERIFICATION_TOKEN (secret) = None, "Verification token of the application, for HTTP callbacks.";
+    LARK_ENCRYPT_KEY (secret) = None, "Encrypt key of the application, for HTTP callbacks.";
+    LARK_BRAND = Fixed("feishu"), "Cloud of the application, `feishu` or `lark`; determines the default hosts.";
+    LARK_TOKEN_API = Fixed("v2"), "Token endpoint of the application, `v2` or `v1`.";
+    LARK_BASE_URL = Varies("the API host of the brand"), "Overrides the API host for all applications (a proxy, the simulator).";
+    LARK_ACCOUNTS_URL = Varies("the accounts host of the brand"), "Overrides the accounts host for all applications.";
+    OAUTH_REDIRECT_URI = Fixed("http://127.0.0.1:8080/oauth/callback"), "Redirect address after consent; register it in the developer console.";
+    OAUTH_SCOPES = Fixed("offline_access"), "Scopes of a session that names none, separated by spaces. `offline_access` is always added.";
+
+    "Encryption":
+    ENCRYPTION_KEYS (secret) = Varies("standalone: generated at first start"), "`id:base64-of-32-bytes[,id2:…]`; the first key encrypts, all keys decrypt.";
+
+    "Telemetry":
+    LOG_FORMAT = Varies("`json` (services), `pretty` (command line)"), "`json` or `pretty`.";
+    RUST_LOG = Varies("`info`"), "Log filter. Third-party crates are always capped at `info` or `warn`.";
+    OTEL_EXPORTER_OTLP_ENDPOINT = None, "Base address of an OTLP/HTTP collector for traces, for example `http://127.0.0.1:4318`.";
+}
+
+/// Returns the reference page of all settings, in Markdown.
+#[must_use]
+pub fn reference_markdown() -> String {
+    let mut page = String::from(
+        "# Settings\n\n\
+         Generated from the code; edit `crates/config/src/schema.rs`.\n\n\
+         The environment overrides the TOML file (`--config`), which has the same names, in any case. Every secret `X` can also be \
+         given as `X_FILE`, the path of a file that contains the secret. An empty variable counts as not set. Switches accept \
+         `true`/`false`, `yes`/`no`, `1`/`0`. An invalid or missing setting stops the start with one line that names the setting, \
+         the problem and the cure.\n",
+    );
+    let mut group = "";
+    for setting in SETTINGS {
+        // Writing to a String cannot fail.
+        if setting.group != group {
+            group = setting.group;
+            let _ = write!(page, "\n## {group}\n\n| variable | default | meaning |\n| --- | --- | --- |\n");
+        }
+        let default = match setting.default {
+            None => "–".to_owned(),
+            Fixed(text) => format!("`{text}`"),
+            Varies(text) => text.to_owned(),
+        };
+        let secret = if setting.secret { " Secret." } else { "" };
+        let _ = writeln!(page, "| `{}` | {default} | {}{secret} |", setting.name, setting.meaning);
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reference_markdown_matches_snapshot() {
+        insta::assert_snapshot!(reference_markdown());
+    }
+
+    #[test]
+    fn settings_names_are_unique() {
+        let mut names: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SETTINGS.len());
+    }
+}

@@ -1,0 +1,72 @@
+//! Checks that involve more than one setting.
+
+use crate::{ConfigError, DatabaseUrl, Service, Settings, schema as t, source::Source};
+
+/// Checks the settings of a process. Adds warnings for what is valid but probably a mistake.
+pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), ConfigError> {
+    if settings.service.is_distributed() {
+        if let DatabaseUrl::Sqlite(_) = settings.database.required_url()? {
+            return Err(ConfigError::Invalid {
+                name: t::DATABASE_URL.name.into(),
+                problem: "an SQLite file cannot be shared by several services".into(),
+                cure: "give a `postgres://` address, or run `larkauth standalone`".into(),
+            });
+        }
+        settings.broker.required_url()?;
+        settings.encryption.required_keys()?;
+    }
+    let takes_callbacks = matches!(settings.service, Service::Gateway | Service::Standalone);
+    let unverifiable = takes_callbacks
+        && settings
+            .application
+            .as_ref()
+            .is_some_and(|app| app.verification_token.is_none() && app.encrypt_key.is_none());
+    if unverifiable && settings.http.callback_enabled {
+        return Err(ConfigError::Invalid {
+            name: t::HTTP_CALLBACK_ENABLED.name.into(),
+            problem: "callbacks of APP_ID cannot be verified".into(),
+            cure: "set LARK_ENCRYPT_KEY or LARK_VERIFICATION_TOKEN, as in the developer console".into(),
+        });
+    }
+    // Warns only when the fallback was requested: by default, an application without these secrets has no fallback.
+    if unverifiable && settings.websocket.fallback_to_http && source.has(&t::WEBSOCKET_FALLBACK_TO_HTTP) {
+        settings.warnings.push(
+            "WEBSOCKET_FALLBACK_TO_HTTP cannot work for APP_ID: set LARK_ENCRYPT_KEY or LARK_VERIFICATION_TOKEN, or HTTP \
+             callbacks are refused"
+                .into(),
+        );
+    }
+    if source.has(&t::LARK_BASE_URL) != source.has(&t::LARK_ACCOUNTS_URL) {
+        settings.warnings.push(
+            "only one of LARK_BASE_URL and LARK_ACCOUNTS_URL is set: API and consent page belong to different platforms".into(),
+        );
+    }
+    for (setting, is_set) in [
+        (&t::AUTH_TOKEN_REFRESH_THRESHOLD, source.has(&t::AUTH_TOKEN_REFRESH_THRESHOLD)),
+        (&t::USER_INFO_SYNC_ENABLED, settings.user_sync.enabled),
+    ] {
+        if is_set {
+            settings.warnings.push(format!("{} has no effect in this version", setting.name));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that `APP_ID` and `APP_SECRET` are given together, and other settings of an application only with them.
+pub(crate) fn application_is_complete(source: &Source) -> Result<(), ConfigError> {
+    let missing = |needed: &t::Setting, because: &t::Setting| {
+        Err(ConfigError::Missing {
+            name: needed.name,
+            cure: format!("{} needs it; set both or neither", because.name),
+        })
+    };
+    if source.has(&t::APP_ID) && !source.has(&t::APP_SECRET) {
+        return missing(&t::APP_SECRET, &t::APP_ID);
+    }
+    for setting in [&t::APP_SECRET, &t::LARK_VERIFICATION_TOKEN, &t::LARK_ENCRYPT_KEY] {
+        if source.has(setting) && !source.has(&t::APP_ID) {
+            return missing(&t::APP_ID, setting);
+        }
+    }
+    Ok(())
+}

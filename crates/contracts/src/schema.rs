@@ -1,0 +1,105 @@
+//! Schemas of the types of [`larkauth_models`], which depends on no schema crate. The messages and REST bodies name a
+//! type of this module where a field holds its namesake of `models`; no value of these types exists.
+//!
+//! A test holds the spellings of the enums against `models`.
+
+macro_rules! text_schemas {
+    ($($(#[$meta:meta])* $name:ident)+) => { $(
+        $(#[$meta])*
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        pub struct $name(pub String);
+    )+ };
+}
+
+text_schemas! {
+    /// Identifier of an application of the Lark developer console, also the OAuth `client_id`.
+    AppId
+    /// Identifier of a person within one application (`ou_…`).
+    OpenId
+    /// Identifier of a person within the company; Lark returns it only with an extra permission.
+    UserId
+    /// Identifier of a person across the applications of one developer (`on_…`).
+    UnionId
+    /// Identifier of a chat message (`om_…`); here, of the card.
+    MessageId
+    /// Identifier that detects a repeated delivery.
+    EventId
+}
+
+/// Identifier of an authorization session.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SessionId(pub uuid::Uuid);
+
+// `$text` is a `tt`: utoipa's derive does not look into a `literal` and would document the variant's name instead.
+macro_rules! enum_schemas {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:tt),+ $(,)? })+) => {
+        $(
+            $(#[$meta])*
+            #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+            #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+            pub enum $name {
+                $($(#[$vmeta])* #[serde(rename = $text)] $variant),+
+            }
+        )+
+
+        #[cfg(test)]
+        mod tests {
+            #[test]
+            fn enum_schemas_have_the_spellings_of_models() {
+                $(assert_eq!(
+                    [$($text),+].as_slice(),
+                    larkauth_models::$name::ALL.iter().map(|variant| variant.as_str()).collect::<Vec<_>>(),
+                    stringify!($name)
+                );)+
+            }
+        }
+    };
+}
+
+enum_schemas! {
+    /// State of an authorization session. Only `pending` can change, and only once.
+    SessionState {
+        /// The person has not answered yet.
+        Pending = "pending",
+        /// The token is stored.
+        Completed = "completed",
+        /// The person refused.
+        Rejected = "rejected",
+        /// The person did not answer in time.
+        Expired = "expired",
+        /// The authorization failed; see the failure reason.
+        Failed = "failed",
+    }
+
+    /// Method of authorization.
+    AuthMethod {
+        /// A card in the chat, its clicks pushed over the long connection.
+        WebsocketCard = "websocket_card",
+        /// No card: the caller shows the address of the consent page.
+        Oauth = "oauth",
+        /// A card in the chat, its clicks posted to the HTTP callback.
+        HttpCallback = "http_callback",
+        /// RFC 8628 device authorization.
+        DeviceCode = "device_code",
+    }
+
+    /// Reason for which a session ended as `failed`.
+    FailureReason {
+        /// Another person than the invited one consented; nothing was stored.
+        IdentityMismatch = "identity_mismatch",
+        /// The code is unknown to Lark, expired or already used.
+        CodeInvalid = "code_invalid",
+        /// A worker stopped between exchange and commit; the code cannot be used again.
+        ExchangeInterrupted = "exchange_interrupted",
+        /// Lark's answer was lost; the code may have been used.
+        ExchangeOutcomeUnknown = "exchange_outcome_unknown",
+        /// Lark was unavailable until the code expired.
+        UpstreamUnavailable = "upstream_unavailable",
+        /// Lark denies this person the application (unknown, resigned, frozen, out of range).
+        UserUnavailable = "user_unavailable",
+        /// The application's credentials, scopes or redirect URI are wrong.
+        AppMisconfigured = "app_misconfigured",
+        /// The card could not be delivered to this person.
+        CardUndeliverable = "card_undeliverable",
+    }
+}

@@ -1,0 +1,37 @@
+//! Ticks of scheduled jobs.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Barrier, task::JoinSet};
+
+use super::Bed;
+
+/// Each tick has one winner; an older tick has none; jobs are independent.
+pub async fn claim_tick_once_per_job_and_tick(bed: &Bed) {
+    let (first, second) = (bed.now(), bed.now() + Duration::from_secs(5));
+    assert!(bed.store.claim_tick("expire_sessions", first).await.unwrap());
+    assert!(!bed.second.claim_tick("expire_sessions", first).await.unwrap());
+    assert!(bed.second.claim_tick("reconcile_cards", first).await.unwrap());
+    assert!(bed.second.claim_tick("expire_sessions", second).await.unwrap());
+    assert!(!bed.store.claim_tick("expire_sessions", first).await.unwrap());
+}
+
+/// Of many processes one claims.
+pub async fn claim_tick_by_many_has_one_winner(bed: &Bed) {
+    const PROCESSES: usize = 8;
+    for round in 0..3 {
+        let tick = bed.now() + Duration::from_secs(round);
+        let together = Arc::new(Barrier::new(PROCESSES));
+        let mut claims = JoinSet::new();
+        for n in 0..PROCESSES {
+            let store = if n % 2 == 0 { bed.store.clone() } else { bed.second.clone() };
+            let together = together.clone();
+            claims.spawn(async move {
+                together.wait().await;
+                store.claim_tick("expire_sessions", tick).await.unwrap()
+            });
+        }
+        let won = claims.join_all().await.into_iter().filter(|won| *won).count();
+        assert_eq!(won, 1);
+    }
+}
