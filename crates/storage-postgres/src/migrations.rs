@@ -45,7 +45,7 @@ impl PgStore {
     /// Whether the schema is exactly the one that this build was made for. Changes nothing.
     ///
     /// # Errors
-    /// [`StorageError::Schema`](crate::StorageError::Schema) when it is not, with what to do about it.
+    /// [`StorageError::Schema`](larkauth_storage::StorageError::Schema) when it is not, with what to do about it.
     pub async fn check_schema(&self) -> Result<()> {
         self.call("checking the schema", async |db| applied(db).await).await?.compare(&MIGRATIONS)
     }

@@ -34,8 +34,8 @@ impl SqliteStore {
     /// is made so if need be.
     ///
     /// # Errors
-    /// [`StorageError::File`](crate::StorageError::File) when the file is missing, is no database, is damaged, or this
-    /// process may not read and write it; [`StorageError::Unavailable`](crate::StorageError::Unavailable) when others
+    /// [`StorageError::File`](larkauth_storage::StorageError::File) when the file is missing, is no database, is damaged, or this
+    /// process may not read and write it; [`StorageError::Unavailable`](larkauth_storage::StorageError::Unavailable) when others
     /// keep it locked until the deadline.
     pub async fn open(options: &SqliteOptions, cipher: Cipher) -> Result<Self> {
         const DURING: &str = "opening the file";
