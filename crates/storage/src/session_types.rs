@@ -49,7 +49,7 @@ impl InvitationLimit {
     }
 }
 
-/// The outcome of [`Sessions::create_session`].
+/// The outcome of [`Sessions::create_session`](crate::Sessions::create_session).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
     /// It is there.
@@ -61,7 +61,7 @@ pub enum Created {
     },
 }
 
-/// The outcome of [`Sessions::bind_code`].
+/// The outcome of [`Sessions::bind_code`](crate::Sessions::bind_code).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeBinding {
     /// The session is pending and this is its code now.
@@ -74,7 +74,7 @@ pub enum CodeBinding {
     NotPending,
 }
 
-/// The outcome of [`Sessions::claim_exchange`].
+/// The outcome of [`Sessions::claim_exchange`](crate::Sessions::claim_exchange).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeClaim {
     /// The caller may exchange the code.
@@ -149,7 +149,7 @@ pub struct SessionFilter {
     pub state: Option<SessionState>,
 }
 
-/// Where a page of [`Sessions::list_sessions`] starts: right after this session (newest first).
+/// Where a page of [`Sessions::list_sessions`](crate::Sessions::list_sessions) starts: right after this session (newest first).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionCursor {
     /// Its creation time.
