@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use larkauth_config::{LoadOptions, Service, Settings};
-use larkauth_runtime::{DataDir, DataDirLock, Process, Running, until_stopped};
+use larkauth_runtime::{DataDir, DataDirLock, Process, ServiceHandle, until_stopped};
 use serde_json::json;
 
 use crate::{
@@ -65,7 +65,7 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
 /// The three running services in this process.
 pub(crate) struct Standalone {
     /// Handle to stop and await the services.
-    pub(crate) running: Running,
+    pub(crate) running: ServiceHandle,
     _folder: DataDirLock,
 }
 
@@ -73,9 +73,9 @@ pub(crate) struct Standalone {
 pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Standalone> {
     let folder = DataDir::new(&settings.data_dir).lock()?;
     let process = Process::start(settings).await?;
-    larkauth_auth_worker::work(&process, settings);
-    larkauth_token_refresher::work(&process);
-    let routes = larkauth_gateway::work(&process, settings).await?;
+    larkauth_auth_worker::spawn_tasks(&process, settings);
+    larkauth_token_refresher::spawn_tasks(&process);
+    let routes = larkauth_gateway::spawn_tasks(&process, settings).await?;
     let running = process.serve(settings.http.addr, routes).await?;
     Ok(Standalone { running, _folder: folder })
 }

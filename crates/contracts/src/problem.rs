@@ -46,6 +46,8 @@ problems! {
     AuthenticationRequired = "authentication_required", 404, "This person has not authorized, or the authorization has ended";
     /// Wrong method.
     MethodNotAllowed = "method_not_allowed", 405, "This path does not take that method";
+    /// The body arrived too slowly.
+    RequestTimeout = "request_timeout", 408, "The request body did not arrive in time";
     /// The application is switched off.
     AppDisabled = "app_disabled", 409, "This application is switched off";
     /// Too large.

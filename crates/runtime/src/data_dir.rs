@@ -113,7 +113,7 @@ impl DataDir {
     ///
     /// # Errors
     /// When there are none, or they cannot be used.
-    pub fn keys(&self) -> anyhow::Result<Vec<EncryptionKey>> {
+    pub fn encryption_keys(&self) -> anyhow::Result<Vec<EncryptionKey>> {
         let path = self.key_file();
         let shown = path.display();
         let text = match fs::read_to_string(&path) {
@@ -131,8 +131,8 @@ impl DataDir {
     /// The folder's keys, made now if this is a new folder.
     ///
     /// # Errors
-    /// As [`DataDir::keys`], and when there is a database without its keys: new ones could not open it.
-    pub fn keys_or_new(&self, entropy: &dyn Entropy) -> anyhow::Result<Vec<EncryptionKey>> {
+    /// As [`DataDir::encryption_keys`], and when there is a database without its keys: new ones could not open it.
+    pub fn encryption_keys_or_new(&self, entropy: &dyn Entropy) -> anyhow::Result<Vec<EncryptionKey>> {
         let path = self.key_file();
         if !path.exists() {
             ensure!(
@@ -145,7 +145,7 @@ impl DataDir {
                 .with_context(|| format!("{} cannot be written", path.display()))?;
             tracing::info!(path = %path.display(), "new encryption keys; keep a copy where the database's backups are not");
         }
-        self.keys()
+        self.encryption_keys()
     }
 
     fn make_keys(&self, path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
@@ -206,14 +206,14 @@ mod tests {
     fn keys_are_made_once_and_kept_from_others() {
         let (_temporary, folder) = folder();
         let _lock = folder.lock().unwrap();
-        assert!(folder.keys().unwrap_err().to_string().contains("larkauth standalone"));
-        let made = folder.keys_or_new(&SeededEntropy::new(1)).unwrap();
-        let again = folder.keys_or_new(&SeededEntropy::new(2)).unwrap();
+        assert!(folder.encryption_keys().unwrap_err().to_string().contains("larkauth standalone"));
+        let made = folder.encryption_keys_or_new(&SeededEntropy::new(1)).unwrap();
+        let again = folder.encryption_keys_or_new(&SeededEntropy::new(2)).unwrap();
         assert_eq!(made[0].bytes(), again[0].bytes());
         let path = folder.key_file();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(folder.keys().unwrap_err().to_string().contains("chmod 600"));
+        assert!(folder.encryption_keys().unwrap_err().to_string().contains("chmod 600"));
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
         fs::write(folder.database(), "").unwrap();
         assert!(
             folder
-                .keys_or_new(&SeededEntropy::new(1))
+                .encryption_keys_or_new(&SeededEntropy::new(1))
                 .unwrap_err()
                 .to_string()
                 .contains("put the key file back")

@@ -4,7 +4,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use larkauth_config::{LoadOptions, SETTINGS, Service, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::Running;
+use crate::ServiceHandle;
 
 /// Exit code for a wrong or missing setting.
 const EXIT_USAGE: u8 = 2;
@@ -15,7 +15,7 @@ const EXIT_USAGE: u8 = 2;
 /// error that says the cure.
 pub fn service_main<F>(service: Service, about: &'static str, start: impl FnOnce(Settings) -> F) -> ExitCode
 where
-    F: Future<Output = anyhow::Result<Running>>,
+    F: Future<Output = anyhow::Result<ServiceHandle>>,
 {
     let config_file = arguments(service, about, std::env::args_os());
     let settings = match Settings::load(&LoadOptions { config_file, service }) {
@@ -47,8 +47,8 @@ where
 /// Waits for a signal, or for a part that fails, then for everything in hand to be finished.
 ///
 /// # Errors
-/// As [`Running::wait`].
-pub async fn until_stopped(running: Running) -> anyhow::Result<()> {
+/// As [`ServiceHandle::wait`].
+pub async fn until_stopped(running: ServiceHandle) -> anyhow::Result<()> {
     let stop = running.stop_token();
     tokio::select! {
         () = shutdown_signal() => tracing::info!("stopping: taking no new work, finishing what is in hand"),

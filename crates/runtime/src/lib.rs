@@ -1,23 +1,23 @@
 //! What every service process shares: parts built from settings, operations endpoints, supervision, shutdown in order.
 //!
 //! What may live here: wiring that all services need. What may not: a decision about authorization, a route of one
-//! service. A service builds on [`Process`]: `Process::start`, spawn its long-lived tasks, hand back [`Running`].
+//! service. A service builds on [`Process`]: `Process::start`, spawn its long-lived tasks, hand back [`ServiceHandle`].
 
+mod admin;
+mod bootstrap;
 mod buses;
 mod data_dir;
 mod entry;
-mod ops;
-mod parts;
 mod process;
 mod registrations;
 mod server;
 mod stores;
 
+pub use admin::admin_routes;
+pub use bootstrap::{connect, lark_settings};
 pub use buses::Broker;
 pub use data_dir::{DataDir, DataDirLock};
 pub use entry::{service_main, shutdown_signal, until_stopped};
-pub use ops::ops_routes;
-pub use parts::{connect, lark_settings};
-pub use process::{Process, Running};
+pub use process::{Process, ServiceHandle};
 pub use server::serve;
 pub use stores::{AnyStore, Database, cipher, cipher_of, no_cipher};

@@ -28,7 +28,7 @@ pub struct Process {
 }
 
 /// A service process at work.
-pub struct Running {
+pub struct ServiceHandle {
     /// Where its HTTP server listens.
     pub addr: SocketAddr,
     /// The way to every operation, for processes that hold several services.
@@ -48,10 +48,10 @@ impl Process {
     /// One line that says which part failed and the cure.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let metrics = Metrics::new()?;
-        let context = crate::parts::connect(settings, metrics).await?;
-        let actor = crate::parts::actor(settings);
+        let context = crate::bootstrap::connect(settings, metrics).await?;
+        let actor = crate::bootstrap::actor(settings);
         crate::registrations::check(&context.applications(&actor, context.now()).await?)?;
-        crate::parts::register(&context, settings).await?;
+        crate::bootstrap::register(&context, settings).await?;
         let (failed, failures) = mpsc::channel(8);
         let process = Self {
             context,
@@ -95,8 +95,8 @@ impl Process {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn serve(self, addr: SocketAddr, routes: Router) -> anyhow::Result<Running> {
-        let routes = routes.merge(crate::ops_routes(self.health.clone(), self.context.metrics().clone()));
+    pub async fn serve(self, addr: SocketAddr, routes: Router) -> anyhow::Result<ServiceHandle> {
+        let routes = routes.merge(crate::admin_routes(self.health.clone(), self.context.metrics().clone()));
         let listener = TcpListener::bind(addr)
             .await
             .with_context(|| format!("HTTP_ADDR {addr} cannot be listened on; choose a free address"))?;
@@ -107,7 +107,7 @@ impl Process {
             Ok(())
         });
         tracing::info!(%addr, "listening");
-        Ok(Running {
+        Ok(ServiceHandle {
             addr,
             context: self.context,
             health: self.health,
@@ -167,7 +167,7 @@ impl Process {
     }
 }
 
-impl Running {
+impl ServiceHandle {
     /// Asks the process to stop; returns at once.
     pub fn stop(&self) {
         self.stopping.cancel();
@@ -179,7 +179,7 @@ impl Running {
         self.stopping.clone()
     }
 
-    /// Waits until everything in hand is finished (after [`Running::stop`]) or a long-lived task failed.
+    /// Waits until everything in hand is finished (after [`ServiceHandle::stop`]) or a long-lived task failed.
     ///
     /// # Errors
     /// The first failure of a long-lived task, or that the grace period was too short.

@@ -143,8 +143,8 @@ pub fn cipher(settings: &Settings) -> anyhow::Result<Cipher> {
     let folder = DataDir::new(&settings.data_dir);
     let keys = match settings.service {
         _ if !settings.encryption.keys.is_empty() => settings.encryption.keys.clone(),
-        Service::Standalone => folder.keys_or_new(&OsEntropy)?,
-        Service::Command if settings.database.url.is_none() => folder.keys()?,
+        Service::Standalone => folder.encryption_keys_or_new(&OsEntropy)?,
+        Service::Command if settings.database.url.is_none() => folder.encryption_keys()?,
         _ => settings.encryption.required_keys()?.to_vec(),
     };
     cipher_of(&keys)

@@ -7,24 +7,24 @@ use std::time::Duration;
 use axum::Router;
 use larkauth_auth::{Context, handlers};
 use larkauth_config::Settings;
-use larkauth_runtime::{Process, Running};
+use larkauth_runtime::{Process, ServiceHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Time between two measurements of the queues: 15 s, the usual interval of a scrape.
 const MEASURE: Duration = Duration::from_secs(15);
 
-/// Starts the service; it works until [`Running::stop`].
+/// Starts the service; it works until [`ServiceHandle::stop`].
 ///
 /// # Errors
 /// One line that says which part failed and the cure.
-pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+pub async fn start(settings: Settings) -> anyhow::Result<ServiceHandle> {
     let process = Process::start(&settings).await?;
-    work(&process, &settings);
+    spawn_tasks(&process, &settings);
     process.serve(settings.http.addr, Router::new()).await
 }
 
 /// Spawns the service's tasks in a process that may hold others too.
-pub fn work(process: &Process, settings: &Settings) {
+pub fn spawn_tasks(process: &Process, settings: &Settings) {
     for (consume, handler) in handlers::consumers(&process.context, settings.worker.concurrency) {
         let (context, stopping) = (process.context.clone(), process.stopping.clone());
         process.spawn(

@@ -1,44 +1,55 @@
-//! The gateway: everything that comes in from outside. Long connections and HTTP callbacks of Lark, browsers back from
+//! The state: everything that comes in from outside. Long connections and HTTP callbacks of Lark, browsers back from
 //! the consent page, the REST API with its documentation.
 //!
 //! What may live here: edges. What may not: a decision about authorization (those are operations of `larkauth-auth`), SQL,
 //! AMQP.
 //!
-//! By module: `connections` keeps one long connection per application and `callbacks` is its HTTP twin; both hand what
-//! comes to `intake`, which answers and follows up. `redirect` shows a person how it went. `api` holds the REST API,
-//! `problem` every error answer, `edge` what all requests pass through, `docs` the pages about all this.
+//! By module: `connections` owns one long connection per application and `http_callbacks` is its HTTP twin; both hand each
+//! callback to `callbacks`. `redirect` shows a person the outcome. `api` holds the REST API, `extract` its extractors,
+//! `problem` every error answer, `docs` the pages about the API. `router` puts the routers together, each with its
+//! `limits`, inside the common `middleware`. `state` is what the handlers share.
 //!
 //! To add an endpoint: its bodies in `larkauth_contracts::rest`; a handler in `api` with its `#[utoipa::path]`, whose
 //! first argument is `RequireScope` with the scope it needs; a line in `api::routes`; then regenerate
 //! `contracts/openapi.yaml`.
 
+mod actor;
 mod api;
+mod api_keys;
 mod callbacks;
 mod connections;
 mod docs;
-mod edge;
-mod gateway;
-mod intake;
+mod extract;
+mod http_callbacks;
+mod limits;
+mod middleware;
 mod problem;
 mod redirect;
+mod router;
+mod state;
 #[cfg(test)]
 mod tests;
+mod verifiers;
 
 use axum::Router;
 use larkauth_config::Settings;
-use larkauth_runtime::{Process, Running};
+use larkauth_runtime::{Process, ServiceHandle};
 
-pub use docs::openapi;
+pub use router::openapi;
 
-use crate::{connections::Connections, gateway::Gateway};
+use crate::{
+    callbacks::{Callbacks, record_sent_answers},
+    connections::ConnectionSupervisor,
+    state::AppState,
+};
 
-/// Starts the gateway: long connections for all enabled applications, and the HTTP server.
+/// Starts the state: long connections for all enabled applications, and the HTTP server.
 ///
 /// # Errors
 /// One line that names the setting or the part at fault, and the cure.
-pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+pub async fn start(settings: Settings) -> anyhow::Result<ServiceHandle> {
     let process = Process::start(&settings).await?;
-    let routes = work(&process, &settings).await?;
+    let routes = spawn_tasks(&process, &settings).await?;
     process.serve(settings.http.addr, routes).await
 }
 
@@ -46,16 +57,25 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn work(process: &Process, settings: &Settings) -> anyhow::Result<Router> {
+pub async fn spawn_tasks(process: &Process, settings: &Settings) -> anyhow::Result<Router> {
     let context = process.context.clone();
-    let (intake, deliveries) = intake::Intake::new(context.clone());
-    let connections =
-        Connections::new(context.clone(), &settings.websocket, process.health.clone(), intake.clone());
-    let gateway =
-        Gateway::new(context.clone(), &settings.http, intake, connections.states(), process.stopping.clone());
-    gateway.api_keys.warn_if_none().await?;
+    let (callbacks, sent_answers) = Callbacks::new(context.clone());
+    let supervisor = ConnectionSupervisor::new(
+        context.clone(),
+        &settings.websocket,
+        process.health.clone(),
+        callbacks.clone(),
+    );
+    let state = AppState::new(
+        context.clone(),
+        &settings.http,
+        callbacks,
+        supervisor.states(),
+        process.stopping.clone(),
+    );
+    state.api_keys.warn_if_none().await?;
 
-    process.spawn("the follow-up of answers", intake::follow_up(context, deliveries));
-    process.spawn("the long connections", connections.keep(process.stopping.clone()));
-    Ok(edge::routes(gateway))
+    process.spawn("the record of sent answers", record_sent_answers(context, sent_answers));
+    process.spawn("the long connections", supervisor.run(process.stopping.clone()));
+    Ok(router::routes(state))
 }

@@ -7,23 +7,23 @@ use axum::Router;
 use larkauth_auth::jobs;
 use larkauth_config::Settings;
 use larkauth_models::Actor;
-use larkauth_runtime::{Process, Running};
+use larkauth_runtime::{Process, ServiceHandle};
 
 /// This service, as operations see it.
 const ACTOR: Actor = Actor::Service("token-refresher");
 
-/// Starts the service; it works until [`Running::stop`].
+/// Starts the service; it works until [`ServiceHandle::stop`].
 ///
 /// # Errors
 /// One line that says which part failed and the cure.
-pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+pub async fn start(settings: Settings) -> anyhow::Result<ServiceHandle> {
     let process = Process::start(&settings).await?;
-    work(&process);
+    spawn_tasks(&process);
     process.serve(settings.http.addr, Router::new()).await
 }
 
 /// Spawns the service's tasks in a process that may hold others too.
-pub fn work(process: &Process) {
+pub fn spawn_tasks(process: &Process) {
     for job in jobs::all() {
         let (context, stopping) = (process.context.clone(), process.stopping.clone());
         process.spawn(job.name, async move {

@@ -117,7 +117,7 @@ fn target_cipher(to: &Database, settings: &Settings) -> anyhow::Result<Option<Ci
     }
     match to {
         Database::Sqlite(path) if DataDir::around(path).key_file().exists() => {
-            cipher_of(&DataDir::around(path).keys()?).map(Some)
+            cipher_of(&DataDir::around(path).encryption_keys()?).map(Some)
         }
         _ => Ok(None),
     }

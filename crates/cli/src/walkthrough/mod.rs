@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use larkauth_auth::{Context, sessions::Invite};
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_models::{AppId, Application, AuthMethod, ExposeSecret, OpenId, Person, SessionState};
-use larkauth_runtime::Running;
+use larkauth_runtime::ServiceHandle;
 use tokio::time::Instant;
 use url::Url;
 
@@ -89,7 +89,7 @@ async fn console(app: &Application, is_done: bool) -> anyhow::Result<()> {
 }
 
 /// Waits until the long connection is up.
-async fn ready(running: &Running) -> anyhow::Result<()> {
+async fn ready(running: &ServiceHandle) -> anyhow::Result<()> {
     let until = Instant::now() + READY_TIMEOUT;
     let mut line = report::Progress::new();
     let started = Instant::now();

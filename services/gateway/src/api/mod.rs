@@ -1,7 +1,6 @@
 //! The REST API.
 
-mod auth;
-mod input;
+mod require_scope;
 mod sessions;
 mod tokens;
 
@@ -9,17 +8,14 @@ use std::sync::Arc;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use auth::{ACTOR, ApiKeys};
-pub(crate) use input::{PathOf, whole};
+use crate::state::AppState;
 
-use crate::gateway::Gateway;
+/// Routes whose requests wait for nothing.
+pub(crate) fn routes() -> OpenApiRouter<Arc<AppState>> {
+    OpenApiRouter::new().routes(routes!(sessions::create, sessions::list)).routes(routes!(tokens::get))
+}
 
-/// The one route whose requests may wait.
-pub(crate) const LONG_POLL_ROUTE: &str = "/v1/auth/sessions/{session_id}";
-
-pub(crate) fn routes() -> OpenApiRouter<Arc<Gateway>> {
-    OpenApiRouter::new()
-        .routes(routes!(sessions::create, sessions::list))
-        .routes(routes!(sessions::get))
-        .routes(routes!(tokens::get))
+/// Routes whose requests may wait.
+pub(crate) fn long_poll_routes() -> OpenApiRouter<Arc<AppState>> {
+    OpenApiRouter::new().routes(routes!(sessions::get))
 }

@@ -16,14 +16,11 @@ use larkauth_contracts::{
 use larkauth_models::{Actor, AuthMethod, AuthSession, Person, SessionId, Timestamp};
 use larkauth_storage::{SessionCursor, SessionFilter};
 
-use super::{
-    auth::{RequireScope, SessionsRead, SessionsWrite},
-    input::{JsonBody, PathOf, QueryOf},
-};
+use super::require_scope::{RequireScope, SessionsRead, SessionsWrite};
 use crate::{
-    docs::{CreateProblems, ReadProblems},
-    gateway::Gateway,
-    problem::ApiError,
+    extract::{JsonBody, PathOf, QueryOf},
+    problem::{ApiError, CreateProblems, ReadProblems},
+    state::AppState,
 };
 
 const MAX_WAIT: u16 = 60;
@@ -45,7 +42,7 @@ const MAX_PAGE: u32 = 200;
 )]
 pub(super) async fn create(
     caller: RequireScope<SessionsWrite>,
-    State(gateway): State<Arc<Gateway>>,
+    State(state): State<Arc<AppState>>,
     JsonBody(request): JsonBody<CreateSession>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<SessionView>), ApiError> {
     tracing::Span::current().record("app_id", tracing::field::display(&request.app_id));
@@ -53,7 +50,7 @@ pub(super) async fn create(
     if request.open_id.is_some() == request.user_id.is_some() {
         return Err(ApiError::invalid("open_id, user_id: give one of the two, and not both"));
     }
-    let context = &gateway.context;
+    let context = &state.context;
     let invite = Invite {
         app_id: request.app_id,
         person: Person { open_id: request.open_id, user_id: request.user_id },
@@ -64,7 +61,7 @@ pub(super) async fn create(
     let session = context.invite(&caller.actor, context.now(), invite).await?;
     tracing::Span::current().record("session_id", tracing::field::display(session.id));
     let location = format!("/v1/auth/sessions/{}", session.id);
-    let view = with_consent_page(&gateway, &caller.actor, session).await?;
+    let view = with_consent_page(&state, &caller.actor, session).await?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)))
 }
 
@@ -79,7 +76,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn get(
     caller: RequireScope<SessionsRead>,
-    State(gateway): State<Arc<Gateway>>,
+    State(state): State<Arc<AppState>>,
     PathOf(session_id): PathOf<String>,
     QueryOf(WaitQuery { wait }): QueryOf<WaitQuery>,
 ) -> Result<Json<SessionView>, ApiError> {
@@ -89,28 +86,28 @@ pub(super) async fn get(
         return Err(ApiError::invalid(format!("wait: at most {MAX_WAIT} (seconds)")));
     }
     let session = if wait == 0 {
-        gateway.context.session(&caller.actor, gateway.context.now(), session_id).await?
+        state.context.session(&caller.actor, state.context.now(), session_id).await?
     } else {
-        follow(&gateway, &caller.actor, session_id, Duration::from_secs(wait.into())).await?
+        follow(&state, &caller.actor, session_id, Duration::from_secs(wait.into())).await?
     };
-    Ok(Json(with_consent_page(&gateway, &caller.actor, session).await?))
+    Ok(Json(with_consent_page(&state, &caller.actor, session).await?))
 }
 
 /// Waits for the session's end; less long when the process is asked to stop.
 async fn follow(
-    gateway: &Gateway,
+    state: &AppState,
     actor: &Actor,
     id: SessionId,
     at_most: Duration,
 ) -> Result<AuthSession, ApiError> {
-    let Ok(_permit) = gateway.waiters.try_acquire() else {
+    let Ok(_permit) = state.long_polls.try_acquire() else {
         return Err(ApiError::unavailable(
             "Too many requests are waiting; try again later, or without `wait`",
         ));
     };
-    let context = &gateway.context;
+    let context = &state.context;
     let waiting = context.wait_for_end(actor, context.now(), id, at_most);
-    match gateway.stopping.run_until_cancelled(waiting).await {
+    match state.stopping.run_until_cancelled(waiting).await {
         Some(session) => Ok(session?),
         None => Ok(context.session(actor, context.now(), id).await?),
     }
@@ -126,7 +123,7 @@ async fn follow(
 )]
 pub(super) async fn list(
     caller: RequireScope<SessionsRead>,
-    State(gateway): State<Arc<Gateway>>,
+    State(state): State<Arc<AppState>>,
     QueryOf(query): QueryOf<ListSessions>,
 ) -> Result<Json<SessionPage>, ApiError> {
     let limit = query.limit.unwrap_or(PAGE);
@@ -136,7 +133,7 @@ pub(super) async fn list(
     let after = query.cursor.as_deref().map(read_cursor).transpose()?;
     let filter = SessionFilter { app_id: query.app_id, open_id: query.open_id, state: query.state };
     // One more than asked for shows whether there is another page.
-    let context = &gateway.context;
+    let context = &state.context;
     let mut sessions = context.list_sessions(&caller.actor, context.now(), &filter, after, limit + 1).await?;
     let has_more = sessions.len() > limit as usize;
     sessions.truncate(limit as usize);
@@ -166,10 +163,10 @@ fn read_cursor(text: &str) -> Result<SessionCursor, ApiError> {
 
 /// Shows a session, with its consent page when it has no card and its caller shows the page.
 async fn with_consent_page(
-    gateway: &Gateway,
+    state: &AppState,
     actor: &Actor,
     session: AuthSession,
 ) -> Result<SessionView, AuthError> {
-    let page = gateway.context.consent_page(actor, gateway.context.now(), &session).await?;
+    let page = state.context.consent_page(actor, state.context.now(), &session).await?;
     Ok(SessionView { authorize_url: page.map(String::from), ..SessionView::from(session) })
 }

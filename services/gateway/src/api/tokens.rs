@@ -11,11 +11,12 @@ use larkauth_contracts::{
 };
 use larkauth_models::{Actor, AppId, AuthMethod, ExposeSecret, OpenId, Person, StoredToken};
 
-use super::{
-    auth::{RequireScope, TokensRead},
-    input::{PathOf, QueryOf},
+use super::require_scope::{RequireScope, TokensRead};
+use crate::{
+    extract::{PathOf, QueryOf},
+    problem::{ApiError, TokenProblems},
+    state::AppState,
 };
-use crate::{docs::TokenProblems, gateway::Gateway, problem::ApiError};
 
 const MAX_VALIDITY: u32 = 3600;
 
@@ -34,7 +35,7 @@ const MAX_VALIDITY: u32 = 3600;
 )]
 pub(super) async fn get(
     caller: RequireScope<TokensRead>,
-    State(gateway): State<Arc<Gateway>>,
+    State(state): State<Arc<AppState>>,
     PathOf((app_id, open_id)): PathOf<(String, String)>,
     QueryOf(query): QueryOf<TokenQuery>,
 ) -> Result<Json<TokenView>, ApiError> {
@@ -44,11 +45,11 @@ pub(super) async fn get(
         return Err(ApiError::invalid(format!("min_validity: at most {MAX_VALIDITY} (seconds)")));
     }
     let min_validity = TimeDelta::seconds(query.min_validity.into());
-    let context = &gateway.context;
+    let context = &state.context;
     match context.valid_token(&caller.actor, context.now(), &app_id, &open_id, min_validity).await {
         Ok(token) => Ok(Json(view(&token))),
         Err(AuthError::AuthenticationRequired) if query.on_missing == OnMissing::Card => {
-            Err(invite(&gateway, &caller.actor, app_id, open_id).await)
+            Err(invite(&state, &caller.actor, app_id, open_id).await)
         }
         Err(AuthError::AuthenticationRequired) => {
             Err(missing("Ask for consent with POST /v1/auth/sessions, or here with on_missing=card"))
@@ -62,8 +63,8 @@ fn missing(detail: &str) -> ApiError {
 }
 
 /// Asks the person, and says so.
-async fn invite(gateway: &Gateway, actor: &Actor, app_id: AppId, open_id: OpenId) -> ApiError {
-    let context = &gateway.context;
+async fn invite(state: &AppState, actor: &Actor, app_id: AppId, open_id: OpenId) -> ApiError {
+    let context = &state.context;
     let invite = Invite {
         app_id,
         person: Person { open_id: Some(open_id), user_id: None },

@@ -7,13 +7,13 @@ use moka::future::Cache;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::intake::{Arrival, Intake, Shown};
+use crate::callbacks::{Arrival, Callbacks, Shown};
 
-/// Takes one application's pushes.
+/// Handles one application's pushes.
 pub(crate) struct Pushes {
     app_id: AppId,
-    intake: Arc<Intake>,
-    /// What answers show that are not known to have gone out yet.
+    callbacks: Arc<Callbacks>,
+    /// What the answers show that are not known to be sent yet.
     shown: Cache<PushKey, Shown>,
 }
 
@@ -25,10 +25,10 @@ fn key(push: &PushMeta) -> PushKey {
 }
 
 impl Pushes {
-    pub(crate) fn new(app_id: AppId, intake: Arc<Intake>) -> Self {
-        // An answer goes out, or fails to, within seconds.
+    pub(crate) fn new(app_id: AppId, callbacks: Arc<Callbacks>) -> Self {
+        // An answer is sent, or fails, within seconds.
         let shown = Cache::builder().max_capacity(4096).time_to_live(Duration::from_secs(60)).build();
-        Self { app_id, intake, shown }
+        Self { app_id, callbacks, shown }
     }
 }
 
@@ -50,7 +50,7 @@ impl PushHandler for Pushes {
             lark_trace_id = push.trace_id,
         );
         async {
-            let answered = self.intake.take(&self.app_id, &push.payload, push.received_at).await;
+            let answered = self.callbacks.handle(&self.app_id, &push.payload, push.received_at).await;
             if let Some(shown) = answered.shows {
                 self.shown.insert(key(&push.meta()), shown).await;
             }
@@ -62,8 +62,8 @@ impl PushHandler for Pushes {
 
     async fn answered(&self, push: &PushMeta, arrived: bool) {
         if let Some(shown) = self.shown.remove(&key(push)).await {
-            let arrival = if arrived { Arrival::Certain } else { Arrival::Doubtful };
-            self.intake.answer_went_out(&self.app_id, shown, arrival);
+            let arrival = if arrived { Arrival::Confirmed } else { Arrival::Unconfirmed };
+            self.callbacks.answer_sent(&self.app_id, shown, arrival);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The pages about the API: OpenAPI 3.1, Swagger UI, the problem codes. All of them work offline.
 
-mod problems;
+mod problem_page;
 
 use std::sync::Arc;
 
@@ -11,9 +11,7 @@ use utoipa::{
 };
 use utoipa_swagger_ui::SwaggerUi;
 
-pub(crate) use problems::{CreateProblems, ReadProblems, TokenProblems};
-
-use crate::{edge, gateway::Gateway};
+use crate::state::AppState;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -53,15 +51,9 @@ pub(crate) fn about() -> utoipa::openapi::OpenApi {
     About::openapi()
 }
 
-/// The OpenAPI 3.1 document of the gateway, also served at `/docs/openapi.json`.
-#[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    edge::documented_routes().into_openapi()
-}
-
 /// `/docs` and what is below, and the way there for a browser that is given the bare address.
-pub(crate) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<Arc<Gateway>> {
+pub(crate) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<Arc<AppState>> {
     Router::from(SwaggerUi::new("/docs").url("/docs/openapi.json", openapi))
-        .merge(problems::routes())
+        .merge(problem_page::routes())
         .route("/", get(async || Redirect::temporary("/docs")))
 }

@@ -19,15 +19,15 @@ use tokio::time::timeout;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{page::Page, words::Outcome};
-use crate::gateway::Gateway;
+use crate::state::AppState;
 
-/// Shorter than the deadline of every request, so that a person gets a page and not a document for programs.
-const DEADLINE: Duration = Duration::from_secs(8);
+/// Shorter than the limit of the router, so that the person gets a page and not a problem document.
+const TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest `state` and `code` that are looked at, in bytes.
 const MAX_STATE: usize = 256;
 const MAX_CODE: usize = 4096;
 
-pub(crate) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(landing))
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Gateway>> {
         (status = 200, description = "Authorized, or declined", body = String, content_type = "text/html"),
         (status = 202, description = "Being processed; the page looks again by itself", body = String, content_type = "text/html"),
         (status = 400, description = "It failed", body = String, content_type = "text/html"),
-        (status = 403, description = "Somebody else consented than was asked", body = String, content_type = "text/html"),
+        (status = 403, description = "Another person consented than was asked", body = String, content_type = "text/html"),
         (status = 404, description = "Unknown link", body = String, content_type = "text/html"),
         (status = 409, description = "The link was used already", body = String, content_type = "text/html"),
         (status = 410, description = "The invitation has expired", body = String, content_type = "text/html"),
@@ -53,12 +53,12 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Gateway>> {
     ),
 )]
 async fn landing(
-    State(gateway): State<Arc<Gateway>>,
+    State(state): State<Arc<AppState>>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
     let outcome = match read(query.as_deref().unwrap_or_default()) {
-        Some((state, consent)) => take(&gateway, &state, consent).await,
+        Some((oauth_state, consent)) => take(&state, &oauth_state, consent).await,
         None => Outcome::UnknownLink,
     };
     let languages =
@@ -82,16 +82,16 @@ fn read(query: &str) -> Option<(SecretString, Consent)> {
     Some((SecretString::from(state.into_owned()), consent))
 }
 
-async fn take(gateway: &Gateway, state: &SecretString, consent: Consent) -> Outcome {
+async fn take(state: &AppState, oauth_state: &SecretString, consent: Consent) -> Outcome {
     let landing = async {
-        let landing = gateway.context.take_redirect(state, consent).await?;
+        let landing = state.context.take_redirect(oauth_state, consent).await?;
         let english_name = match &landing {
-            Landing::Session(session) => gateway.context.english_name(session).await,
+            Landing::Session(session) => state.context.english_name(session).await,
             _ => None,
         };
         Ok::<_, AuthError>(Outcome::of(landing, english_name))
     };
-    match timeout(DEADLINE, landing).await {
+    match timeout(TIMEOUT, landing).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => {
             tracing::error!(%error, "gateway.redirect.failed: the person is asked to try again");
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_read() {
+    fn read_query_returns_state_and_consent() {
         let s = |kind| Some(("s s".to_owned(), kind));
         assert_eq!(kind("code=c&state=s+s"), s("code"));
         assert_eq!(kind("error=access_denied&state=s%20s"), s("denied"));

@@ -16,7 +16,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::world::{APP, FakeBus, PERSON, World, application, now, request};
-use crate::edge::IN_FLIGHT;
+use crate::state::LONG_POLLS;
 
 #[tokio::test]
 async fn a_session_is_created_and_looked_at() {
@@ -203,7 +203,7 @@ async fn a_long_poll_ends_with_the_session() {
     let session = world.session(AuthMethod::WebsocketCard).await;
     let path = format!("/v1/auth/sessions/{}?wait=30", session.id);
     let end = async {
-        eventually("the poll waits", async || world.free_waiters() < IN_FLIGHT / 2).await;
+        eventually("the poll waits", async || world.free_long_polls() < LONG_POLLS).await;
         world.store.end_session(session.id, SessionEnding::Rejected, now()).await.unwrap();
     };
     let started = tokio::time::Instant::now();
@@ -332,9 +332,9 @@ async fn a_full_house_turns_requests_away() {
     let world = World::new().await;
     let session = world.session(AuthMethod::WebsocketCard).await;
     let path = format!("/v1/auth/sessions/{}?wait=20", session.id);
-    let polls = futures::future::join_all((0..IN_FLIGHT / 2 + 1).map(|_| world.get(&path)));
+    let polls = futures::future::join_all((0..LONG_POLLS + 1).map(|_| world.get(&path)));
     let end = async {
-        eventually("every place is taken", async || world.free_waiters() == 0).await;
+        eventually("every place is taken", async || world.free_long_polls() == 0).await;
         world.stopping.cancel();
     };
     let (answers, ()) = tokio::join!(polls, end);
@@ -352,7 +352,7 @@ async fn panics() -> &'static str {
 async fn panics_and_slow_handlers_are_problems_too() {
     let mut world = World::new().await;
     let routes = Router::new().route("/panic", get(panics)).route("/slow", get(std::future::pending::<()>));
-    world.router = crate::edge::guarded(routes, world.gateway.take().unwrap());
+    world.router = crate::router::with_middleware(routes, world.state.take().unwrap());
     let problem = world.get("/panic").await.problem();
     assert_eq!((problem.code, problem.status), (ProblemCode::Internal, 500));
     tokio::time::pause();

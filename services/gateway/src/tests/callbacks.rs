@@ -196,8 +196,8 @@ async fn the_workers_answer_goes_out_and_is_followed_up() {
     assert_eq!(answer.json::<Value>()["toast"]["content"], "from the worker");
 
     // Whether it arrived nobody knows over HTTP, so the final face is not taken as shown.
-    world.follow_up().await;
-    let session = world.context.session(&crate::api::ACTOR, now(), session.id).await.unwrap();
+    world.record_sent_answers().await;
+    let session = world.context.session(&crate::actor::ACTOR, now(), session.id).await.unwrap();
     assert_eq!((session.card_face, session.state), (Some(CardFace::Invitation), SessionState::Pending));
     consuming.stop().await;
 }

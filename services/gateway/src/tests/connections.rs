@@ -7,7 +7,7 @@ use larkauth_telemetry::Health;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{APP, World, app_id, application, now};
-use crate::connections::Connections;
+use crate::connections::ConnectionSupervisor;
 
 #[tokio::test]
 async fn an_application_is_connected_while_it_is_switched_on() {
@@ -20,7 +20,7 @@ async fn an_application_is_connected_while_it_is_switched_on() {
         fallback_to_http: true,
     };
     let connections =
-        Connections::new(world.context.clone(), &settings, health.clone(), world.intake.clone());
+        ConnectionSupervisor::new(world.context.clone(), &settings, health.clone(), world.callbacks.clone());
     let states = connections.states();
     let part = |name: String| {
         let parts = health.report().parts;
@@ -69,6 +69,6 @@ async fn an_application_is_connected_while_it_is_switched_on() {
         eventually("the other is gone", async || websocket(mute).is_none()).await;
         stopping.cancel();
     };
-    let (kept, ()) = tokio::join!(Box::pin(connections.keep(stopping.clone())), watch);
+    let (kept, ()) = tokio::join!(Box::pin(connections.run(stopping.clone())), watch);
     kept.unwrap();
 }

@@ -28,7 +28,7 @@ async fn what_an_answer_shows_is_noted_once_it_arrived() {
     let mut world = World::with_bus(bus.clone()).await;
     let (delivered, lost) =
         (world.session(AuthMethod::WebsocketCard).await, world.session(AuthMethod::WebsocketCard).await);
-    let pushes = Pushes::new(app_id(), world.intake.clone());
+    let pushes = Pushes::new(app_id(), world.callbacks.clone());
     for (session, arrived) in [(&delivered, true), (&lost, false)] {
         let push = push(&click(session.id, "cancel"));
         let meta = push.meta();
@@ -38,12 +38,12 @@ async fn what_an_answer_shows_is_noted_once_it_arrived() {
     }
 
     drop(pushes);
-    world.follow_up().await;
+    world.record_sent_answers().await;
     for (session, face) in [(delivered, CardFace::Declined), (lost, CardFace::Invitation)] {
         assert_eq!(
             world
                 .context
-                .session(&crate::api::ACTOR, crate::tests::world::now(), session.id)
+                .session(&crate::actor::ACTOR, crate::tests::world::now(), session.id)
                 .await
                 .unwrap()
                 .card_face,
@@ -57,7 +57,7 @@ async fn what_an_answer_shows_is_noted_once_it_arrived() {
 async fn a_click_that_cannot_be_published_is_answered_politely() {
     let world = World::new().await;
     let session = world.session(AuthMethod::WebsocketCard).await;
-    let pushes = Pushes::new(app_id(), world.intake.clone());
+    let pushes = Pushes::new(app_id(), world.callbacks.clone());
     let Answer::Ok(Some(answer)) = pushes.handle(push(&click(session.id, "authorize"))).await else {
         panic!("not taken")
     };

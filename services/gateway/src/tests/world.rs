@@ -32,11 +32,11 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
-    api::ACTOR,
+    actor::ACTOR,
+    callbacks::{self, Callbacks},
     connections::ConnectionStates,
-    edge,
-    gateway::Gateway,
-    intake::{self, Intake},
+    router,
+    state::AppState,
 };
 
 pub(super) const APP: &str = "cli_0123456789abcdef";
@@ -145,13 +145,13 @@ pub(super) struct World {
     pub(super) context: Context,
     /// What the context stands on, to arrange and to look behind it.
     pub(super) store: Arc<dyn Store>,
-    pub(super) intake: Arc<Intake>,
-    deliveries: Option<mpsc::Receiver<intake::Sent>>,
+    pub(super) callbacks: Arc<Callbacks>,
+    deliveries: Option<mpsc::Receiver<callbacks::Sent>>,
     pub(super) states: ConnectionStates,
     pub(super) stopping: CancellationToken,
     pub(super) router: Router,
     /// What `router` stands on.
-    pub(super) gateway: Option<Arc<Gateway>>,
+    pub(super) state: Option<Arc<AppState>>,
 }
 
 impl World {
@@ -170,7 +170,7 @@ impl World {
         let store =
             larkauth_storage_postgres::PgStore::connect(&database.options(), cipher.clone()).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
-        // A port where nobody listens.
+        // A port without a listener.
         let nowhere = Endpoints {
             base_url: "http://127.0.0.1:1".parse().unwrap(),
             accounts_url: "http://127.0.0.1:1".parse().unwrap(),
@@ -198,38 +198,39 @@ impl World {
             metrics,
             policy,
         });
-        let (intake, deliveries) = Intake::new(context.clone());
+        let (callbacks, deliveries) = Callbacks::new(context.clone());
         let (states, stopping) = (ConnectionStates::default(), CancellationToken::new());
         let http = HttpSettings {
             addr: "127.0.0.1:0".parse().unwrap(),
             callback_enabled: false,
             api_key: Some(KEY.into()),
         };
-        let gateway = Gateway::new(context.clone(), &http, intake.clone(), states.clone(), stopping.clone());
-        let router = edge::routes(gateway.clone());
+        let state =
+            AppState::new(context.clone(), &http, callbacks.clone(), states.clone(), stopping.clone());
+        let router = router::routes(state.clone());
         Self {
             database,
             context,
             store,
-            intake,
+            callbacks,
             deliveries: Some(deliveries),
             states,
             stopping,
             router,
-            gateway: Some(gateway),
+            state: Some(state),
         }
     }
 
     /// How many more long polls may wait.
-    pub(super) fn free_waiters(&self) -> usize {
-        self.gateway.as_ref().unwrap().waiters.available_permits()
+    pub(super) fn free_long_polls(&self) -> usize {
+        self.state.as_ref().unwrap().long_polls.available_permits()
     }
 
-    /// Follows up every answer that went out; afterwards nobody can send one any more.
-    pub(super) async fn follow_up(&mut self) {
-        (self.router, self.gateway) = (Router::new(), None);
-        self.intake = Intake::new(self.context.clone()).0;
-        intake::follow_up(self.context.clone(), self.deliveries.take().unwrap()).await.unwrap();
+    /// Records every sent answer; afterwards no answer can be sent any more.
+    pub(super) async fn record_sent_answers(&mut self) {
+        (self.router, self.state) = (Router::new(), None);
+        self.callbacks = Callbacks::new(self.context.clone()).0;
+        callbacks::record_sent_answers(self.context.clone(), self.deliveries.take().unwrap()).await.unwrap();
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {

@@ -7,7 +7,7 @@ use axum::{
 use larkauth_telemetry::{Health, Metrics};
 
 /// `/healthz` (the process answers), `/readyz` (it can do its work), `/metrics` (Prometheus text).
-pub fn ops_routes(health: Health, metrics: Metrics) -> Router {
+pub fn admin_routes(health: Health, metrics: Metrics) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(move || async move { ready(&health) }))

@@ -5,15 +5,14 @@
 //! taken when HTTP callbacks are switched on, or while they stand in for that application's long connection. Otherwise
 //! an event is refused with 503, so that Lark pushes it again, and a person who clicked is asked to try again.
 
-mod after;
-mod verifiers;
+mod sent;
 
 use std::sync::Arc;
 
 use axum::{
     Json,
     body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    extract::State,
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
@@ -25,22 +24,10 @@ use serde_json::json;
 use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use verifiers::Verifiers;
+use crate::{actor::ACTOR, extract::PathOf, problem::ApiError, state::AppState};
 
-use crate::{
-    api::{self, ACTOR, PathOf},
-    gateway::Gateway,
-    problem::ApiError,
-};
-
-/// Longest callback, in bytes.
-const MAX_BODY: usize = 1 << 20;
-
-pub(crate) fn routes() -> OpenApiRouter<Arc<Gateway>> {
-    OpenApiRouter::new()
-        .routes(routes!(callback))
-        .routes(routes!(only_callback))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+pub(crate) fn routes() -> OpenApiRouter<Arc<AppState>> {
+    OpenApiRouter::new().routes(routes!(callback)).routes(routes!(only_callback))
 }
 
 /// Callbacks of one application
@@ -58,14 +45,14 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Gateway>> {
     ),
 )]
 async fn callback(
-    State(gateway): State<Arc<Gateway>>,
+    State(state): State<Arc<AppState>>,
     PathOf(app_id): PathOf<String>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Result<Response, ApiError> {
     let received_at = Instant::now();
     let app_id: AppId = app_id.parse()?;
-    take(&gateway, &app_id, received_at, &headers, &api::whole(body)?).await
+    take(&state, &app_id, received_at, &headers, &body).await
 }
 
 /// Callbacks of the only application
@@ -82,13 +69,12 @@ async fn callback(
     ),
 )]
 async fn only_callback(
-    State(gateway): State<Arc<Gateway>>,
+    State(state): State<Arc<AppState>>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Result<Response, ApiError> {
     let received_at = Instant::now();
-    let body = api::whole(body)?;
-    let applications = gateway.context.applications(&ACTOR, gateway.context.now()).await?;
+    let applications = state.context.applications(&ACTOR, state.context.now()).await?;
     let mut enabled = applications.into_iter().filter(|app| app.enabled);
     let (Some(only), None) = (enabled.next(), enabled.next()) else {
         return Err(ApiError::new(
@@ -96,32 +82,32 @@ async fn only_callback(
             "This address serves one application; there are several or none, so use /lark/callback/{app_id}",
         ));
     };
-    take(&gateway, &only.app_id, received_at, &headers, &body).await
+    take(&state, &only.app_id, received_at, &headers, &body).await
 }
 
 async fn take(
-    gateway: &Arc<Gateway>,
+    state: &Arc<AppState>,
     app_id: &AppId,
     received_at: Instant,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Response, ApiError> {
     tracing::Span::current().record("app_id", tracing::field::display(app_id));
-    let app = gateway.context.enabled_app(&ACTOR, gateway.context.now(), app_id).await?;
-    let verifier = gateway.verifiers.of(&app.application).await;
+    let app = state.context.enabled_app(&ACTOR, state.context.now(), app_id).await?;
+    let verifier = state.verifiers.of(&app.application).await;
     let payload = match verifier.verify(headers, body).map_err(|error| refused(app_id, error))? {
         Callback::Challenge(challenge) => return Ok(Json(json!({ "challenge": challenge })).into_response()),
         Callback::Event(payload) => payload,
     };
-    if !gateway.callback_enabled && !gateway.connections.is_fallen_back(app_id) {
+    if !state.callback_enabled && !state.connections.is_fallen_back(app_id) {
         return not_now(&app, &payload);
     }
-    let answered = gateway.intake.take(app_id, &payload, received_at).await;
+    let answered = state.callbacks.handle(app_id, &payload, received_at).await;
     let answer = answered.answer.ok_or_else(push_again)?;
     verifier.mark_processed(headers);
     let response = Json(answer).into_response();
     Ok(match answered.shows {
-        Some(shown) => after::sent(response, gateway.intake.clone(), app_id.clone(), shown),
+        Some(shown) => sent::notify_when_sent(response, state.callbacks.clone(), app_id.clone(), shown),
         None => response,
     })
 }

@@ -11,21 +11,26 @@ use axum::{
 use http_body::{Frame, SizeHint};
 use larkauth_models::AppId;
 
-use crate::intake::{Arrival, Intake, Shown};
+use crate::callbacks::{Arrival, Callbacks, Shown};
 
-/// Tells the intake as soon as the server has taken the whole body to send it. HTTP tells nobody whether it arrived.
-pub(super) fn sent(response: Response, intake: Arc<Intake>, app_id: AppId, shown: Shown) -> Response {
-    response.map(|body| Body::new(Watched { body, intake, app_id, shown }))
+/// Notifies `callbacks` once the server has taken the whole body to send it. HTTP does not say whether it arrived.
+pub(super) fn notify_when_sent(
+    response: Response,
+    callbacks: Arc<Callbacks>,
+    app_id: AppId,
+    shown: Shown,
+) -> Response {
+    response.map(|body| Body::new(NotifyWhenSent { body, callbacks, app_id, shown }))
 }
 
-struct Watched {
+struct NotifyWhenSent {
     body: Body,
-    intake: Arc<Intake>,
+    callbacks: Arc<Callbacks>,
     app_id: AppId,
     shown: Shown,
 }
 
-impl HttpBody for Watched {
+impl HttpBody for NotifyWhenSent {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -43,10 +48,10 @@ impl HttpBody for Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for NotifyWhenSent {
     fn drop(&mut self) {
         if self.body.is_end_stream() {
-            self.intake.answer_went_out(&self.app_id, self.shown, Arrival::Doubtful);
+            self.callbacks.answer_sent(&self.app_id, self.shown, Arrival::Unconfirmed);
         }
     }
 }

@@ -6,36 +6,34 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::ApiKeys, callbacks::Verifiers, connections::ConnectionStates, edge::IN_FLIGHT, intake::Intake,
-    problem::Reporter,
+    api_keys::ApiKeys, callbacks::Callbacks, connections::ConnectionStates, problem::ProblemReporter,
+    verifiers::Verifiers,
 };
 
-/// How many long polls may wait at once; the rest of [`IN_FLIGHT`] stays free for quick requests.
-const WAITERS: usize = IN_FLIGHT / 2;
+/// Most long polls that wait at once. Requests without `wait` need no place among them.
+pub(crate) const LONG_POLLS: usize = 512;
 
-/// What the HTTP handlers share.
-pub(crate) struct Gateway {
+/// The state that the HTTP handlers share.
+pub(crate) struct AppState {
     pub(crate) context: Context,
-    pub(crate) intake: Arc<Intake>,
+    pub(crate) callbacks: Arc<Callbacks>,
     pub(crate) connections: ConnectionStates,
     pub(crate) verifiers: Verifiers,
     pub(crate) api_keys: ApiKeys,
-    pub(crate) reporter: Reporter,
+    pub(crate) reporter: ProblemReporter,
     /// HTTP callbacks are accepted always, not only as fallback.
     pub(crate) callback_enabled: bool,
-    /// Ends long polls when the process is to stop.
+    /// Ends long polls when the process stops.
     pub(crate) stopping: CancellationToken,
-    /// Requests being served.
-    pub(crate) in_flight: Semaphore,
-    /// Long polls being served.
-    pub(crate) waiters: Semaphore,
+    /// Permits of long polls.
+    pub(crate) long_polls: Semaphore,
 }
 
-impl Gateway {
+impl AppState {
     pub(crate) fn new(
         context: Context,
         http: &HttpSettings,
-        intake: Arc<Intake>,
+        callbacks: Arc<Callbacks>,
         connections: ConnectionStates,
         stopping: CancellationToken,
     ) -> Arc<Self> {
@@ -43,13 +41,12 @@ impl Gateway {
             verifiers: Verifiers::new(context.clock().clone()),
             api_keys: ApiKeys::new(http.api_key.as_ref(), context.clone()),
             context,
-            intake,
+            callbacks,
             connections,
-            reporter: Reporter::default(),
+            reporter: ProblemReporter::default(),
             callback_enabled: http.callback_enabled,
             stopping,
-            in_flight: Semaphore::new(IN_FLIGHT),
-            waiters: Semaphore::new(WAITERS),
+            long_polls: Semaphore::new(LONG_POLLS),
         })
     }
 }

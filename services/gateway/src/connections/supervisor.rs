@@ -16,40 +16,40 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ConnectionStates, pushes::Pushes};
-use crate::{api::ACTOR, intake::Intake};
+use super::{pushes::Pushes, states::ConnectionStates};
+use crate::{actor::ACTOR, callbacks::Callbacks};
 
-/// How often the store is asked which applications there are.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-const STORE_DEADLINE: Duration = Duration::from_secs(5);
+/// Time between two readings of the registered applications: 10 s.
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Keeps the long connections: one per enabled application, with its present secret. Their one owner.
-pub(crate) struct Connections {
+/// Owner of the long connections: one per enabled application, with its present secret.
+pub(crate) struct ConnectionSupervisor {
     context: Context,
     config: LongConnectionConfig,
     health: Health,
-    intake: Arc<Intake>,
+    callbacks: Arc<Callbacks>,
     states: ConnectionStates,
-    /// Until the applications are known, nobody can say whether their connections are up.
+    /// Not ready until the applications are known.
     unknown: Option<HealthHandle>,
     open: BTreeMap<AppId, Open>,
     tasks: JoinSet<()>,
 }
 
-/// A connection that has its task.
+/// A connection with its task.
 struct Open {
     task: Id,
     stop: CancellationToken,
-    /// Changes when the connection must be made anew.
-    made_of: [u8; 32],
+    /// Changes when the connection must be replaced.
+    fingerprint: [u8; 32],
 }
 
-impl Connections {
+impl ConnectionSupervisor {
     pub(crate) fn new(
         context: Context,
         settings: &WebsocketSettings,
         health: Health,
-        intake: Arc<Intake>,
+        callbacks: Arc<Callbacks>,
     ) -> Self {
         let config = LongConnectionConfig {
             max_reconnect_retries: settings.max_reconnect_retries,
@@ -62,7 +62,7 @@ impl Connections {
             config,
             unknown: Some(health.register("applications")),
             health,
-            intake,
+            callbacks,
             states: ConnectionStates::default(),
             open: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -73,10 +73,10 @@ impl Connections {
         self.states.clone()
     }
 
-    /// Runs until `stopping`, then lets every connection finish what is in hand.
-    pub(crate) async fn keep(mut self, stopping: CancellationToken) -> anyhow::Result<()> {
-        let mut look = interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Runs until `stopping`, then waits until every connection has finished its pushes.
+    pub(crate) async fn run(mut self, stopping: CancellationToken) -> anyhow::Result<()> {
+        let mut poll = interval(POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -88,21 +88,21 @@ impl Connections {
                     };
                     self.forget(task);
                     if panicked {
-                        // Made anew at the next look, not at once: it may happen again.
-                        tracing::error!("gateway.connections: a long connection's task panicked and is started again");
+                        // The next poll starts it again, not this one: it may panic again.
+                        tracing::error!("state.connections: a long connection's task panicked and is started again");
                     } else {
-                        look.reset_immediately();
+                        poll.reset_immediately();
                     }
                 }
-                _ = look.tick() => match timeout(STORE_DEADLINE, self.context.applications(&ACTOR, self.context.now())).await {
+                _ = poll.tick() => match timeout(STORE_TIMEOUT, self.context.applications(&ACTOR, self.context.now())).await {
                     Ok(Ok(applications)) => {
                         self.reconcile(applications, &stopping);
                         if let Some(part) = self.unknown.take() {
                             part.remove();
                         }
                     }
-                    Ok(Err(error)) => tracing::warn!(%error, "gateway.connections: stay as they are"),
-                    Err(_) => tracing::warn!("gateway.connections: the store is slow, they stay as they are"),
+                    Ok(Err(error)) => tracing::warn!(%error, "state.connections: stay as they are"),
+                    Err(_) => tracing::warn!("state.connections: the store is slow, they stay as they are"),
                 },
             }
         }
@@ -110,10 +110,10 @@ impl Connections {
         Ok(())
     }
 
-    /// Stops what should not be (any more) and starts what is missing. What must be made anew is stopped here and
-    /// started once its task has ended, so that an application never has two.
+    /// Stops the connections of removed and changed applications and starts missing ones. A changed one starts again
+    /// once its task has ended, so that an application never has two connections.
     ///
-    /// An application that cannot be read has none: pushes go to processes that can read it. The log tells.
+    /// An application that cannot be decrypted gets no connection: Lark then pushes to processes that can read it.
     fn reconcile(&mut self, applications: Vec<Registration>, stopping: &CancellationToken) {
         let wanted: BTreeMap<AppId, Application> = applications
             .into_iter()
@@ -121,7 +121,7 @@ impl Connections {
             .filter_map(|listed| Some((listed.app_id, listed.application.ok()?)))
             .collect();
         for (app_id, open) in &self.open {
-            if wanted.get(app_id).is_none_or(|app| self.made_of(app) != open.made_of) {
+            if wanted.get(app_id).is_none_or(|app| self.fingerprint(app) != open.fingerprint) {
                 open.stop.cancel();
             }
         }
@@ -141,14 +141,14 @@ impl Connections {
             app_id.clone(),
             application.app_secret.clone(),
             self.config.clone(),
-            Arc::new(Pushes::new(app_id.clone(), self.intake.clone())),
+            Arc::new(Pushes::new(app_id.clone(), self.callbacks.clone())),
         )
         .with_clock(self.context.clock().clone())
         .with_entropy(self.context.entropy().clone())
-        .with_observer(Arc::new(Attempts(self.context.metrics().clone())));
+        .with_observer(Arc::new(AttemptCounter(self.context.metrics().clone())));
         let state = connection.subscribe();
         self.states.insert(app_id.clone(), state.clone());
-        let follower = Follower {
+        let reporter = StateReporter {
             part: self.health.register(format!("websocket:{app_id}")),
             metrics: self.context.metrics().clone(),
             app_id: app_id.clone(),
@@ -156,10 +156,10 @@ impl Connections {
         };
         let (until, stopping) = (stop.clone(), stop.clone());
         let task = self.tasks.spawn(async move {
-            // The second ends with the first, which owns the sender of the state.
-            tokio::join!(Box::pin(connection.run(until)), follower.follow(state, &stopping));
+            // The second future ends with the first, which owns the sender of the state.
+            tokio::join!(Box::pin(connection.run(until)), reporter.follow(state, &stopping));
         });
-        self.open.insert(app_id, Open { task: task.id(), stop, made_of: self.made_of(application) });
+        self.open.insert(app_id, Open { task: task.id(), stop, fingerprint: self.fingerprint(application) });
     }
 
     fn forget(&mut self, task: Id) {
@@ -171,8 +171,8 @@ impl Connections {
         }
     }
 
-    /// Everything of a registration that its connection depends on, as a digest.
-    fn made_of(&self, application: &Application) -> [u8; 32] {
+    /// Returns a digest of everything in a registration that its connection depends on.
+    fn fingerprint(&self, application: &Application) -> [u8; 32] {
         let filled = |set: bool| if set { "1" } else { "0" };
         let parts = [
             application.app_secret.expose_secret(),
@@ -188,8 +188,8 @@ impl Connections {
     }
 }
 
-/// Says in readiness and metrics where one connection stands.
-struct Follower {
+/// Reports the state of one connection in readiness and metrics.
+struct StateReporter {
     part: HealthHandle,
     metrics: Metrics,
     app_id: AppId,
@@ -197,7 +197,7 @@ struct Follower {
     http_is_set_up: bool,
 }
 
-impl Follower {
+impl StateReporter {
     async fn follow(self, mut state: watch::Receiver<ConnectionState>, stopping: &CancellationToken) {
         let mut was_fallen_back = false;
         loop {
@@ -205,14 +205,14 @@ impl Follower {
             self.show(&now);
             // Once, and not at each attempt that fails.
             if now.is_fallen_back() && !was_fallen_back && self.http_is_set_up {
-                tracing::warn!(app_id = %self.app_id, "gateway.connections: HTTP callbacks take over from the long connection");
+                tracing::warn!(app_id = %self.app_id, "state.connections: HTTP callbacks take over from the long connection");
             }
             was_fallen_back = now.is_fallen_back();
             if state.changed().await.is_err() {
                 break;
             }
         }
-        // A connection that was asked to stop is not missed; one whose task died is ("stopped").
+        // The part of a stopped connection goes. The part of a connection whose task died stays not ready.
         if stopping.is_cancelled() {
             self.part.remove();
         }
@@ -233,15 +233,15 @@ impl Follower {
             // The number of failures is left out: it would make every attempt a change of readiness.
             ConnectionState::Reconnecting { .. } => self.part.set_not_ready("no long connection, reconnecting"),
             ConnectionState::Rejected { reason } => self.part.set_not_ready(reason.clone()),
-            // The part goes with its owner.
+            // `follow` removes the part.
             ConnectionState::Stopped => {}
         }
     }
 }
 
-struct Attempts(Metrics);
+struct AttemptCounter(Metrics);
 
-impl LongConnectionObserver for Attempts {
+impl LongConnectionObserver for AttemptCounter {
     fn connect_attempted(&self, app_id: &AppId, outcome: &'static str) {
         self.0.websocket_reconnected(app_id.as_str(), outcome);
     }

@@ -1,6 +1,6 @@
 //! `/docs/problems`: what each code means, and the cure. A document's `type` points here.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{
@@ -8,13 +8,9 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use larkauth_contracts::problem::{Problem, ProblemCode};
-use utoipa::{
-    IntoResponses, ToSchema,
-    openapi::{ContentBuilder, Ref, RefOr, Response as ResponseObject, ResponseBuilder},
-};
+use larkauth_contracts::problem::ProblemCode;
 
-use crate::{gateway::Gateway, problem::ApiError};
+use crate::{problem::ApiError, state::AppState};
 
 /// What a caller or an operator does about it.
 const fn cure(code: ProblemCode) -> &'static str {
@@ -23,11 +19,11 @@ const fn cure(code: ProblemCode) -> &'static str {
             "Read detail: it names the field and what is expected there. Do not repeat the request unchanged."
         }
         ProblemCode::Unauthorized => {
-            "Send “Authorization: Bearer” with a living API key. The operator makes one with “larkauth keys create”, or sets API_KEY."
+            "Send “Authorization: Bearer” with an API key that was not revoked. The operator makes one with “larkauth keys create”, or sets API_KEY."
         }
         ProblemCode::Forbidden => "Use a key that has the scope named in detail.",
         ProblemCode::CallbackRejected => {
-            "The service's log says what could not be verified. Compare the verification token and the encrypt key with the developer console, and the clock with the world's."
+            "The service's log says what could not be verified. Compare the verification token and the encrypt key with the developer console, and the clock with a time server."
         }
         ProblemCode::NotFound => "Compare the path with the list at /docs.",
         ProblemCode::AppNotFound => {
@@ -41,7 +37,10 @@ const fn cure(code: ProblemCode) -> &'static str {
         }
         ProblemCode::MethodNotAllowed => "Use one of the methods of the Allow header.",
         ProblemCode::AppDisabled => "Switch the application on again.",
-        ProblemCode::PayloadTooLarge => "Send less: 64 KB at most.",
+        ProblemCode::PayloadTooLarge => "Send less; detail names the limit.",
+        ProblemCode::RequestTimeout => {
+            "Send the whole body at once; look at the network between the caller and the service."
+        }
         ProblemCode::UnsupportedMediaType => "Send JSON, with “Content-Type: application/json”.",
         ProblemCode::RateLimited => {
             "Wait as long as Retry-After says. The operator sets the limit with AUTH_REQUEST_RATE_LIMIT."
@@ -49,7 +48,7 @@ const fn cure(code: ProblemCode) -> &'static str {
         ProblemCode::Internal => "Give the request_id to the operator, who finds the cause in the log.",
         ProblemCode::AuthMethodUnavailable => "Use another auth_method; detail names them.",
         ProblemCode::AppFrozen => {
-            "The operator mends the application in Lark's developer console (secret, scopes, availability). Nobody is invited meanwhile; stored tokens are still served."
+            "The operator corrects the application in Lark's developer console (secret, scopes, availability). Until then no person is invited; stored tokens are still served."
         }
         ProblemCode::Unavailable => {
             "Try again after Retry-After. The operator looks at /readyz, which names the part that is down."
@@ -71,7 +70,7 @@ struct Page {
     rows: Vec<Row>,
 }
 
-pub(super) fn routes() -> Router<Arc<Gateway>> {
+pub(super) fn routes() -> Router<Arc<AppState>> {
     Router::new().route("/docs/problems", get(|| async { page() }))
 }
 
@@ -91,59 +90,12 @@ fn page() -> Response {
     }
 }
 
-/// Response objects for codes, one per status.
-fn responses(codes: &[ProblemCode]) -> BTreeMap<String, RefOr<ResponseObject>> {
-    let mut by_status: BTreeMap<u16, Vec<String>> = BTreeMap::new();
-    for code in codes {
-        by_status.entry(code.status()).or_default().push(format!("`{}`: {}", code.as_str(), code.title()));
-    }
-    let schema = RefOr::<utoipa::openapi::Schema>::Ref(Ref::from_schema_name(Problem::name()));
-    by_status
-        .into_iter()
-        .map(|(status, lines)| {
-            let content = ContentBuilder::new().schema(Some(schema.clone())).build();
-            let response = ResponseBuilder::new()
-                .description(lines.join("; "))
-                .content("application/problem+json", content);
-            (status.to_string(), RefOr::T(response.build()))
-        })
-        .collect()
-}
-
-macro_rules! problem_set {
-    ($(#[$meta:meta])* $name:ident: $($code:ident),+) => {
-        $(#[$meta])*
-        pub(crate) struct $name;
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<ResponseObject>> {
-                responses(&[
-                    $(ProblemCode::$code,)+
-                    ProblemCode::InvalidRequest, ProblemCode::Unauthorized, ProblemCode::Forbidden,
-                    ProblemCode::Internal, ProblemCode::Unavailable, ProblemCode::Timeout,
-                ])
-            }
-        }
-    };
-}
-problem_set!(
-    /// Of looking at sessions.
-    ReadProblems: SessionNotFound
-);
-problem_set!(
-    /// Of asking a person.
-    CreateProblems: AppNotFound, AppDisabled, PayloadTooLarge, UnsupportedMediaType, RateLimited, AuthMethodUnavailable, AppFrozen
-);
-problem_set!(
-    /// Of taking a token.
-    TokenProblems: AppNotFound, AuthenticationRequired, AppDisabled, AppFrozen
-);
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_code_has_its_place_and_its_cure() {
+    async fn page_lists_every_code_with_its_cure() {
         let rows: Vec<_> = ProblemCode::ALL.iter().map(|code| (code.as_str(), cure(*code))).collect();
         let page = axum::body::to_bytes(page().into_body(), usize::MAX).await.unwrap();
         let page = String::from_utf8(page.to_vec()).unwrap();

@@ -1,9 +1,9 @@
-//! Reading what a caller sends. A refusal names the place and what was expected, never what was there.
+//! Extractors of what a caller sends. A refusal names the place and what was expected, never what was there.
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::{HeaderMap, header, request::Parts},
 };
 use larkauth_contracts::problem::ProblemCode;
 use serde::de::DeserializeOwned;
@@ -23,7 +23,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
                 "Send `Content-Type: application/json`",
             ));
         }
-        parse(&whole(Bytes::from_request(request, state).await)?).map(Self)
+        // The limits of the router have read the whole body already.
+        let body = Bytes::from_request(request, state).await.map_err(ApiError::internal)?;
+        parse(&body).map(Self)
     }
 }
 
@@ -33,17 +35,6 @@ fn is_json(headers: &HeaderMap) -> bool {
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let subtype = essence.strip_prefix("application/").unwrap_or_default();
     subtype == "json" || subtype.ends_with("+json")
-}
-
-/// A body that arrived, unless it is too large or broke off.
-pub(crate) fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
-            ProblemCode::PayloadTooLarge,
-            "Longer than this path takes (64 KB; Lark's callbacks 1 MB)",
-        ),
-        _ => ApiError::invalid("the body broke off"),
-    })
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
@@ -125,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_names_the_place_and_not_the_content() {
+    fn parse_wrong_body_names_place_without_content() {
         let refusal = |body: &str| {
             let error = parse::<CreateSession>(body.as_bytes()).map(|_| ()).unwrap_err();
             format!("{error:?}")
@@ -150,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn json_media_types() {
+    fn is_json_media_types_are_recognised() {
         let json = |value: &'static str| {
             is_json(&HeaderMap::from_iter([(
                 header::CONTENT_TYPE,

@@ -1,31 +1,16 @@
-//! API keys and their scopes.
+//! The scope that an endpoint requires, proved before its handler runs.
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
-use larkauth_auth::{AuthError, Context};
 use larkauth_contracts::problem::ProblemCode;
-use larkauth_models::{Actor, ExposeSecret, KeyScope, SecretString};
-use larkauth_storage::ApiKey;
-use moka::future::Cache;
+use larkauth_models::{Actor, KeyScope};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
-use uuid::Uuid;
 
-use crate::{gateway::Gateway, problem::ApiError};
-
-/// This service, where it acts on its own.
-pub(crate) const ACTOR: Actor = Actor::Service("gateway");
-
-/// Life of a cached key, known or unknown: 10 s. A revoked key works no longer than this.
-const CACHE_TTL: Duration = Duration::from_secs(10);
-/// Most keys that are cached.
-const CACHE_CAPACITY: u64 = 10_000;
-/// Name of the bootstrap key, which has no row and no id.
-const BOOTSTRAP_NAME: &str = "API_KEY";
+use crate::{problem::ApiError, state::AppState};
 
 /// The scope that an endpoint requires of the caller's key, as a type.
 pub(crate) trait Scope {
@@ -54,10 +39,10 @@ pub(crate) struct RequireScope<S> {
     scope: PhantomData<S>,
 }
 
-impl<S: Scope> FromRequestParts<Arc<Gateway>> for RequireScope<S> {
+impl<S: Scope> FromRequestParts<Arc<AppState>> for RequireScope<S> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, ApiError> {
         let Some(key) = bearer(&parts.headers) else {
             return Err(unauthorized(
                 "Send `Authorization: Bearer <API key>`; the operator makes keys with `larkauth keys create`",
@@ -65,7 +50,7 @@ impl<S: Scope> FromRequestParts<Arc<Gateway>> for RequireScope<S> {
             ));
         };
         let sha256 = Sha256::digest(key.as_bytes()).into();
-        match gateway.api_keys.authenticate(&sha256).await? {
+        match state.api_keys.authenticate(&sha256).await? {
             Some(key) if S::SCOPE.is_among(&key.scopes) => {
                 let actor = Actor::ApiKey { id: key.id, name: key.name.clone() };
                 Ok(Self { actor, scope: PhantomData })
@@ -96,58 +81,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let key = key.trim();
     (scheme.eq_ignore_ascii_case("bearer") && (1..=512).contains(&key.len())).then_some(key)
-}
-
-/// The API keys, recent ones cached.
-pub(crate) struct ApiKeys {
-    /// The key of the setting `API_KEY`, with its SHA-256.
-    bootstrap: Option<([u8; 32], Arc<ApiKey>)>,
-    context: Context,
-    cache: Cache<[u8; 32], Option<Arc<ApiKey>>>,
-}
-
-impl ApiKeys {
-    pub(crate) fn new(bootstrap: Option<&SecretString>, context: Context) -> Self {
-        let bootstrap = bootstrap.map(|secret| {
-            let key = ApiKey {
-                id: Uuid::nil(),
-                name: BOOTSTRAP_NAME.to_owned(),
-                scopes: vec![KeyScope::Everything.to_string()],
-                created_at: context.now(),
-                revoked_at: None,
-            };
-            (Sha256::digest(secret.expose_secret().as_bytes()).into(), Arc::new(key))
-        });
-        let cache = Cache::builder().max_capacity(CACHE_CAPACITY).time_to_live(CACHE_TTL).build();
-        Self { bootstrap, context, cache }
-    }
-
-    /// Warns when there is no key, since the API then refuses every caller.
-    pub(crate) async fn warn_if_none(&self) -> Result<(), AuthError> {
-        if self.bootstrap.is_some() {
-            return Ok(());
-        }
-        let keys = self.context.api_keys(&ACTOR, self.context.now()).await?;
-        if !keys.iter().any(|key| key.revoked_at.is_none()) {
-            tracing::warn!(
-                "there is no API key, so the REST API refuses every caller; set API_KEY or run `larkauth keys create`"
-            );
-        }
-        Ok(())
-    }
-
-    /// Returns the active key with this SHA-256.
-    async fn authenticate(&self, sha256: &[u8; 32]) -> Result<Option<Arc<ApiKey>>, AuthError> {
-        if let Some((_, key)) = self.bootstrap.as_ref().filter(|(known, _)| known.ct_eq(sha256).into()) {
-            return Ok(Some(key.clone()));
-        }
-        if let Some(cached) = self.cache.get(sha256).await {
-            return Ok(cached);
-        }
-        let found = self.context.authenticate_api_key(sha256).await?.map(Arc::new);
-        self.cache.insert(*sha256, found.clone()).await;
-        Ok(found)
-    }
 }
 
 #[cfg(test)]
