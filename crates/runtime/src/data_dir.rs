@@ -60,8 +60,8 @@ impl DataDir {
         self.0.join(KEYS)
     }
 
-    /// Takes the folder for this process, as [`DataDir::lock`] does, if anybody ever did. Otherwise nobody has to be kept
-    /// out, and nothing is made.
+    /// Locks the folder, as [`DataDir::lock`] does, if a process ever locked it. Otherwise no process uses the folder, and
+    /// nothing is created.
     ///
     /// # Errors
     /// As [`DataDir::lock`].
@@ -86,7 +86,7 @@ impl DataDir {
             .mode(0o600)
             .open(self.0.join(LOCK))
             .with_context(|| {
-                format!("the data folder {folder} cannot be written to; mend its owner or mode")
+                format!("the data folder {folder} cannot be written to; correct its owner or mode")
             })?;
         match file.try_lock() {
             Ok(()) => {}
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_process_works_on_a_folder() {
+    fn lock_of_locked_folder_is_refused() {
         let (_temporary, folder) = folder();
         let lock = folder.lock().unwrap();
         let refused = folder.lock().unwrap_err().to_string();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_nobody_used_stays_as_it_is() {
+    fn lock_if_used_of_unused_folder_creates_nothing() {
         let (_temporary, folder) = folder();
         assert!(folder.lock_if_used().unwrap().is_none());
         assert!(!folder.0.exists());
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_made_once_and_kept_from_others() {
+    fn encryption_keys_are_created_once_with_mode_0600() {
         let (_temporary, folder) = folder();
         let _lock = folder.lock().unwrap();
         assert!(folder.encryption_keys().unwrap_err().to_string().contains("larkauth standalone"));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_without_its_keys_gets_no_new_ones() {
+    fn encryption_keys_or_new_with_database_but_no_keys_fails() {
         let (_temporary, folder) = folder();
         let _lock = folder.lock().unwrap();
         fs::write(folder.database(), "").unwrap();

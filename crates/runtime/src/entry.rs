@@ -44,14 +44,14 @@ where
     })
 }
 
-/// Waits for a signal, or for a part that fails, then for everything in hand to be finished.
+/// Waits for a signal, or for a part that fails, then until all work in progress is finished.
 ///
 /// # Errors
 /// As [`ServiceHandle::wait`].
 pub async fn until_stopped(running: ServiceHandle) -> anyhow::Result<()> {
     let stop = running.stop_token();
     tokio::select! {
-        () = shutdown_signal() => tracing::info!("stopping: taking no new work, finishing what is in hand"),
+        () = shutdown_signal() => tracing::info!("stopping: taking no new work, finishing work in progress"),
         () = stop.cancelled() => {}
     }
     running.stop();

@@ -19,7 +19,7 @@ pub struct Process {
     pub context: Context,
     /// What readiness depends on.
     pub health: Health,
-    /// Cancelled when the process is to stop: take no new work, finish what is in hand.
+    /// Cancelled when the process is to stop: take no new work, finish work in progress.
     pub stopping: CancellationToken,
     tasks: TaskTracker,
     failed: mpsc::Sender<anyhow::Error>,
@@ -27,7 +27,7 @@ pub struct Process {
     grace: Duration,
 }
 
-/// A service process at work.
+/// Handle of a running service process.
 pub struct ServiceHandle {
     /// Where its HTTP server listens.
     pub addr: SocketAddr,
@@ -91,7 +91,7 @@ impl Process {
         });
     }
 
-    /// Opens the HTTP server; a request in hand when the process stops is finished.
+    /// Opens the HTTP server; a request in progress when the process stops is finished.
     ///
     /// # Errors
     /// When the address cannot be bound.
@@ -139,7 +139,7 @@ impl Process {
     fn watch_registrations(&self, actor: Actor) {
         let part = self.health.register("registrations");
         let (context, stopping) = (self.context.clone(), self.stopping.clone());
-        self.spawn("the look at the registrations", async move {
+        self.spawn("the registration watch", async move {
             crate::registrations::Watch::new(part).run(context, actor, stopping).await;
             Ok(())
         });
@@ -173,13 +173,13 @@ impl ServiceHandle {
         self.stopping.cancel();
     }
 
-    /// Cancelled when the process stops, whoever asked.
+    /// Cancelled when the process stops, for whatever reason.
     #[must_use]
     pub fn stop_token(&self) -> CancellationToken {
         self.stopping.clone()
     }
 
-    /// Waits until everything in hand is finished (after [`ServiceHandle::stop`]) or a long-lived task failed.
+    /// Waits until all work in progress is finished (after [`ServiceHandle::stop`]) or a long-lived task failed.
     ///
     /// # Errors
     /// The first failure of a long-lived task, or that the grace period was too short.
@@ -187,14 +187,14 @@ impl ServiceHandle {
         self.stopping.cancelled().await;
         self.tasks.close();
         let in_time = tokio::time::timeout(self.grace, self.tasks.wait()).await.is_ok();
-        // Connections close last: what was in hand may have needed them.
+        // Connections close last: work in progress may have needed them.
         self.context.close().await;
         if let Ok(error) = self.failures.try_recv() {
             return Err(error);
         }
         anyhow::ensure!(
             in_time,
-            "work in hand was not finished within SHUTDOWN_GRACE_SECONDS ({} s); it will be done again elsewhere",
+            "work in progress was not finished within SHUTDOWN_GRACE_SECONDS ({} s); it will be done again elsewhere",
             self.grace.as_secs()
         );
         tracing::info!("stopped");

@@ -31,14 +31,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Most bytes that are kept of what a connection sent or is to be sent; longer heads are answered with 431.
 const BUFFER: usize = 64 << 10;
 
-/// What a client may hold, and for how long.
+/// Bounds of what one client holds.
 #[derive(Clone, Copy)]
 struct Limits {
     /// Open connections. At the bound the next one waits in the system's queue.
     connections: usize,
-    /// From one request to the whole head of the next.
+    /// Longest time from one request to the whole head of the next.
     silence: Duration,
-    /// For taking nothing of an answer.
+    /// Longest time in which a client takes nothing of an answer.
     stall: Duration,
 }
 
@@ -50,7 +50,7 @@ const LIMITS: Limits = Limits {
     stall: Duration::from_secs(30),
 };
 
-/// Serves until `stopping`, then until the requests in hand are answered. A connection without one is closed at once,
+/// Serves until `stopping`, then until the requests in progress are answered. A connection without one is closed at once,
 /// also when half a request has come.
 pub async fn serve(listener: TcpListener, routes: Router, stopping: CancellationToken) {
     serve_within(LIMITS, listener, routes, stopping).await;
@@ -84,7 +84,7 @@ async fn connection(limits: Limits, stream: TcpStream, routes: Router, stopping:
         asked.store(true, Ordering::Relaxed);
         routes.call(request)
     });
-    let io = TokioIo::new(Impatient { stream, patience: limits.stall, stalled: None });
+    let io = TokioIo::new(StallTimeout { stream, timeout: limits.stall, stalled: None });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -92,7 +92,7 @@ async fn connection(limits: Limits, stream: TcpStream, routes: Router, stopping:
             .max_buf_size(BUFFER)
             .serve_connection(io, service)
     );
-    // How a connection ends is its client's business.
+    // An error of the connection is the client's, and is not logged.
     if stopping.run_until_cancelled(connection.as_mut()).await.is_some() {
         return;
     }
@@ -104,26 +104,26 @@ async fn connection(limits: Limits, stream: TcpStream, routes: Router, stopping:
 }
 
 /// A stream whose writes fail when the other side takes nothing for too long.
-struct Impatient {
+struct StallTimeout {
     stream: TcpStream,
-    patience: Duration,
+    timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Impatient {
-    fn judge<T>(&mut self, context: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+impl StallTimeout {
+    fn check<T>(&mut self, context: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if write.is_ready() {
             self.stalled = None;
             return write;
         }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let timeout = self.timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(stalled.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Impatient {
+impl AsyncRead for StallTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -133,14 +133,14 @@ impl AsyncRead for Impatient {
     }
 }
 
-impl AsyncWrite for Impatient {
+impl AsyncWrite for StallTimeout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.judge(context, write)
+        self.check(context, write)
     }
 
     fn poll_write_vectored(
@@ -149,7 +149,7 @@ impl AsyncWrite for Impatient {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.judge(context, write)
+        self.check(context, write)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -27,6 +27,7 @@ const API: Limits = Limits { body: 64 << 10, timeout: Duration::from_secs(10), i
 /// without waiting.
 const LONG_POLL: Limits =
     Limits { body: 64 << 10, timeout: Duration::from_secs(75), in_flight: 2 * LONG_POLLS };
+const _: () = assert!(LONG_POLL.timeout.as_secs() > api::MAX_WAIT as u64);
 /// Browsers that come back from the consent page.
 const REDIRECT: Limits = Limits { body: 64 << 10, timeout: Duration::from_secs(10), in_flight: 512 };
 /// Lark's callbacks.

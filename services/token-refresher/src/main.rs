@@ -7,7 +7,7 @@ use larkauth_config::Service;
 fn main() -> ExitCode {
     larkauth_runtime::service_main(
         Service::TokenRefresher,
-        "Expires invitations on schedule, mends cards that a crash left behind, forgets old event records",
+        "Expires invitations on schedule, reconciles cards after a crash, purges old event records",
         larkauth_token_refresher::start,
     )
 }

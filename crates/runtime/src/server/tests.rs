@@ -73,7 +73,7 @@ fn quick() -> Router {
 }
 
 #[tokio::test]
-async fn half_a_request_and_silence_end_the_connection() {
+async fn connection_with_half_a_request_times_out() {
     let server = Server::start(Limits { silence: Duration::from_millis(50), ..PATIENT }, quick()).await;
     server.client().await.sends(HALF).await.sees_the_end().await;
     server.client().await.sees_the_end().await;
@@ -81,7 +81,7 @@ async fn half_a_request_and_silence_end_the_connection() {
 }
 
 #[tokio::test]
-async fn connections_above_the_bound_wait_their_turn() {
+async fn connections_above_limit_wait() {
     let server = Server::start(Limits { connections: 1, ..PATIENT }, quick()).await;
     let mut first = server.client().await.sends(REQUEST).await.gets_its_answer().await;
     let second = server.client().await.sends(REQUEST).await;
@@ -95,7 +95,7 @@ async fn connections_above_the_bound_wait_their_turn() {
 }
 
 #[tokio::test]
-async fn who_does_not_take_the_answer_loses_the_connection() {
+async fn connection_that_takes_no_answer_is_closed() {
     let large = get(|| async { vec![0_u8; 64 << 20] });
     let limits = Limits { connections: 1, stall: Duration::from_millis(50), ..PATIENT };
     let server = Server::start(limits, quick().route("/large", large)).await;
@@ -104,7 +104,7 @@ async fn who_does_not_take_the_answer_loses_the_connection() {
 }
 
 #[tokio::test]
-async fn a_head_without_an_end_is_not_kept() {
+async fn endless_head_is_answered_431() {
     let server = Server::start(PATIENT, quick()).await;
     let mut client = server.client().await.sends("GET / HTTP/1.1\r\nx: ").await;
     let filler = vec![b'a'; 2 * BUFFER];
@@ -116,7 +116,7 @@ async fn a_head_without_an_end_is_not_kept() {
 }
 
 #[tokio::test]
-async fn stopping_waits_for_nobody_who_has_asked_nothing() {
+async fn stop_closes_connection_without_request() {
     let server = Server::start(PATIENT, quick()).await;
     let _silent = server.client().await;
     let _half = server.client().await.sends(HALF).await;
@@ -127,7 +127,7 @@ async fn stopping_waits_for_nobody_who_has_asked_nothing() {
 }
 
 #[tokio::test]
-async fn a_request_in_hand_gets_its_answer_before_the_stop() {
+async fn stop_answers_request_in_progress() {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let slow = get({
         let (begun, go_on) = (begun.clone(), go_on.clone());

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use sessions::MAX_WAIT;
+
 use crate::state::AppState;
 
 /// Routes whose requests wait for nothing.

@@ -23,7 +23,8 @@ use crate::{
     state::AppState,
 };
 
-const MAX_WAIT: u16 = 60;
+/// Longest `wait`, in seconds.
+pub(crate) const MAX_WAIT: u16 = 60;
 const PAGE: u32 = 50;
 const MAX_PAGE: u32 = 200;
 
@@ -46,7 +47,7 @@ pub(super) async fn create(
     JsonBody(request): JsonBody<CreateSession>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<SessionView>), ApiError> {
     tracing::Span::current().record("app_id", tracing::field::display(&request.app_id));
-    // Of two, nobody could tell whether they are the same person's.
+    // Two ids may belong to two persons, which is not known here.
     if request.open_id.is_some() == request.user_id.is_some() {
         return Err(ApiError::invalid("open_id, user_id: give one of the two, and not both"));
     }

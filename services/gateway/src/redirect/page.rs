@@ -14,7 +14,7 @@ use crate::problem::ApiError;
 
 const STYLE: &str = include_str!("../../templates/landing.css");
 
-/// Nothing is loaded, nothing is run, nobody frames it; the one style sheet is the one with this hash.
+/// The page loads nothing, runs nothing and may not be framed. Its one style sheet is the one with this hash.
 static CONTENT_SECURITY_POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
     format!(
@@ -128,7 +128,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Chinese for whoever prefers it to English, else English.
+/// Returns Chinese when the browser prefers it to English, else English.
 fn preferred(accept_language: &str) -> Locale {
     let mut best = (Locale::EnUs, 0.0);
     for range in accept_language.split(',').take(20) {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_in_both_languages() {
+    fn page_in_both_languages_matches_snapshot() {
         let authorized = Outcome::Authorized {
             name: Some("<b>李雷</b>".to_owned()),
             english_name: Some("Li Lei".to_owned()),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_is_called_by_the_name_of_the_language() {
+    fn page_uses_name_of_the_language() {
         let called = |name: Option<&str>, english_name: Option<&str>, language| {
             let [name, english_name] = [name, english_name].map(|name| name.map(str::to_owned));
             let outcome = Outcome::Authorized { name, english_name };
@@ -200,17 +200,17 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_every_outcome() {
+    fn words_of_every_outcome_match_snapshot() {
         let text = outcomes().iter().fold(String::new(), |all, outcome| {
             let (en, zh) = (outcome.english(), outcome.chinese());
             let (status, sign) = (outcome.status().as_u16(), outcome.tone().sign());
             format!("{all}{status} {sign} {}: {}\n      {}：{}\n", en.title, en.text, zh.title, zh.text)
         });
-        insta::assert_snapshot!(text);
+        insta::assert_snapshot!("words_of_every_outcome", text);
     }
 
     #[test]
-    fn languages() {
+    fn preferred_language_follows_accept_language() {
         for (header, expected) in [
             ("", Locale::EnUs),
             ("zh-CN", Locale::ZhCn),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_again_ends() {
+    fn processing_page_stops_reloading_after_limit() {
         let waiting = |tries| Page::new(&Outcome::Processing, "", tries);
         assert!(waiting(MAX_TRIES - 1).render().unwrap().contains("http-equiv=\"refresh\""));
         let last = waiting(MAX_TRIES);

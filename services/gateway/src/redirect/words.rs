@@ -18,9 +18,9 @@ pub(super) enum Outcome {
     Expired,
     /// It went wrong.
     Failed(Option<FailureReason>),
-    /// The worker is at it.
+    /// A worker is processing it.
     Processing,
-    /// The `state` is nobody's.
+    /// The `state` belongs to no session.
     UnknownLink,
     /// The `state` was used with another code.
     LinkUsed,
@@ -134,7 +134,7 @@ impl Outcome {
             }
             Self::Failed(reason) => match reason {
                 Some(FailureReason::IdentityMismatch) => words(
-                    "This invitation is for somebody else",
+                    "This invitation is for another person",
                     "You are signed in as another person than the one who was asked. Nothing was stored. Switch to the right account, then ask for a new invitation.",
                 ),
                 Some(FailureReason::CodeInvalid) => words(
@@ -154,8 +154,8 @@ impl Outcome {
                     "Lark does not let your account use it. Ask your administrator to add you to the application's range.",
                 ),
                 Some(FailureReason::AppMisconfigured) => words(
-                    "The application is not set up rightly",
-                    "This is not your fault. Please tell whoever runs this application.",
+                    "The application is not set up correctly",
+                    "This is not your fault. Please tell the people who run this application.",
                 ),
                 Some(FailureReason::CardUndeliverable) => words(
                     "The invitation could not be delivered",

@@ -19,7 +19,7 @@ use super::world::{APP, FakeBus, PERSON, World, application, now, request};
 use crate::state::LONG_POLLS;
 
 #[tokio::test]
-async fn a_session_is_created_and_looked_at() {
+async fn create_session_is_found_by_id_and_in_list() {
     let world = World::new().await;
     let body = json!({"app_id": APP, "open_id": PERSON, "card": {"custom_message": "Hello"}});
     let created = world.post("/v1/auth/sessions", &body).await;
@@ -36,7 +36,7 @@ async fn a_session_is_created_and_looked_at() {
 
 /// PostgreSQL stores no NUL, and its years end where chrono's go on.
 #[tokio::test]
-async fn what_the_database_cannot_hold_is_the_callers_mistake() {
+async fn create_session_with_unstorable_text_is_refused() {
     let world = World::new().await;
     let body = json!({"app_id": APP, "open_id": PERSON, "card": {"custom_message": "a\0b"}});
     let said = world.post("/v1/auth/sessions", &body).await.summary();
@@ -52,7 +52,7 @@ async fn what_the_database_cannot_hold_is_the_callers_mistake() {
 }
 
 #[tokio::test]
-async fn an_oauth_session_answers_the_consent_page() {
+async fn create_session_oauth_answers_authorize_url() {
     let world = World::new().await;
     let body = json!({"app_id": APP, "user_id": "u1", "auth_method": "oauth"});
     let session: SessionView = world.post("/v1/auth/sessions", &body).await.json();
@@ -64,7 +64,7 @@ async fn an_oauth_session_answers_the_consent_page() {
 }
 
 #[tokio::test]
-async fn mistakes_of_callers_are_named() {
+async fn invalid_request_names_its_mistake() {
     let world = World::new().await;
     let too_large = json!({"app_id": APP, "open_id": PERSON, "scopes": ["x".repeat(70_000)]});
     let send = async |content_type: &'static str, body: &'static str| {
@@ -129,7 +129,7 @@ async fn mistakes_of_callers_are_named() {
 }
 
 #[tokio::test]
-async fn request_ids_are_kept_if_harmless() {
+async fn request_id_harmless_is_kept() {
     let world = World::new().await;
     let id_for = async |given: &str| {
         let request =
@@ -146,7 +146,7 @@ async fn request_ids_are_kept_if_harmless() {
 }
 
 #[tokio::test]
-async fn keys_are_checked_with_their_scopes() {
+async fn api_key_without_scope_is_refused() {
     let world = World::new().await;
     let send = async |authorization: Option<&str>, path: &str| {
         let mut request = axum::http::Request::builder().uri(path);
@@ -178,7 +178,7 @@ async fn keys_are_checked_with_their_scopes() {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other() {
+async fn list_sessions_pages_cover_all() {
     let world = World::new().await;
     let mut made = Vec::new();
     for _ in 0..5 {
@@ -198,7 +198,7 @@ async fn pages_follow_each_other() {
 }
 
 #[tokio::test]
-async fn a_long_poll_ends_with_the_session() {
+async fn long_poll_ends_with_session() {
     let world = World::new().await;
     let session = world.session(AuthMethod::WebsocketCard).await;
     let path = format!("/v1/auth/sessions/{}?wait=30", session.id);
@@ -213,7 +213,7 @@ async fn a_long_poll_ends_with_the_session() {
 }
 
 #[tokio::test]
-async fn a_long_poll_ends_with_the_process() {
+async fn long_poll_ends_with_process() {
     let world = World::new().await;
     let session = world.session(AuthMethod::WebsocketCard).await;
     world.stopping.cancel();
@@ -224,7 +224,7 @@ async fn a_long_poll_ends_with_the_process() {
 }
 
 #[tokio::test]
-async fn a_stored_token_is_served() {
+async fn get_token_stored_is_served() {
     let world = World::new().await;
     let session = world.session(AuthMethod::WebsocketCard).await;
     world.complete(&session, "u-access-token", "Li Lei").await;
@@ -239,7 +239,7 @@ async fn a_stored_token_is_served() {
 }
 
 #[tokio::test]
-async fn a_missing_token_may_invite() {
+async fn get_token_missing_with_on_missing_card_invites() {
     let world = World::new().await;
     let path = format!("/v1/apps/{APP}/users/{PERSON}/token");
     let answer = world.get(&path).await;
@@ -264,7 +264,7 @@ async fn a_missing_token_may_invite() {
 }
 
 #[tokio::test]
-async fn too_many_invitations_are_told_when_to_come_back() {
+async fn create_session_above_rate_is_429_with_retry_after() {
     let world = World::new().await;
     let body = json!({"app_id": APP, "open_id": PERSON});
     for _ in 0..2 {
@@ -276,7 +276,7 @@ async fn too_many_invitations_are_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn an_application_that_is_off_or_frozen_invites_nobody() {
+async fn create_session_of_disabled_or_frozen_application_is_refused() {
     let world = World::new().await;
     let (off, frozen) = ("cli_aaaaaaaaaaaaaaaa", "cli_bbbbbbbbbbbbbbbb");
     let store = &world.store;
@@ -293,7 +293,7 @@ async fn an_application_that_is_off_or_frozen_invites_nobody() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_down_invites_nobody() {
+async fn create_session_with_broker_down_is_503() {
     let bus = Arc::new(FakeBus::default());
     bus.down.store(true, Ordering::Relaxed);
     let world = World::with_bus(bus).await;
@@ -303,7 +303,7 @@ async fn a_broker_that_is_down_invites_nobody() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_down_is_not_a_missing_authorization() {
+async fn get_token_with_database_down_is_503() {
     let world = World::new().await;
     world.store.close().await;
     for path in [format!("/v1/apps/{APP}/users/{PERSON}/token"), "/v1/auth/sessions".to_owned()] {
@@ -314,7 +314,7 @@ async fn a_database_that_is_down_is_not_a_missing_authorization() {
 }
 
 #[tokio::test]
-async fn a_lost_key_is_not_a_missing_authorization() {
+async fn get_token_with_lost_encryption_key_is_500() {
     let world = World::new().await;
     let session = world.session(AuthMethod::WebsocketCard).await;
     world.complete(&session, "u-access-token", "Li Lei").await;
@@ -328,7 +328,7 @@ async fn a_lost_key_is_not_a_missing_authorization() {
 }
 
 #[tokio::test]
-async fn a_full_house_turns_requests_away() {
+async fn long_polls_above_limit_are_503() {
     let world = World::new().await;
     let session = world.session(AuthMethod::WebsocketCard).await;
     let path = format!("/v1/auth/sessions/{}?wait=20", session.id);
@@ -349,16 +349,12 @@ async fn panics() -> &'static str {
 }
 
 #[tokio::test]
-async fn panics_and_slow_handlers_are_problems_too() {
+async fn panic_is_500_problem() {
     let mut world = World::new().await;
-    let routes = Router::new().route("/panic", get(panics)).route("/slow", get(std::future::pending::<()>));
+    let routes = Router::new().route("/panic", get(panics));
     world.router = crate::router::with_middleware(routes, world.state.take().unwrap());
     let problem = world.get("/panic").await.problem();
     assert_eq!((problem.code, problem.status), (ProblemCode::Internal, 500));
-    tokio::time::pause();
-    assert_eq!(world.get("/slow").await.problem().code, ProblemCode::Timeout);
     let metrics = world.context.metrics().render();
-    for series in [r#"route="/panic",status="500""#, r#"route="/slow",status="504""#] {
-        assert!(metrics.contains(series), "{metrics}");
-    }
+    assert!(metrics.contains(r#"route="/panic",status="500""#), "{metrics}");
 }

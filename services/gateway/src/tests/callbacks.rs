@@ -81,7 +81,7 @@ fn toast(answer: &Answer) -> String {
 }
 
 #[tokio::test]
-async fn a_url_check_is_answered_even_while_the_route_is_not_in_use() {
+async fn url_verification_while_inactive_is_answered() {
     let world = World::new().await;
     let check = json!({"type": "url_verification", "challenge": "ch4llenge", "token": "verification token"});
     let answer = world.send(Request::post(path()).body(Body::from(encrypted(&check))).unwrap()).await;
@@ -89,7 +89,7 @@ async fn a_url_check_is_answered_even_while_the_route_is_not_in_use() {
 }
 
 #[tokio::test]
-async fn only_lark_is_believed() {
+async fn callback_unverified_is_refused() {
     let world = World::new().await;
     let _state = fall_back(&world);
     let refused = async |request: Request<Body>| {
@@ -116,7 +116,7 @@ async fn only_lark_is_believed() {
 }
 
 #[tokio::test]
-async fn while_the_route_is_not_in_use_events_come_again_and_people_are_asked_to_click_again() {
+async fn callback_while_inactive_is_refused_and_click_gets_toast() {
     let world = World::new().await;
     let answer = world.send(signed(&path(), "n1", &an_event())).await;
     assert_eq!(answer.problem().code, ProblemCode::Unavailable);
@@ -126,7 +126,7 @@ async fn while_the_route_is_not_in_use_events_come_again_and_people_are_asked_to
 }
 
 #[tokio::test]
-async fn a_click_that_cannot_be_published_is_answered_politely() {
+async fn click_with_broker_down_gets_toast() {
     let world = World::new().await;
     let _state = fall_back(&world);
     let session = world.session(AuthMethod::HttpCallback).await;
@@ -135,7 +135,7 @@ async fn a_click_that_cannot_be_published_is_answered_politely() {
 }
 
 #[tokio::test]
-async fn what_was_refused_is_taken_when_it_is_pushed_again_and_only_once() {
+async fn callback_refused_then_pushed_again_is_handled_once() {
     let bus = Arc::new(FakeBus::default());
     let world = World::with_bus(bus.clone()).await;
     let state = fall_back(&world);
@@ -153,7 +153,7 @@ async fn what_was_refused_is_taken_when_it_is_pushed_again_and_only_once() {
 }
 
 #[tokio::test]
-async fn the_short_address_serves_the_only_application() {
+async fn short_path_serves_only_application() {
     let world = World::new().await;
     let _state = fall_back(&world);
     assert_eq!(world.send(signed("/lark/callback", "n1", &an_event())).await.status, StatusCode::OK);
@@ -185,7 +185,7 @@ pub(super) fn card_actions() -> Consume {
 }
 
 #[tokio::test]
-async fn the_workers_answer_goes_out_and_is_followed_up() {
+async fn worker_answer_is_sent_and_recorded() {
     let broker = TestBus::create().await;
     let bus = broker.bus().await;
     let consuming = consume(&bus, card_actions(), worker());
@@ -195,7 +195,7 @@ async fn the_workers_answer_goes_out_and_is_followed_up() {
     let answer = world.send(signed(&path(), "n1", &click(session.id, "cancel"))).await;
     assert_eq!(answer.json::<Value>()["toast"]["content"], "from the worker");
 
-    // Whether it arrived nobody knows over HTTP, so the final face is not taken as shown.
+    // HTTP does not say whether it arrived, so the final face is not recorded as shown.
     world.record_sent_answers().await;
     let session = world.context.session(&crate::actor::ACTOR, now(), session.id).await.unwrap();
     assert_eq!((session.card_face, session.state), (Some(CardFace::Invitation), SessionState::Pending));

@@ -10,10 +10,10 @@ use super::world::{APP, World, app_id, application, now};
 use crate::connections::ConnectionSupervisor;
 
 #[tokio::test]
-async fn an_application_is_connected_while_it_is_switched_on() {
+async fn supervisor_connects_enabled_applications_only() {
     let world = World::new().await;
     let (health, stopping) = (Health::new(), CancellationToken::new());
-    // Nobody listens where Lark should be, so the first attempt fails and HTTP callbacks take over.
+    // No server listens where Lark should be, so the first attempt fails and HTTP callbacks take over.
     let settings = WebsocketSettings {
         max_reconnect_retries: 1,
         heartbeat_interval: Duration::from_secs(30),
@@ -36,7 +36,7 @@ async fn an_application_is_connected_while_it_is_switched_on() {
         assert!(metrics.contains(&format!("websocket_fallback_active{{app_id=\"{APP}\"}} 1")), "{metrics}");
         assert!(metrics.contains(&format!("websocket_connection_status{{app_id=\"{APP}\"}} 0")), "{metrics}");
 
-        // Another application comes whose callbacks nobody could verify: deaf.
+        // Another application is added whose callbacks cannot be verified: it is deaf.
         let mute = "cli_aaaaaaaaaaaaaaaa";
         let registration =
             larkauth_models::Application { verification_token: None, encrypt_key: None, ..application(mute) };
@@ -60,7 +60,7 @@ async fn an_application_is_connected_while_it_is_switched_on() {
                 .contains(&format!("websocket_connection_status{{app_id=\"{APP}\"}}"))
         );
 
-        // One whose secret cannot be opened has no connection, and stops nobody else from having one.
+        // An application whose secret cannot be decrypted has no connection; the others keep theirs.
         let (options, cipher) = (world.database.options(), cipher_of(&[("other", 1)]));
         let elsewhere = larkauth_storage_postgres::PgStore::connect(&options, cipher).await.unwrap();
         elsewhere.put_application(&application(mute), now()).await.unwrap();

@@ -13,14 +13,14 @@ use super::world::{APP, PERSON, World};
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/openapi.yaml");
 
 #[test]
-fn the_committed_contract_is_the_code() {
+fn committed_openapi_equals_generated() {
     let document = crate::openapi().to_yaml().unwrap();
     let committed = std::fs::read_to_string(FILE).unwrap_or_default();
     assert!(document == committed, "contracts/openapi.yaml is out of date: run scripts/generate");
 }
 
 #[test]
-fn every_operation_is_described_and_guarded() {
+fn openapi_every_operation_has_description_and_security() {
     let document: Value = serde_json::to_value(crate::openapi()).unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let mut ids = std::collections::BTreeSet::new();
@@ -40,7 +40,7 @@ fn every_operation_is_described_and_guarded() {
 }
 
 #[test]
-fn enums_are_documented_as_they_are_sent() {
+fn openapi_enums_equal_serialized_values() {
     let document: Value = serde_json::to_value(crate::openapi()).unwrap();
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let documented: BTreeMap<_, _> =
@@ -56,7 +56,7 @@ fn enums_are_documented_as_they_are_sent() {
 }
 
 #[tokio::test]
-async fn documented_bounds_are_the_real_ones() {
+async fn openapi_bounds_equal_enforced_bounds() {
     let world = World::new().await;
     let document: Value = serde_json::to_value(crate::openapi()).unwrap();
     let mut bounded = Vec::new();
@@ -86,7 +86,7 @@ async fn documented_bounds_are_the_real_ones() {
 }
 
 #[tokio::test]
-async fn an_example_is_taken_as_it_is() {
+async fn openapi_example_is_accepted() {
     let world = World::new().await;
     let document: Value = serde_json::to_value(crate::openapi()).unwrap();
     let mut sent = Vec::new();
@@ -103,7 +103,7 @@ async fn an_example_is_taken_as_it_is() {
 }
 
 #[tokio::test]
-async fn the_bare_address_leads_to_the_documentation() {
+async fn root_redirects_to_docs() {
     let world = World::new().await;
     let open = async |path: &str| world.send(Request::get(path).body(Body::empty()).unwrap()).await;
     let root = open("/").await;
@@ -114,7 +114,7 @@ async fn the_bare_address_leads_to_the_documentation() {
 }
 
 #[tokio::test]
-async fn the_pages_are_served() {
+async fn docs_pages_are_served() {
     let world = World::new().await;
     let document: Value = world.get("/docs/openapi.json").await.json();
     assert_eq!(document["info"]["title"], "larkauth");

@@ -4,6 +4,7 @@ mod api;
 mod callbacks;
 mod connections;
 mod contract;
+mod limits;
 mod pushes;
 mod redirect;
 mod world;

@@ -21,7 +21,7 @@ fn push(payload: &Value) -> Push {
 }
 
 #[tokio::test]
-async fn what_an_answer_shows_is_noted_once_it_arrived() {
+async fn push_answer_is_recorded_once_it_arrived() {
     let broker = TestBus::create().await;
     let bus = broker.bus().await;
     let consuming = consume(&bus, card_actions(), worker());
@@ -54,7 +54,7 @@ async fn what_an_answer_shows_is_noted_once_it_arrived() {
 }
 
 #[tokio::test]
-async fn a_click_that_cannot_be_published_is_answered_politely() {
+async fn push_click_with_broker_down_gets_toast() {
     let world = World::new().await;
     let session = world.session(AuthMethod::WebsocketCard).await;
     let pushes = Pushes::new(app_id(), world.callbacks.clone());

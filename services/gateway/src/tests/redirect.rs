@@ -42,7 +42,7 @@ fn title(answer: &Answer) -> (u16, &str) {
 }
 
 #[tokio::test]
-async fn sessions_that_ended_are_told_how() {
+async fn landing_of_ended_session_tells_its_outcome() {
     let world = World::new().await;
     let ended = async |ending| {
         let session = world.session(AuthMethod::WebsocketCard).await;
@@ -54,7 +54,7 @@ async fn sessions_that_ended_are_told_how() {
     assert_eq!(ended(SessionEnding::Rejected).await, (200, "Declined".to_owned()));
     assert_eq!(ended(SessionEnding::Expired).await, (410, "This invitation has expired".to_owned()));
     let failed = SessionEnding::Failed(FailureReason::IdentityMismatch);
-    assert_eq!(ended(failed).await, (403, "This invitation is for somebody else".to_owned()));
+    assert_eq!(ended(failed).await, (403, "This invitation is for another person".to_owned()));
     let failed = SessionEnding::Failed(FailureReason::CodeInvalid);
     assert_eq!(ended(failed).await, (400, "The authorization came too late".to_owned()));
 
@@ -66,7 +66,7 @@ async fn sessions_that_ended_are_told_how() {
 }
 
 #[tokio::test]
-async fn links_that_lead_nowhere() {
+async fn landing_of_unknown_link_is_404() {
     let world = World::new().await;
     for query in [
         "",
@@ -88,7 +88,7 @@ async fn links_that_lead_nowhere() {
 }
 
 #[tokio::test]
-async fn while_nobody_handles_it_the_page_looks_again_and_ends() {
+async fn landing_unhandled_code_reloads_until_limit() {
     let broker = TestBus::create().await;
     let world = World::with_bus(broker.bus().await).await;
     let session = world.session(AuthMethod::WebsocketCard).await;
@@ -103,7 +103,7 @@ async fn while_nobody_handles_it_the_page_looks_again_and_ends() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_down_loses_nothing() {
+async fn landing_with_part_down_asks_to_try_again() {
     let bus = Arc::new(FakeBus::default());
     bus.down.store(true, Ordering::Relaxed);
     let world = World::with_bus(bus).await;

@@ -250,7 +250,7 @@ impl World {
         self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
-    /// A pending session as if somebody had asked for it.
+    /// Creates a pending session without a card.
     pub(super) async fn session(&self, auth_method: AuthMethod) -> AuthSession {
         let entropy = OsEntropy;
         let new = NewSession {
