@@ -1,15 +1,16 @@
 //! `larkauth migrate`: a schema brought up to date, or everything moved to another database.
 
 mod moving;
+mod schema;
+mod summary;
 
 use std::process::ExitCode;
 
 use larkauth_config::{DatabaseUrl, Settings};
 use larkauth_models::SecretString;
-use larkauth_runtime::{AnyStore, Database, no_cipher};
-use larkauth_storage::MigrationReport;
-use serde::Serialize;
+use larkauth_runtime::Database;
 
+use self::summary::Summary;
 use crate::{exit::CommandError, globals::data_folder_exists, report};
 
 /// Bring the database's schema up to date, or move everything to another database
@@ -35,7 +36,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Result<ExitCode> {
     let Some(from) = &arguments.from else {
         data_folder_exists(settings)?;
-        let (_, migrated) = migrate(&Database::of(settings)?, settings).await?;
+        let (_, migrated) = schema::migrate(&Database::of(settings)?, settings).await?;
         report::result(&Summary::of(&migrated), || {});
         return Ok(ExitCode::SUCCESS);
     };
@@ -49,44 +50,4 @@ pub(crate) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Re
         }
     };
     moving::run(&Database::from(&from), &Database::from(&to), settings).await
-}
-
-/// What came of it, in numbers.
-#[derive(Serialize)]
-struct Summary {
-    schema_version: i64,
-    migrations_applied: usize,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tables: Vec<Moved>,
-}
-
-/// One table of a move, in rows.
-#[derive(Serialize)]
-struct Moved {
-    table: &'static str,
-    rows: u64,
-    inserted: u64,
-    missing: u64,
-    differing: u64,
-}
-
-impl Summary {
-    fn of(migrated: &MigrationReport) -> Self {
-        Self {
-            schema_version: migrated.version,
-            migrations_applied: migrated.applied.len(),
-            tables: Vec::new(),
-        }
-    }
-}
-
-/// Opens it, made if need be, with the schema of this build.
-async fn migrate(database: &Database, settings: &Settings) -> anyhow::Result<(AnyStore, MigrationReport)> {
-    let store = database.open(settings, true, no_cipher()?).await?;
-    let migrated = store.migrate().await?;
-    for version in &migrated.applied {
-        report::done("applied", &format!("migration {version}"));
-    }
-    report::done("the schema is up to date", &format!("version {}", migrated.version));
-    Ok((store, migrated))
 }

@@ -11,7 +11,10 @@ use larkauth_storage::{
     transfer::{ComparedTable, MissingKey, TableProgress, TransferredTable, compare, missing_keys, transfer},
 };
 
-use super::{Moved, Summary, migrate};
+use super::{
+    schema::migrate,
+    summary::{Moved, Summary},
+};
 use crate::{exit::CommandError, report};
 
 pub(super) async fn run(from: &Database, to: &Database, settings: &Settings) -> anyhow::Result<ExitCode> {

@@ -7,7 +7,7 @@ use larkauth_models::{
     UserProfile,
 };
 
-use super::{Bed, ou, person, secret};
+use super::fixtures::{Bed, ou, person, secret};
 use crate::{CodeBinding, Completion, ExchangeClaim, SessionEnding, StorageError};
 
 async fn token(bed: &Bed, open_id: &str) -> Option<StoredToken> {

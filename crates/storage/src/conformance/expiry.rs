@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use larkauth_models::{SessionState, TokenKind};
 
-use super::{Bed, ou, wins};
+use super::fixtures::{Bed, ou, wins};
 use crate::{ExchangeClaim, SessionEnding};
 
 /// Oldest first, at most as many as asked for, each once; others stay as they are.

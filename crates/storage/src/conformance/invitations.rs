@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use larkauth_models::{Person, UserId};
 
-use super::{Bed, UNLIMITED, ou, person};
+use super::fixtures::{Bed, UNLIMITED, ou, person};
 use crate::{Created, InvitationLimit, NewSession, SessionFilter};
 
 const WINDOW: Duration = Duration::from_secs(60);

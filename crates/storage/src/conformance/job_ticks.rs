@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Barrier, task::JoinSet};
 
-use super::Bed;
+use super::fixtures::Bed;
 
 /// Each tick has one winner; an older tick has none; jobs are independent.
 pub async fn claim_tick_once_per_job_and_tick(bed: &Bed) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use larkauth_models::{AppId, Application, Brand, EventId, ExposeSecret, TokenApi, TokenKind};
 
-use super::{Bed, application, ou, person, secret};
+use super::fixtures::{Bed, UNLIMITED, application, ou, person, secret, wins};
 use crate::{
     ActiveCounts, ApiKey, CipherError, SessionEnding, SessionFilter, StorageError, testing::cipher_of,
 };
@@ -75,7 +75,7 @@ pub async fn an_application_is_frozen_once(bed: &Bed) {
             async move { store.set_application_frozen(&app, Some("x"), now).await }
         })
         .await;
-    assert_eq!(super::wins(&opened), 1);
+    assert_eq!(wins(&opened), 1);
 }
 
 /// One consumer's events are not another's; marking twice is fine.
@@ -150,7 +150,7 @@ pub async fn one_unreadable_row_hides_no_other(bed: &Bed) {
     let completed = bed.completed(&bed.other_app, "ou_1", "t").await;
     bed.advance(1);
     let pending = bed.new_session(&bed.other_app, person("ou_2"));
-    gone.create_session(&pending, super::UNLIMITED).await.unwrap();
+    gone.create_session(&pending, UNLIMITED).await.unwrap();
     for store in [&bed.store, &gone] {
         let listed = store.list_sessions(&SessionFilter::default(), None, 10).await.unwrap();
         let ids: Vec<_> = listed.iter().map(|session| session.id).collect();

@@ -8,7 +8,7 @@ use larkauth_models::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Bed, ou, person, wins};
+use super::fixtures::{Bed, ou, person, wins};
 use crate::{CodeBinding, ExchangeClaim, NewSession, SessionCursor, SessionEnding, SessionFilter};
 
 const ENDINGS: [SessionEnding; 3] =

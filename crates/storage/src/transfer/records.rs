@@ -3,7 +3,7 @@
 use larkauth_models::Timestamp;
 use uuid::Uuid;
 
-use super::Table;
+use super::table::Table;
 
 /// Declares a record, its table and key, and its sealed columns.
 macro_rules! record {
