@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_transient_for_codes_of_the_machine_is_true_and_for_codes_of_the_statement_false() {
+    fn is_transient_machine_codes_true_statement_codes_false() {
         // Busy, busy with a stale snapshot, out of memory, remounted read-only, a short read, disk full.
         for code in ["5", "517", "7", "8", "522", "13", "14"] {
             assert!(is_transient(code), "{code}");

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_malformed_url_is_not_quoted() {
+    fn translate_malformed_url_hides_password() {
         let error = "postgres://me:s3cret@[db/x".parse::<sqlx::postgres::PgConnectOptions>().unwrap_err();
         let error = translate("connecting", &error);
         assert!(!format!("{error} {error:?}").contains("s3cret"));
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_trouble_is_worth_a_retry_and_ours_is_not() {
+    fn is_transient_server_codes_true_statement_codes_false() {
         for code in ["08006", "28P01", "40P01", "53300", "57014", "57P01", "55P03", "25006"] {
             assert!(is_transient(code), "{code}");
         }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use larkauth_storage::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
     SessionCursor, SessionEnding, SessionFilter, Sessions,
-    backend::rows::{SessionRow, active_counts, taken},
+    backend::rows::{SessionRow, active_counts, claimed_cards},
 };
 
 use crate::store::PgStore;
@@ -203,7 +203,7 @@ impl Sessions for PgStore {
         Ok(ids.into_iter().map(SessionId).collect())
     }
 
-    async fn take_stale_cards(
+    async fn claim_unreconciled_cards(
         &self,
         now: Timestamp,
         ended_after: Timestamp,
@@ -211,7 +211,7 @@ impl Sessions for PgStore {
         limit: u32,
     ) -> Result<Vec<(AppId, SessionId)>> {
         let rows = self
-            .call("taking stale cards", async |db| {
+            .call("claiming cards to reconcile", async |db| {
                 query!(
                     "update user_auth_sessions set card_asked_at = $1
                      where session_id = any(array(
@@ -230,7 +230,7 @@ impl Sessions for PgStore {
                 .await
             })
             .await?;
-        taken(rows.into_iter().map(|row| (row.app_id, row.session_id)))
+        claimed_cards(rows.into_iter().map(|row| (row.app_id, row.session_id)))
     }
 
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>> {

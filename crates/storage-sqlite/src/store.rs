@@ -138,7 +138,7 @@ mod tests {
     use crate::testing::TestSqlite;
 
     #[tokio::test]
-    async fn connections_are_durable_and_strict() {
+    async fn open_every_connection_has_durable_pragmas() {
         let database = TestSqlite::create().await;
         let store = database.store().await;
         for (pragma, writer, reader) in [

@@ -57,7 +57,7 @@ pub trait Sessions {
     /// Takes at most `limit` sessions that ended in `ended_after .. ended_before`, whose card is not known to show the
     /// face of their end, and whose application is neither switched off nor frozen. Those taken longest ago, or never,
     /// come first, so that no card waits for ever behind others. Replicas that do this at once do not wait for each other.
-    async fn take_stale_cards(
+    async fn claim_unreconciled_cards(
         &self,
         now: Timestamp,
         ended_after: Timestamp,

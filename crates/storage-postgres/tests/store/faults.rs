@@ -50,7 +50,7 @@ async fn works_again(store: &PgStore) {
 }
 
 #[tokio::test]
-async fn an_unreachable_database_is_reported_within_the_deadline() {
+async fn connect_unreachable_server_fails_within_deadline() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ports = [silent.local_addr().unwrap().port(), closed.local_addr().unwrap().port()];
@@ -69,7 +69,7 @@ async fn an_unreachable_database_is_reported_within_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_killed_connection_costs_one_call() {
+async fn call_on_killed_connection_fails_once() {
     let database = TestDatabase::create().await;
     let store = PgStore::connect(&impatient(&database), test_cipher()).await.unwrap();
     let mut admin = database.connection().await;
@@ -98,7 +98,7 @@ async fn a_killed_connection_costs_one_call() {
 }
 
 #[tokio::test]
-async fn a_call_that_comes_too_late_or_is_dropped_spoils_nothing() {
+async fn call_late_or_dropped_leaves_pool_usable() {
     let database = TestDatabase::create().await;
     let store = PgStore::connect(&impatient(&database), test_cipher()).await.unwrap();
     let mut admin = database.connection().await;
@@ -140,7 +140,7 @@ async fn proxy(target: String, frozen: watch::Receiver<bool>) -> (u16, JoinSet<(
 }
 
 #[tokio::test]
-async fn a_silent_network_costs_calls_but_not_the_pool() {
+async fn call_over_silent_network_leaves_pool_usable() {
     let database = TestDatabase::create().await;
     let mut admin = database.connection().await;
     let url = database.url();
@@ -174,7 +174,7 @@ async fn a_silent_network_costs_calls_but_not_the_pool() {
 }
 
 #[tokio::test]
-async fn closing_lets_calls_finish_and_refuses_new_ones() {
+async fn close_then_call_returns_unavailable() {
     let database = TestDatabase::create().await;
     let store = database.store().await;
     store.ping().await.unwrap();

@@ -67,7 +67,7 @@ async fn plan(db: &mut PgConnection, mode: &str, part: &str, parameters: &str) -
 }
 
 #[tokio::test]
-async fn hot_queries_use_their_indexes() {
+async fn hot_query_plan_uses_index() {
     let database = TestDatabase::create().await;
     let mut db = database.connection().await;
     sqlx::raw_sql(FILL).execute(&mut db).await.unwrap();

@@ -14,7 +14,7 @@ async fn run(db: &mut PgConnection, statement: &'static str) {
 }
 
 #[tokio::test]
-async fn many_processes_migrate_once() {
+async fn migrate_concurrent_processes_applied_once() {
     let database = TestDatabase::create_empty().await;
     let store = database.store().await;
     let error = store.check_schema().await.unwrap_err();
@@ -36,7 +36,7 @@ async fn many_processes_migrate_once() {
 }
 
 #[tokio::test]
-async fn another_schema_is_refused_with_the_cure() {
+async fn check_schema_of_other_build_fails_with_remedy() {
     let database = TestDatabase::create().await;
     let store = database.store().await;
     let mut db = database.connection().await;
@@ -60,7 +60,7 @@ async fn another_schema_is_refused_with_the_cure() {
 }
 
 #[tokio::test]
-async fn a_test_database_is_gone_afterwards() {
+async fn test_database_dropped_value_removes_database() {
     let witness = TestDatabase::create_empty().await;
     let database = TestDatabase::create_empty().await;
     let url = database.url();
@@ -120,7 +120,7 @@ fn assert_no_secrets(dump: &str) {
 }
 
 #[tokio::test]
-async fn rows_hold_no_secret_in_the_clear() {
+async fn tables_after_completion_hold_no_plaintext_secret() {
     let auth = Loop::new().await;
     let pending = auth.dump().await;
     assert!(pending.contains("ou_1") && pending.contains("pending"), "the dump is not empty");
@@ -138,7 +138,7 @@ async fn rows_hold_no_secret_in_the_clear() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_what_is_no_longer_needed() {
+async fn revoke_token_after_completion_leaves_no_secret() {
     let auth = Loop::new().await;
     auth.complete().await;
     let TestAuthorization { app_id, open_id, .. } = &auth.authorization;
@@ -157,7 +157,7 @@ async fn nothing_is_left_of_what_is_no_longer_needed() {
 }
 
 #[tokio::test]
-async fn a_value_moved_to_another_place_does_not_open() {
+async fn token_with_moved_value_cannot_be_decrypted() {
     let auth = Loop::new().await;
     auth.complete().await;
     let mut db = auth.database.connection().await;
@@ -171,7 +171,7 @@ async fn a_value_moved_to_another_place_does_not_open() {
 }
 
 #[tokio::test]
-async fn a_broken_row_is_reported_by_table_and_key() {
+async fn session_with_broken_row_names_table_and_key() {
     let auth = Loop::new().await;
     let mut db = auth.database.connection().await;
     run(&mut db, "update user_auth_sessions set card = '{\"include_description\": 1}'").await;
@@ -181,7 +181,7 @@ async fn a_broken_row_is_reported_by_table_and_key() {
 }
 
 #[tokio::test]
-async fn the_database_itself_refuses_impossible_rows() {
+async fn constraints_impossible_row_refused() {
     let auth = Loop::new().await;
     auth.complete().await;
     let mut db = auth.database.connection().await;

@@ -19,7 +19,7 @@ const FIRST: &str = "LARKAUTH_TEST_KILL_FIRST";
 
 /// What the child does; nothing when run as a test of its own.
 #[tokio::test]
-async fn authorize_for_ever() {
+async fn child_process_authorizes_until_killed() {
     let Ok(path) = std::env::var(FILE) else { return };
     let first: u32 = std::env::var(FIRST).unwrap().parse().unwrap();
     let options = SqliteOptions {
@@ -39,14 +39,14 @@ async fn authorize_for_ever() {
 }
 
 #[tokio::test]
-async fn everything_confirmed_survives_a_kill() {
+async fn write_confirmed_before_kill_persists() {
     let database = TestSqlite::create().await;
     let store = database.store().await;
     TestAuthorization::new(0).register(&store).await;
     let (mut invited, mut completed) = (Vec::new(), Vec::new());
     for round in 1..=5 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kill::authorize_for_ever", "--nocapture"])
+            .args(["--exact", "kill::child_process_authorizes_until_killed", "--nocapture"])
             .env(FILE, database.path())
             .env(FIRST, (round * 100_000).to_string())
             .stdout(Stdio::piped())

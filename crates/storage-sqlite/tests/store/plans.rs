@@ -35,7 +35,7 @@ fn scans_a_table(plan: &str) -> bool {
 }
 
 #[tokio::test]
-async fn hot_queries_use_their_indexes() {
+async fn hot_query_plan_uses_index() {
     let database = TestSqlite::create().await;
     let mut db = database.connection().await;
     let cases = [

@@ -268,14 +268,14 @@ fn app_id(text: String) -> Result<AppId> {
     })
 }
 
-/// Application, session.
-pub fn taken<Id: Into<Uuid>>(
+/// Returns the application and the session of each claimed card.
+pub fn claimed_cards<Id: Into<Uuid>>(
     rows: impl IntoIterator<Item = (String, Id)>,
 ) -> Result<Vec<(AppId, SessionId)>> {
     rows.into_iter().map(|(app, id)| Ok((app_id(app)?, SessionId(id.into())))).collect()
 }
 
-/// Application, pending sessions, active tokens.
+/// Returns the number of pending sessions and of active tokens of each application.
 pub fn active_counts(rows: impl IntoIterator<Item = (String, i64, i64)>) -> Result<Vec<ActiveCounts>> {
     let counts = rows.into_iter().map(|(app, pending_sessions, active_tokens)| {
         Ok(ActiveCounts { app_id: app_id(app)?, pending_sessions, active_tokens })

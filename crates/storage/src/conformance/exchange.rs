@@ -15,7 +15,7 @@ async fn token(bed: &Bed, open_id: &str) -> Option<StoredToken> {
 }
 
 /// The code that is exchanged stays; the same again is told apart from another.
-pub async fn a_code_is_bound_once(bed: &Bed) {
+pub async fn bind_code_until_claimed_newest_code_kept(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::Bound);
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::SameCode);
@@ -42,7 +42,7 @@ pub async fn a_code_is_bound_once(bed: &Bed) {
 }
 
 /// The whole life of a claim.
-pub async fn an_exchange_is_claimed_held_released_and_abandoned(bed: &Bed) {
+pub async fn claim_exchange_claimed_session_held_until_released_or_abandoned(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     let (mine, other) = (bed.uuid(), bed.uuid());
     let until = bed.now() + Duration::from_secs(60);
@@ -64,7 +64,7 @@ pub async fn an_exchange_is_claimed_held_released_and_abandoned(bed: &Bed) {
 }
 
 /// Only the session's latest code, whatever its claim; a code that needs no binding is not compared.
-pub async fn a_superseded_code_is_not_claimed(bed: &Bed) {
+pub async fn claim_exchange_superseded_code_refused(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     let until = bed.now() + Duration::from_secs(60);
     let claim = async |code: Option<[u8; 32]>| {
@@ -89,7 +89,7 @@ pub async fn a_superseded_code_is_not_claimed(bed: &Bed) {
 }
 
 /// Twenty at once: one exchanges.
-pub async fn one_of_many_claims_wins(bed: &Bed) {
+pub async fn claim_exchange_concurrent_callers_one_claims(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     let (now, until) = (bed.now(), bed.now() + Duration::from_secs(60));
     let mut outcomes = bed
@@ -103,7 +103,7 @@ pub async fn one_of_many_claims_wins(bed: &Bed) {
 }
 
 /// Everything a completion brings can be read again.
-pub async fn completion_stores_token_profile_and_session(bed: &Bed) {
+pub async fn complete_session_claimed_stores_token_profile_and_session(bed: &Bed) {
     let (id, claim) = bed.claimed("ou_1").await;
     let completion = bed.completion(id, claim, "ou_1", "u-1");
     assert!(bed.store.complete_session(&completion).await.unwrap());
@@ -138,7 +138,7 @@ pub async fn completion_stores_token_profile_and_session(bed: &Bed) {
 }
 
 /// Without a claim, with another's or with one given back, nothing is stored.
-pub async fn completion_needs_the_claim(bed: &Bed) {
+pub async fn complete_session_without_claim_stores_nothing(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     assert!(!bed.store.complete_session(&bed.completion(id, bed.uuid(), "ou_1", "t")).await.unwrap());
     let claim = bed.claim(id).await;
@@ -151,7 +151,7 @@ pub async fn completion_needs_the_claim(bed: &Bed) {
 }
 
 /// Somebody else's consent is stored for nobody.
-pub async fn completion_for_somebody_else_is_refused(bed: &Bed) {
+pub async fn complete_session_other_person_refused(bed: &Bed) {
     let (id, claim) = bed.claimed("ou_1").await;
     let error = bed.store.complete_session(&bed.completion(id, claim, "ou_2", "t")).await.unwrap_err();
     assert!(matches!(error, StorageError::Refused { .. }), "{error}");
@@ -160,7 +160,7 @@ pub async fn completion_for_somebody_else_is_refused(bed: &Bed) {
 }
 
 /// A person invited by user id gets their open id from the consent.
-pub async fn completion_fills_in_an_unknown_open_id(bed: &Bed) {
+pub async fn complete_session_unknown_open_id_filled_in(bed: &Bed) {
     let invited = Person { open_id: None, user_id: Some(UserId::new("u1").unwrap()) };
     let id = bed.create(&bed.new_session(&bed.app, invited.clone())).await;
     let claim = bed.claim(id).await;
@@ -171,7 +171,7 @@ pub async fn completion_fills_in_an_unknown_open_id(bed: &Bed) {
 }
 
 /// A second consent replaces the token and raises its generation.
-pub async fn the_newest_token_wins(bed: &Bed) {
+pub async fn complete_session_second_consent_replaces_token(bed: &Bed) {
     for (generation, text) in [(1, "u-1"), (2, "u-2"), (3, "u-3")] {
         bed.completed(&bed.app, "ou_1", text).await;
         let token = token(bed, "ou_1").await.unwrap();
@@ -195,7 +195,7 @@ pub async fn the_newest_token_wins(bed: &Bed) {
 }
 
 /// 8 KB each, as random as real ones; and no refresh token at all.
-pub async fn large_tokens_come_back_unchanged(bed: &Bed) {
+pub async fn token_large_value_returned_unchanged(bed: &Bed) {
     let large = |seed| {
         let text: String = (0..8 * 1024u32)
             .map(|i| char::from(b'!' + u8::try_from((i * i + seed * i) % 94).unwrap()))
@@ -221,7 +221,7 @@ pub async fn large_tokens_come_back_unchanged(bed: &Bed) {
 }
 
 /// The same person in two applications, two people in one: each has their own.
-pub async fn tokens_are_apart_by_application_and_person(bed: &Bed) {
+pub async fn token_other_application_or_person_kept_apart(bed: &Bed) {
     let people = [(&bed.app, "ou_1"), (&bed.app, "ou_2"), (&bed.other_app, "ou_1")];
     for (app, open_id) in people {
         bed.completed(app, open_id, &format!("{app}-{open_id}")).await;
@@ -237,7 +237,7 @@ pub async fn tokens_are_apart_by_application_and_person(bed: &Bed) {
 }
 
 /// Lark tells as much as permissions allow; the latest answer stands.
-pub async fn profiles_may_lack_everything_but_the_open_id(bed: &Bed) {
+pub async fn profile_with_open_id_only_stored(bed: &Bed) {
     bed.completed(&bed.app, "ou_1", "t").await;
     let (id, claim) = bed.claimed("ou_1").await;
     let bare = UserProfile {
@@ -264,7 +264,7 @@ pub async fn profiles_may_lack_everything_but_the_open_id(bed: &Bed) {
 }
 
 /// Forgetting happens once; a new consent starts where the generations stood.
-pub async fn revoked_tokens_are_gone_until_the_next_consent(bed: &Bed) {
+pub async fn revoke_token_until_next_consent_not_found(bed: &Bed) {
     let revoke =
         async || bed.store.revoke_token(&bed.app, &ou("ou_1"), TokenKind::User, bed.now()).await.unwrap();
     assert!(!revoke().await);

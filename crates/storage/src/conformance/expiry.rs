@@ -8,7 +8,7 @@ use super::fixtures::{Bed, ou, wins};
 use crate::{ExchangeClaim, SessionEnding};
 
 /// Oldest first, at most as many as asked for, each once; others stay as they are.
-pub async fn due_sessions_expire_and_are_counted(bed: &Bed) {
+pub async fn expire_due_sessions_due_sessions_expire_oldest_first(bed: &Bed) {
     let mut due = Vec::new();
     for _ in 0..5 {
         due.push(bed.pending("ou_1").await);
@@ -37,7 +37,7 @@ pub async fn due_sessions_expire_and_are_counted(bed: &Bed) {
 }
 
 /// While a code is being exchanged its session waits; a claim that has ended by itself protects nothing.
-pub async fn a_live_claim_keeps_a_session_from_expiring(bed: &Bed) {
+pub async fn expire_due_sessions_claimed_session_skipped(bed: &Bed) {
     let finished = bed.pending("ou_1").await;
     let abandoned = bed.pending("ou_2").await;
     bed.advance(590);
@@ -54,7 +54,7 @@ pub async fn a_live_claim_keeps_a_session_from_expiring(bed: &Bed) {
 }
 
 /// Several at once take different sessions and together all.
-pub async fn sweepers_share_the_work(bed: &Bed) {
+pub async fn expire_due_sessions_concurrent_callers_each_session_once(bed: &Bed) {
     let mut due = HashSet::new();
     for _ in 0..60 {
         due.insert(bed.pending("ou_1").await);
@@ -70,7 +70,7 @@ pub async fn sweepers_share_the_work(bed: &Bed) {
 }
 
 /// When a claim has run out and its owner completes at that very moment, one of the two happens.
-pub async fn completion_and_expiry_exclude_each_other(bed: &Bed) {
+pub async fn expire_due_sessions_concurrent_completion_one_wins(bed: &Bed) {
     for round in 0..20 {
         let open_id = format!("ou_{round}");
         let id = bed.pending(&open_id).await;

@@ -11,7 +11,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 const FIVE: InvitationLimit = InvitationLimit { max: 5, window: WINDOW };
 
 /// Fifty at once through two handles: five come through.
-pub async fn the_limit_is_exact_under_concurrency(bed: &Bed) {
+pub async fn create_session_concurrent_callers_limit_exact(bed: &Bed) {
     let outcomes = bed
         .race(50, |_, store| {
             let new = bed.new_session(&bed.app, person("ou_1"));
@@ -25,7 +25,7 @@ pub async fn the_limit_is_exact_under_concurrency(bed: &Bed) {
 }
 
 /// Room comes when the oldest invitation that counts leaves, and the answer says when.
-pub async fn the_window_slides(bed: &Bed) {
+pub async fn create_session_over_limit_returns_retry_after(bed: &Bed) {
     let invite = async || {
         let new = bed.new_session(&bed.app, person("ou_1"));
         bed.store.create_session(&new, FIVE).await.unwrap()
@@ -47,7 +47,7 @@ pub async fn the_window_slides(bed: &Bed) {
 }
 
 /// One person's invitations are nobody else's, nor another application's.
-pub async fn people_and_applications_are_limited_apart(bed: &Bed) {
+pub async fn create_session_other_person_or_application_limited_separately(bed: &Bed) {
     let one = InvitationLimit { max: 1, window: WINDOW };
     for (app, open_id) in [(&bed.app, "ou_1"), (&bed.app, "ou_2"), (&bed.other_app, "ou_1")] {
         let invite =
@@ -58,7 +58,7 @@ pub async fn people_and_applications_are_limited_apart(bed: &Bed) {
 }
 
 /// Invitations by user id go on counting once the open id is known.
-pub async fn one_person_under_two_ids_is_one_person(bed: &Bed) {
+pub async fn create_session_person_with_two_ids_limited_once(bed: &Bed) {
     let one = InvitationLimit { max: 1, window: WINDOW };
     let user_id = Some(UserId::new("u1").unwrap());
     let by_user_id = Person { open_id: None, user_id: user_id.clone() };
@@ -73,7 +73,7 @@ pub async fn one_person_under_two_ids_is_one_person(bed: &Bed) {
 }
 
 /// A hundred sessions of a hundred people, all of them created.
-pub async fn a_hundred_people_at_once(bed: &Bed) {
+pub async fn create_session_hundred_people_all_created(bed: &Bed) {
     let outcomes = bed
         .race(100, |number, store| {
             let new = NewSession { ..bed.new_session(&bed.app, person(&format!("ou_{number}"))) };

@@ -7,7 +7,7 @@ use tokio::{sync::Barrier, task::JoinSet};
 use super::fixtures::Bed;
 
 /// Each tick has one winner; an older tick has none; jobs are independent.
-pub async fn claim_tick_once_per_job_and_tick(bed: &Bed) {
+pub async fn claim_tick_repeated_tick_refused(bed: &Bed) {
     let (first, second) = (bed.now(), bed.now() + Duration::from_secs(5));
     assert!(bed.store.claim_tick("expire_sessions", first).await.unwrap());
     assert!(!bed.second.claim_tick("expire_sessions", first).await.unwrap());
@@ -17,7 +17,7 @@ pub async fn claim_tick_once_per_job_and_tick(bed: &Bed) {
 }
 
 /// Of many processes one claims.
-pub async fn claim_tick_by_many_has_one_winner(bed: &Bed) {
+pub async fn claim_tick_concurrent_callers_one_claims(bed: &Bed) {
     const PROCESSES: usize = 8;
     for round in 0..3 {
         let tick = bed.now() + Duration::from_secs(round);

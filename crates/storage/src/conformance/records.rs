@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Every field, in both shapes; registering again replaces.
-pub async fn applications_come_back_unchanged(bed: &Bed) {
+pub async fn put_application_every_field_returned_unchanged(bed: &Bed) {
     let app_id = AppId::new("cli_00000000000000a0").unwrap();
     assert!(bed.store.application(&app_id).await.unwrap().is_none());
     let full = Application {
@@ -49,7 +49,7 @@ pub async fn applications_come_back_unchanged(bed: &Bed) {
 }
 
 /// The breaker opens once, keeps its first reason, closes once, and closes when settings are written anew.
-pub async fn an_application_is_frozen_once(bed: &Bed) {
+pub async fn set_application_frozen_repeated_keeps_first_reason(bed: &Bed) {
     let freeze = async |reason: Option<&str>| {
         bed.store.set_application_frozen(&bed.app, reason, bed.now()).await.unwrap()
     };
@@ -79,7 +79,7 @@ pub async fn an_application_is_frozen_once(bed: &Bed) {
 }
 
 /// One consumer's events are not another's; marking twice is fine.
-pub async fn events_are_remembered_by_consumer(bed: &Bed) {
+pub async fn mark_processed_one_consumer_other_consumer_unaffected(bed: &Bed) {
     let event = EventId::new("e-1").unwrap();
     assert!(!bed.store.is_processed("cards", &event).await.unwrap());
     for _ in 0..2 {
@@ -96,7 +96,7 @@ pub async fn events_are_remembered_by_consumer(bed: &Bed) {
 }
 
 /// The old ones go, in portions; the young ones stay.
-pub async fn events_are_purged_by_age(bed: &Bed) {
+pub async fn purge_processed_old_events_removed_up_to_limit(bed: &Bed) {
     for number in 0..10 {
         let event = EventId::new(format!("e-{number}")).unwrap();
         bed.store.mark_processed("cards", &event, bed.now()).await.unwrap();
@@ -111,7 +111,7 @@ pub async fn events_are_purged_by_age(bed: &Bed) {
 }
 
 /// A key is found by its hash until it is revoked, and listed for ever.
-pub async fn api_keys_work_until_revoked(bed: &Bed) {
+pub async fn api_key_revoked_not_found(bed: &Bed) {
     let mut keys = Vec::new();
     for byte in 1..=2 {
         let key = ApiKey {
@@ -137,7 +137,7 @@ pub async fn api_keys_work_until_revoked(bed: &Bed) {
 }
 
 /// A row under a key that is gone is listed as such; the others come as ever.
-pub async fn one_unreadable_row_hides_no_other(bed: &Bed) {
+pub async fn list_with_unreadable_row_returns_other_rows(bed: &Bed) {
     let gone = bed.backend.open(cipher_of(&[("gone", 1)])).await;
     gone.put_application(&application(&bed.app), bed.now()).await.unwrap();
     assert!(bed.store.set_application_enabled(&bed.app, false, bed.now()).await.unwrap());
@@ -161,7 +161,7 @@ pub async fn one_unreadable_row_hides_no_other(bed: &Bed) {
 }
 
 /// With the wrong keys every read fails and names table, column and row; none says "nothing there".
-pub async fn unreadable_values_are_reported_by_place(bed: &Bed) {
+pub async fn read_with_wrong_key_names_table_column_and_row(bed: &Bed) {
     let pending = bed.create(&bed.new_session(&bed.app, person("ou_2"))).await;
     let completed = bed.completed(&bed.app, "ou_1", "t").await;
     let missing = bed.backend.open(cipher_of(&[("other", 1)])).await;
@@ -195,7 +195,7 @@ pub async fn unreadable_values_are_reported_by_place(bed: &Bed) {
 }
 
 /// With the new key first and the old one behind it everything is readable, old and new.
-pub async fn keys_can_be_changed(bed: &Bed) {
+pub async fn read_after_key_rotation_opens_old_and_new_values(bed: &Bed) {
     bed.completed(&bed.app, "ou_1", "old").await;
     let rotated = bed.backend.open(cipher_of(&[("new", 2), ("test", 7)])).await;
     let token = rotated.token(&bed.app, &ou("ou_1"), TokenKind::User).await.unwrap().unwrap();
@@ -209,7 +209,7 @@ pub async fn keys_can_be_changed(bed: &Bed) {
 }
 
 /// All applications, those with nothing too.
-pub async fn active_counts_are_by_application(bed: &Bed) {
+pub async fn active_counts_several_applications_counted_separately(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     bed.pending("ou_2").await;
     bed.completed(&bed.app, "ou_3", "t").await;

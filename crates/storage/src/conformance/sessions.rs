@@ -23,7 +23,7 @@ fn message(id: &str) -> MessageId {
 }
 
 /// Every field of a new session can be read again.
-pub async fn a_new_session_comes_back_unchanged(bed: &Bed) {
+pub async fn create_session_every_field_returned_unchanged(bed: &Bed) {
     let new = NewSession {
         person: Person { open_id: Some(ou("ou_1")), user_id: Some(UserId::new("u1").unwrap()) },
         auth_method: AuthMethod::HttpCallback,
@@ -52,7 +52,7 @@ pub async fn a_new_session_comes_back_unchanged(bed: &Bed) {
 }
 
 /// Whatever is done to a session that never was changes nothing and says so.
-pub async fn unknown_sessions_are_not_found(bed: &Bed) {
+pub async fn unknown_session_every_call_changes_nothing(bed: &Bed) {
     let (store, id, claim) = (&bed.store, SessionId(bed.uuid()), bed.uuid());
     assert!(store.session(id).await.unwrap().is_none());
     assert!(store.session_by_state(&[1; 32]).await.unwrap().is_none());
@@ -68,7 +68,7 @@ pub async fn unknown_sessions_are_not_found(bed: &Bed) {
 }
 
 /// By the hash of its state, pending or ended.
-pub async fn a_session_is_found_by_its_oauth_state(bed: &Bed) {
+pub async fn session_by_state_pending_or_ended_found(bed: &Bed) {
     let new = bed.new_session(&bed.app, person("ou_1"));
     bed.create(&new).await;
     bed.pending("ou_2").await;
@@ -80,7 +80,7 @@ pub async fn a_session_is_found_by_its_oauth_state(bed: &Bed) {
 }
 
 /// An ended session keeps its state, whatever is tried, and no consent secrets.
-pub async fn the_first_ending_is_final(bed: &Bed) {
+pub async fn end_session_ended_session_refused(bed: &Bed) {
     for first in ENDINGS {
         let (id, claim) = bed.claimed("ou_1").await;
         assert!(bed.store.release_exchange(id, claim).await.unwrap());
@@ -105,7 +105,7 @@ pub async fn the_first_ending_is_final(bed: &Bed) {
 }
 
 /// Of twenty different endings at once exactly one happens, and leaves nothing of the others.
-pub async fn one_of_many_endings_wins(bed: &Bed) {
+pub async fn end_session_concurrent_endings_one_wins(bed: &Bed) {
     for round in 0..5 {
         let open_id = format!("ou_{round}");
         let (id, claim) = bed.claimed(&open_id).await;
@@ -130,7 +130,7 @@ pub async fn one_of_many_endings_wins(bed: &Bed) {
 }
 
 /// By application, person and state, each alone and all together.
-pub async fn lists_are_filtered(bed: &Bed) {
+pub async fn list_sessions_with_filter_returns_matches(bed: &Bed) {
     let mut ids = Vec::new();
     for (app, open_id) in [(&bed.app, "ou_1"), (&bed.app, "ou_2"), (&bed.other_app, "ou_1")] {
         ids.push(bed.create(&bed.new_session(app, person(open_id))).await);
@@ -152,7 +152,7 @@ pub async fn lists_are_filtered(bed: &Bed) {
 }
 
 /// No session is shown twice or left out, even when many were created in one microsecond.
-pub async fn lists_are_paged_through_equal_times(bed: &Bed) {
+pub async fn list_sessions_equal_times_paged_completely(bed: &Bed) {
     let mut expected = Vec::new();
     for _ in 0..3 {
         for _ in 0..7 {
@@ -176,7 +176,7 @@ pub async fn lists_are_paged_through_equal_times(bed: &Bed) {
 }
 
 /// The first message stays; its face follows.
-pub async fn a_card_is_recorded_once(bed: &Bed) {
+pub async fn record_card_second_card_refused(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     assert!(!bed.store.record_face(id, CardFace::Done).await.unwrap(), "there is no card yet");
     assert!(bed.store.record_card(id, &message("om_1"), CardFace::Invitation).await.unwrap());
@@ -189,7 +189,7 @@ pub async fn a_card_is_recorded_once(bed: &Bed) {
 }
 
 /// From an ended session of the same application to the next one, whole and once.
-pub async fn a_card_changes_hands(bed: &Bed) {
+pub async fn create_session_after_ended_session_takes_card(bed: &Bed) {
     let first = bed.pending("ou_1").await;
     assert!(bed.store.record_card(first, &message("om_1"), CardFace::Invitation).await.unwrap());
     let follow = |app| NewSession { takes_card_of: Some(first), ..bed.new_session(app, person("ou_1")) };
@@ -219,7 +219,7 @@ pub async fn a_card_changes_hands(bed: &Bed) {
 }
 
 /// Ended sessions whose card does not show it, within the times of the end; those without a card have nothing to mend.
-pub async fn stale_cards_are_listed(bed: &Bed) {
+pub async fn claim_unreconciled_cards_ended_sessions_returned(bed: &Bed) {
     let started = bed.now();
     let final_faces = [CardFace::Declined, CardFace::Expired, CardFace::Failed, CardFace::Done];
     let mut ids = Vec::new();
@@ -246,7 +246,7 @@ pub async fn stale_cards_are_listed(bed: &Bed) {
     let take = async |from: u64, to: u64, limit| {
         let at = |seconds| started + Duration::from_secs(seconds);
         bed.advance(1);
-        let taken = bed.second.take_stale_cards(bed.now(), at(from), at(to), limit).await.unwrap();
+        let taken = bed.second.claim_unreconciled_cards(bed.now(), at(from), at(to), limit).await.unwrap();
         assert!(taken.iter().all(|(app, _)| *app == bed.app));
         let mut taken: Vec<_> = taken.into_iter().map(|(_, id)| id).collect();
         taken.sort();
@@ -261,7 +261,7 @@ pub async fn stale_cards_are_listed(bed: &Bed) {
 }
 
 /// The oldest end first, then whoever was taken longest ago; none of an application that is not served.
-pub async fn stale_cards_take_turns(bed: &Bed) {
+pub async fn claim_unreconciled_cards_repeated_least_recent_first(bed: &Bed) {
     let mut ids = Vec::new();
     let started = bed.now();
     for (number, app) in
@@ -278,7 +278,7 @@ pub async fn stale_cards_take_turns(bed: &Bed) {
     let take = async |limit| {
         bed.advance(1);
         let (now, before) = (bed.now(), started + Duration::from_secs(60));
-        let mut taken = bed.second.take_stale_cards(now, started, before, limit).await.unwrap();
+        let mut taken = bed.second.claim_unreconciled_cards(now, started, before, limit).await.unwrap();
         taken.sort_by_key(|(_, id)| *id);
         taken.into_iter().map(|(_, id)| id).collect::<Vec<_>>()
     };
@@ -294,13 +294,14 @@ pub async fn stale_cards_take_turns(bed: &Bed) {
     assert!(bed.store.set_application_enabled(&bed.app, true, bed.now()).await.unwrap());
 
     let (now, before) = (bed.now(), started + Duration::from_secs(60));
-    let taken =
-        bed.race(5, |_, store| async move { store.take_stale_cards(now, started, before, 1).await }).await;
+    let taken = bed
+        .race(5, |_, store| async move { store.claim_unreconciled_cards(now, started, before, 1).await })
+        .await;
     assert!(taken.iter().all(|taken| taken.len() == 1), "{taken:?}");
 }
 
 /// For a person invited by user id; an open id that is there already is not changed.
-pub async fn an_open_id_is_recorded_once(bed: &Bed) {
+pub async fn record_open_id_second_id_refused(bed: &Bed) {
     let by_user_id = Person { open_id: None, user_id: Some(UserId::new("u1").unwrap()) };
     let id = bed.create(&bed.new_session(&bed.app, by_user_id)).await;
     assert!(bed.store.record_open_id(id, &ou("ou_1")).await.unwrap());
