@@ -13,7 +13,7 @@ use larkauth_storage::{
 
 use crate::store::PgStore;
 
-/// Whole sessions; the arguments are what follows the columns, and its parameters.
+/// Selects whole sessions. The arguments are the rest of the statement after `from`, and its parameters.
 macro_rules! select_sessions {
     ($rest:tt, $($parameter:expr),+) => {
         query_as!(
@@ -50,7 +50,7 @@ impl Sessions for PgStore {
     ) -> Result<Vec<AuthSession>> {
         let rows = self
             .call("listing sessions", async |db| {
-                // Planned anew for the filters that each call has: one plan for all of them would be bad for most.
+                // Each call gets a plan for its own filters. A generic plan would use no index for most of them.
                 let mut tx = db.begin().await?;
                 query!("set local plan_cache_mode = force_custom_plan").execute(&mut *tx).await?;
                 let rows = select_sessions!(

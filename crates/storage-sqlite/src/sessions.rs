@@ -16,7 +16,7 @@ use crate::{
     store::SqliteStore,
 };
 
-/// Selects whole sessions; the arguments are what follows the columns, and its parameters.
+/// Selects whole sessions. The arguments are the rest of the statement after `from`, and its parameters.
 macro_rules! select_sessions {
     ($rest:tt, $($parameter:expr),+) => {
         query_as!(
@@ -224,7 +224,7 @@ impl Sessions for SqliteStore {
     }
 }
 
-/// Reads one page of sessions. Each combination of filters is a statement of its own, planned for its index; the state
+/// Reads one page of sessions. Each combination of filters has its own statement, which uses its own index. The state
 /// is in no index and is filtered afterwards.
 async fn list(
     db: &mut SqliteConnection,

@@ -1,4 +1,4 @@
-//! `larkauth migrate`: a schema brought up to date, or everything moved to another database.
+//! `larkauth migrate`: brings the schema up to date, or copies all rows to another database.
 
 mod moving;
 mod schema;
@@ -15,10 +15,11 @@ use crate::{exit::CommandError, globals::data_folder_exists, report};
 
 /// Bring the database's schema up to date, or move everything to another database
 ///
-/// Without --from: the schema of DATABASE_URL, whose SQLite file is made if it is not there, or of the data folder. With
-/// --from: copies applications, sessions, tokens, profiles and API keys, then compares both sides row by row. Stop all
-/// services first. What the target has already is left as it is, so stopped half-way and started again, it goes on where
-/// it was. Secrets stay sealed: the target needs the same ENCRYPTION_KEYS, which is checked before anything is copied.
+/// Without --from: updates the schema of DATABASE_URL or, without that setting, of the data folder; a missing SQLite
+/// file is created. With --from: copies applications, sessions, tokens, profiles and API keys, then compares both
+/// databases row by row. Stop all services first. Rows that the target already has are not changed, so an interrupted
+/// copy can be started again. Secrets stay sealed: the target needs the same ENCRYPTION_KEYS, which is checked before
+/// anything is copied.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  larkauth migrate\n  ENCRYPTION_KEYS_FILE=data/encryption-keys larkauth migrate --from sqlite:data/larkauth.db --to postgres://larkauth@db/larkauth\n  DATABASE_URL_FILE=/run/secrets/database larkauth migrate --from sqlite:data/larkauth.db"
@@ -32,7 +33,7 @@ pub(crate) struct Arguments {
     to: Option<SecretString>,
 }
 
-/// Services never migrate a shared database by themselves: a schema changes when an operator says so.
+/// Runs the command. Services never migrate a shared database: only this command changes its schema.
 pub(crate) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Result<ExitCode> {
     let Some(from) = &arguments.from else {
         data_folder_exists(settings)?;

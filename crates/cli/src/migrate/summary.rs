@@ -10,7 +10,7 @@ pub(super) struct Summary {
     pub(super) tables: Vec<Moved>,
 }
 
-/// One table of a move, in rows.
+/// Numbers of rows of one transferred table.
 #[derive(Serialize)]
 pub(super) struct Moved {
     pub(super) table: &'static str,

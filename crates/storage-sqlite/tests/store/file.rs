@@ -1,4 +1,4 @@
-//! The SQLite file: how it comes into being, what is in it, and what can be wrong with it.
+//! The SQLite file: creation, migration, content, and faults.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -28,7 +28,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// The database and its log.
+/// Returns the bytes of the database and its log.
 fn raw(database: &TestSqlite) -> Vec<u8> {
     let mut bytes = fs::read(database.path()).unwrap();
     bytes.extend(fs::read(database.path().with_extension("db-wal")).unwrap_or_default());
@@ -95,7 +95,7 @@ async fn open_readable_files_restricts_mode_to_owner() {
     };
     let store = write().await;
     assert_eq!(files.each_ref().map(|file| mode(file)), [0o600; 3]);
-    // Somebody was generous, while it was in use.
+    // Another program changes the mode while the files are in use.
     for file in &files {
         fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
     }
@@ -130,7 +130,7 @@ async fn open_unusable_file_fails_with_remedy() {
         assert_eq!(error.to_string(), line);
         assert!(!error.is_transient());
     }
-    assert!(!at("missing").exists(), "looking for a file does not make it");
+    assert!(!at("missing").exists(), "a missing file is not created");
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn file_after_completion_holds_no_plaintext_secret() {
     authorization.invite(&store).await;
     store.close().await;
     let pending = raw(&database);
-    assert!(contains(&pending, "ou_1") && contains(&pending, "pending"), "these are the bytes");
+    assert!(contains(&pending, "ou_1") && contains(&pending, "pending"), "the bytes contain the rows");
     let store = database.store().await;
     authorization.complete(&store).await;
     store.close().await;
@@ -253,7 +253,7 @@ async fn write_to_locked_file_fails_at_deadline_reads_continue() {
     let error = freeze().await.unwrap_err();
     assert!(matches!(error, StorageError::Unavailable { .. }) && error.is_transient(), "{error}");
     assert!(started.elapsed() < DEADLINE + Duration::from_secs(3), "{:?}", started.elapsed());
-    // Dropped half way: the caller was less patient still.
+    // The caller drops the call before the deadline.
     timeout(DEADLINE / 4, freeze()).await.unwrap_err();
     assert!(store.application(&app()).await.unwrap().unwrap().frozen_since.is_none());
     store.ping().await.unwrap();

@@ -18,7 +18,7 @@ use crate::{
 /// A database to run a case on; removed when dropped.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
-    /// Another handle to the same data, as another process would have it.
+    /// Opens another store on the same data, with its own connections, as another process does.
     async fn open(&self, cipher: Cipher) -> Arc<dyn Store>;
 }
 
@@ -26,11 +26,11 @@ pub trait Backend: Send + Sync + 'static {
 pub struct Bed {
     /// The store under test.
     pub store: Arc<dyn Store>,
-    /// The same data through another handle.
+    /// A second store on the same data.
     pub second: Arc<dyn Store>,
     /// A registered application.
     pub app: AppId,
-    /// Another one.
+    /// Another registered application.
     pub other_app: AppId,
     pub(super) clock: ManualClock,
     entropy: SeededEntropy,
@@ -76,7 +76,7 @@ impl Bed {
         self.entropy.uuid(&self.clock)
     }
 
-    /// An invitation of 600 s.
+    /// Returns a session that expires after 600 s.
     pub(super) fn new_session(&self, app_id: &AppId, person: Person) -> NewSession {
         NewSession {
             id: SessionId(self.uuid()),
@@ -100,12 +100,12 @@ impl Bed {
         new.id
     }
 
-    /// A pending session of [`Bed::app`].
+    /// Creates a pending session of [`Bed::app`].
     pub(super) async fn pending(&self, open_id: &str) -> SessionId {
         self.create(&self.new_session(&self.app, person(open_id))).await
     }
 
-    /// A pending session, claimed for 60 s.
+    /// Creates a pending session that is claimed for 60 s.
     pub(super) async fn claimed(&self, open_id: &str) -> (SessionId, Uuid) {
         let id = self.pending(open_id).await;
         (id, self.claim(id).await)
@@ -141,7 +141,7 @@ impl Bed {
         }
     }
 
-    /// A session that ended well.
+    /// Creates a completed session.
     pub(super) async fn completed(&self, app_id: &AppId, open_id: &str, token: &str) -> SessionId {
         let id = self.create(&self.new_session(app_id, person(open_id))).await;
         let claim = self.claim(id).await;
@@ -153,7 +153,7 @@ impl Bed {
         self.second.session(id).await.unwrap().unwrap()
     }
 
-    /// Starts that many at the same moment, half of them on the other handle.
+    /// Starts `count` attempts at the same moment, half of them on the second store, and returns their results.
     pub(super) async fn race<T: Send + 'static, F: Future<Output = crate::Result<T>> + Send + 'static>(
         &self,
         count: usize,

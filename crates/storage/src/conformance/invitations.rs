@@ -1,4 +1,4 @@
-//! The limit on invitations.
+//! The limit of invitations.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{Created, InvitationLimit, NewSession, SessionFilter};
 const WINDOW: Duration = Duration::from_secs(60);
 const FIVE: InvitationLimit = InvitationLimit { max: 5, window: WINDOW };
 
-/// Fifty at once through two handles: five come through.
+/// Of fifty concurrent calls on two stores exactly five create a session.
 pub async fn create_session_concurrent_callers_limit_exact(bed: &Bed) {
     let outcomes = bed
         .race(50, |_, store| {
@@ -24,7 +24,7 @@ pub async fn create_session_concurrent_callers_limit_exact(bed: &Bed) {
     assert_eq!(bed.store.list_sessions(&SessionFilter::default(), None, 100).await.unwrap().len(), 5);
 }
 
-/// Room comes when the oldest invitation that counts leaves, and the answer says when.
+/// An invitation is refused until the oldest counted one leaves the window; the outcome says how long that takes.
 pub async fn create_session_over_limit_returns_retry_after(bed: &Bed) {
     let invite = async || {
         let new = bed.new_session(&bed.app, person("ou_1"));
@@ -46,7 +46,7 @@ pub async fn create_session_over_limit_returns_retry_after(bed: &Bed) {
     assert_eq!(outcome, Created::RateLimited { retry_after: WINDOW });
 }
 
-/// One person's invitations are nobody else's, nor another application's.
+/// Invitations count for one person in one application only.
 pub async fn create_session_other_person_or_application_limited_separately(bed: &Bed) {
     let one = InvitationLimit { max: 1, window: WINDOW };
     for (app, open_id) in [(&bed.app, "ou_1"), (&bed.app, "ou_2"), (&bed.other_app, "ou_1")] {
@@ -57,7 +57,7 @@ pub async fn create_session_other_person_or_application_limited_separately(bed: 
     }
 }
 
-/// Invitations by user id go on counting once the open id is known.
+/// Invitations by user id and by open id of the same person count together.
 pub async fn create_session_person_with_two_ids_limited_once(bed: &Bed) {
     let one = InvitationLimit { max: 1, window: WINDOW };
     let user_id = Some(UserId::new("u1").unwrap());
@@ -72,7 +72,7 @@ pub async fn create_session_person_with_two_ids_limited_once(bed: &Bed) {
     }
 }
 
-/// A hundred sessions of a hundred people, all of them created.
+/// A hundred concurrent calls for a hundred people all create a session.
 pub async fn create_session_hundred_people_all_created(bed: &Bed) {
     let outcomes = bed
         .race(100, |number, store| {

@@ -6,7 +6,7 @@ use tokio::{sync::Barrier, task::JoinSet};
 
 use super::fixtures::Bed;
 
-/// Each tick has one winner; an older tick has none; jobs are independent.
+/// Each tick is claimed once. A tick older than the last claimed one is refused. Jobs are independent.
 pub async fn claim_tick_repeated_tick_refused(bed: &Bed) {
     let (first, second) = (bed.now(), bed.now() + Duration::from_secs(5));
     assert!(bed.store.claim_tick("expire_sessions", first).await.unwrap());
@@ -16,7 +16,7 @@ pub async fn claim_tick_repeated_tick_refused(bed: &Bed) {
     assert!(!bed.store.claim_tick("expire_sessions", first).await.unwrap());
 }
 
-/// Of many processes one claims.
+/// Of many concurrent callers one claims the tick.
 pub async fn claim_tick_concurrent_callers_one_claims(bed: &Bed) {
     const PROCESSES: usize = 8;
     for round in 0..3 {

@@ -1,8 +1,8 @@
 //! The suite that every [`Store`] must pass.
 //!
 //! An implementation runs the suite with one line in a test file: [`conformance_suite!`](crate::conformance_suite) and
-//! an expression that returns a [`Backend`]. To add a case: write a `pub async fn name(bed: &Bed)` in one of the modules
-//! here, and add the name to the list of the macro. A name is unit, case, result.
+//! an expression that returns a [`Backend`]. To add a case: write a `pub async fn name(bed: &Bed)` in one of the
+//! modules here, and add the name to the list of the macro. A name is unit, case, result.
 
 pub mod exchange;
 pub mod expiry;

@@ -22,7 +22,7 @@ fn message(id: &str) -> MessageId {
     MessageId::new(id).unwrap()
 }
 
-/// Every field of a new session can be read again.
+/// Every field of a new session can be read back.
 pub async fn create_session_every_field_returned_unchanged(bed: &Bed) {
     let new = NewSession {
         person: Person { open_id: Some(ou("ou_1")), user_id: Some(UserId::new("u1").unwrap()) },
@@ -51,7 +51,7 @@ pub async fn create_session_every_field_returned_unchanged(bed: &Bed) {
     assert_eq!(consent.pkce_verifier.expose_secret(), new.consent.pkce_verifier.expose_secret());
 }
 
-/// Whatever is done to a session that never was changes nothing and says so.
+/// Every call for an unknown session changes nothing and reports that.
 pub async fn unknown_session_every_call_changes_nothing(bed: &Bed) {
     let (store, id, claim) = (&bed.store, SessionId(bed.uuid()), bed.uuid());
     assert!(store.session(id).await.unwrap().is_none());
@@ -67,7 +67,7 @@ pub async fn unknown_session_every_call_changes_nothing(bed: &Bed) {
     assert!(!store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
 }
 
-/// By the hash of its state, pending or ended.
+/// A session is found by the hash of its OAuth state, pending or ended.
 pub async fn session_by_state_pending_or_ended_found(bed: &Bed) {
     let new = bed.new_session(&bed.app, person("ou_1"));
     bed.create(&new).await;
@@ -79,7 +79,7 @@ pub async fn session_by_state_pending_or_ended_found(bed: &Bed) {
     assert_eq!((found.id, found.consent.is_some()), (new.id, false));
 }
 
-/// An ended session keeps its state, whatever is tried, and no consent secrets.
+/// An ended session refuses every further transition and has no consent secrets.
 pub async fn end_session_ended_session_refused(bed: &Bed) {
     for first in ENDINGS {
         let (id, claim) = bed.claimed("ou_1").await;
@@ -104,7 +104,7 @@ pub async fn end_session_ended_session_refused(bed: &Bed) {
     assert_eq!(bed.get(id).await.state, SessionState::Completed);
 }
 
-/// Of twenty different endings at once exactly one happens, and leaves nothing of the others.
+/// Of twenty concurrent endings exactly one succeeds, and the others write nothing.
 pub async fn end_session_concurrent_endings_one_wins(bed: &Bed) {
     for round in 0..5 {
         let open_id = format!("ou_{round}");
@@ -129,7 +129,7 @@ pub async fn end_session_concurrent_endings_one_wins(bed: &Bed) {
     }
 }
 
-/// By application, person and state, each alone and all together.
+/// Lists are filtered by application, person and state, separately and combined.
 pub async fn list_sessions_with_filter_returns_matches(bed: &Bed) {
     let mut ids = Vec::new();
     for (app, open_id) in [(&bed.app, "ou_1"), (&bed.app, "ou_2"), (&bed.other_app, "ou_1")] {
@@ -151,7 +151,7 @@ pub async fn list_sessions_with_filter_returns_matches(bed: &Bed) {
     assert_eq!(list(Some(bed.app.clone()), Some("ou_1"), Some(SessionState::Failed)).await, []);
 }
 
-/// No session is shown twice or left out, even when many were created in one microsecond.
+/// Pages neither repeat nor omit a session, even when several sessions were created in the same microsecond.
 pub async fn list_sessions_equal_times_paged_completely(bed: &Bed) {
     let mut expected = Vec::new();
     for _ in 0..3 {
@@ -169,13 +169,13 @@ pub async fn list_sessions_equal_times_paged_completely(bed: &Bed) {
         assert!(page.len() <= 4);
         after = Some(SessionCursor { created_at: last.created_at, id: last.id });
         seen.extend(page.iter().map(|session| (session.created_at, session.id)));
-        // Newcomers do not shift the pages.
+        // A session created during the listing does not shift the pages.
         bed.pending("ou_2").await;
     }
     assert_eq!(seen, expected);
 }
 
-/// The first message stays; its face follows.
+/// The first recorded message is kept. The face of the card can be changed.
 pub async fn record_card_second_card_refused(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     assert!(!bed.store.record_face(id, CardFace::Done).await.unwrap(), "there is no card yet");
@@ -188,7 +188,7 @@ pub async fn record_card_second_card_refused(bed: &Bed) {
     assert_eq!(session.card_face, Some(CardFace::Processing));
 }
 
-/// From an ended session of the same application to the next one, whole and once.
+/// A new session takes over the card of an ended session of the same application, once.
 pub async fn create_session_after_ended_session_takes_card(bed: &Bed) {
     let first = bed.pending("ou_1").await;
     assert!(bed.store.record_card(first, &message("om_1"), CardFace::Invitation).await.unwrap());
@@ -198,8 +198,8 @@ pub async fn create_session_after_ended_session_takes_card(bed: &Bed) {
     assert!(bed.get(too_early).await.message_id.is_none(), "a pending session keeps its card");
     assert!(bed.store.end_session(first, SessionEnding::Expired, bed.now()).await.unwrap());
     assert!(bed.store.record_face(first, CardFace::Expired).await.unwrap());
-    let stranger = bed.create(&follow(&bed.other_app)).await;
-    assert!(bed.get(stranger).await.message_id.is_none());
+    let other = bed.create(&follow(&bed.other_app)).await;
+    assert!(bed.get(other).await.message_id.is_none());
 
     let next = bed.create(&follow(&bed.app)).await;
     let session = bed.get(next).await;
@@ -210,7 +210,7 @@ pub async fn create_session_after_ended_session_takes_card(bed: &Bed) {
         .create(&NewSession { takes_card_of: Some(first.id), ..bed.new_session(&bed.app, person("ou_1")) })
         .await;
     assert!(bed.get(late).await.message_id.is_none());
-    // Somebody who sent it long ago writes that down only now.
+    // A worker that sent the card before the takeover records it only now.
     assert!(!bed.store.record_card(first.id, &message("om_1"), CardFace::Invitation).await.unwrap());
     assert_eq!(
         (bed.get(first.id).await.message_id, bed.get(next).await.message_id),
@@ -218,7 +218,8 @@ pub async fn create_session_after_ended_session_takes_card(bed: &Bed) {
     );
 }
 
-/// Ended sessions whose card does not show it, within the times of the end; those without a card have nothing to mend.
+/// Claims ended sessions whose card does not show the final face and whose end is in the given range. A session without
+/// a card is not claimed.
 pub async fn claim_unreconciled_cards_ended_sessions_returned(bed: &Bed) {
     let started = bed.now();
     let final_faces = [CardFace::Declined, CardFace::Expired, CardFace::Failed, CardFace::Done];
@@ -238,12 +239,12 @@ pub async fn claim_unreconciled_cards_ended_sessions_returned(bed: &Bed) {
         ids.push(id);
         bed.advance(10);
     }
-    let cardless = bed.pending("ou_2").await;
-    assert!(bed.store.end_session(cardless, SessionEnding::Expired, started).await.unwrap());
+    let without_card = bed.pending("ou_2").await;
+    assert!(bed.store.end_session(without_card, SessionEnding::Expired, started).await.unwrap());
     let pending = bed.pending("ou_3").await;
     assert!(bed.store.record_card(pending, &message("om_p"), CardFace::Invitation).await.unwrap());
 
-    let take = async |from: u64, to: u64, limit| {
+    let claim_cards = async |from: u64, to: u64, limit| {
         let at = |seconds| started + Duration::from_secs(seconds);
         bed.advance(1);
         let taken = bed.second.claim_unreconciled_cards(bed.now(), at(from), at(to), limit).await.unwrap();
@@ -252,15 +253,16 @@ pub async fn claim_unreconciled_cards_ended_sessions_returned(bed: &Bed) {
         taken.sort();
         taken
     };
-    assert_eq!(take(10, 30, 100).await, ids[1..3]);
-    assert_eq!(take(0, 100, 100).await, ids);
+    assert_eq!(claim_cards(10, 30, 100).await, ids[1..3]);
+    assert_eq!(claim_cards(0, 100, 100).await, ids);
     for (number, face) in final_faces.into_iter().enumerate() {
         assert!(bed.store.record_face(ids[number], face).await.unwrap());
-        assert_eq!(take(0, 100, 100).await, ids[number + 1..]);
+        assert_eq!(claim_cards(0, 100, 100).await, ids[number + 1..]);
     }
 }
 
-/// The oldest end first, then whoever was taken longest ago; none of an application that is not served.
+/// Sessions that were never claimed come first, oldest end first, then the least recently claimed. Sessions of a
+/// disabled or frozen application are not claimed.
 pub async fn claim_unreconciled_cards_repeated_least_recent_first(bed: &Bed) {
     let mut ids = Vec::new();
     let started = bed.now();
@@ -275,22 +277,22 @@ pub async fn claim_unreconciled_cards_repeated_least_recent_first(bed: &Bed) {
         bed.advance(1);
         ids.push(id);
     }
-    let take = async |limit| {
+    let claim_cards = async |limit| {
         bed.advance(1);
         let (now, before) = (bed.now(), started + Duration::from_secs(60));
         let mut taken = bed.second.claim_unreconciled_cards(now, started, before, limit).await.unwrap();
         taken.sort_by_key(|(_, id)| *id);
         taken.into_iter().map(|(_, id)| id).collect::<Vec<_>>()
     };
-    assert_eq!(take(2).await, ids[..2]);
-    assert_eq!(take(2).await, ids[2..4], "the first two have had their turn");
-    assert_eq!(take(2).await, [ids[0], ids[4]], "a new one comes before them");
+    assert_eq!(claim_cards(2).await, ids[..2]);
+    assert_eq!(claim_cards(2).await, ids[2..4], "the first two were claimed before");
+    assert_eq!(claim_cards(2).await, [ids[0], ids[4]], "a session that was never claimed comes first");
 
     assert!(bed.store.set_application_frozen(&bed.other_app, Some("refused"), bed.now()).await.unwrap());
-    assert_eq!(take(100).await, ids[2..]);
+    assert_eq!(claim_cards(100).await, ids[2..]);
     assert!(bed.store.set_application_frozen(&bed.other_app, None, bed.now()).await.unwrap());
     assert!(bed.store.set_application_enabled(&bed.app, false, bed.now()).await.unwrap());
-    assert_eq!(take(100).await, ids[..2]);
+    assert_eq!(claim_cards(100).await, ids[..2]);
     assert!(bed.store.set_application_enabled(&bed.app, true, bed.now()).await.unwrap());
 
     let (now, before) = (bed.now(), started + Duration::from_secs(60));
@@ -300,7 +302,7 @@ pub async fn claim_unreconciled_cards_repeated_least_recent_first(bed: &Bed) {
     assert!(taken.iter().all(|taken| taken.len() == 1), "{taken:?}");
 }
 
-/// For a person invited by user id; an open id that is there already is not changed.
+/// The open id of a person invited by user id is recorded once and not changed afterwards.
 pub async fn record_open_id_second_id_refused(bed: &Bed) {
     let by_user_id = Person { open_id: None, user_id: Some(UserId::new("u1").unwrap()) };
     let id = bed.create(&bed.new_session(&bed.app, by_user_id)).await;

@@ -1,10 +1,10 @@
-//! Transfer of all rows from one database to another, of either kind, in either direction.
+//! Transfer of all rows between two databases. Each of them can be PostgreSQL or SQLite.
 //!
-//! Rows travel as one type for each table ([`Record`]). Sealed values stay sealed: both databases bind them to the same
-//! names of tables, columns and rows, so they are copied as they are and no key is needed.
+//! A [`Record`] is a row of any table. Sealed values are copied without a key: both databases bind them to the same
+//! names of table, column and row.
 //!
-//! To add a table or a column: its field in `records`, as the migrations of both databases name it, and in the
-//! statements of both database crates' `transfer`.
+//! To add a table or a column: add the field to `records`, with the name that it has in the migrations of both
+//! databases, and to the statements in `transfer` of both database crates.
 
 mod compare;
 mod copy;
@@ -33,7 +33,7 @@ pub trait Transfer: Send + Sync {
     async fn export(&self, table: Table, after: Option<&RowKey>, limit: u32) -> Result<Vec<Record>>;
     /// Returns the rows that have these keys, in any order.
     async fn find(&self, table: Table, keys: &[RowKey]) -> Result<Vec<Record>>;
-    /// Writes those rows whose key does not exist yet, all of them or none, and returns their number.
+    /// Writes the rows whose key does not exist yet, in one transaction, and returns their number.
     async fn import(&self, rows: &[Record]) -> Result<u64>;
     /// Returns the number of rows.
     async fn count(&self, table: Table) -> Result<u64>;

@@ -1,7 +1,6 @@
 use std::fmt;
 
-/// A table whose rows can move. The order of declaration is the one to move them in: rows refer only to tables before
-/// theirs.
+/// A table whose rows are transferred. Rows refer only to tables that are declared before their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
     /// Registered applications.
@@ -14,12 +13,12 @@ pub enum Table {
     Sessions,
     /// API keys.
     ApiKeys,
-    /// Processed events; they move too, so that a redelivery after the move has no second effect.
+    /// Processed events, transferred so that a message delivered again after the transfer has no second effect.
     ProcessedEvents,
 }
 
 impl Table {
-    /// Every table, in the order to move them in.
+    /// Every table, in the order of the transfer.
     pub const ALL: [Self; 6] = [
         Self::Applications,
         Self::Tokens,
@@ -29,7 +28,7 @@ impl Table {
         Self::ProcessedEvents,
     ];
 
-    /// Returns its name in both databases.
+    /// Returns the name of the table in both databases.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
