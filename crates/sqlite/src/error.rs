@@ -5,15 +5,15 @@ use sqlx::Error;
 /// Failure to use the SQLite file.
 #[derive(Debug, thiserror::Error)]
 pub enum SqliteError {
-    /// The file cannot be used as it is; the message says what to do.
+    /// The file cannot be used. The message says what to do.
     #[error("the database file {} cannot be used: {message}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         message: String,
     },
-    /// The file's schema is not the one this build needs; says what to do.
+    /// The file's schema is not the one that this build needs. The message says what to do.
     #[error("{0}")]
     Schema(String),
     /// No answer within the deadline: other processes keep the file locked.
@@ -86,8 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_transient_for_codes_of_the_machine_is_true_and_for_codes_of_the_statement_false() {
-        // Busy, busy with a stale snapshot, out of memory, remounted read-only, a short read, disk full.
+    fn is_transient_machine_codes_true_statement_codes_false() {
+        // Busy, busy with an old snapshot, out of memory, read-only, short read, disk full, cannot open.
         for code in ["5", "517", "7", "8", "522", "13", "14"] {
             assert!(is_transient(code), "{code}");
         }

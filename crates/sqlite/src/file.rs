@@ -1,4 +1,4 @@
-//! The database file itself: created with the right mode, and verified before it is used.
+//! The database file: creation with a restricted mode, and verification before use.
 
 use std::{
     fs::{self, OpenOptions, Permissions},
@@ -34,19 +34,20 @@ pub fn options(path: &Path, busy_timeout: Duration) -> SqliteConnectOptions {
         .foreign_keys(true)
         // A confirmed write survives a power failure: the log is synced at every commit.
         .synchronous(SqliteSynchronous::Full)
-        // On macOS the system's own sync stops at the disk's cache.
+        // On macOS `fsync` does not flush the cache of the disk.
         .pragma("fullfsync", "on")
         .pragma("checkpoint_fullfsync", "on")
         .pragma("trusted_schema", "off")
         .pragma("journal_size_limit", LOG_SIZE_LIMIT)
-        // Statements are not logged: their parameters are not for logs, and each caller has a span of its own.
+        // Statements are not logged: their parameters are not for logs, and each caller has its own span.
         .disable_statement_logging()
 }
 
-/// Opens one connection. Retries while another process changes the journal mode, which SQLite itself does not wait for.
+/// Opens one connection. Retries while another process changes the journal mode; the busy timeout of SQLite does not
+/// cover that.
 ///
 /// # Errors
-/// The driver's, and that the file stayed locked until the deadline.
+/// Fails with the driver's error, also when the file stayed locked until the deadline.
 pub async fn connect(options: &SqliteConnectOptions, deadline: Duration) -> sqlx::Result<SqliteConnection> {
     let until = Instant::now() + deadline;
     loop {
@@ -57,10 +58,10 @@ pub async fn connect(options: &SqliteConnectOptions, deadline: Duration) -> sqlx
     }
 }
 
-/// Creates the file if `create_missing` and it is missing, and restricts its mode to its owner (0600).
+/// Creates a missing file if `create_missing` is set, and restricts the mode of the file to its owner (0600).
 ///
 /// An existing file is never opened here: closing it would release the locks that other connections of this process
-/// hold on it (POSIX locks belong to the process).
+/// hold on the file (POSIX locks belong to the process).
 ///
 /// # Errors
 /// [`SqliteError::File`] when the file is missing, cannot be created, is no regular file or is read-only.
@@ -79,7 +80,7 @@ pub fn prepare(path: &Path, create_missing: bool) -> Result<()> {
 }
 
 fn create(path: &Path) -> io::Result<()> {
-    // One creation at a time: until this handle is closed, SQLite must not have the file open in this process.
+    // One creation at a time: SQLite must not open the file in this process before this handle is closed.
     static CREATING: Mutex<()> = Mutex::new(());
     let _creating = CREATING.lock();
     let mut new = OpenOptions::new();
@@ -92,7 +93,8 @@ fn create(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Sets the mode of the database, its log and its shared memory. SQLite gives new ones the mode of the database.
+/// Sets the mode of the database, its log and its shared memory. SQLite creates log and shared memory with the mode of
+/// the database.
 #[cfg(unix)]
 fn protect(path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -135,7 +137,7 @@ fn not_found(error: &io::Error) -> String {
     }
 }
 
-/// Opens one connection, switches the file to write-ahead logging, which it keeps, and closes it.
+/// Opens one connection, switches the file to write-ahead logging permanently, and closes the connection.
 ///
 /// # Errors
 /// [`SqliteError::File`] when the file is no database, damaged, not permitted, or on a file system without support for
@@ -153,7 +155,7 @@ pub async fn verify(options: &SqliteConnectOptions, deadline: Duration) -> Resul
     let mode = loop {
         match timeout_at(until, attempt()).await {
             Ok(Ok(mode)) => break mode,
-            // Several processes change the mode at the very first start; SQLite itself does not wait then.
+            // Several processes change the mode at the first start; the busy timeout of SQLite does not cover that.
             Ok(Err(error)) if is_busy(&error) && Instant::now() < until => sleep(RETRY_AFTER).await,
             Ok(Err(error)) if is_damage(&error) => {
                 let message = "it is no SQLite database, or a damaged one; restore it from a backup, or correct \

@@ -1,11 +1,11 @@
-//! The one SQLite file of a single machine, which the store and the embedded bus share: opening, pragmas, file mode,
-//! migrating, waiting for other writers.
+//! The SQLite file that the store and the embedded bus of a single machine share: opening, pragmas, file mode,
+//! migrations, waits for other writers.
 //!
-//! What may live here: what both users of the file need. What may not: a table's statements, which belong to the store
-//! or to the bus.
+//! What may live here: code that both the store and the bus need. What may not: a table's statements, which belong to
+//! the store or to the bus.
 //!
-//! To add a table: a migration in `migrations/sqlite`. The list is one for the whole file, since a file has one schema
-//! version; [`migrate`] applies it and [`check_schema`] compares.
+//! To add a table: a migration in `migrations/sqlite`. Store and bus share one list of migrations, because a file has
+//! one schema version; [`migrate`] applies the list and [`check_schema`] compares it with the file.
 
 mod error;
 mod file;

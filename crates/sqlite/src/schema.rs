@@ -1,4 +1,4 @@
-//! The schema of the file: bringing it up to date, and whether it is the one that this build needs.
+//! Migration of the file's schema, and its comparison with the schema that this build needs.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,11 +12,11 @@ use tokio::time::timeout;
 
 use crate::{Result, SqliteError, file::connect};
 
-/// All tables of the file, the store's and the bus's.
+/// Migrations of all tables of the file, those of the store and of the bus.
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
-/// Starts a transaction that is going to write. One that started by reading could not wait for another writer: what it
-/// has read would be out of date.
+/// Starts a transaction that takes the write lock at once. A transaction that reads first and writes later fails when
+/// another writer commits in between.
 pub const BEGIN_WRITING: &str = "begin immediate";
 
 /// Upper bound of one migration run: enough to rebuild a large table.
@@ -35,10 +35,10 @@ pub struct MigrationReport {
 ///
 /// # Errors
 /// [`SqliteError::Schema`] when the file was migrated by a newer build or a migration was changed after it had been
-/// applied; SQLite's own; [`SqliteError::TimedOut`] after 15 minutes.
+/// applied; SQLite's own errors; [`SqliteError::TimedOut`] after 15 minutes.
 pub async fn migrate(options: &SqliteConnectOptions) -> Result<MigrationReport> {
     let work = async {
-        // A connection of its own, without the deadline of ordinary statements.
+        // A separate connection without the deadline of ordinary statements.
         let options = options.clone().busy_timeout(MIGRATION_DEADLINE);
         let mut connection = connect(&options, MIGRATION_DEADLINE).await?;
         let mut tx = connection.begin_with(BEGIN_WRITING).await?;
@@ -67,7 +67,7 @@ fn refused(error: MigrateError) -> SqliteError {
 /// Compares the schema with the one that this build needs. Changes nothing.
 ///
 /// # Errors
-/// [`SqliteError::Schema`] when it differs, with what to do about it; SQLite's own.
+/// [`SqliteError::Schema`] when the schema differs, with what to do; SQLite's own errors.
 pub async fn check_schema(db: &mut SqliteConnection) -> Result<()> {
     let applied = applied(db).await?;
     for (version, checksum) in &applied {

@@ -87,7 +87,7 @@ impl Applications for PgStore {
 
     async fn set_application_enabled(&self, app_id: &AppId, enabled: bool, now: Timestamp) -> Result<bool> {
         let done = self
-            .call("switching an application", async |db| {
+            .call("enabling or disabling an application", async |db| {
                 query!(
                     "update applications set enabled = $2, updated_at = $3 where app_id = $1",
                     app_id.as_str(),

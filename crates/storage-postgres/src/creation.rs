@@ -27,7 +27,7 @@ impl PgStore {
     }
 }
 
-/// How long the person has to wait, if they were invited too often.
+/// Returns how long the person has to wait, or `None` when the limit is not reached.
 async fn over_limit(
     db: &mut PgConnection,
     new: &NewSession,
@@ -36,8 +36,8 @@ async fn over_limit(
     let Some(later_ones) = limit.max.checked_sub(1) else { return Ok(Some(limit.window)) };
     let open_id = new.person.open_id.as_ref().map(OpenId::as_str);
     let user_id = new.person.user_id.as_ref().map(UserId::as_str);
-    // Kept until the transaction ends, so that what is counted below is still true when the row is inserted. Always in
-    // this order, so that two calls cannot wait for each other.
+    // The locks are held until the transaction ends, so that the count below is still valid when the row is inserted.
+    // Every call takes them in this order, so that calls cannot deadlock.
     for (kind, id) in [("open_id", open_id), ("user_id", user_id)] {
         if let Some(id) = id {
             let person = format!("invitation/{}/{kind}/{id}", new.app_id);
@@ -45,8 +45,8 @@ async fn over_limit(
         }
     }
     let since = limit.window_start(new.created_at);
-    // The invitation that has to leave the window before there is room for another.
-    let in_the_way = query_scalar!(
+    // The invitation that has to leave the window before another one is allowed.
+    let blocking = query_scalar!(
         "select created_at from user_auth_sessions
          where app_id = $1 and (open_id = $2 or user_id = $3) and created_at > $4
          order by created_at desc offset $5 limit 1",
@@ -58,7 +58,7 @@ async fn over_limit(
     )
     .fetch_optional(db)
     .await?;
-    Ok(in_the_way.map(|created_at| (created_at - since).to_std().unwrap_or_default()))
+    Ok(blocking.map(|created_at| (created_at - since).to_std().unwrap_or_default()))
 }
 
 async fn insert(db: &mut PgConnection, new: &NewSession, sealed: &SealedSession) -> sqlx::Result<()> {
@@ -90,7 +90,7 @@ async fn insert(db: &mut PgConnection, new: &NewSession, sealed: &SealedSession)
     Ok(())
 }
 
-/// Takes message and face away from an ended session of the same application.
+/// Removes message id and face from an ended session of the same application and returns them.
 async fn take_card(
     db: &mut PgConnection,
     new: &NewSession,

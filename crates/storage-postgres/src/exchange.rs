@@ -1,4 +1,4 @@
-//! From the authorization code to the stored token.
+//! Exchange of an authorization code for a stored token.
 
 use larkauth_models::{SessionId, Timestamp, UnionId, UserId};
 use sqlx::{Connection, PgConnection, query, query_scalar};
@@ -80,7 +80,7 @@ impl PgStore {
                 Some((false, _)) => ExchangeClaim::Superseded,
                 Some((true, Some(until))) if until <= now => ExchangeClaim::Abandoned,
                 Some((true, Some(until))) => ExchangeClaim::Held { until },
-                // Given back between the two statements: it was held, and need not be waited for.
+                // The claim was released between the two statements, so the caller can retry at once.
                 Some((true, None)) => ExchangeClaim::Held { until: now },
             })
         })
@@ -105,7 +105,7 @@ impl PgStore {
 
     pub(crate) async fn complete(&self, completion: &Completion) -> Result<bool> {
         const DURING: &str = "completing a session";
-        // What the row is sealed for depends on the session's application, which never changes.
+        // The values are sealed for the session's application, which never changes.
         let app_id = self
             .call(DURING, async |db| {
                 query_scalar!(
@@ -141,7 +141,7 @@ async fn write(
 ) -> sqlx::Result<Outcome> {
     let Completion { session_id, claim, pair, profile, now } = completion;
     let open_id = profile.open_id.as_str();
-    // Locks the row: until this transaction ends nobody else ends the session.
+    // Locks the row, so that no other transaction ends the session before this one ends.
     let is_this_person = query_scalar!(
         r#"select coalesce(open_id = $3, true) as "same!" from user_auth_sessions
            where session_id = $1 and state = 'pending' and exchange_claim = $2 for update"#,

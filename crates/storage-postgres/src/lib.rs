@@ -18,7 +18,7 @@ mod profiles;
 mod sessions;
 mod store;
 #[cfg(feature = "testing")]
-#[expect(clippy::unwrap_used, clippy::panic, reason = "a test without its database cannot go on")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test without its database cannot continue")]
 pub mod testing;
 mod tokens;
 mod transfer;

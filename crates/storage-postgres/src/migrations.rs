@@ -14,19 +14,19 @@ use crate::store::PgStore;
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 
-/// Long enough to rebuild an index of a large table, short enough to notice that nothing moves.
+/// Upper bound of one migration run: enough to rebuild an index of a large table.
 const MIGRATION_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 impl PgStore {
-    /// Brings the schema up to date. Several processes may do so at once: one does, the others wait for it.
+    /// Brings the schema up to date. Of several processes one migrates and the others wait.
     ///
     /// # Errors
-    /// When the database was migrated by a newer build, a migration was changed after it had been applied, the database
-    /// refuses, or it all takes longer than 15 minutes.
+    /// Fails when the database was migrated by a newer build, a migration was changed after it had been applied, the
+    /// database refuses a statement, or the run takes longer than 15 minutes.
     pub async fn migrate(&self) -> Result<MigrationReport> {
         const DURING: &str = "migrating";
         let work = async {
-            // A connection of its own, without the deadlines of ordinary statements.
+            // A separate connection without the deadlines of ordinary statements.
             let options = self.pool.connect_options();
             let options = options.as_ref().clone().options([("statement_timeout", 0), ("lock_timeout", 0)]);
             let mut connection = options.connect().await?;
@@ -42,17 +42,17 @@ impl PgStore {
         }
     }
 
-    /// Whether the schema is exactly the one that this build was made for. Changes nothing.
+    /// Checks that the schema is the one that this build needs. Changes nothing.
     ///
     /// # Errors
-    /// [`StorageError::Schema`](larkauth_storage::StorageError::Schema) when it is not, with what to do about it.
+    /// [`StorageError::Schema`](larkauth_storage::StorageError::Schema) when the schema differs, with what to do.
     pub async fn check_schema(&self) -> Result<()> {
         self.call("checking the schema", async |db| applied(db).await).await?.compare(&MIGRATIONS)
     }
 }
 
 async fn applied(db: &mut PgConnection) -> sqlx::Result<Applied> {
-    // The table is the migrator's and comes into being with its first run, so these cannot be checked at compile time.
+    // The migrator creates its table in its first run, so these statements cannot be checked at compile time.
     let exists: bool =
         sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&mut *db).await?;
     if !exists {

@@ -8,12 +8,12 @@ use uuid::Uuid;
 use larkauth_storage::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
     SessionCursor, SessionEnding, SessionFilter, Sessions,
-    backend::rows::{SessionRow, active_counts, taken},
+    backend::rows::{SessionRow, active_counts, claimed_cards},
 };
 
 use crate::store::PgStore;
 
-/// Whole sessions; the arguments are what follows the columns, and its parameters.
+/// Selects whole sessions. The arguments are the rest of the statement after `from`, and its parameters.
 macro_rules! select_sessions {
     ($rest:tt, $($parameter:expr),+) => {
         query_as!(
@@ -50,7 +50,7 @@ impl Sessions for PgStore {
     ) -> Result<Vec<AuthSession>> {
         let rows = self
             .call("listing sessions", async |db| {
-                // Planned anew for the filters that each call has: one plan for all of them would be bad for most.
+                // Each call gets a plan for its own filters. A generic plan would use no index for most of them.
                 let mut tx = db.begin().await?;
                 query!("set local plan_cache_mode = force_custom_plan").execute(&mut *tx).await?;
                 let rows = select_sessions!(
@@ -203,7 +203,7 @@ impl Sessions for PgStore {
         Ok(ids.into_iter().map(SessionId).collect())
     }
 
-    async fn take_stale_cards(
+    async fn claim_unreconciled_cards(
         &self,
         now: Timestamp,
         ended_after: Timestamp,
@@ -211,7 +211,7 @@ impl Sessions for PgStore {
         limit: u32,
     ) -> Result<Vec<(AppId, SessionId)>> {
         let rows = self
-            .call("taking stale cards", async |db| {
+            .call("claiming cards to reconcile", async |db| {
                 query!(
                     "update user_auth_sessions set card_asked_at = $1
                      where session_id = any(array(
@@ -230,7 +230,7 @@ impl Sessions for PgStore {
                 .await
             })
             .await?;
-        taken(rows.into_iter().map(|row| (row.app_id, row.session_id)))
+        claimed_cards(rows.into_iter().map(|row| (row.app_id, row.session_id)))
     }
 
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>> {

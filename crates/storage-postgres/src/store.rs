@@ -19,18 +19,18 @@ use crate::error::translate;
 pub struct PgOptions {
     /// `postgres://user:password@host:port/database`.
     pub url: SecretString,
-    /// At most so many connections.
+    /// Maximum number of connections.
     pub max_connections: u32,
-    /// How long the first connection may take.
+    /// Deadline of the first connection.
     pub connect_deadline: Duration,
-    /// How long one call of the store may take, waiting for a free connection included. The server is told to give up
-    /// on single statements and locks after the same time.
+    /// Deadline of one call of the store, including the wait for a free connection. The server cancels single
+    /// statements and lock waits after the same time.
     pub statement_deadline: Duration,
-    /// What `pg_stat_activity` calls this process.
+    /// Name of this process in `pg_stat_activity`.
     pub application_name: String,
 }
 
-/// PostgreSQL. Cheap to clone; clones share the pool.
+/// A store in PostgreSQL. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct PgStore {
     pub(crate) pool: PgPool,
@@ -39,10 +39,10 @@ pub struct PgStore {
 }
 
 impl PgStore {
-    /// Connects once, to say early what is wrong. Creates and changes nothing.
+    /// Opens and closes one connection to detect errors early, and creates the pool. Changes nothing in the database.
     ///
     /// # Errors
-    /// When the URL is malformed, or the database does not let this process in before the deadline.
+    /// Fails when the URL is malformed, or when no connection is established before the deadline.
     pub async fn connect(options: &PgOptions, cipher: Cipher) -> Result<Self> {
         const DURING: &str = "connecting";
         let millis = options.statement_deadline.as_millis();
@@ -57,13 +57,13 @@ impl PgStore {
                 ("lock_timeout", millis),
                 ("idle_in_transaction_session_timeout", 2 * millis),
             ])
-            // Statements are not logged: what they are bound to is not for logs, and each caller has a span of its own.
+            // Statements are not logged: their parameters are not for logs, and each caller has its own span.
             .disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.statement_deadline)
             .connect_lazy_with(connect.clone());
-        // The pool would try again and again until its deadline, and then not say why.
+        // The pool would retry until its deadline and then report no reason.
         timeout(options.connect_deadline, async { connect.connect().await?.close().await })
             .await
             .map_err(|_| too_late(DURING, options.connect_deadline))?

@@ -17,18 +17,19 @@ use crate::{
     store::{PgOptions, PgStore},
 };
 
-/// Without TLS, whose handshake takes longer than most tests when it is compiled for debugging.
+/// Without TLS: in a debug build the handshake takes longer than most tests.
 const DEFAULT_SERVER: &str = "postgres://root@127.0.0.1:5432/postgres?sslmode=disable";
 const PREFIX: &str = "larkauth_test_";
 /// Prefix of the migrated templates; the rest is the checksum of the migrations.
 const TEMPLATE_PREFIX: &str = "larkauth_template_";
 const LEFTOVER_AFTER_SECONDS: i64 = 3600;
 
-/// A PostgreSQL database of its own, migrated, dropped with this value. Tests may create any number at once: each is a
-/// copy of a template that is migrated once for each version of the migrations.
+/// A migrated PostgreSQL database for one test, dropped with this value. Tests can create any number concurrently: each
+/// database is a copy of a template, which is migrated once for each version of the migrations.
 ///
-/// The server is named by `LARKAUTH_TEST_DATABASE_URL` (default `postgres://root@127.0.0.1:5432/postgres?sslmode=disable`),
-/// whose user must be allowed to create databases. What killed test runs left behind is dropped after an hour.
+/// The server is named by `LARKAUTH_TEST_DATABASE_URL` (default
+/// `postgres://root@127.0.0.1:5432/postgres?sslmode=disable`), whose user must be allowed to create databases.
+/// Databases of killed test runs are dropped after an hour.
 #[derive(Debug)]
 pub struct TestDatabase {
     name: String,
@@ -37,7 +38,7 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Creates one with the current schema.
+    /// Creates a database with the current schema.
     ///
     /// # Panics
     /// When the server cannot be reached or used.
@@ -47,7 +48,7 @@ impl TestDatabase {
         Self::copy_of(template).await
     }
 
-    /// Creates one with nothing in it.
+    /// Creates an empty database.
     ///
     /// # Panics
     /// When the server cannot be reached or used.
@@ -71,13 +72,13 @@ impl TestDatabase {
         Self { name, server, url }
     }
 
-    /// Its connection string, for processes under test.
+    /// Returns the connection string, for processes under test.
     #[must_use]
     pub fn url(&self) -> SecretString {
         self.url.clone()
     }
 
-    /// Options that connect to it: 8 connections, deadlines of 10 s.
+    /// Returns the options of a store on this database: 8 connections, deadlines of 10 s.
     #[must_use]
     pub fn options(&self) -> PgOptions {
         PgOptions {
@@ -89,7 +90,7 @@ impl TestDatabase {
         }
     }
 
-    /// A store on it, with [`test_cipher`]; each call gives one with a pool of its own, as another process would have.
+    /// Connects a store with [`test_cipher`]. Each store has its own pool, as in another process.
     ///
     /// # Panics
     /// When the server cannot be reached.
@@ -97,7 +98,7 @@ impl TestDatabase {
         PgStore::connect(&self.options(), test_cipher()).await.unwrap()
     }
 
-    /// A bare connection, for looking behind the store's back.
+    /// Opens a connection without a store, to inspect or change rows directly.
     ///
     /// # Panics
     /// When the server cannot be reached.
@@ -109,7 +110,7 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());
-        // A thread with a runtime of its own: the test's may be on its way out, and this has to be waited for.
+        // A thread with its own runtime: the test's runtime may be shutting down, and the drop has to be awaited.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -165,7 +166,8 @@ async fn prepare_template() -> String {
             .await
             .unwrap();
     if !known.contains(&template) {
-        // Under another name until it is complete: a killed process leaves no half-migrated template.
+        // The template has another name until it is complete, so that a killed process leaves no half-migrated
+        // template.
         let unfinished = format!("{template}_unfinished");
         run(&mut connection, format!("drop database if exists {unfinished} with (force)")).await;
         run(&mut connection, format!("create database {unfinished} template template0")).await;
@@ -201,8 +203,9 @@ async fn drop_leftovers(connection: &mut PgConnection, now: i64) {
             .await
             .unwrap();
     for name in names {
-        let made_at = name[PREFIX.len()..].split('_').next().and_then(|seconds| seconds.parse::<i64>().ok());
-        if made_at.is_some_and(|made_at| now - made_at > LEFTOVER_AFTER_SECONDS) {
+        let created_at =
+            name[PREFIX.len()..].split('_').next().and_then(|seconds| seconds.parse::<i64>().ok());
+        if created_at.is_some_and(|created_at| now - created_at > LEFTOVER_AFTER_SECONDS) {
             // Another process may drop it at the same time.
             run(connection, format!("drop database if exists {name} with (force)")).await;
         }
@@ -210,6 +213,6 @@ async fn drop_leftovers(connection: &mut PgConnection, now: i64) {
 }
 
 async fn run(connection: &mut PgConnection, statement: String) {
-    // Names are made above, of letters, digits and underscores.
+    // The names consist of letters, digits and underscores.
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.unwrap();
 }

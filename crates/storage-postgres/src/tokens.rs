@@ -37,7 +37,7 @@ impl Tokens for PgStore {
     ) -> Result<bool> {
         let done = self
             .call("revoking a token", async |db| {
-                // The generation moves on, so that a refresh under way cannot bring the token back.
+                // The generation is raised, so that a running refresh cannot store the token again.
                 query!(
                     "update access_tokens set
                          status = 'revoked', revoked_at = $4, generation = generation + 1,

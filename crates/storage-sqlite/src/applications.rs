@@ -12,7 +12,7 @@ use crate::{
     store::SqliteStore,
 };
 
-/// Selects whole applications; the arguments are what follows the columns, and its parameters.
+/// Selects whole applications. The arguments are the rest of the statement after `from`, and its parameters.
 macro_rules! select_applications {
     ($rest:tt $(, $parameter:expr)*) => {
         query_as!(
@@ -82,7 +82,7 @@ impl Applications for SqliteStore {
 
     async fn set_application_enabled(&self, app_id: &AppId, enabled: bool, now: Timestamp) -> Result<bool> {
         let done = self
-            .write("switching an application", async |db| {
+            .write("enabling or disabling an application", async |db| {
                 query!(
                     "update applications set enabled = ?2, updated_at = ?3 where app_id = ?1",
                     app_id.as_str(),

@@ -1,5 +1,5 @@
-//! Column types between SQLite's few types and the domain's: times are microseconds since 1970, UUIDs are text, lists are
-//! JSON.
+//! Conversion between SQLite's column types and the domain's types. Times are stored as microseconds since 1970, UUIDs
+//! as text, lists as JSON.
 
 use larkauth_models::Timestamp;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use sqlx::{
 };
 use uuid::{Uuid, fmt::Hyphenated};
 
-/// Declares a column type: how SQLite stores it, and what it becomes.
+/// Declares a column type: its type in SQLite and its conversion to the domain's type.
 macro_rules! column {
     ($(#[$meta:meta])* $name:ident($type:ty) stored as $stored:ty, |$value:ident| $decode:expr) => {
         $(#[$meta])*
@@ -36,7 +36,7 @@ macro_rules! column {
     };
 }
 
-/// The same for a column that may be null.
+/// Declares the same column type for a column that may be null.
 macro_rules! optional_column {
     ($(#[$meta:meta])* $name:ident of $inner:ident($type:ty)) => {
         $(#[$meta])*

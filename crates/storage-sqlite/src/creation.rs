@@ -14,7 +14,7 @@ impl SqliteStore {
     pub(crate) async fn create(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created> {
         let sealed = SealedSession::new(&self.cipher, new)?;
         self.write("creating a session", async |db| {
-            // Nobody else writes meanwhile: what is counted is still true when the row is inserted.
+            // The transaction excludes other writers, so the count is still valid when the row is inserted.
             let mut tx = db.begin_with(BEGIN_WRITING).await?;
             if let Some(retry_after) = over_limit(&mut tx, new, limit).await? {
                 tx.rollback().await?;
@@ -28,7 +28,7 @@ impl SqliteStore {
     }
 }
 
-/// How long the person has to wait, if they were invited too often.
+/// Returns how long the person has to wait, or `None` when the limit is not reached.
 async fn over_limit(
     db: &mut SqliteConnection,
     new: &NewSession,
@@ -36,9 +36,9 @@ async fn over_limit(
 ) -> sqlx::Result<Option<Duration>> {
     let Some(later_ones) = limit.max.checked_sub(1) else { return Ok(Some(limit.window)) };
     let since = limit.window_start(new.created_at);
-    // The invitation that has to leave the window before there is room for another. Each half has its index; with `or`
-    // instead, none would be used.
-    let in_the_way = query_scalar!(
+    // The invitation that has to leave the window before another one is allowed. Each half of the union uses its index;
+    // SQLite would use none of them for a condition with `or`.
+    let blocking = query_scalar!(
         r#"select created_at as "created_at!: Micros" from (
          select session_id, created_at from user_auth_sessions
          where app_id = ?1 and open_id = ?2 and created_at > ?4
@@ -54,7 +54,7 @@ async fn over_limit(
     )
     .fetch_optional(db)
     .await?;
-    Ok(in_the_way.map(|created_at| (Timestamp::from(created_at) - since).to_std().unwrap_or_default()))
+    Ok(blocking.map(|created_at| (Timestamp::from(created_at) - since).to_std().unwrap_or_default()))
 }
 
 async fn insert(db: &mut SqliteConnection, new: &NewSession, sealed: &SealedSession) -> sqlx::Result<()> {
@@ -70,7 +70,7 @@ async fn insert(db: &mut SqliteConnection, new: &NewSession, sealed: &SealedSess
     Ok(())
 }
 
-/// Takes message and face away from an ended session of the same application.
+/// Removes message id and face from an ended session of the same application and returns them.
 async fn take_card(
     db: &mut SqliteConnection,
     new: &NewSession,

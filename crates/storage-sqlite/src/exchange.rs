@@ -1,4 +1,4 @@
-//! From the authorization code to the stored token.
+//! Exchange of an authorization code for a stored token.
 
 use larkauth_models::{SessionId, Timestamp, UnionId, UserId};
 use larkauth_sqlite::BEGIN_WRITING;
@@ -105,7 +105,7 @@ impl SqliteStore {
 
     pub(crate) async fn complete(&self, completion: &Completion) -> Result<bool> {
         const DURING: &str = "completing a session";
-        // What the row is sealed for depends on the session's application, which never changes.
+        // The values are sealed for the session's application, which never changes.
         let app_id = self
             .read(DURING, async |db| {
                 query_scalar!(
@@ -155,7 +155,7 @@ async fn write(
     }
     let token_id = write_token(db, app_id, completion, sealed).await?;
     write_profile(db, app_id, completion, sealed).await?;
-    end_well(db, completion, sealed, token_id).await?;
+    complete_row(db, completion, sealed, token_id).await?;
     Ok(Outcome::Written)
 }
 
@@ -212,7 +212,7 @@ async fn write_profile(
     Ok(())
 }
 
-async fn end_well(
+async fn complete_row(
     db: &mut SqliteConnection,
     Completion { session_id, profile, now, .. }: &Completion,
     sealed: &SealedCompletion,

@@ -1,11 +1,12 @@
-//! The traits of `larkauth-storage` over one SQLite file, for a single machine, with statements checked at compile time.
-//! Any number of processes may have the file open.
+//! The traits of `larkauth-storage` over one SQLite file, for a single machine, with statements checked at compile
+//! time. Several processes can use the file at the same time.
 //!
-//! A confirmed call is on the disk: the write-ahead log is synced at every commit, so neither a killed process nor a
-//! power failure reverts it. One connection writes, in the order of the calls; others read beside it.
+//! A confirmed write is durable: the write-ahead log is synced at every commit, so the write survives a killed process
+//! and a power failure. One connection executes the writes, in the order of the calls; other connections read
+//! concurrently.
 //!
-//! What may live here: SQLite's statements, one file for each trait. What may not: how the file is opened and migrated,
-//! which is `larkauth-sqlite`'s; anything that the PostgreSQL store would have to repeat.
+//! What may live here: SQLite's statements, one file for each trait. What may not: opening and migrating the file,
+//! which belongs to `larkauth-sqlite`; anything that the PostgreSQL store would have to repeat.
 //!
 //! To add a query: see `larkauth-storage`; after a changed statement or migration run `scripts/generate`, which renews
 //! the committed query data in `.sqlx`.
@@ -22,7 +23,7 @@ mod profiles;
 mod sessions;
 mod store;
 #[cfg(feature = "testing")]
-#[expect(clippy::unwrap_used, reason = "a test without its file cannot go on")]
+#[expect(clippy::unwrap_used, reason = "a test without its file cannot continue")]
 pub mod testing;
 mod tokens;
 mod transfer;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use larkauth_storage::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
     SessionCursor, SessionEnding, SessionFilter, Sessions,
-    backend::rows::{SessionRow, active_counts, taken},
+    backend::rows::{SessionRow, active_counts, claimed_cards},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     store::SqliteStore,
 };
 
-/// Selects whole sessions; the arguments are what follows the columns, and its parameters.
+/// Selects whole sessions. The arguments are the rest of the statement after `from`, and its parameters.
 macro_rules! select_sessions {
     ($rest:tt, $($parameter:expr),+) => {
         query_as!(
@@ -180,7 +180,7 @@ impl Sessions for SqliteStore {
         Ok(ids.into_iter().map(|id| SessionId(id.into())).collect())
     }
 
-    async fn take_stale_cards(
+    async fn claim_unreconciled_cards(
         &self,
         now: Timestamp,
         ended_after: Timestamp,
@@ -188,7 +188,7 @@ impl Sessions for SqliteStore {
         limit: u32,
     ) -> Result<Vec<(AppId, SessionId)>> {
         let rows = self
-            .write("taking stale cards", async |db| {
+            .write("claiming cards to reconcile", async |db| {
                 query!(r#"update user_auth_sessions set card_asked_at = ?1
                                            where session_id in (
                                                select session_id from user_auth_sessions s
@@ -201,7 +201,7 @@ impl Sessions for SqliteStore {
                     .await
             })
             .await?;
-        taken(rows.into_iter().map(|row| (row.app_id, Uuid::from(row.session_id))))
+        claimed_cards(rows.into_iter().map(|row| (row.app_id, Uuid::from(row.session_id))))
     }
 
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>> {
@@ -224,7 +224,7 @@ impl Sessions for SqliteStore {
     }
 }
 
-/// Reads one page of sessions. Each combination of filters is a statement of its own, planned for its index; the state
+/// Reads one page of sessions. Each combination of filters has its own statement, which uses its own index. The state
 /// is in no index and is filtered afterwards.
 async fn list(
     db: &mut SqliteConnection,

@@ -10,17 +10,17 @@ use crate::error::{refused, translate};
 /// How to open a SQLite file.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
-    /// The database file. SQLite keeps two more next to it, `…-wal` and `…-shm`, while it is open.
+    /// The database file. While the file is open, SQLite keeps two more files next to it, `…-wal` and `…-shm`.
     pub path: PathBuf,
-    /// Whether a missing file is made; otherwise it is an error.
+    /// Whether a missing file is created. Otherwise a missing file is an error.
     pub create: bool,
-    /// At most so many connections that read; one more writes.
+    /// Maximum number of reading connections. There is one writing connection in addition.
     pub max_readers: u32,
-    /// How long one call of the store may take, waiting for other writers, here or in another process, included.
+    /// Deadline of one call of the store, including the wait for writers of this and other processes.
     pub statement_deadline: Duration,
 }
 
-/// One SQLite file. Cheap to clone; clones share the connections.
+/// A store in one SQLite file. Cheap to clone; clones share the connections.
 #[derive(Clone)]
 pub struct SqliteStore {
     writer: SqlitePool,
@@ -30,13 +30,13 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, to say early what is wrong, or makes an empty one. Only its owner may read it (mode 0600), which
-    /// is made so if need be.
+    /// Opens the file to detect errors early, or creates an empty file. Restricts the mode of the file to its owner
+    /// (0600).
     ///
     /// # Errors
     /// [`StorageError::File`](larkauth_storage::StorageError::File) when the file is missing, is no database, is damaged, or this
-    /// process may not read and write it; [`StorageError::Unavailable`](larkauth_storage::StorageError::Unavailable) when others
-    /// keep it locked until the deadline.
+    /// process may not read and write it; [`StorageError::Unavailable`](larkauth_storage::StorageError::Unavailable) when
+    /// other processes keep the file locked until the deadline.
     pub async fn open(options: &SqliteOptions, cipher: Cipher) -> Result<Self> {
         const DURING: &str = "opening the file";
         let deadline = options.statement_deadline;
@@ -46,7 +46,7 @@ impl SqliteStore {
         let pool = || {
             SqlitePoolOptions::new()
                 .acquire_timeout(deadline)
-                // A file does not go away as a server does.
+                // A connection to a file is not lost as a connection to a server is.
                 .test_before_acquire(false)
                 .idle_timeout(None)
                 .max_lifetime(None)
@@ -65,17 +65,17 @@ impl SqliteStore {
     ///
     /// # Errors
     /// Fails when the file was migrated by a newer build, a migration was changed after it had been applied, SQLite
-    /// refuses, or it all takes longer than 15 minutes.
+    /// refuses a statement, or the run takes longer than 15 minutes.
     pub async fn migrate(&self) -> Result<MigrationReport> {
         let options = self.writer.connect_options();
         let report = larkauth_sqlite::migrate(&options).await.map_err(|error| refused("migrating", error))?;
         Ok(MigrationReport { applied: report.applied, version: report.version })
     }
 
-    /// Compares the schema with the one that this build was made for. Changes nothing.
+    /// Checks that the schema is the one that this build needs. Changes nothing.
     ///
     /// # Errors
-    /// [`StorageError::Schema`](larkauth_storage::StorageError::Schema) when it differs, with what to do about it.
+    /// [`StorageError::Schema`](larkauth_storage::StorageError::Schema) when the schema differs, with what to do.
     pub async fn check_schema(&self) -> Result<()> {
         const DURING: &str = "checking the schema";
         let checked = self
@@ -87,7 +87,7 @@ impl SqliteStore {
         checked.map_err(|error| refused(DURING, error))
     }
 
-    /// Lends a connection that may only read to `work` until the deadline.
+    /// Lends a read-only connection to `work` until the deadline.
     pub(crate) async fn read<T>(
         &self,
         during: &'static str,
@@ -96,10 +96,10 @@ impl SqliteStore {
         driver::call(&self.readers, self.deadline, during, translate, work).await
     }
 
-    /// Lends the connection that writes to `work` until the deadline.
+    /// Lends the writing connection to `work` until the deadline.
     ///
-    /// A statement outside of a transaction is committed when all its rows have been fetched: one that writes and gives
-    /// rows back must not be stopped at the first of them.
+    /// A statement outside of a transaction is committed when all its rows have been fetched. `work` must fetch all
+    /// rows of a statement that writes and returns rows.
     pub(crate) async fn write<T>(
         &self,
         during: &'static str,
@@ -120,7 +120,7 @@ impl fmt::Debug for SqliteStore {
 impl Store for SqliteStore {
     async fn ping(&self) -> Result<()> {
         self.read("answering a ping", async |db| {
-            // The driver's own ping only asks its thread; this one looks at the file.
+            // The driver's own ping does not access the file.
             query("select 1 from sqlite_schema limit 1").execute(db).await
         })
         .await?;
@@ -138,7 +138,7 @@ mod tests {
     use crate::testing::TestSqlite;
 
     #[tokio::test]
-    async fn connections_are_durable_and_strict() {
+    async fn open_every_connection_has_durable_pragmas() {
         let database = TestSqlite::create().await;
         let store = database.store().await;
         for (pragma, writer, reader) in [

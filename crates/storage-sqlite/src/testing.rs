@@ -9,17 +9,17 @@ use tempfile::TempDir;
 
 use crate::store::{SqliteOptions, SqliteStore};
 
-/// A SQLite file of its own in a temporary folder, migrated, removed with this value.
+/// A migrated SQLite file for one test, in a temporary folder, removed with this value.
 #[derive(Debug)]
 pub struct TestSqlite {
     folder: TempDir,
 }
 
 impl TestSqlite {
-    /// Makes one with the current schema.
+    /// Creates a file with the current schema.
     ///
     /// # Panics
-    /// When there is no room for it.
+    /// When the file cannot be created.
     pub async fn create() -> Self {
         let database = Self::create_empty();
         let store = database.store().await;
@@ -28,7 +28,7 @@ impl TestSqlite {
         database
     }
 
-    /// Makes a folder for one, without the file.
+    /// Creates the folder without a file.
     ///
     /// # Panics
     /// When the system has no folder for temporary files.
@@ -37,13 +37,13 @@ impl TestSqlite {
         Self { folder: TempDir::new().unwrap() }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("larkauth.db")
     }
 
-    /// Options that open it: 4 readers, a deadline of 10 s, made if missing.
+    /// Returns the options of a store on this file: created if missing, 4 readers, a deadline of 10 s.
     #[must_use]
     pub fn options(&self) -> SqliteOptions {
         SqliteOptions {
@@ -54,19 +54,18 @@ impl TestSqlite {
         }
     }
 
-    /// A store on it, with [`test_cipher`]; each call gives one with connections of its own, as another process would
-    /// have.
+    /// Opens a store with [`test_cipher`]. Each store has its own connections, as in another process.
     ///
     /// # Panics
-    /// When it cannot be opened.
+    /// When the file cannot be opened.
     pub async fn store(&self) -> SqliteStore {
         SqliteStore::open(&self.options(), test_cipher()).await.unwrap()
     }
 
-    /// A bare connection, for looking behind the store's back.
+    /// Opens a connection without a store, to inspect or change rows directly.
     ///
     /// # Panics
-    /// When it cannot be opened.
+    /// When the file cannot be opened.
     pub async fn connection(&self) -> SqliteConnection {
         SqliteConnectOptions::new().filename(self.path()).connect().await.unwrap()
     }

@@ -35,7 +35,7 @@ impl Tokens for SqliteStore {
     ) -> Result<bool> {
         let done = self
             .write("revoking a token", async |db| {
-                // The generation moves on, so that a refresh under way cannot bring the token back.
+                // The generation is raised, so that a running refresh cannot store the token again.
                 query!(
                     "update access_tokens set
                          status = 'revoked', revoked_at = ?4, generation = generation + 1,

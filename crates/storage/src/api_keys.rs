@@ -4,18 +4,18 @@ use uuid::Uuid;
 
 use crate::Result;
 
-/// A key of the REST API. The key itself is not kept, only its SHA-256.
+/// A key of the REST API. Only the SHA-256 of the key is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
-    /// Public handle.
+    /// Public identifier.
     pub id: Uuid,
-    /// What its owner calls it.
+    /// Name given by its owner.
     pub name: String,
-    /// What it may do.
+    /// Operations that the key permits.
     pub scopes: Vec<String>,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// Since when it is refused.
+    /// Time of revocation; requests with the key are refused from then on.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -24,10 +24,10 @@ pub struct ApiKey {
 pub trait ApiKeys {
     /// Stores a new key's hash.
     async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32]) -> Result<()>;
-    /// Finds a key that is not revoked.
+    /// Finds a key by its hash, unless it is revoked.
     async fn api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>>;
-    /// All of them, oldest first.
+    /// Lists all keys, revoked ones too, oldest first.
     async fn api_keys(&self) -> Result<Vec<ApiKey>>;
-    /// Refuses a key from now on. False when there is no such living key.
+    /// Revokes a key. Returns false when the key is unknown or already revoked.
     async fn revoke_api_key(&self, id: Uuid, now: Timestamp) -> Result<bool>;
 }

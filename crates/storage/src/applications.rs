@@ -3,29 +3,31 @@ use larkauth_models::{AppId, Application, Timestamp};
 
 use crate::Result;
 
-/// An application in the list of all.
+/// An entry in the list of applications.
 #[derive(Debug)]
 pub struct Registration {
-    /// Which one.
+    /// Id of the application.
     pub app_id: AppId,
-    /// Whether it is switched on.
+    /// Whether the application is enabled.
     pub enabled: bool,
-    /// The rest, or why it cannot be read.
+    /// The application, or the reason why its row cannot be read.
     pub application: Result<Application>,
 }
 
 /// Registered applications.
 #[async_trait]
 pub trait Applications {
-    /// One application, enabled or not.
+    /// Returns one application, enabled or not.
     async fn application(&self, app_id: &AppId) -> Result<Option<Application>>;
-    /// All of them, ordered by id. One that cannot be read hides no other.
+    /// Lists all applications, ordered by id. A row that cannot be read does not hide the other rows.
     async fn applications(&self) -> Result<Vec<Registration>>;
-    /// Registers or replaces; closes the breaker, since settings may just have been mended.
+    /// Registers or replaces an application, and closes its circuit breaker: the new settings may have removed the
+    /// cause.
     async fn put_application(&self, application: &Application, now: Timestamp) -> Result<()>;
-    /// Switches serving on or off. False when there is no such application.
+    /// Enables or disables an application. Returns false when there is no such application.
     async fn set_application_enabled(&self, app_id: &AppId, enabled: bool, now: Timestamp) -> Result<bool>;
-    /// Opens (`Some(reason)`) or closes (`None`) the app-level breaker. True when that changed something.
+    /// Opens (`Some(reason)`) or closes (`None`) the application's circuit breaker. Returns true when the state
+    /// changed.
     async fn set_application_frozen(
         &self,
         app_id: &AppId,

@@ -8,29 +8,31 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use larkauth_models::{Entropy, ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-/// Why a sealed value could not be opened.
+/// Failure to seal or open a value, or to accept the configured keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CipherError {
-    /// No key given at all.
+    /// No key is configured.
     #[error("no encryption key is configured; set ENCRYPTION_KEYS or ENCRYPTION_KEYS_FILE")]
     NoKey,
-    /// Two keys of one name, or a name that cannot be written down.
+    /// Two keys have the same id, or an id is malformed.
     #[error("encryption key id `{0}` is given twice or is not 1 to 32 letters, digits, `_` or `-`")]
     BadKeyId(String),
     /// The value names a key that is not configured.
-    #[error("it was encrypted with key `{0}`, which is not among ENCRYPTION_KEYS; put that key back")]
+    #[error("the value was encrypted with key `{0}`, which is not among ENCRYPTION_KEYS; put that key back")]
     UnknownKey(String),
     /// The value is not of this format.
-    #[error("it is not a value this program encrypted")]
+    #[error("the value was not encrypted by this program")]
     Malformed,
-    /// Wrong key material, a changed value, or a value moved from another row or column.
-    #[error("it does not open with key `{0}`: the key's bytes differ, or the value was changed or moved")]
+    /// The key's bytes differ, or the value was changed or moved from another row or column.
+    #[error(
+        "the value does not open with key `{0}`: the key's bytes differ, or the value was changed or moved"
+    )]
     Rejected(String),
 }
 
-/// An AES-256 key and its name.
+/// An AES-256 key and its id.
 pub struct EncryptionKey {
-    /// Written into every value, so that keys can be changed.
+    /// Id of the key. Every sealed value names it, so that keys can be rotated.
     pub id: String,
     /// The key.
     pub key: Zeroizing<[u8; 32]>,
@@ -42,10 +44,11 @@ impl fmt::Debug for EncryptionKey {
     }
 }
 
-/// AES-256-GCM with named keys: the first encrypts, all decrypt. Cheap to clone.
+/// AES-256-GCM with several keys: the first one encrypts, every key decrypts. Cheap to clone.
 ///
-/// A value is `1 ‖ len(id) ‖ id ‖ nonce(12) ‖ ciphertext and tag`. The head and the caller's context (table, column and
-/// row; or message type and session) are authenticated with it, so a value opens only where it was sealed.
+/// A value is `1 ‖ len(id) ‖ id ‖ nonce(12) ‖ ciphertext and tag`. The associated data is the head (everything before
+/// the nonce) and the caller's context (table, column and row; or message type and session). A value therefore opens
+/// only in the context in which it was sealed.
 #[derive(Clone)]
 pub struct Cipher(Arc<Inner>);
 
@@ -55,7 +58,7 @@ struct Inner {
     entropy: Arc<dyn Entropy>,
 }
 
-/// A sealed value in text form, for messages. Safe to log, store and dead-letter.
+/// A sealed value. Safe to log, store and dead-letter.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(pub Vec<u8>);
 
@@ -69,10 +72,10 @@ const FORMAT: u8 = 1;
 const NONCE: usize = 12;
 
 impl Cipher {
-    /// Takes the keys in the order of preference.
+    /// Creates a cipher. The first key encrypts.
     ///
     /// # Errors
-    /// When there is none, or an id is given twice or is malformed.
+    /// Fails when there is no key, or when an id is malformed or given twice.
     pub fn new(keys: Vec<EncryptionKey>, entropy: Arc<dyn Entropy>) -> Result<Self, CipherError> {
         let active = keys.first().ok_or(CipherError::NoKey)?.id.clone();
         let mut by_id = BTreeMap::new();
@@ -90,7 +93,7 @@ impl Cipher {
     /// Encrypts with the first key.
     ///
     /// # Errors
-    /// Never for values below 64 GB; the error is passed on rather than hidden.
+    /// Fails for values above 64 GB only, which is a limit of the algorithm.
     pub fn seal(&self, context: &[&str], plaintext: &SecretString) -> Result<Sealed, CipherError> {
         let Inner { active, keys, entropy } = &*self.0;
         let cipher = keys.get(active).ok_or(CipherError::NoKey)?;
@@ -109,10 +112,10 @@ impl Cipher {
         Ok(Sealed(sealed))
     }
 
-    /// Decrypts with the key that the value names.
+    /// Decrypts with the key whose id is in the value.
     ///
     /// # Errors
-    /// When the key is unknown, or the value was changed, moved or never was one.
+    /// Fails when the key is unknown, or when the value is malformed, changed or moved.
     pub fn open(&self, context: &[&str], sealed: &[u8]) -> Result<SecretString, CipherError> {
         let (head, id, rest) = split_head(sealed)?;
         let cipher = self.0.keys.get(id).ok_or_else(|| CipherError::UnknownKey(id.to_owned()))?;
@@ -126,10 +129,10 @@ impl Cipher {
         Ok(SecretString::from(text.to_owned()))
     }
 
-    /// The id of the key that a value was sealed with.
+    /// Returns the id of the key that a value was sealed with.
     ///
     /// # Errors
-    /// When it is no sealed value.
+    /// Fails when the value is malformed.
     pub fn key_id(sealed: &[u8]) -> Result<&str, CipherError> {
         split_head(sealed).map(|(_, id, _)| id)
     }
@@ -142,15 +145,15 @@ impl fmt::Debug for Cipher {
 }
 
 impl Sealed {
-    /// URL-safe base64 without padding.
+    /// Encodes the value as URL-safe base64 without padding.
     #[must_use]
     pub fn to_text(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(&self.0)
     }
-    /// The inverse of [`Sealed::to_text`].
+    /// Decodes the result of [`Sealed::to_text`].
     ///
     /// # Errors
-    /// When it is not base64.
+    /// Fails when the text is not base64.
     pub fn from_text(text: &str) -> Result<Self, CipherError> {
         BASE64_URL_SAFE_NO_PAD.decode(text).map(Self).map_err(|_| CipherError::Malformed)
     }
@@ -163,7 +166,8 @@ fn split_head(sealed: &[u8]) -> Result<(&[u8], &str, &[u8]), CipherError> {
     Ok((head, id, rest))
 }
 
-/// Each part is preceded by its length, so that no two contexts run together.
+/// Returns the associated data: head, then each part of the context after its length. The lengths keep the contexts
+/// `("ab", "c")` and `("a", "bc")` different.
 fn associated_data(head: &[u8], context: &[&str]) -> Vec<u8> {
     let mut aad = head.to_vec();
     for part in context {
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_only_where_it_was_sealed() {
+    fn open_in_other_context_rejected() {
         let cipher = cipher(vec![key("a", 1)]);
         let sealed = cipher.seal(&["t", "c", "1"], &secret("hello")).unwrap();
         assert_eq!(cipher.open(&["t", "c", "1"], &sealed.0).unwrap().expose_secret(), "hello");
@@ -200,13 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_text_never_looks_the_same() {
+    fn seal_same_text_twice_differs() {
         let cipher = cipher(vec![key("a", 1)]);
         assert_ne!(cipher.seal(&[], &secret("x")).unwrap(), cipher.seal(&[], &secret("x")).unwrap());
     }
 
     #[test]
-    fn keys_rotate() {
+    fn open_after_key_rotation_needs_old_key() {
         let old = cipher(vec![key("old", 1)]).seal(&["r"], &secret("x")).unwrap();
         let both = cipher(vec![key("new", 2), key("old", 1)]);
         assert_eq!(both.open(&["r"], &old.0).unwrap().expose_secret(), "x");
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed() {
+    fn open_changed_value_rejected() {
         let cipher = cipher(vec![key("a", 1)]);
         let sealed = cipher.seal(&["r"], &secret("hello")).unwrap().0;
         for bit in 0..sealed.len() * 8 {
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn key_ids_are_checked() {
+    fn new_without_key_or_with_duplicate_rejected() {
         assert!(matches!(Cipher::new(vec![], Arc::new(SeededEntropy::new(1))), Err(CipherError::NoKey)));
         let twice = Cipher::new(vec![key("a", 1), key("a", 2)], Arc::new(SeededEntropy::new(1)));
         assert!(matches!(twice, Err(CipherError::BadKeyId(id)) if id == "a"));

@@ -1,21 +1,21 @@
-//! What is stored and how: repository traits, encryption at rest, transfer between databases, one conformance suite.
+//! Storage: repository traits, encryption at rest, transfer between databases, one conformance suite.
 //!
-//! What may live here: what all databases share. What may not: a statement of one database, a decision about
-//! authorization, a call to Lark, a message. The code above knows [`Store`] only and cannot tell which database is
-//! behind it; `larkauth-storage-postgres` and `larkauth-storage-sqlite` implement it.
+//! What may live here: code that all databases share. What may not: a statement of one database, a decision about
+//! authorization, a call to Lark, a message. Callers know [`Store`] only and cannot tell which database implements it;
+//! `larkauth-storage-postgres` and `larkauth-storage-sqlite` do.
 //!
-//! To add a query: write it on the trait it belongs to, with `now` as an argument (no database clock decides anything),
-//! make every change of state one conditional statement whose affected rows are checked, implement it in the file of the
-//! same name of each database crate, add a case to `conformance`, and run `scripts/generate`.
+//! To add a query: declare it in the trait of its table, with `now` as an argument (the database's clock is not used);
+//! make every change of state one conditional statement and check the number of affected rows; implement it in the file
+//! of the same name of each database crate; add a case to `conformance`; run `scripts/generate`.
 //! To add a table or a column: a migration for each database, under the same names (sealed values are bound to them),
-//! and its field in [`transfer`], so that it moves from one database to the other.
+//! and its field in [`transfer`], so that the column is copied between databases.
 
 mod api_keys;
 mod applications;
 pub mod backend;
 mod cipher;
 #[cfg(feature = "conformance")]
-#[expect(clippy::unwrap_used, reason = "a case that cannot go on has failed")]
+#[expect(clippy::unwrap_used, reason = "a case that cannot continue has failed")]
 pub mod conformance;
 mod error;
 mod job_ticks;
@@ -25,7 +25,7 @@ mod session_types;
 mod sessions;
 mod store;
 #[cfg(feature = "conformance")]
-#[expect(clippy::unwrap_used, reason = "a test without its data cannot go on")]
+#[expect(clippy::unwrap_used, reason = "a test without its data cannot continue")]
 pub mod testing;
 mod tokens;
 pub mod transfer;

@@ -3,13 +3,13 @@ use larkauth_models::{EventId, Timestamp};
 
 use crate::Result;
 
-/// Which events have had their effect. Kept for at least 24 hours.
+/// Record of the events that each consumer has processed, kept for at least 24 hours.
 #[async_trait]
 pub trait ProcessedEvents {
-    /// Whether this consumer has finished with this event.
+    /// Returns whether the consumer has processed the event.
     async fn is_processed(&self, consumer: &str, event_id: &EventId) -> Result<bool>;
-    /// Remembers that it has. Twice is fine.
+    /// Records that the consumer has processed the event. Idempotent.
     async fn mark_processed(&self, consumer: &str, event_id: &EventId, now: Timestamp) -> Result<()>;
-    /// Forgets at most `limit` records older than `before`; gives their number.
+    /// Deletes at most `limit` records older than `before`, oldest first, and returns their number.
     async fn purge_processed(&self, before: Timestamp, limit: u32) -> Result<u64>;
 }

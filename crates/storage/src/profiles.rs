@@ -3,9 +3,9 @@ use larkauth_models::{AppId, OpenId, UserProfile};
 
 use crate::Result;
 
-/// People.
+/// Profiles of people.
 #[async_trait]
 pub trait Profiles {
-    /// One person as one application sees them.
+    /// Returns the profile of a person, as the application may see it.
     async fn profile(&self, app_id: &AppId, open_id: &OpenId) -> Result<Option<UserProfile>>;
 }

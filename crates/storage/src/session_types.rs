@@ -7,42 +7,42 @@ use larkauth_models::{
 };
 use uuid::Uuid;
 
-/// What a new session starts with; its state is `pending`.
+/// Values of a new session. Its state is `pending`.
 #[derive(Clone, Debug)]
 pub struct NewSession {
-    /// Chosen by the caller.
+    /// Id of the session, chosen by the caller.
     pub id: SessionId,
-    /// Must be registered.
+    /// The application; must be registered.
     pub app_id: AppId,
-    /// Who is asked.
+    /// The invited person.
     pub person: Person,
-    /// The way it takes.
+    /// How the person is asked.
     pub auth_method: AuthMethod,
-    /// What is asked for.
+    /// The requested scopes.
     pub scopes: Vec<String>,
-    /// How the card looks.
+    /// Appearance of the card.
     pub card: CardOptions,
-    /// Stored encrypted until the session ends.
+    /// OAuth state and PKCE verifier, stored encrypted until the session ends.
     pub consent: ConsentSecrets,
-    /// Now.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Time at which the pending session expires.
     pub expires_at: Timestamp,
-    /// An ended session whose card this one goes on with: the card changes hands in the same transaction.
+    /// An ended session whose card the new session takes over, in the same transaction.
     pub takes_card_of: Option<SessionId>,
 }
 
-/// How many invitations one person may get from one application.
+/// Limit of invitations per person and application.
 #[derive(Clone, Copy, Debug)]
 pub struct InvitationLimit {
-    /// At most so many …
+    /// Maximum number of invitations in one window.
     pub max: u32,
-    /// … in so long.
+    /// Length of the sliding window.
     pub window: Duration,
 }
 
 impl InvitationLimit {
-    /// Where the window begins that ends now: later invitations count.
+    /// Returns the start of the window that ends at `now`. Invitations after the start count.
     pub fn window_start(self, now: Timestamp) -> Timestamp {
         let window = TimeDelta::from_std(self.window).unwrap_or(TimeDelta::MAX);
         now.checked_sub_signed(window).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -52,11 +52,11 @@ impl InvitationLimit {
 /// The outcome of [`Sessions::create_session`](crate::Sessions::create_session).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
-    /// It is there.
+    /// The session is created.
     Created,
-    /// The person was asked too often; try again after this long.
+    /// The person was invited too often.
     RateLimited {
-        /// Until the oldest counted invitation leaves the window.
+        /// Time until the oldest counted invitation leaves the window.
         retry_after: Duration,
     },
 }
@@ -64,13 +64,13 @@ pub enum Created {
 /// The outcome of [`Sessions::bind_code`](crate::Sessions::bind_code).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeBinding {
-    /// The session is pending and this is its code now.
+    /// The session is pending and has this code now.
     Bound,
-    /// The session has this very code already: a replay of the same redirect.
+    /// The session has this code already: the same redirect was delivered again.
     SameCode,
-    /// Another code of the session is being exchanged: OAuth `state` works once.
+    /// Another code of the session is being exchanged. An OAuth `state` can be used once.
     OtherCode,
-    /// The session has ended (or never was).
+    /// The session has ended, or does not exist.
     NotPending,
 }
 
@@ -79,32 +79,32 @@ pub enum CodeBinding {
 pub enum ExchangeClaim {
     /// The caller may exchange the code.
     Claimed,
-    /// Somebody else is at it until then.
+    /// Another caller holds the claim.
     Held {
-        /// When that claim ends by itself.
+        /// Time at which that claim expires.
         until: Timestamp,
     },
-    /// Somebody was at it and never said how it went: the code may be used up.
+    /// An earlier claim expired without a result, so the code may already be consumed.
     Abandoned,
-    /// A later code has taken this one's place, or it never was the session's.
+    /// The session has another code: a later one replaced this code, or this code was never bound.
     Superseded,
     /// The session has ended.
     NotPending,
 }
 
-/// How a session ends otherwise than well.
+/// How a session ends without a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEnding {
-    /// The person said no.
+    /// The person declined.
     Rejected,
-    /// Its time is over.
+    /// The session expired.
     Expired,
-    /// It failed.
+    /// The session failed for this reason.
     Failed(FailureReason),
 }
 
 impl SessionEnding {
-    /// The state it leads to.
+    /// Returns the state of the ended session.
     #[must_use]
     pub const fn state(self) -> SessionState {
         match self {
@@ -113,7 +113,7 @@ impl SessionEnding {
             Self::Failed(_) => SessionState::Failed,
         }
     }
-    /// The reason, for a failure.
+    /// Returns the reason of a failure.
     #[must_use]
     pub const fn reason(self) -> Option<FailureReason> {
         match self {
@@ -123,42 +123,42 @@ impl SessionEnding {
     }
 }
 
-/// What is written, in one transaction, when a session ends well.
+/// Values that are written in one transaction when a session completes.
 #[derive(Clone, Debug)]
 pub struct Completion {
-    /// The session; must be pending and claimed by `claim`.
+    /// The session; must be pending and claimed with `claim`.
     pub session_id: SessionId,
     /// The claim under which the code was exchanged.
     pub claim: Uuid,
-    /// The new pair; replaces an older one of the same person and raises its generation.
+    /// The new token pair. It replaces an older pair of the same person and raises the generation.
     pub pair: TokenPair,
-    /// Who consented; also fills the session's name, mail, mobile and union id.
+    /// The person who consented. Name, mail, mobile number and union id are copied to the session.
     pub profile: UserProfile,
-    /// Now: becomes `completed_at`, `issued_at` and `granted_at`.
+    /// Current time, stored as `completed_at`, `issued_at` and `granted_at`.
     pub now: Timestamp,
 }
 
-/// Which sessions to list; an empty filter means all.
+/// Filter of a list of sessions. An empty filter selects all sessions.
 #[derive(Clone, Debug, Default)]
 pub struct SessionFilter {
-    /// Of this application.
+    /// Selects sessions of this application.
     pub app_id: Option<AppId>,
-    /// Of this person.
+    /// Selects sessions of this person.
     pub open_id: Option<OpenId>,
-    /// In this state.
+    /// Selects sessions in this state.
     pub state: Option<SessionState>,
 }
 
-/// Where a page of [`Sessions::list_sessions`](crate::Sessions::list_sessions) starts: right after this session (newest first).
+/// Last session of the previous page of [`Sessions::list_sessions`](crate::Sessions::list_sessions).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionCursor {
-    /// Its creation time.
+    /// Creation time of that session.
     pub created_at: Timestamp,
-    /// Its id, for sessions of the same microsecond.
+    /// Id of that session, which orders sessions created in the same microsecond.
     pub id: SessionId,
 }
 
-/// How many there are now, by application.
+/// Current numbers of one application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveCounts {
     /// The application.

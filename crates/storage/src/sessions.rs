@@ -7,34 +7,36 @@ use crate::{
     SessionCursor, SessionEnding, SessionFilter,
 };
 
-/// Authorization sessions. Every transition is one conditional update: `true` means that this call made it.
+/// Authorization sessions. Every transition is one conditional update; `true` means that this call made the change.
 #[async_trait]
 pub trait Sessions {
-    /// Creates, unless that would break the limit. Exact under concurrency, across processes.
+    /// Creates a session unless the person has reached the limit. The limit is exact for concurrent calls, also of
+    /// several processes.
     async fn create_session(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created>;
-    /// One session.
+    /// Returns one session.
     async fn session(&self, id: SessionId) -> Result<Option<AuthSession>>;
-    /// Newest first, at most `limit`, after the cursor. Without email, mobile and consent secrets: one that cannot be
-    /// opened hides no session.
+    /// Lists at most `limit` sessions after the cursor, newest first. The sessions have no email, mobile number and
+    /// consent secrets, so that a value that cannot be opened hides no session.
     async fn list_sessions(
         &self,
         filter: &SessionFilter,
         after: Option<SessionCursor>,
         limit: u32,
     ) -> Result<Vec<AuthSession>>;
-    /// Finds the session that an OAuth `state` belongs to, by the SHA-256 of the state; works for ended sessions too.
+    /// Finds the session of an OAuth `state` by the SHA-256 of the state. Finds ended sessions too.
     async fn session_by_state(&self, state_sha256: &[u8; 32]) -> Result<Option<AuthSession>>;
-    /// Remembers the sent card, if the session has none yet and no other session has taken this one over.
+    /// Records the message id of the sent card, unless the session already has a card or another session has this one.
     async fn record_card(&self, id: SessionId, message_id: &MessageId, face: CardFace) -> Result<bool>;
-    /// Remembers which face the card shows.
+    /// Records which face the card shows.
     async fn record_face(&self, id: SessionId, face: CardFace) -> Result<bool>;
-    /// Remembers the open id of a person known by user id only.
+    /// Records the open id of a person who was invited by user id.
     async fn record_open_id(&self, id: SessionId, open_id: &OpenId) -> Result<bool>;
-    /// Binds an authorization code (its SHA-256) to a pending session. Until somebody claims the exchange a later code takes
-    /// the place of an earlier one, which may have been lost on its way; from then on there is only one.
+    /// Binds an authorization code (its SHA-256) to a pending session. Until the exchange is claimed, a later code
+    /// replaces an earlier one, because the message with the earlier code may be lost. After the claim the code stays.
     async fn bind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding>;
-    /// Takes the right to exchange until `until`; written down before the code leaves the house. `code_sha256` is that of
-    /// a code that was bound, which must still be the session's; `None` for a code that needs no binding.
+    /// Claims the exchange of the session's code until `until`. The claim is stored before the code is sent to Lark.
+    /// `code_sha256` is the hash of a bound code, which the session must still have; `None` for a code that is not
+    /// bound.
     async fn claim_exchange(
         &self,
         id: SessionId,
@@ -43,27 +45,28 @@ pub trait Sessions {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<ExchangeClaim>;
-    /// Gives the right back after an attempt that certainly did not use the code up.
+    /// Releases a claim after an attempt that has certainly not consumed the code.
     async fn release_exchange(&self, id: SessionId, claim: Uuid) -> Result<bool>;
-    /// Ends a pending session well: token, profile and state in one transaction. A profile of somebody else than the
-    /// session's person is refused with an error, and nothing is written.
+    /// Completes a pending session: writes token, profile and state in one transaction. Fails, and writes nothing, when
+    /// the profile is not that of the session's person.
     async fn complete_session(&self, completion: &Completion) -> Result<bool>;
-    /// Ends a pending session otherwise. While somebody is exchanging its code it can only fail: what the person then
-    /// declines, or what is then over, may be a moment from being stored.
+    /// Ends a pending session without a token. While its code is being exchanged, only `Failed` is accepted: the
+    /// exchange may already have succeeded, so the session can neither be declined nor expire.
     async fn end_session(&self, id: SessionId, ending: SessionEnding, now: Timestamp) -> Result<bool>;
-    /// Expires at most `limit` pending sessions whose time is over and whose code nobody is exchanging; gives their ids.
-    /// Replicas that do this at once do not wait for each other.
+    /// Expires at most `limit` pending sessions past their `expires_at` whose code is not being exchanged, and returns
+    /// their ids. The sessions that are due longest come first. Concurrent calls expire different sessions.
     async fn expire_due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>>;
-    /// Takes at most `limit` sessions that ended in `ended_after .. ended_before`, whose card is not known to show the
-    /// face of their end, and whose application is neither switched off nor frozen. Those taken longest ago, or never,
-    /// come first, so that no card waits for ever behind others. Replicas that do this at once do not wait for each other.
-    async fn take_stale_cards(
+    /// Claims at most `limit` sessions whose card has to be reconciled: the session ended at or after `ended_after` and
+    /// before `ended_before`, the recorded face is not the final one, and the application is enabled and not frozen.
+    /// Sessions that were never claimed come first, then the least recently claimed, so that a card that cannot be
+    /// updated does not block others. Concurrent calls claim different sessions.
+    async fn claim_unreconciled_cards(
         &self,
         now: Timestamp,
         ended_after: Timestamp,
         ended_before: Timestamp,
         limit: u32,
     ) -> Result<Vec<(AppId, SessionId)>>;
-    /// For the gauges.
+    /// Counts pending sessions and active tokens of each application, for the metrics.
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>>;
 }

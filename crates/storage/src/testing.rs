@@ -10,13 +10,13 @@ use zeroize::Zeroizing;
 pub use self::authorization::{NEEDLES, TestAuthorization};
 use crate::{Cipher, EncryptionKey};
 
-/// A cipher with one fixed key, `test`. Two of them open each other's values.
+/// Returns a cipher with one fixed key, `test`. Every such cipher opens the values of the others.
 #[must_use]
 pub fn test_cipher() -> Cipher {
     cipher_of(&[("test", 7)])
 }
 
-/// A cipher with keys of one repeated byte each; the first seals.
+/// Returns a cipher with the given keys, each of one repeated byte. The first key encrypts.
 #[must_use]
 pub fn cipher_of(keys: &[(&str, u8)]) -> Cipher {
     let keys = keys

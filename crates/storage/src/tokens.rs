@@ -6,9 +6,9 @@ use crate::Result;
 /// Tokens.
 #[async_trait]
 pub trait Tokens {
-    /// The one live token, whatever its status; a revoked one is not live.
+    /// Returns the token of a person, whatever its status, unless it is revoked.
     async fn token(&self, app_id: &AppId, open_id: &OpenId, kind: TokenKind) -> Result<Option<StoredToken>>;
-    /// Forgets: wipes the secrets and stops refreshing. True when there was something to forget.
+    /// Revokes a token: deletes its secrets and stops its refresh. Returns false when there is no token to revoke.
     async fn revoke_token(
         &self,
         app_id: &AppId,

@@ -41,7 +41,7 @@ impl Context {
         self.note_operation(actor, now, "card.reconcile");
         let oldest = now - delta(self.policy.card_reconcile_window);
         let newest = now - delta(self.policy.card_grace);
-        let due = self.store.take_stale_cards(now, oldest, newest, self.policy.sweep_batch).await?;
+        let due = self.store.claim_unreconciled_cards(now, oldest, newest, self.policy.sweep_batch).await?;
         for (app_id, session_id) in &due {
             self.request_card_face(app_id, *session_id, self.policy.after_answer_delay).await?;
         }

@@ -108,7 +108,7 @@ async fn update_card_after_last_attempt_leaves_card_to_reconciliation() {
     assert_eq!(
         fixture.session(invited.session_id).await.card_face,
         Some(CardFace::Invitation),
-        "so mending finds it"
+        "the reconciliation still claims the card"
     );
 
     fixture.sim.faults().clear();

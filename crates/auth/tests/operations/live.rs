@@ -176,7 +176,7 @@ async fn callback_unrecognized_is_kept_sealed() {
         )
     };
     let payloads = [
-        (click(r#"{"somebody":"elses","authorization_code":"s3cret"}"#), true),
+        (click(r#"{"foreign":"value","authorization_code":"s3cret"}"#), true),
         (click(r#""s3cret""#), true),
         ("s3cret, not JSON".to_owned(), true),
         (r#"{"schema":"2.0","header":{"event_id":"e-9","event_type":"im.message.receive_v1"},"event":{"text":"s3cret"}}"#.to_owned(), false),

@@ -79,7 +79,7 @@ delegate! {
         fn complete_session(completion: &Completion) -> Stored<bool>;
         fn end_session(id: SessionId, ending: SessionEnding, now: Timestamp) -> Stored<bool>;
         fn expire_due_sessions(now: Timestamp, limit: u32) -> Stored<Vec<SessionId>>;
-        fn take_stale_cards(now: Timestamp, after: Timestamp, before: Timestamp, limit: u32) -> Stored<Vec<(AppId, SessionId)>>;
+        fn claim_unreconciled_cards(now: Timestamp, after: Timestamp, before: Timestamp, limit: u32) -> Stored<Vec<(AppId, SessionId)>>;
         fn active_counts() -> Stored<Vec<ActiveCounts>>;
     }
     Tokens {

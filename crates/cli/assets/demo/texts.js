@@ -127,7 +127,7 @@ const known = {
   "a message will be tried again": ["bus", "消息稍后重试", "A message will be tried again"],
   "a message goes to the dead letters": ["bus", "消息进入死信", "A message goes to the dead letters"],
   "auth.exchange.refused": ["worker", "换令牌没有成功", "The exchange failed"],
-  "auth.exchange.identity_mismatch: somebody else consented, nothing is stored": ["worker", "授权的是另一个人，未存储任何内容", "Another person consented, nothing is stored"],
+  "auth.exchange.identity_mismatch: another person consented, nothing is stored": ["worker", "授权的是另一个人，未存储任何内容", "Another person consented, nothing is stored"],
   "auth.callback.unrecognized": ["gateway", "不认识的事件", "An event without a handler"],
   ready: ["gateway", "{part} 恢复正常", "{part} is ready"],
   "not ready": ["gateway", "{part} 不可用", "{part} is not ready"],

@@ -1,23 +1,25 @@
-//! `larkauth migrate`: a schema brought up to date, or everything moved to another database.
+//! `larkauth migrate`: brings the schema up to date, or copies all rows to another database.
 
 mod moving;
+mod schema;
+mod summary;
 
 use std::process::ExitCode;
 
 use larkauth_config::{DatabaseUrl, Settings};
 use larkauth_models::SecretString;
-use larkauth_runtime::{AnyStore, Database, no_cipher};
-use larkauth_storage::MigrationReport;
-use serde::Serialize;
+use larkauth_runtime::Database;
 
+use self::summary::Summary;
 use crate::{exit::CommandError, globals::data_folder_exists, report};
 
 /// Bring the database's schema up to date, or move everything to another database
 ///
-/// Without --from: the schema of DATABASE_URL, whose SQLite file is made if it is not there, or of the data folder. With
-/// --from: copies applications, sessions, tokens, profiles and API keys, then compares both sides row by row. Stop all
-/// services first. What the target has already is left as it is, so stopped half-way and started again, it goes on where
-/// it was. Secrets stay sealed: the target needs the same ENCRYPTION_KEYS, which is checked before anything is copied.
+/// Without --from: updates the schema of DATABASE_URL or, without that setting, of the data folder; a missing SQLite
+/// file is created. With --from: copies applications, sessions, tokens, profiles and API keys, then compares both
+/// databases row by row. Stop all services first. Rows that the target already has are not changed, so an interrupted
+/// copy can be started again. Secrets stay sealed: the target needs the same ENCRYPTION_KEYS, which is checked before
+/// anything is copied.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  larkauth migrate\n  ENCRYPTION_KEYS_FILE=data/encryption-keys larkauth migrate --from sqlite:data/larkauth.db --to postgres://larkauth@db/larkauth\n  DATABASE_URL_FILE=/run/secrets/database larkauth migrate --from sqlite:data/larkauth.db"
@@ -31,11 +33,11 @@ pub(crate) struct Arguments {
     to: Option<SecretString>,
 }
 
-/// Services never migrate a shared database by themselves: a schema changes when an operator says so.
+/// Runs the command. Services never migrate a shared database: only this command changes its schema.
 pub(crate) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Result<ExitCode> {
     let Some(from) = &arguments.from else {
         data_folder_exists(settings)?;
-        let (_, migrated) = migrate(&Database::of(settings)?, settings).await?;
+        let (_, migrated) = schema::migrate(&Database::of(settings)?, settings).await?;
         report::result(&Summary::of(&migrated), || {});
         return Ok(ExitCode::SUCCESS);
     };
@@ -49,44 +51,4 @@ pub(crate) async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Re
         }
     };
     moving::run(&Database::from(&from), &Database::from(&to), settings).await
-}
-
-/// What came of it, in numbers.
-#[derive(Serialize)]
-struct Summary {
-    schema_version: i64,
-    migrations_applied: usize,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tables: Vec<Moved>,
-}
-
-/// One table of a move, in rows.
-#[derive(Serialize)]
-struct Moved {
-    table: &'static str,
-    rows: u64,
-    inserted: u64,
-    missing: u64,
-    differing: u64,
-}
-
-impl Summary {
-    fn of(migrated: &MigrationReport) -> Self {
-        Self {
-            schema_version: migrated.version,
-            migrations_applied: migrated.applied.len(),
-            tables: Vec::new(),
-        }
-    }
-}
-
-/// Opens it, made if need be, with the schema of this build.
-async fn migrate(database: &Database, settings: &Settings) -> anyhow::Result<(AnyStore, MigrationReport)> {
-    let store = database.open(settings, true, no_cipher()?).await?;
-    let migrated = store.migrate().await?;
-    for version in &migrated.applied {
-        report::done("applied", &format!("migration {version}"));
-    }
-    report::done("the schema is up to date", &format!("version {}", migrated.version));
-    Ok((store, migrated))
 }

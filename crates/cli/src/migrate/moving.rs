@@ -1,4 +1,4 @@
-//! Everything from one database to another: looked at first, copied, compared.
+//! Transfer of all rows from one database to another: checks, copy, comparison.
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
@@ -11,7 +11,10 @@ use larkauth_storage::{
     transfer::{ComparedTable, MissingKey, TableProgress, TransferredTable, compare, missing_keys, transfer},
 };
 
-use super::{Moved, Summary, migrate};
+use super::{
+    schema::migrate,
+    summary::{Moved, Summary},
+};
 use crate::{exit::CommandError, report};
 
 pub(super) async fn run(from: &Database, to: &Database, settings: &Settings) -> anyhow::Result<ExitCode> {
@@ -48,9 +51,9 @@ pub(super) async fn run(from: &Database, to: &Database, settings: &Settings) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// No standalone may be at work on either side, wherever it keeps its lock.
+/// Locks the data folders of both databases, so that no standalone process uses them during the transfer.
 fn lock_folders(databases: [&Database; 2], settings: &Settings) -> anyhow::Result<Vec<DataDirLock>> {
-    // By the path without links and dots: a process cannot take one folder twice.
+    // The key is the path without links and dots, because a process cannot lock one folder twice.
     let mut folders = BTreeMap::new();
     let mut add = |folder: DataDir| folder.real_path().map(|path| folders.insert(path, folder));
     add(DataDir::new(&settings.data_dir));
@@ -62,7 +65,8 @@ fn lock_folders(databases: [&Database; 2], settings: &Settings) -> anyhow::Resul
     folders.values().filter_map(|folder| folder.lock_if_used().transpose()).collect()
 }
 
-/// A message left behind is a click, a card or a code that nobody ever handles.
+/// Checks that no message is queued. Messages are not transferred, so a queued click, card or code would never be
+/// handled.
 async fn nothing_is_queued(path: &Path) -> anyhow::Result<()> {
     let backlog = EmbeddedBus::backlog(path).await.context("the source")?;
     ensure!(
@@ -83,7 +87,7 @@ async fn nothing_is_queued(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Values are copied as they are sealed, so what the target's services will have as keys has to open them.
+/// Checks that the keys of the target's services open the sealed values, which are copied unchanged.
 async fn keys_open(
     source: &AnyStore,
     from: &Database,
@@ -110,7 +114,7 @@ async fn keys_open(
     bail!("nothing was copied, because the target's keys do not open what is stored. {reasons}");
 }
 
-/// With the keys that services on the target will have; `None` when they have none.
+/// Returns the cipher with the keys of the target's services, or `None` when they have no keys.
 fn target_cipher(to: &Database, settings: &Settings) -> anyhow::Result<Option<Cipher>> {
     if !settings.encryption.keys.is_empty() {
         return cipher_of(&settings.encryption.keys).map(Some);
@@ -137,7 +141,7 @@ fn summary(migrated: &MigrationReport, copied: &[TransferredTable], compared: &[
         missing: compared.missing,
         differing: compared.differing,
     };
-    // Both in the order of `Table::ALL`.
+    // Both lists are in the order of `Table::ALL`.
     Summary { tables: copied.iter().zip(compared).map(moved).collect(), ..Summary::of(migrated) }
 }
 

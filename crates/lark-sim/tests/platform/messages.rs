@@ -33,13 +33,13 @@ async fn contact_ids_by_mail_and_mobile_returns_visible_people() {
         let response = world.http.post(url).bearer_auth(&tenant).json(&body).send().await.unwrap();
         response.json::<Value>().await.unwrap()
     };
-    let body = json!({"emails": [mail, "nobody@mail.example.com"], "mobiles": [mobile]});
+    let body = json!({"emails": [mail, "unknown@mail.example.com"], "mobiles": [mobile]});
     let open_id = &world.user.open_id;
     assert_eq!(
         ask(body.clone()).await["data"]["user_list"],
         json!([
             {"email": mail, "user_id": open_id},
-            {"email": "nobody@mail.example.com"},
+            {"email": "unknown@mail.example.com"},
             {"mobile": mobile, "user_id": open_id},
         ])
     );
@@ -61,8 +61,8 @@ async fn send_to_unreachable_person_returns_code_of_reason() {
         world.sim.set_status(&world.user.open_id, status).unwrap();
         assert_eq!(world.send_as(&tenant, &world.user.open_id, &card("hi"), "").await.1["code"], code);
     }
-    assert_eq!(world.send_as(&tenant, "ou_nobody", &card("hi"), "").await.1["code"], 230_034);
-    assert_eq!(world.send_as("t-wrong", "ou_nobody", &card("hi"), "").await.1["code"], 99_991_663);
+    assert_eq!(world.send_as(&tenant, "ou_unknown", &card("hi"), "").await.1["code"], 230_034);
+    assert_eq!(world.send_as("t-wrong", "ou_unknown", &card("hi"), "").await.1["code"], 99_991_663);
 }
 
 #[tokio::test]

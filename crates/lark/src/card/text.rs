@@ -133,8 +133,8 @@ pub(super) const EXPIRED: Text = fixed(
 pub(super) fn failure(reason: Option<FailureReason>) -> Text {
     match reason {
         Some(FailureReason::IdentityMismatch) => fixed(
-            "完成授权的不是被邀请的人，因此没有保存任何信息。请用你自己的账号再试一次。",
-            "Consent came from somebody other than the invited person, so nothing was stored. Please try again with your own account.",
+            "授权是由另一个账号完成的，因此没有保存任何信息。请用你自己的账号再试一次。",
+            "The authorization came from another account, so nothing was stored. Please try again with your own account.",
         ),
         Some(FailureReason::CodeInvalid) => fixed(
             "授权码已失效或已被使用。再试一次即可。",
@@ -213,7 +213,7 @@ impl ToastText {
             Self::AskedAgain => fixed("新的邀请马上就到", "A new invitation is on its way"),
             Self::AlreadyOver => fixed("这次邀请已经结束", "This invitation is already over"),
             Self::Expired => fixed("这次邀请已过期", "This invitation has expired"),
-            Self::NotForYou => fixed("这次邀请是发给别人的", "This invitation is for somebody else"),
+            Self::NotForYou => fixed("这张卡片是发给其他人的", "This card was sent to another person"),
             Self::TooOften => fixed("操作太频繁，请稍后再试", "That was a bit often, please wait a minute"),
             Self::TryAgain => fixed("没有成功，请再点一次", "That did not go through, please click again"),
             Self::UnknownButton => fixed("这个按钮已不可用", "This button no longer does anything"),

@@ -1,4 +1,4 @@
-//! The suite of all stores, on PostgreSQL.
+//! The conformance suite on PostgreSQL.
 
 use larkauth_storage_postgres::testing::TestDatabase;
 

@@ -1,4 +1,4 @@
-//! What PostgreSQL can do to a store.
+//! Faults of the server and the network.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::{
 
 const DEADLINE: Duration = Duration::from_millis(800);
 
-/// One connection only, so that a spoiled one would show.
+/// Options with one connection, so that a connection left unusable makes the next call fail.
 fn impatient(database: &TestDatabase) -> PgOptions {
     PgOptions { max_connections: 1, statement_deadline: DEADLINE, ..database.options() }
 }
@@ -24,7 +24,7 @@ fn app() -> AppId {
     AppId::new("cli_00000000000000a1").unwrap()
 }
 
-/// Fails soon after the deadline (machines can be busy), as unavailable; the words do not give the password away.
+/// Checks that the call fails as unavailable soon after the deadline, and that the message hides the password.
 async fn assert_unavailable<T: std::fmt::Debug>(call: impl Future<Output = larkauth_storage::Result<T>>) {
     let started = Instant::now();
     let error = call.await.unwrap_err();
@@ -33,7 +33,7 @@ async fn assert_unavailable<T: std::fmt::Debug>(call: impl Future<Output = larka
     assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
 }
 
-/// Until so many calls wait for a lock. (`pg_stat_activity` stands still within a transaction.)
+/// Waits until `calls` calls wait for a lock. (`pg_stat_activity` does not change within a transaction.)
 async fn until_waiting(db: &mut PgConnection, calls: i64) {
     let waiting = "select count(*) from pg_locks join pg_database on pg_database.oid = pg_locks.database
                    where not granted and datname = current_database()";
@@ -50,7 +50,7 @@ async fn works_again(store: &PgStore) {
 }
 
 #[tokio::test]
-async fn an_unreachable_database_is_reported_within_the_deadline() {
+async fn connect_unreachable_server_fails_within_deadline() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ports = [silent.local_addr().unwrap().port(), closed.local_addr().unwrap().port()];
@@ -69,19 +69,19 @@ async fn an_unreachable_database_is_reported_within_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_killed_connection_costs_one_call() {
+async fn call_on_killed_connection_fails_once() {
     let database = TestDatabase::create().await;
     let store = PgStore::connect(&impatient(&database), test_cipher()).await.unwrap();
     let mut admin = database.connection().await;
     let kill = "select pg_terminate_backend(pid, 5000) from pg_stat_activity
                 where datname = current_database() and pid <> pg_backend_pid()";
 
-    // Idle in the pool.
+    // The connection is idle in the pool.
     store.ping().await.unwrap();
     sqlx::raw_sql(kill).execute(&mut admin).await.unwrap();
     store.ping().await.unwrap();
 
-    // In use: it waits for this lock.
+    // The connection is in use: its statement waits for this lock.
     let mut lock = admin.begin().await.unwrap();
     sqlx::raw_sql("lock table applications").execute(&mut *lock).await.unwrap();
     let app = app();
@@ -98,7 +98,7 @@ async fn a_killed_connection_costs_one_call() {
 }
 
 #[tokio::test]
-async fn a_call_that_comes_too_late_or_is_dropped_spoils_nothing() {
+async fn call_late_or_dropped_leaves_pool_usable() {
     let database = TestDatabase::create().await;
     let store = PgStore::connect(&impatient(&database), test_cipher()).await.unwrap();
     let mut admin = database.connection().await;
@@ -106,16 +106,16 @@ async fn a_call_that_comes_too_late_or_is_dropped_spoils_nothing() {
     sqlx::raw_sql("lock table applications").execute(&mut *lock).await.unwrap();
 
     assert_unavailable(store.application(&app())).await;
-    // Dropped half way: the caller was less patient still.
+    // The caller drops the call before the deadline.
     timeout(DEADLINE / 4, store.application(&app())).await.unwrap_err();
-    // The pool's only place is free again for calls that need not wait for the lock.
+    // The only place in the pool is free again for calls that do not need the lock.
     timeout(Duration::from_secs(20), async { while store.ping().await.is_err() {} }).await.unwrap();
     lock.rollback().await.unwrap();
     works_again(&store).await;
 }
 
-/// Passes bytes on. While frozen, neither passes on nor closes what it has accepted; that stays so for those
-/// connections when new ones flow again.
+/// Forwards bytes to the server. A connection that is open while `frozen` is true stops for ever, without being closed;
+/// connections accepted after that are forwarded again.
 async fn proxy(target: String, frozen: watch::Receiver<bool>) -> (u16, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -140,7 +140,7 @@ async fn proxy(target: String, frozen: watch::Receiver<bool>) -> (u16, JoinSet<(
 }
 
 #[tokio::test]
-async fn a_silent_network_costs_calls_but_not_the_pool() {
+async fn call_over_silent_network_leaves_pool_usable() {
     let database = TestDatabase::create().await;
     let mut admin = database.connection().await;
     let url = database.url();
@@ -151,7 +151,7 @@ async fn a_silent_network_costs_calls_but_not_the_pool() {
     let options = PgOptions { url, max_connections: 4, ..impatient(&database) };
     let store = PgStore::connect(&options, test_cipher()).await.unwrap();
 
-    // With every connection in the middle of a call …
+    // The network stops while every connection executes a call.
     let mut lock = admin.begin().await.unwrap();
     sqlx::raw_sql("lock table applications").execute(&mut *lock).await.unwrap();
     let mut calls = JoinSet::new();
@@ -166,7 +166,7 @@ async fn a_silent_network_costs_calls_but_not_the_pool() {
     lock.rollback().await.unwrap();
     works_again(&store).await;
 
-    // … and with one idle in the pool.
+    // The network stops while a connection is idle in the pool.
     freeze.send_replace(true);
     assert_unavailable(store.application(&app())).await;
     freeze.send_replace(false);
@@ -174,7 +174,7 @@ async fn a_silent_network_costs_calls_but_not_the_pool() {
 }
 
 #[tokio::test]
-async fn closing_lets_calls_finish_and_refuses_new_ones() {
+async fn close_then_call_returns_unavailable() {
     let database = TestDatabase::create().await;
     let store = database.store().await;
     store.ping().await.unwrap();

@@ -1,9 +1,9 @@
-//! Hot queries go through the indexes made for them.
+//! Plans of frequent queries.
 
 use larkauth_storage_postgres::testing::TestDatabase;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-/// Many sessions of which few are pending or have a stale card, and tables large enough for an index to pay.
+/// Many sessions, of which few are pending or have a stale card, and tables that are large enough for an index scan.
 const FILL: &str = "
     insert into applications (app_id, app_secret_sealed, brand, token_api, redirect_uri, default_scopes, enabled,
                               created_at, updated_at)
@@ -39,7 +39,7 @@ const FILL: &str = "
 const APP: &str = "'cli_0000000000000001'";
 const ID: &str = "'018bcfe5-687b-7000-8000-000000000000'";
 
-/// A query as it was compiled in, found by a part of its text.
+/// Returns the compiled query that contains a text.
 fn query(part: &str) -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx");
     let mut found = Vec::new();
@@ -67,7 +67,7 @@ async fn plan(db: &mut PgConnection, mode: &str, part: &str, parameters: &str) -
 }
 
 #[tokio::test]
-async fn hot_queries_use_their_indexes() {
+async fn hot_query_plan_uses_index() {
     let database = TestDatabase::create().await;
     let mut db = database.connection().await;
     sqlx::raw_sql(FILL).execute(&mut db).await.unwrap();

@@ -1,4 +1,4 @@
-//! Migrations, and what is really in the tables.
+//! Migrations, constraints, and the content of the tables.
 
 use larkauth_models::{ExposeSecret, StoredToken, TokenKind};
 use larkauth_storage::{
@@ -14,7 +14,7 @@ async fn run(db: &mut PgConnection, statement: &'static str) {
 }
 
 #[tokio::test]
-async fn many_processes_migrate_once() {
+async fn migrate_concurrent_processes_applied_once() {
     let database = TestDatabase::create_empty().await;
     let store = database.store().await;
     let error = store.check_schema().await.unwrap_err();
@@ -28,7 +28,7 @@ async fn many_processes_migrate_once() {
     }
     let reports = migrations.join_all().await;
     let versions: Vec<_> = (1..=reports[0].version).collect();
-    // Those that waited may have looked before or after, but the schema is there for each of them.
+    // A process that waited may report all migrations or none, but the schema is complete for each process.
     assert!(reports.iter().any(|report| report.applied == versions));
     assert!(reports.iter().all(|report| report.version == reports[0].version));
     store.check_schema().await.unwrap();
@@ -36,7 +36,7 @@ async fn many_processes_migrate_once() {
 }
 
 #[tokio::test]
-async fn another_schema_is_refused_with_the_cure() {
+async fn check_schema_of_other_build_fails_with_remedy() {
     let database = TestDatabase::create().await;
     let store = database.store().await;
     let mut db = database.connection().await;
@@ -60,7 +60,7 @@ async fn another_schema_is_refused_with_the_cure() {
 }
 
 #[tokio::test]
-async fn a_test_database_is_gone_afterwards() {
+async fn test_database_dropped_value_removes_database() {
     let witness = TestDatabase::create_empty().await;
     let database = TestDatabase::create_empty().await;
     let url = database.url();
@@ -75,14 +75,14 @@ async fn a_test_database_is_gone_afterwards() {
     assert_eq!(count().await, 0);
 }
 
-/// One authorization, and a look behind the store's back.
-struct Loop {
+/// One authorization in a database that the test can also read directly.
+struct Fixture {
     database: TestDatabase,
     authorization: TestAuthorization,
     store: PgStore,
 }
 
-impl Loop {
+impl Fixture {
     async fn new() -> Self {
         let database = TestDatabase::create().await;
         let store = database.store().await;
@@ -101,7 +101,7 @@ impl Loop {
         self.store.token(app_id, open_id, TokenKind::User).await
     }
 
-    /// Everything in every table, as text.
+    /// Returns all rows of all tables as text.
     async fn dump(&self) -> String {
         let mut db = self.database.connection().await;
         let dump = "select string_agg(query_to_xml(format('select t::text from %I t', tablename), true, false, '')::text, '')
@@ -112,7 +112,7 @@ impl Loop {
 
 fn assert_no_secrets(dump: &str) {
     for secret in NEEDLES {
-        // Bytes are dumped in hexadecimal.
+        // The dump contains bytes in hexadecimal.
         for form in [secret.to_owned(), hex::encode(secret)] {
             assert!(!dump.contains(&form), "{secret} is in the database");
         }
@@ -120,8 +120,8 @@ fn assert_no_secrets(dump: &str) {
 }
 
 #[tokio::test]
-async fn rows_hold_no_secret_in_the_clear() {
-    let auth = Loop::new().await;
+async fn tables_after_completion_hold_no_plaintext_secret() {
+    let auth = Fixture::new().await;
     let pending = auth.dump().await;
     assert!(pending.contains("ou_1") && pending.contains("pending"), "the dump is not empty");
     assert_no_secrets(&pending);
@@ -130,16 +130,16 @@ async fn rows_hold_no_secret_in_the_clear() {
     assert!(completed.contains("Ming"));
     assert_no_secrets(&completed);
 
-    // The check can fail: the same rows with one secret in the clear.
+    // The check fails when one secret is stored as plaintext.
     let mut db = auth.database.connection().await;
     run(&mut db, "update access_tokens set access_token_sealed = 'xneedle-access'").await;
-    let spoiled = auth.dump().await;
-    assert!(std::panic::catch_unwind(|| assert_no_secrets(&spoiled)).is_err());
+    let changed = auth.dump().await;
+    assert!(std::panic::catch_unwind(|| assert_no_secrets(&changed)).is_err());
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_what_is_no_longer_needed() {
-    let auth = Loop::new().await;
+async fn revoke_token_after_completion_leaves_no_secret() {
+    let auth = Fixture::new().await;
     auth.complete().await;
     let TestAuthorization { app_id, open_id, .. } = &auth.authorization;
     let now = auth.authorization.started_at();
@@ -157,8 +157,8 @@ async fn nothing_is_left_of_what_is_no_longer_needed() {
 }
 
 #[tokio::test]
-async fn a_value_moved_to_another_place_does_not_open() {
-    let auth = Loop::new().await;
+async fn token_with_moved_value_cannot_be_decrypted() {
+    let auth = Fixture::new().await;
     auth.complete().await;
     let mut db = auth.database.connection().await;
     run(&mut db, "update access_tokens set access_token_sealed = refresh_token_sealed").await;
@@ -166,13 +166,13 @@ async fn a_value_moved_to_another_place_does_not_open() {
     assert_eq!(
         error.to_string(),
         "access_tokens.access_token_sealed of row cli_00000000000000a1/ou_1/user cannot be decrypted: \
-         it does not open with key `test`: the key's bytes differ, or the value was changed or moved"
+         the value does not open with key `test`: the key's bytes differ, or the value was changed or moved"
     );
 }
 
 #[tokio::test]
-async fn a_broken_row_is_reported_by_table_and_key() {
-    let auth = Loop::new().await;
+async fn session_with_broken_row_names_table_and_key() {
+    let auth = Fixture::new().await;
     let mut db = auth.database.connection().await;
     run(&mut db, "update user_auth_sessions set card = '{\"include_description\": 1}'").await;
     let error = auth.store.session(auth.authorization.session_id).await.unwrap_err();
@@ -181,8 +181,8 @@ async fn a_broken_row_is_reported_by_table_and_key() {
 }
 
 #[tokio::test]
-async fn the_database_itself_refuses_impossible_rows() {
-    let auth = Loop::new().await;
+async fn constraints_impossible_row_refused() {
+    let auth = Fixture::new().await;
     auth.complete().await;
     let mut db = auth.database.connection().await;
     for (statement, constraint) in [

@@ -1,4 +1,4 @@
-//! The suite of all stores, on SQLite.
+//! The conformance suite on SQLite.
 
 use larkauth_storage_sqlite::testing::TestSqlite;
 

@@ -1,4 +1,4 @@
-//! The SQLite file: how it comes into being, what is in it, and what can be wrong with it.
+//! The SQLite file: creation, migration, content, and faults.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -28,7 +28,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// The database and its log.
+/// Returns the bytes of the database and its log.
 fn raw(database: &TestSqlite) -> Vec<u8> {
     let mut bytes = fs::read(database.path()).unwrap();
     bytes.extend(fs::read(database.path().with_extension("db-wal")).unwrap_or_default());
@@ -40,7 +40,7 @@ fn contains(bytes: &[u8], needle: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_processes_make_and_migrate_one_file() {
+async fn migrate_concurrent_processes_applied_once() {
     let database = TestSqlite::create_empty();
     let mut migrations = JoinSet::new();
     for _ in 0..8 {
@@ -59,7 +59,7 @@ async fn many_processes_make_and_migrate_one_file() {
 }
 
 #[tokio::test]
-async fn another_schema_is_refused_with_the_cure() {
+async fn check_schema_of_other_build_fails_with_remedy() {
     let database = TestSqlite::create_empty();
     let store = database.store().await;
     let error = store.check_schema().await.unwrap_err();
@@ -85,7 +85,7 @@ async fn another_schema_is_refused_with_the_cure() {
 }
 
 #[tokio::test]
-async fn only_the_owner_may_read_the_files() {
+async fn open_readable_files_restricts_mode_to_owner() {
     let database = TestSqlite::create().await;
     let files = ["db", "db-wal", "db-shm"].map(|extension| database.path().with_extension(extension));
     let write = async || {
@@ -95,7 +95,7 @@ async fn only_the_owner_may_read_the_files() {
     };
     let store = write().await;
     assert_eq!(files.each_ref().map(|file| mode(file)), [0o600; 3]);
-    // Somebody was generous, while it was in use.
+    // Another program changes the mode while the files are in use.
     for file in &files {
         fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
     }
@@ -106,7 +106,7 @@ async fn only_the_owner_may_read_the_files() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_is_reported_in_one_line_with_the_cure() {
+async fn open_unusable_file_fails_with_remedy() {
     let database = TestSqlite::create_empty();
     let folder = database.path().parent().unwrap().to_owned();
     let at = |name: &str| folder.join(name);
@@ -130,11 +130,11 @@ async fn a_file_that_cannot_be_used_is_reported_in_one_line_with_the_cure() {
         assert_eq!(error.to_string(), line);
         assert!(!error.is_transient());
     }
-    assert!(!at("missing").exists(), "looking for a file does not make it");
+    assert!(!at("missing").exists(), "a missing file is not created");
 }
 
 #[tokio::test]
-async fn damage_inside_the_file_is_reported_when_it_is_met() {
+async fn application_in_damaged_page_refused() {
     let database = TestSqlite::create().await;
     let store = database.store().await;
     TestAuthorization::new(1).register(&store).await;
@@ -154,7 +154,7 @@ async fn damage_inside_the_file_is_reported_when_it_is_met() {
 }
 
 #[tokio::test]
-async fn the_file_holds_no_secret_in_the_clear() {
+async fn file_after_completion_holds_no_plaintext_secret() {
     let database = TestSqlite::create().await;
     let store = database.store().await;
     let authorization = TestAuthorization::new(1);
@@ -162,7 +162,7 @@ async fn the_file_holds_no_secret_in_the_clear() {
     authorization.invite(&store).await;
     store.close().await;
     let pending = raw(&database);
-    assert!(contains(&pending, "ou_1") && contains(&pending, "pending"), "these are the bytes");
+    assert!(contains(&pending, "ou_1") && contains(&pending, "pending"), "the bytes contain the rows");
     let store = database.store().await;
     authorization.complete(&store).await;
     store.close().await;
@@ -174,7 +174,7 @@ async fn the_file_holds_no_secret_in_the_clear() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_what_is_no_longer_needed() {
+async fn revoke_token_after_completion_leaves_no_secret() {
     let database = TestSqlite::create().await;
     let store = database.store().await;
     let authorization = TestAuthorization::new(1);
@@ -194,7 +194,7 @@ async fn nothing_is_left_of_what_is_no_longer_needed() {
 }
 
 #[tokio::test]
-async fn the_database_itself_refuses_impossible_rows() {
+async fn constraints_impossible_row_refused() {
     let database = TestSqlite::create().await;
     let store = database.store().await;
     let authorization = TestAuthorization::new(1);
@@ -239,7 +239,7 @@ async fn the_database_itself_refuses_impossible_rows() {
 }
 
 #[tokio::test]
-async fn a_locked_file_costs_writers_a_deadline_and_readers_nothing() {
+async fn write_to_locked_file_fails_at_deadline_reads_continue() {
     let database = TestSqlite::create().await;
     let options = SqliteOptions { max_readers: 1, statement_deadline: DEADLINE, ..database.options() };
     let store = SqliteStore::open(&options, test_cipher()).await.unwrap();
@@ -253,7 +253,7 @@ async fn a_locked_file_costs_writers_a_deadline_and_readers_nothing() {
     let error = freeze().await.unwrap_err();
     assert!(matches!(error, StorageError::Unavailable { .. }) && error.is_transient(), "{error}");
     assert!(started.elapsed() < DEADLINE + Duration::from_secs(3), "{:?}", started.elapsed());
-    // Dropped half way: the caller was less patient still.
+    // The caller drops the call before the deadline.
     timeout(DEADLINE / 4, freeze()).await.unwrap_err();
     assert!(store.application(&app()).await.unwrap().unwrap().frozen_since.is_none());
     store.ping().await.unwrap();
@@ -265,7 +265,7 @@ async fn a_locked_file_costs_writers_a_deadline_and_readers_nothing() {
 }
 
 #[tokio::test]
-async fn closing_lets_calls_finish_and_refuses_new_ones() {
+async fn close_then_call_returns_unavailable() {
     let database = TestSqlite::create().await;
     let store = database.store().await;
     TestAuthorization::new(1).register(&store).await;

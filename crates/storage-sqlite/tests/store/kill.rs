@@ -1,4 +1,4 @@
-//! What a killed process leaves behind: everything that it was told is stored.
+//! Durability: a killed process loses no confirmed write.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -17,9 +17,9 @@ use tokio::{
 const FILE: &str = "LARKAUTH_TEST_KILL_FILE";
 const FIRST: &str = "LARKAUTH_TEST_KILL_FIRST";
 
-/// What the child does; nothing when run as a test of its own.
+/// Body of the child process. Does nothing when the test runner runs it as a test.
 #[tokio::test]
-async fn authorize_for_ever() {
+async fn child_process_authorizes_until_killed() {
     let Ok(path) = std::env::var(FILE) else { return };
     let first: u32 = std::env::var(FIRST).unwrap().parse().unwrap();
     let options = SqliteOptions {
@@ -39,14 +39,14 @@ async fn authorize_for_ever() {
 }
 
 #[tokio::test]
-async fn everything_confirmed_survives_a_kill() {
+async fn write_confirmed_before_kill_persists() {
     let database = TestSqlite::create().await;
     let store = database.store().await;
     TestAuthorization::new(0).register(&store).await;
     let (mut invited, mut completed) = (Vec::new(), Vec::new());
     for round in 1..=5 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kill::authorize_for_ever", "--nocapture"])
+            .args(["--exact", "kill::child_process_authorizes_until_killed", "--nocapture"])
             .env(FILE, database.path())
             .env(FIRST, (round * 100_000).to_string())
             .stdout(Stdio::piped())
@@ -56,7 +56,7 @@ async fn everything_confirmed_survives_a_kill() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let goal = completed.len() + 30;
         let watch = async {
-            // To the end: what was printed before the kill counts, even when it is read afterwards.
+            // Reads to the end of the output: lines printed before the kill count even when they are read afterwards.
             while let Some(line) = lines.next_line().await.unwrap() {
                 match line.split_once(' ') {
                     Some(("invited", number)) => invited.push(number.parse::<u32>().unwrap()),
@@ -72,7 +72,7 @@ async fn everything_confirmed_survives_a_kill() {
         assert!(!child.wait().await.unwrap().success());
         assert!(completed.len() >= goal);
     }
-    // The store that was open all the time sees it, and so does one that opens what was left.
+    // Both the store that stayed open and a store opened afterwards see the rows.
     for store in [store, database.store().await] {
         for number in &invited {
             assert!(store.session(TestAuthorization::new(*number).session_id).await.unwrap().is_some());

@@ -1,9 +1,9 @@
-//! Hot queries use the indexes that are made for them.
+//! Plans of frequent queries.
 
 use larkauth_storage_sqlite::testing::TestSqlite;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-/// Returns a query as it was compiled in, found by a part of its text.
+/// Returns the compiled query that contains a text.
 fn query(part: &str) -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx");
     let mut found = Vec::new();
@@ -26,16 +26,16 @@ async fn plan(db: &mut SqliteConnection, statement: &str) -> String {
     steps.into_iter().map(|(.., step)| step).collect::<Vec<_>>().join("; ")
 }
 
-/// A scan of an index in its order, cut off by a limit, is what a list wants; a scan of a table never is.
+/// Returns whether the plan scans a table. A scan of an index in its order, cut off by a limit, is what a list needs.
 fn scans_a_table(plan: &str) -> bool {
     plan.split("; ").filter_map(|step| step.strip_prefix("SCAN ")).any(|what| {
-        // Others say `USING INDEX`, `CONSTANT ROW` or `(subquery)`.
+        // Other scans say `USING INDEX`, `CONSTANT ROW` or `(subquery)`.
         what.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     })
 }
 
 #[tokio::test]
-async fn hot_queries_use_their_indexes() {
+async fn hot_query_plan_uses_index() {
     let database = TestSqlite::create().await;
     let mut db = database.connection().await;
     let cases = [
@@ -74,5 +74,5 @@ async fn hot_queries_use_their_indexes() {
         assert!(plan.contains(index) && !scans_a_table(&plan), "{statement}: {plan}");
     }
     let slow = plan(&mut db, "select 1 from user_profiles where name = ?1").await;
-    assert!(scans_a_table(&slow), "the check can fail: {slow}");
+    assert!(scans_a_table(&slow), "the check detects a table scan: {slow}");
 }

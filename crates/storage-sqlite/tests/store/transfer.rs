@@ -1,4 +1,4 @@
-//! Moving everything from one database to the other.
+//! Transfer between PostgreSQL and SQLite.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 const PEOPLE: u32 = 230;
 
-/// Completed, ended, pending and claimed sessions, a revoked token, API keys, events: every column is filled somewhere.
+/// Creates completed, ended, pending and claimed sessions, a revoked token, API keys and events. Every column has a
+/// value in at least one row.
 async fn fill(store: &dyn Store) {
     let first = TestAuthorization::new(1);
     first.register(store).await;
@@ -93,7 +94,7 @@ async fn assert_readable(store: &dyn Store) {
     assert!(store.api_key(&[2; 32]).await.unwrap().is_none());
 }
 
-/// A target that goes away after some pages.
+/// A target that becomes unavailable after some pages.
 struct Interrupted<'a> {
     target: &'a dyn Transfer,
     pages: AtomicU32,
@@ -118,7 +119,8 @@ impl Transfer for Interrupted<'_> {
     }
 }
 
-/// There, stopped half way, there again, and back into an empty one: all three hold the same.
+/// Transfers to the target, with an interruption, and from there to a third, empty database. All three hold the same
+/// rows.
 async fn moves<S: Store + Transfer, T: Store + Transfer>(source: S, target: T, back: S) {
     fill(&source).await;
     let original = everything(&source).await;
@@ -135,7 +137,7 @@ async fn moves<S: Store + Transfer, T: Store + Transfer>(source: S, target: T, b
     assert!(tables.iter().map(|table| table.table).eq(Table::ALL));
     assert_eq!(tables.iter().map(|table| table.read).sum::<u64>(), original.len() as u64);
     let inserted: u64 = tables.iter().map(|table| table.inserted).sum();
-    assert_eq!(inserted + arrived as u64, original.len() as u64, "what was there is not written again");
+    assert_eq!(inserted + arrived as u64, original.len() as u64, "existing rows are not written again");
     let last = steps.iter().rfind(|step| step.table == Table::Sessions).unwrap();
     assert_eq!((last.read, last.source), (u64::from(PEOPLE), u64::from(PEOPLE)));
     assert_same(&everything(&target).await, &original);
@@ -144,7 +146,7 @@ async fn moves<S: Store + Transfer, T: Store + Transfer>(source: S, target: T, b
     assert_eq!(compared.iter().map(|table| table.rows).sum::<u64>(), original.len() as u64);
     assert_readable(&target).await;
 
-    // Nothing is left to do, and what the target has changed since stays, and is told.
+    // A second transfer copies nothing. A row changed in the target stays as it is, and `compare` reports it.
     let revoked = TestAuthorization::new(3);
     let now = revoked.started_at();
     assert!(target.revoke_token(&revoked.app_id, &revoked.open_id, TokenKind::User, now).await.unwrap());
@@ -186,9 +188,9 @@ async fn transfer_from_postgres_to_sqlite_and_back_keeps_every_row() {
     moves(server.store().await, file.store().await, other_server.store().await).await;
 }
 
-/// What was sealed with several keys opens only where all of them are, with their bytes.
+/// Values sealed with several keys open only with a cipher that has each key with the same bytes.
 #[tokio::test]
-async fn missing_keys_of_several_keys_names_those_that_do_not_open() {
+async fn missing_keys_with_several_keys_names_unopenable_ones() {
     let file = TestSqlite::create().await;
     let store = file.store().await;
     assert_eq!(missing_keys(&store, &cipher_of(&[("any", 1)])).await.unwrap(), [], "nothing is sealed");
@@ -204,7 +206,7 @@ async fn missing_keys_of_several_keys_names_those_that_do_not_open() {
     assert_eq!(changed.len(), 1);
     assert_eq!(changed[0].reason, CipherError::Rejected("test".to_owned()));
 
-    // One value that was damaged long ago says nothing about its key.
+    // One damaged value does not make its key missing.
     let mut behind = file.connection().await;
     sqlx::query("update applications set app_secret_sealed = substr(app_secret_sealed, 1, 30)")
         .execute(&mut behind)
@@ -213,7 +215,7 @@ async fn missing_keys_of_several_keys_names_those_that_do_not_open() {
     assert_eq!(missing_keys(&store, &both).await.unwrap(), []);
 }
 
-/// A column that a migration adds has to be named in the crate, or it would be lost on the way.
+/// A column that a migration adds must be added to the records too; a transfer would lose it otherwise.
 #[tokio::test]
 async fn export_of_every_table_has_every_column() {
     let (file, server) = (TestSqlite::create().await, TestDatabase::create().await);
@@ -222,14 +224,15 @@ async fn export_of_every_table_has_every_column() {
     fill(&store).await;
     for table in Table::ALL {
         let row = store.export(table, None, 1).await.unwrap().remove(0);
-        let mut travelling: Vec<_> = row.columns().iter().map(|&column| column.to_owned()).collect();
-        // The number of a token in one database, and what is worked out from other columns.
-        travelling.extend(match table {
+        let mut columns: Vec<_> = row.columns().iter().map(|&column| column.to_owned()).collect();
+        // These columns are not transferred: the number of a token, which each database assigns, and a generated
+        // column.
+        columns.extend(match table {
             Table::Tokens => vec!["token_id".to_owned()],
             Table::Sessions => vec!["token_id".to_owned(), "card_is_stale".to_owned()],
             _ => vec![],
         });
-        travelling.sort();
+        columns.sort();
         let in_sqlite: Vec<String> =
             sqlx::query_scalar("select name from pragma_table_xinfo(?1) order by name")
                 .bind(table.name())
@@ -244,7 +247,7 @@ async fn export_of_every_table_has_every_column() {
         .fetch_all(&mut postgres)
         .await
         .unwrap();
-        assert_eq!(in_sqlite, travelling);
-        assert_eq!(in_postgres, travelling);
+        assert_eq!(in_sqlite, columns);
+        assert_eq!(in_postgres, columns);
     }
 }

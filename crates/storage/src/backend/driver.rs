@@ -1,4 +1,4 @@
-//! What both databases' drivers need around them: connections lent out under a deadline, and their errors in our words.
+//! Use of both databases' drivers: connections lent until a deadline, and driver errors translated to [`StorageError`].
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{Result, StorageError};
 
-/// Lends a connection to `work`; waiting for a free one included, the call ends at the deadline.
+/// Lends a connection to `work`. The deadline covers the wait for a free connection too.
 pub async fn call<DB: Database, T>(
     pool: &Pool<DB>,
     deadline: Duration,
@@ -29,15 +29,15 @@ pub async fn call<DB: Database, T>(
     Ok(result)
 }
 
-/// Lets calls finish, then closes the pool. Every call has a deadline, so waiting for all of them has one too.
+/// Waits until running calls have ended, then closes the pool. Every call has a deadline, so the wait has one too.
 pub async fn close<DB: Database>(pool: &Pool<DB>, deadline: Duration) {
     if timeout(2 * deadline, pool.close()).await.is_err() {
         tracing::warn!("database connections were still in use at shutdown and were cut");
     }
 }
 
-/// A connection out of the pool. It goes back only after a call that ended well: one that failed, came too late or was
-/// dropped half way may have a statement under way or a dead peer, and the pool would wait for it.
+/// A connection taken from the pool. It returns to the pool only after a successful call. A call that failed, exceeded
+/// its deadline or was dropped may leave a running statement or a dead peer behind, so its connection is closed.
 struct Lent<DB: Database> {
     connection: PoolConnection<DB>,
     done: bool,
@@ -57,9 +57,9 @@ pub fn too_late(during: &'static str, deadline: Duration) -> StorageError {
     StorageError::Unavailable { during, message: format!("no answer within {deadline:?}") }
 }
 
-/// Driver errors speak of codes, constraints and columns, not of values or the connection string; where the driver
-/// could quote what it was given, its words are replaced. `is_transient` says it of a database's own codes: whether
-/// they tell of its condition rather than of our statement.
+/// Translates a driver error. The message names codes, constraints and columns, but no value and no connection string;
+/// a driver message that could quote a value is replaced. `is_transient` classifies the database's own codes: true for
+/// a code that describes the condition of the database, false for a code that describes the statement.
 pub fn translate(during: &'static str, error: &Error, is_transient: fn(&str) -> bool) -> StorageError {
     let message = match error {
         Error::Database(database) => {

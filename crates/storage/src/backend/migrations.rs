@@ -1,4 +1,4 @@
-//! Whether a database has the schema that this build was made for.
+//! Comparison of a database's schema with the schema that this build needs.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,21 @@ use sqlx::{
 
 use crate::{Result, StorageError};
 
-/// What bringing a schema up to date did.
+/// Result of a migration run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MigrationReport {
-    /// The migrations that this call applied, in their order; none when the schema was up to date.
+    /// Migrations that this call applied, in order; empty when the schema was up to date.
     pub applied: Vec<i64>,
-    /// The last migration of the schema as it is now.
+    /// Last migration of the schema as it is now.
     pub version: i64,
 }
 
-/// Versions and checksums of what a database has.
+/// Versions and checksums of the migrations that a database has.
 #[derive(Debug, Default)]
 pub struct Applied(pub BTreeMap<i64, Vec<u8>>);
 
 impl Applied {
-    /// Returns what has been applied since an earlier state.
+    /// Returns the migrations that have been applied since an earlier state.
     #[must_use]
     pub fn since(self, before: &Self) -> MigrationReport {
         let version = self.0.keys().next_back().copied().unwrap_or(0);
@@ -31,7 +31,7 @@ impl Applied {
         MigrationReport { applied, version }
     }
 
-    /// Whether they are exactly the given ones.
+    /// Checks that the applied migrations are exactly the given ones.
     pub fn compare(&self, migrations: &Migrator) -> Result<()> {
         let applied = &self.0;
         let known: BTreeMap<i64, &[u8]> =

@@ -1,5 +1,5 @@
-//! What every database behind the traits needs: connections with deadlines, rows and their way to the domain's types,
-//! sealing, and the comparison of a schema with the migrations. For the crates that implement [`Store`](crate::Store).
+//! Code shared by all database crates, which implement [`Store`](crate::Store): connections with deadlines, rows and
+//! their conversion to the domain's types, sealing of secrets, comparison of a schema with the migrations.
 
 pub mod driver;
 pub mod migrations;

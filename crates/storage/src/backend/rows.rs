@@ -1,4 +1,4 @@
-//! Rows as they are stored, whichever database stores them, and the way from there to the domain's types.
+//! Rows as every database stores them, and their conversion to the domain's types.
 
 use larkauth_models::{
     AppId, Application, AuthSession, CardOptions, ConsentSecrets, OpenId, Person, SecretString, SessionId,
@@ -13,7 +13,7 @@ pub const SESSIONS: &str = "user_auth_sessions";
 pub const TOKENS: &str = "access_tokens";
 pub const PROFILES: &str = "user_profiles";
 
-/// One row as seen by the cipher: values are bound to its table and key, and errors name them.
+/// Seals and opens the values of one row. Sealed values are bound to table and key of the row, and errors name both.
 pub struct RowSeal<'a> {
     cipher: &'a Cipher,
     table: &'static str,
@@ -29,7 +29,7 @@ impl<'a> RowSeal<'a> {
         Self::new(cipher, SESSIONS, id.to_string())
     }
 
-    /// For tables whose key is more than one column; no id contains a slash.
+    /// Creates it for a table with a key of several columns. The columns are joined by a slash, which no id contains.
     pub fn composite(cipher: &'a Cipher, table: &'static str, key: &[&str]) -> Self {
         Self::new(cipher, table, key.join("/"))
     }
@@ -59,7 +59,7 @@ impl<'a> RowSeal<'a> {
         StorageError::Corrupt { table: self.table, row: self.key.clone(), message }
     }
 
-    /// Reads a value that was checked when it was written; what no longer passes names this row.
+    /// Checks a stored value again. A value that is no longer valid is reported with this row.
     fn checked<T, E: std::fmt::Display>(&self, value: std::result::Result<T, E>) -> Result<T> {
         value.map_err(|error| self.corrupt(error.to_string()))
     }
@@ -106,7 +106,7 @@ impl ApplicationRow {
     }
 }
 
-/// All applications, those that cannot be read too.
+/// Returns an entry for each application, including those that cannot be read.
 pub fn registrations(rows: Vec<ApplicationRow>, cipher: &Cipher) -> Result<Vec<Registration>> {
     let registrations = rows.into_iter().map(|row| {
         let app_id = AppId::new(row.app_id.as_str());
@@ -143,7 +143,7 @@ pub struct SessionRow {
 }
 
 impl SessionRow {
-    /// For lists, which show none: a secret that cannot be opened must not hide the other rows.
+    /// Removes the sealed values. A list shows no secrets, and a value that cannot be opened must not hide other rows.
     pub fn without_secrets(self) -> Self {
         Self {
             email_sealed: None,
@@ -209,7 +209,7 @@ impl TokenRow {
     pub fn into_model(self, cipher: &Cipher) -> Result<StoredToken> {
         let row = RowSeal::composite(cipher, TOKENS, &[&self.app_id, &self.open_id, &self.kind]);
         let access_token =
-            self.access_token_sealed.ok_or_else(|| row.corrupt("it has no access token".to_owned()))?;
+            self.access_token_sealed.ok_or_else(|| row.corrupt("the row has no access token".to_owned()))?;
         Ok(StoredToken {
             pair: TokenPair {
                 access_token: row.open("access_token_sealed", &access_token)?,
@@ -268,14 +268,14 @@ fn app_id(text: String) -> Result<AppId> {
     })
 }
 
-/// Application, session.
-pub fn taken<Id: Into<Uuid>>(
+/// Returns the application and the session of each claimed card.
+pub fn claimed_cards<Id: Into<Uuid>>(
     rows: impl IntoIterator<Item = (String, Id)>,
 ) -> Result<Vec<(AppId, SessionId)>> {
     rows.into_iter().map(|(app, id)| Ok((app_id(app)?, SessionId(id.into())))).collect()
 }
 
-/// Application, pending sessions, active tokens.
+/// Returns the number of pending sessions and of active tokens of each application.
 pub fn active_counts(rows: impl IntoIterator<Item = (String, i64, i64)>) -> Result<Vec<ActiveCounts>> {
     let counts = rows.into_iter().map(|(app, pending_sessions, active_tokens)| {
         Ok(ActiveCounts { app_id: app_id(app)?, pending_sessions, active_tokens })

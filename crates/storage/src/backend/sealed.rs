@@ -1,4 +1,4 @@
-//! Secrets on their way into the database, each sealed for the place where it goes.
+//! Secrets sealed before they are written, each for its table, column and row.
 
 use larkauth_models::{ExposeSecret, TokenKind};
 use sha2::{Digest, Sha256};
@@ -8,7 +8,7 @@ use crate::{
     backend::rows::{PROFILES, RowSeal, SESSIONS, TOKENS},
 };
 
-/// What of a [`NewSession`] is not stored as it is given.
+/// Columns of a [`NewSession`] that are stored sealed, hashed or as JSON.
 pub struct SealedSession {
     pub state_sha256: [u8; 32],
     pub state: Vec<u8>,
@@ -32,7 +32,7 @@ impl SealedSession {
     }
 }
 
-/// A [`Completion`]'s secrets.
+/// Sealed secrets of a [`Completion`].
 pub struct SealedCompletion {
     pub access_token: Vec<u8>,
     pub refresh_token: Option<Vec<u8>>,
@@ -60,7 +60,7 @@ impl SealedCompletion {
     }
 }
 
-/// How writing a [`Completion`] ended.
+/// Outcome of writing a [`Completion`].
 #[derive(Clone, Copy)]
 pub enum Outcome {
     Written,
@@ -69,14 +69,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Callers compare the person first; that nobody's token is ever kept for somebody else does not depend on it.
+    /// Refuses the profile of another person. Callers compare the person too; this check protects the database if a
+    /// caller does not.
     pub fn into_result(self, during: &'static str, completion: &Completion) -> Result<bool> {
         match self {
             Self::Written => Ok(true),
             Self::NotClaimed => Ok(false),
             Self::OtherPerson => Err(StorageError::Refused {
                 during,
-                message: format!("session {} belongs to somebody else", completion.session_id),
+                message: format!("session {} belongs to another person", completion.session_id),
             }),
         }
     }

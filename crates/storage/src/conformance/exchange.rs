@@ -1,4 +1,4 @@
-//! From the code to the token.
+//! Exchange of a code for a token.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use larkauth_models::{
     UserProfile,
 };
 
-use super::{Bed, ou, person, secret};
+use super::fixtures::{Bed, ou, person, secret};
 use crate::{CodeBinding, Completion, ExchangeClaim, SessionEnding, StorageError};
 
 async fn token(bed: &Bed, open_id: &str) -> Option<StoredToken> {
     bed.second.token(&bed.app, &ou(open_id), TokenKind::User).await.unwrap()
 }
 
-/// The code that is exchanged stays; the same again is told apart from another.
-pub async fn a_code_is_bound_once(bed: &Bed) {
+/// A later code replaces an earlier one until the exchange is claimed. A repeated code is reported as such.
+pub async fn bind_code_until_claimed_newest_code_kept(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::Bound);
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::SameCode);
-    // The first may have been lost on its way; what counts is which one is exchanged.
+    // The message with the first code may be lost, so the second code is accepted.
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::Bound);
     let until = bed.now() + Duration::from_secs(60);
     assert_eq!(
@@ -29,7 +29,7 @@ pub async fn a_code_is_bound_once(bed: &Bed) {
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::SameCode);
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::OtherCode);
     for ending in [SessionEnding::Rejected, SessionEnding::Expired] {
-        assert!(!bed.store.end_session(id, ending, bed.now()).await.unwrap(), "its code is being exchanged");
+        assert!(!bed.store.end_session(id, ending, bed.now()).await.unwrap(), "the code is being exchanged");
     }
     let failed = SessionEnding::Failed(FailureReason::CodeInvalid);
     assert!(bed.store.end_session(id, failed, bed.now()).await.unwrap());
@@ -41,8 +41,8 @@ pub async fn a_code_is_bound_once(bed: &Bed) {
     assert_eq!(outcomes, [CodeBinding::Bound]);
 }
 
-/// The whole life of a claim.
-pub async fn an_exchange_is_claimed_held_released_and_abandoned(bed: &Bed) {
+/// A claim is held, released, and abandoned when it expires.
+pub async fn claim_exchange_claimed_session_held_until_released_or_abandoned(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     let (mine, other) = (bed.uuid(), bed.uuid());
     let until = bed.now() + Duration::from_secs(60);
@@ -50,7 +50,7 @@ pub async fn an_exchange_is_claimed_held_released_and_abandoned(bed: &Bed) {
 
     assert_eq!(claim(mine).await, ExchangeClaim::Claimed);
     assert_eq!(claim(other).await, ExchangeClaim::Held { until });
-    assert!(!bed.store.release_exchange(id, other).await.unwrap(), "only its owner gives it back");
+    assert!(!bed.store.release_exchange(id, other).await.unwrap(), "only its owner releases a claim");
     assert!(bed.store.release_exchange(id, mine).await.unwrap());
     assert!(!bed.store.release_exchange(id, mine).await.unwrap());
     assert_eq!(claim(other).await, ExchangeClaim::Claimed);
@@ -58,13 +58,18 @@ pub async fn an_exchange_is_claimed_held_released_and_abandoned(bed: &Bed) {
     assert_eq!(claim(mine).await, ExchangeClaim::Held { until });
     bed.advance(1);
     assert_eq!(claim(mine).await, ExchangeClaim::Abandoned);
-    assert_eq!(claim(mine).await, ExchangeClaim::Abandoned, "the code may be used up: nobody gets it again");
+    assert_eq!(
+        claim(mine).await,
+        ExchangeClaim::Abandoned,
+        "the code may be consumed, so no caller gets the claim again"
+    );
     assert!(bed.store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
     assert_eq!(claim(mine).await, ExchangeClaim::NotPending);
 }
 
-/// Only the session's latest code, whatever its claim; a code that needs no binding is not compared.
-pub async fn a_superseded_code_is_not_claimed(bed: &Bed) {
+/// Only the latest bound code can be claimed, also when the claim is held or abandoned. A claim without a code is not
+/// compared with the bound code.
+pub async fn claim_exchange_superseded_code_refused(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     let until = bed.now() + Duration::from_secs(60);
     let claim = async |code: Option<[u8; 32]>| {
@@ -88,8 +93,8 @@ pub async fn a_superseded_code_is_not_claimed(bed: &Bed) {
     bed.claim(id).await;
 }
 
-/// Twenty at once: one exchanges.
-pub async fn one_of_many_claims_wins(bed: &Bed) {
+/// Of twenty concurrent callers one gets the claim.
+pub async fn claim_exchange_concurrent_callers_one_claims(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     let (now, until) = (bed.now(), bed.now() + Duration::from_secs(60));
     let mut outcomes = bed
@@ -102,8 +107,8 @@ pub async fn one_of_many_claims_wins(bed: &Bed) {
     assert_eq!(outcomes, [ExchangeClaim::Claimed]);
 }
 
-/// Everything a completion brings can be read again.
-pub async fn completion_stores_token_profile_and_session(bed: &Bed) {
+/// Every value of a completion can be read back.
+pub async fn complete_session_claimed_stores_token_profile_and_session(bed: &Bed) {
     let (id, claim) = bed.claimed("ou_1").await;
     let completion = bed.completion(id, claim, "ou_1", "u-1");
     assert!(bed.store.complete_session(&completion).await.unwrap());
@@ -137,8 +142,8 @@ pub async fn completion_stores_token_profile_and_session(bed: &Bed) {
     assert_eq!(stored.mobile.unwrap().expose_secret(), "+8613800138000");
 }
 
-/// Without a claim, with another's or with one given back, nothing is stored.
-pub async fn completion_needs_the_claim(bed: &Bed) {
+/// Nothing is stored without a claim, with the claim of another caller, or with a released claim.
+pub async fn complete_session_without_claim_stores_nothing(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     assert!(!bed.store.complete_session(&bed.completion(id, bed.uuid(), "ou_1", "t")).await.unwrap());
     let claim = bed.claim(id).await;
@@ -150,8 +155,8 @@ pub async fn completion_needs_the_claim(bed: &Bed) {
     assert_eq!(bed.get(id).await.state, SessionState::Pending);
 }
 
-/// Somebody else's consent is stored for nobody.
-pub async fn completion_for_somebody_else_is_refused(bed: &Bed) {
+/// The consent of another person is stored neither for that person nor for the invited one.
+pub async fn complete_session_other_person_refused(bed: &Bed) {
     let (id, claim) = bed.claimed("ou_1").await;
     let error = bed.store.complete_session(&bed.completion(id, claim, "ou_2", "t")).await.unwrap_err();
     assert!(matches!(error, StorageError::Refused { .. }), "{error}");
@@ -159,8 +164,8 @@ pub async fn completion_for_somebody_else_is_refused(bed: &Bed) {
     assert_eq!(bed.get(id).await.state, SessionState::Pending);
 }
 
-/// A person invited by user id gets their open id from the consent.
-pub async fn completion_fills_in_an_unknown_open_id(bed: &Bed) {
+/// The session of a person invited by user id gets the open id from the consent.
+pub async fn complete_session_unknown_open_id_filled_in(bed: &Bed) {
     let invited = Person { open_id: None, user_id: Some(UserId::new("u1").unwrap()) };
     let id = bed.create(&bed.new_session(&bed.app, invited.clone())).await;
     let claim = bed.claim(id).await;
@@ -171,7 +176,7 @@ pub async fn completion_fills_in_an_unknown_open_id(bed: &Bed) {
 }
 
 /// A second consent replaces the token and raises its generation.
-pub async fn the_newest_token_wins(bed: &Bed) {
+pub async fn complete_session_second_consent_replaces_token(bed: &Bed) {
     for (generation, text) in [(1, "u-1"), (2, "u-2"), (3, "u-3")] {
         bed.completed(&bed.app, "ou_1", text).await;
         let token = token(bed, "ou_1").await.unwrap();
@@ -194,8 +199,8 @@ pub async fn the_newest_token_wins(bed: &Bed) {
     assert_eq!(token(bed, "ou_1").await.unwrap().generation, 13);
 }
 
-/// 8 KB each, as random as real ones; and no refresh token at all.
-pub async fn large_tokens_come_back_unchanged(bed: &Bed) {
+/// Tokens of 8 KB are stored unchanged; a pair without a refresh token is stored too.
+pub async fn token_large_value_returned_unchanged(bed: &Bed) {
     let large = |seed| {
         let text: String = (0..8 * 1024u32)
             .map(|i| char::from(b'!' + u8::try_from((i * i + seed * i) % 94).unwrap()))
@@ -220,8 +225,8 @@ pub async fn large_tokens_come_back_unchanged(bed: &Bed) {
     assert!(pair.refresh_token.is_none() && pair.refresh_expires_at.is_none());
 }
 
-/// The same person in two applications, two people in one: each has their own.
-pub async fn tokens_are_apart_by_application_and_person(bed: &Bed) {
+/// The same person in two applications, and two people in one application, have separate tokens.
+pub async fn token_other_application_or_person_kept_apart(bed: &Bed) {
     let people = [(&bed.app, "ou_1"), (&bed.app, "ou_2"), (&bed.other_app, "ou_1")];
     for (app, open_id) in people {
         bed.completed(app, open_id, &format!("{app}-{open_id}")).await;
@@ -236,8 +241,9 @@ pub async fn tokens_are_apart_by_application_and_person(bed: &Bed) {
     assert!(bed.store.token(&bed.other_app, &ou("ou_1"), TokenKind::User).await.unwrap().is_some());
 }
 
-/// Lark tells as much as permissions allow; the latest answer stands.
-pub async fn profiles_may_lack_everything_but_the_open_id(bed: &Bed) {
+/// A profile may lack every field except the open id, depending on the application's permissions. The latest profile
+/// replaces the one before.
+pub async fn profile_with_open_id_only_stored(bed: &Bed) {
     bed.completed(&bed.app, "ou_1", "t").await;
     let (id, claim) = bed.claimed("ou_1").await;
     let bare = UserProfile {
@@ -263,8 +269,8 @@ pub async fn profiles_may_lack_everything_but_the_open_id(bed: &Bed) {
     assert!(bed.store.profile(&bed.other_app, &ou("ou_1")).await.unwrap().is_none());
 }
 
-/// Forgetting happens once; a new consent starts where the generations stood.
-pub async fn revoked_tokens_are_gone_until_the_next_consent(bed: &Bed) {
+/// A token is revoked once. The token of a new consent has a higher generation than the revoked one.
+pub async fn revoke_token_until_next_consent_not_found(bed: &Bed) {
     let revoke =
         async || bed.store.revoke_token(&bed.app, &ou("ou_1"), TokenKind::User, bed.now()).await.unwrap();
     assert!(!revoke().await);
@@ -276,5 +282,5 @@ pub async fn revoked_tokens_are_gone_until_the_next_consent(bed: &Bed) {
     bed.completed(&bed.app, "ou_1", "u-2").await;
     let after = token(bed, "ou_1").await.unwrap();
     assert_eq!((after.status, after.pair.access_token.expose_secret()), (TokenStatus::Active, "u-2"));
-    assert!(after.generation > before + 1, "a refresh that started before cannot win");
+    assert!(after.generation > before + 1, "a refresh that started before has an old generation");
 }

@@ -1,14 +1,14 @@
-//! The sweep over sessions whose time is over.
+//! Expiry of sessions.
 
 use std::{collections::HashSet, time::Duration};
 
 use larkauth_models::{SessionState, TokenKind};
 
-use super::{Bed, ou, wins};
+use super::fixtures::{Bed, ou, wins};
 use crate::{ExchangeClaim, SessionEnding};
 
-/// Oldest first, at most as many as asked for, each once; others stay as they are.
-pub async fn due_sessions_expire_and_are_counted(bed: &Bed) {
+/// Sessions expire oldest first, at most `limit` per call, each once. Sessions that are not due are unchanged.
+pub async fn expire_due_sessions_due_sessions_expire_oldest_first(bed: &Bed) {
     let mut due = Vec::new();
     for _ in 0..5 {
         due.push(bed.pending("ou_1").await);
@@ -20,7 +20,7 @@ pub async fn due_sessions_expire_and_are_counted(bed: &Bed) {
     bed.advance(599);
     let young = bed.pending("ou_1").await;
 
-    // To the second: the first five are due, the fifth just now.
+    // The first five sessions are due, the fifth exactly at this second.
     let mut first = bed.store.expire_due_sessions(bed.now(), 3).await.unwrap();
     first.sort();
     assert_eq!(first, due[..3]);
@@ -36,8 +36,8 @@ pub async fn due_sessions_expire_and_are_counted(bed: &Bed) {
     assert_eq!(bed.get(ended).await.state, SessionState::Rejected);
 }
 
-/// While a code is being exchanged its session waits; a claim that has ended by itself protects nothing.
-pub async fn a_live_claim_keeps_a_session_from_expiring(bed: &Bed) {
+/// A session does not expire while its code is being exchanged. It expires once the claim has expired.
+pub async fn expire_due_sessions_claimed_session_skipped(bed: &Bed) {
     let finished = bed.pending("ou_1").await;
     let abandoned = bed.pending("ou_2").await;
     bed.advance(590);
@@ -45,7 +45,7 @@ pub async fn a_live_claim_keeps_a_session_from_expiring(bed: &Bed) {
     bed.claim(abandoned).await;
     bed.advance(20);
     assert_eq!(bed.store.expire_due_sessions(bed.now(), 100).await.unwrap(), []);
-    // The other order: the completion comes first, after the time is over.
+    // A completion is accepted after `expires_at` while the claim is valid.
     assert!(bed.store.complete_session(&bed.completion(finished, claim, "ou_1", "t")).await.unwrap());
     bed.advance(40);
     assert_eq!(bed.store.expire_due_sessions(bed.now(), 100).await.unwrap(), [abandoned]);
@@ -53,8 +53,8 @@ pub async fn a_live_claim_keeps_a_session_from_expiring(bed: &Bed) {
     assert_eq!(late, ExchangeClaim::NotPending);
 }
 
-/// Several at once take different sessions and together all.
-pub async fn sweepers_share_the_work(bed: &Bed) {
+/// Concurrent calls expire different sessions, and together all of them.
+pub async fn expire_due_sessions_concurrent_callers_each_session_once(bed: &Bed) {
     let mut due = HashSet::new();
     for _ in 0..60 {
         due.insert(bed.pending("ou_1").await);
@@ -63,14 +63,14 @@ pub async fn sweepers_share_the_work(bed: &Bed) {
     let now = bed.now();
     let swept = bed.race(6, |_, store| async move { store.expire_due_sessions(now, 10).await }).await;
     let mut swept: Vec<_> = swept.into_iter().flatten().collect();
-    // Those that looked while others held rows may have found fewer.
+    // A call that met rows locked by another call skipped them and may have found fewer.
     swept.extend(bed.store.expire_due_sessions(now, 100).await.unwrap());
     assert_eq!(swept.len(), due.len());
     assert_eq!(swept.into_iter().collect::<HashSet<_>>(), due);
 }
 
-/// When a claim has run out and its owner completes at that very moment, one of the two happens.
-pub async fn completion_and_expiry_exclude_each_other(bed: &Bed) {
+/// When a claim expires and its owner completes at the same moment, either the completion or the expiry succeeds.
+pub async fn expire_due_sessions_concurrent_completion_one_wins(bed: &Bed) {
     for round in 0..20 {
         let open_id = format!("ou_{round}");
         let id = bed.pending(&open_id).await;
@@ -82,7 +82,7 @@ pub async fn completion_and_expiry_exclude_each_other(bed: &Bed) {
             .race(2, |number, store| {
                 let completion = completion.clone();
                 async move {
-                    // Each handle does the sweeping half of the time.
+                    // The stores take turns in expiring.
                     if number == round % 2 {
                         store.complete_session(&completion).await
                     } else {
@@ -91,7 +91,7 @@ pub async fn completion_and_expiry_exclude_each_other(bed: &Bed) {
                 }
             })
             .await;
-        // A sweep that met the row locked passed it by.
+        // An expiry that met the row locked skipped it.
         if wins(&outcomes) == 0 {
             assert_eq!(bed.store.expire_due_sessions(now, 10).await.unwrap(), [id]);
         }

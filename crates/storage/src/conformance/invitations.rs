@@ -1,17 +1,17 @@
-//! The limit on invitations.
+//! The limit of invitations.
 
 use std::time::Duration;
 
 use larkauth_models::{Person, UserId};
 
-use super::{Bed, UNLIMITED, ou, person};
+use super::fixtures::{Bed, UNLIMITED, ou, person};
 use crate::{Created, InvitationLimit, NewSession, SessionFilter};
 
 const WINDOW: Duration = Duration::from_secs(60);
 const FIVE: InvitationLimit = InvitationLimit { max: 5, window: WINDOW };
 
-/// Fifty at once through two handles: five come through.
-pub async fn the_limit_is_exact_under_concurrency(bed: &Bed) {
+/// Of fifty concurrent calls on two stores exactly five create a session.
+pub async fn create_session_concurrent_callers_limit_exact(bed: &Bed) {
     let outcomes = bed
         .race(50, |_, store| {
             let new = bed.new_session(&bed.app, person("ou_1"));
@@ -24,8 +24,8 @@ pub async fn the_limit_is_exact_under_concurrency(bed: &Bed) {
     assert_eq!(bed.store.list_sessions(&SessionFilter::default(), None, 100).await.unwrap().len(), 5);
 }
 
-/// Room comes when the oldest invitation that counts leaves, and the answer says when.
-pub async fn the_window_slides(bed: &Bed) {
+/// An invitation is refused until the oldest counted one leaves the window; the outcome says how long that takes.
+pub async fn create_session_over_limit_returns_retry_after(bed: &Bed) {
     let invite = async || {
         let new = bed.new_session(&bed.app, person("ou_1"));
         bed.store.create_session(&new, FIVE).await.unwrap()
@@ -46,8 +46,8 @@ pub async fn the_window_slides(bed: &Bed) {
     assert_eq!(outcome, Created::RateLimited { retry_after: WINDOW });
 }
 
-/// One person's invitations are nobody else's, nor another application's.
-pub async fn people_and_applications_are_limited_apart(bed: &Bed) {
+/// Invitations count for one person in one application only.
+pub async fn create_session_other_person_or_application_limited_separately(bed: &Bed) {
     let one = InvitationLimit { max: 1, window: WINDOW };
     for (app, open_id) in [(&bed.app, "ou_1"), (&bed.app, "ou_2"), (&bed.other_app, "ou_1")] {
         let invite =
@@ -57,8 +57,8 @@ pub async fn people_and_applications_are_limited_apart(bed: &Bed) {
     }
 }
 
-/// Invitations by user id go on counting once the open id is known.
-pub async fn one_person_under_two_ids_is_one_person(bed: &Bed) {
+/// Invitations by user id and by open id of the same person count together.
+pub async fn create_session_person_with_two_ids_limited_once(bed: &Bed) {
     let one = InvitationLimit { max: 1, window: WINDOW };
     let user_id = Some(UserId::new("u1").unwrap());
     let by_user_id = Person { open_id: None, user_id: user_id.clone() };
@@ -72,8 +72,8 @@ pub async fn one_person_under_two_ids_is_one_person(bed: &Bed) {
     }
 }
 
-/// A hundred sessions of a hundred people, all of them created.
-pub async fn a_hundred_people_at_once(bed: &Bed) {
+/// A hundred concurrent calls for a hundred people all create a session.
+pub async fn create_session_hundred_people_all_created(bed: &Bed) {
     let outcomes = bed
         .race(100, |number, store| {
             let new = NewSession { ..bed.new_session(&bed.app, person(&format!("ou_{number}"))) };

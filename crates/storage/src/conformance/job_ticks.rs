@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Barrier, task::JoinSet};
 
-use super::Bed;
+use super::fixtures::Bed;
 
-/// Each tick has one winner; an older tick has none; jobs are independent.
-pub async fn claim_tick_once_per_job_and_tick(bed: &Bed) {
+/// Each tick is claimed once. A tick older than the last claimed one is refused. Jobs are independent.
+pub async fn claim_tick_repeated_tick_refused(bed: &Bed) {
     let (first, second) = (bed.now(), bed.now() + Duration::from_secs(5));
     assert!(bed.store.claim_tick("expire_sessions", first).await.unwrap());
     assert!(!bed.second.claim_tick("expire_sessions", first).await.unwrap());
@@ -16,8 +16,8 @@ pub async fn claim_tick_once_per_job_and_tick(bed: &Bed) {
     assert!(!bed.store.claim_tick("expire_sessions", first).await.unwrap());
 }
 
-/// Of many processes one claims.
-pub async fn claim_tick_by_many_has_one_winner(bed: &Bed) {
+/// Of many concurrent callers one claims the tick.
+pub async fn claim_tick_concurrent_callers_one_claims(bed: &Bed) {
     const PROCESSES: usize = 8;
     for round in 0..3 {
         let tick = bed.now() + Duration::from_secs(round);

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use larkauth_models::{AppId, Application, Brand, EventId, ExposeSecret, TokenApi, TokenKind};
 
-use super::{Bed, application, ou, person, secret};
+use super::fixtures::{Bed, UNLIMITED, application, ou, person, secret, wins};
 use crate::{
     ActiveCounts, ApiKey, CipherError, SessionEnding, SessionFilter, StorageError, testing::cipher_of,
 };
 
-/// Every field, in both shapes; registering again replaces.
-pub async fn applications_come_back_unchanged(bed: &Bed) {
+/// Every field is stored, with and without its optional values. Registering again replaces the application.
+pub async fn put_application_every_field_returned_unchanged(bed: &Bed) {
     let app_id = AppId::new("cli_00000000000000a0").unwrap();
     assert!(bed.store.application(&app_id).await.unwrap().is_none());
     let full = Application {
@@ -48,8 +48,8 @@ pub async fn applications_come_back_unchanged(bed: &Bed) {
     assert!(!bed.store.set_application_frozen(&unknown, Some("x"), bed.now()).await.unwrap());
 }
 
-/// The breaker opens once, keeps its first reason, closes once, and closes when settings are written anew.
-pub async fn an_application_is_frozen_once(bed: &Bed) {
+/// The circuit breaker opens once, keeps its first reason, and closes once. New settings close it.
+pub async fn set_application_frozen_repeated_keeps_first_reason(bed: &Bed) {
     let freeze = async |reason: Option<&str>| {
         bed.store.set_application_frozen(&bed.app, reason, bed.now()).await.unwrap()
     };
@@ -64,8 +64,8 @@ pub async fn an_application_is_frozen_once(bed: &Bed) {
     assert!(!freeze(None).await);
     assert!(freeze(Some("20048")).await);
     bed.store.put_application(&application(&bed.app), bed.now()).await.unwrap();
-    let thawed = bed.second.application(&bed.app).await.unwrap().unwrap();
-    assert_eq!((thawed.frozen_since, thawed.frozen_reason), (None, None));
+    let closed = bed.second.application(&bed.app).await.unwrap().unwrap();
+    assert_eq!((closed.frozen_since, closed.frozen_reason), (None, None));
 
     let now = bed.now();
     let app = bed.app.clone();
@@ -75,11 +75,11 @@ pub async fn an_application_is_frozen_once(bed: &Bed) {
             async move { store.set_application_frozen(&app, Some("x"), now).await }
         })
         .await;
-    assert_eq!(super::wins(&opened), 1);
+    assert_eq!(wins(&opened), 1);
 }
 
-/// One consumer's events are not another's; marking twice is fine.
-pub async fn events_are_remembered_by_consumer(bed: &Bed) {
+/// An event is recorded for one consumer only. Recording it again has no effect.
+pub async fn mark_processed_one_consumer_other_consumer_unaffected(bed: &Bed) {
     let event = EventId::new("e-1").unwrap();
     assert!(!bed.store.is_processed("cards", &event).await.unwrap());
     for _ in 0..2 {
@@ -95,8 +95,8 @@ pub async fn events_are_remembered_by_consumer(bed: &Bed) {
     .await;
 }
 
-/// The old ones go, in portions; the young ones stay.
-pub async fn events_are_purged_by_age(bed: &Bed) {
+/// Old records are deleted up to the limit; younger records remain.
+pub async fn purge_processed_old_events_removed_up_to_limit(bed: &Bed) {
     for number in 0..10 {
         let event = EventId::new(format!("e-{number}")).unwrap();
         bed.store.mark_processed("cards", &event, bed.now()).await.unwrap();
@@ -110,8 +110,8 @@ pub async fn events_are_purged_by_age(bed: &Bed) {
     assert!(bed.store.is_processed("cards", &EventId::new("e-7").unwrap()).await.unwrap());
 }
 
-/// A key is found by its hash until it is revoked, and listed for ever.
-pub async fn api_keys_work_until_revoked(bed: &Bed) {
+/// A key is found by its hash until it is revoked. Revoked keys are still listed.
+pub async fn api_key_revoked_not_found(bed: &Bed) {
     let mut keys = Vec::new();
     for byte in 1..=2 {
         let key = ApiKey {
@@ -136,8 +136,8 @@ pub async fn api_keys_work_until_revoked(bed: &Bed) {
     assert_eq!(bed.second.api_keys().await.unwrap(), keys);
 }
 
-/// A row under a key that is gone is listed as such; the others come as ever.
-pub async fn one_unreadable_row_hides_no_other(bed: &Bed) {
+/// A row that is sealed with a missing key is listed with an error; the other rows are listed normally.
+pub async fn list_with_unreadable_row_returns_other_rows(bed: &Bed) {
     let gone = bed.backend.open(cipher_of(&[("gone", 1)])).await;
     gone.put_application(&application(&bed.app), bed.now()).await.unwrap();
     assert!(bed.store.set_application_enabled(&bed.app, false, bed.now()).await.unwrap());
@@ -150,7 +150,7 @@ pub async fn one_unreadable_row_hides_no_other(bed: &Bed) {
     let completed = bed.completed(&bed.other_app, "ou_1", "t").await;
     bed.advance(1);
     let pending = bed.new_session(&bed.other_app, person("ou_2"));
-    gone.create_session(&pending, super::UNLIMITED).await.unwrap();
+    gone.create_session(&pending, UNLIMITED).await.unwrap();
     for store in [&bed.store, &gone] {
         let listed = store.list_sessions(&SessionFilter::default(), None, 10).await.unwrap();
         let ids: Vec<_> = listed.iter().map(|session| session.id).collect();
@@ -160,8 +160,8 @@ pub async fn one_unreadable_row_hides_no_other(bed: &Bed) {
     assert!(bed.store.session(pending.id).await.unwrap_err().is_of_one_row());
 }
 
-/// With the wrong keys every read fails and names table, column and row; none says "nothing there".
-pub async fn unreadable_values_are_reported_by_place(bed: &Bed) {
+/// With wrong keys every read fails with table, column and row. No read returns `None`.
+pub async fn read_with_wrong_key_names_table_column_and_row(bed: &Bed) {
     let pending = bed.create(&bed.new_session(&bed.app, person("ou_2"))).await;
     let completed = bed.completed(&bed.app, "ou_1", "t").await;
     let missing = bed.backend.open(cipher_of(&[("other", 1)])).await;
@@ -194,8 +194,8 @@ pub async fn unreadable_values_are_reported_by_place(bed: &Bed) {
     }
 }
 
-/// With the new key first and the old one behind it everything is readable, old and new.
-pub async fn keys_can_be_changed(bed: &Bed) {
+/// With the new key first and the old key second, values of both keys can be read.
+pub async fn read_after_key_rotation_opens_old_and_new_values(bed: &Bed) {
     bed.completed(&bed.app, "ou_1", "old").await;
     let rotated = bed.backend.open(cipher_of(&[("new", 2), ("test", 7)])).await;
     let token = rotated.token(&bed.app, &ou("ou_1"), TokenKind::User).await.unwrap().unwrap();
@@ -208,8 +208,8 @@ pub async fn keys_can_be_changed(bed: &Bed) {
     );
 }
 
-/// All applications, those with nothing too.
-pub async fn active_counts_are_by_application(bed: &Bed) {
+/// Every application is counted, including applications without sessions and tokens.
+pub async fn active_counts_several_applications_counted_separately(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     bed.pending("ou_2").await;
     bed.completed(&bed.app, "ou_3", "t").await;

@@ -8,7 +8,7 @@ use larkauth_models::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Bed, ou, person, wins};
+use super::fixtures::{Bed, ou, person, wins};
 use crate::{CodeBinding, ExchangeClaim, NewSession, SessionCursor, SessionEnding, SessionFilter};
 
 const ENDINGS: [SessionEnding; 3] =
@@ -22,8 +22,8 @@ fn message(id: &str) -> MessageId {
     MessageId::new(id).unwrap()
 }
 
-/// Every field of a new session can be read again.
-pub async fn a_new_session_comes_back_unchanged(bed: &Bed) {
+/// Every field of a new session can be read back.
+pub async fn create_session_every_field_returned_unchanged(bed: &Bed) {
     let new = NewSession {
         person: Person { open_id: Some(ou("ou_1")), user_id: Some(UserId::new("u1").unwrap()) },
         auth_method: AuthMethod::HttpCallback,
@@ -51,8 +51,8 @@ pub async fn a_new_session_comes_back_unchanged(bed: &Bed) {
     assert_eq!(consent.pkce_verifier.expose_secret(), new.consent.pkce_verifier.expose_secret());
 }
 
-/// Whatever is done to a session that never was changes nothing and says so.
-pub async fn unknown_sessions_are_not_found(bed: &Bed) {
+/// Every call for an unknown session changes nothing and reports that.
+pub async fn unknown_session_every_call_changes_nothing(bed: &Bed) {
     let (store, id, claim) = (&bed.store, SessionId(bed.uuid()), bed.uuid());
     assert!(store.session(id).await.unwrap().is_none());
     assert!(store.session_by_state(&[1; 32]).await.unwrap().is_none());
@@ -67,8 +67,8 @@ pub async fn unknown_sessions_are_not_found(bed: &Bed) {
     assert!(!store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
 }
 
-/// By the hash of its state, pending or ended.
-pub async fn a_session_is_found_by_its_oauth_state(bed: &Bed) {
+/// A session is found by the hash of its OAuth state, pending or ended.
+pub async fn session_by_state_pending_or_ended_found(bed: &Bed) {
     let new = bed.new_session(&bed.app, person("ou_1"));
     bed.create(&new).await;
     bed.pending("ou_2").await;
@@ -79,8 +79,8 @@ pub async fn a_session_is_found_by_its_oauth_state(bed: &Bed) {
     assert_eq!((found.id, found.consent.is_some()), (new.id, false));
 }
 
-/// An ended session keeps its state, whatever is tried, and no consent secrets.
-pub async fn the_first_ending_is_final(bed: &Bed) {
+/// An ended session refuses every further transition and has no consent secrets.
+pub async fn end_session_ended_session_refused(bed: &Bed) {
     for first in ENDINGS {
         let (id, claim) = bed.claimed("ou_1").await;
         assert!(bed.store.release_exchange(id, claim).await.unwrap());
@@ -104,8 +104,8 @@ pub async fn the_first_ending_is_final(bed: &Bed) {
     assert_eq!(bed.get(id).await.state, SessionState::Completed);
 }
 
-/// Of twenty different endings at once exactly one happens, and leaves nothing of the others.
-pub async fn one_of_many_endings_wins(bed: &Bed) {
+/// Of twenty concurrent endings exactly one succeeds, and the others write nothing.
+pub async fn end_session_concurrent_endings_one_wins(bed: &Bed) {
     for round in 0..5 {
         let open_id = format!("ou_{round}");
         let (id, claim) = bed.claimed(&open_id).await;
@@ -129,8 +129,8 @@ pub async fn one_of_many_endings_wins(bed: &Bed) {
     }
 }
 
-/// By application, person and state, each alone and all together.
-pub async fn lists_are_filtered(bed: &Bed) {
+/// Lists are filtered by application, person and state, separately and combined.
+pub async fn list_sessions_with_filter_returns_matches(bed: &Bed) {
     let mut ids = Vec::new();
     for (app, open_id) in [(&bed.app, "ou_1"), (&bed.app, "ou_2"), (&bed.other_app, "ou_1")] {
         ids.push(bed.create(&bed.new_session(app, person(open_id))).await);
@@ -151,8 +151,8 @@ pub async fn lists_are_filtered(bed: &Bed) {
     assert_eq!(list(Some(bed.app.clone()), Some("ou_1"), Some(SessionState::Failed)).await, []);
 }
 
-/// No session is shown twice or left out, even when many were created in one microsecond.
-pub async fn lists_are_paged_through_equal_times(bed: &Bed) {
+/// Pages neither repeat nor omit a session, even when several sessions were created in the same microsecond.
+pub async fn list_sessions_equal_times_paged_completely(bed: &Bed) {
     let mut expected = Vec::new();
     for _ in 0..3 {
         for _ in 0..7 {
@@ -169,14 +169,14 @@ pub async fn lists_are_paged_through_equal_times(bed: &Bed) {
         assert!(page.len() <= 4);
         after = Some(SessionCursor { created_at: last.created_at, id: last.id });
         seen.extend(page.iter().map(|session| (session.created_at, session.id)));
-        // Newcomers do not shift the pages.
+        // A session created during the listing does not shift the pages.
         bed.pending("ou_2").await;
     }
     assert_eq!(seen, expected);
 }
 
-/// The first message stays; its face follows.
-pub async fn a_card_is_recorded_once(bed: &Bed) {
+/// The first recorded message is kept. The face of the card can be changed.
+pub async fn record_card_second_card_refused(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     assert!(!bed.store.record_face(id, CardFace::Done).await.unwrap(), "there is no card yet");
     assert!(bed.store.record_card(id, &message("om_1"), CardFace::Invitation).await.unwrap());
@@ -188,8 +188,8 @@ pub async fn a_card_is_recorded_once(bed: &Bed) {
     assert_eq!(session.card_face, Some(CardFace::Processing));
 }
 
-/// From an ended session of the same application to the next one, whole and once.
-pub async fn a_card_changes_hands(bed: &Bed) {
+/// A new session takes over the card of an ended session of the same application, once.
+pub async fn create_session_after_ended_session_takes_card(bed: &Bed) {
     let first = bed.pending("ou_1").await;
     assert!(bed.store.record_card(first, &message("om_1"), CardFace::Invitation).await.unwrap());
     let follow = |app| NewSession { takes_card_of: Some(first), ..bed.new_session(app, person("ou_1")) };
@@ -198,8 +198,8 @@ pub async fn a_card_changes_hands(bed: &Bed) {
     assert!(bed.get(too_early).await.message_id.is_none(), "a pending session keeps its card");
     assert!(bed.store.end_session(first, SessionEnding::Expired, bed.now()).await.unwrap());
     assert!(bed.store.record_face(first, CardFace::Expired).await.unwrap());
-    let stranger = bed.create(&follow(&bed.other_app)).await;
-    assert!(bed.get(stranger).await.message_id.is_none());
+    let other = bed.create(&follow(&bed.other_app)).await;
+    assert!(bed.get(other).await.message_id.is_none());
 
     let next = bed.create(&follow(&bed.app)).await;
     let session = bed.get(next).await;
@@ -210,7 +210,7 @@ pub async fn a_card_changes_hands(bed: &Bed) {
         .create(&NewSession { takes_card_of: Some(first.id), ..bed.new_session(&bed.app, person("ou_1")) })
         .await;
     assert!(bed.get(late).await.message_id.is_none());
-    // Somebody who sent it long ago writes that down only now.
+    // A worker that sent the card before the takeover records it only now.
     assert!(!bed.store.record_card(first.id, &message("om_1"), CardFace::Invitation).await.unwrap());
     assert_eq!(
         (bed.get(first.id).await.message_id, bed.get(next).await.message_id),
@@ -218,8 +218,9 @@ pub async fn a_card_changes_hands(bed: &Bed) {
     );
 }
 
-/// Ended sessions whose card does not show it, within the times of the end; those without a card have nothing to mend.
-pub async fn stale_cards_are_listed(bed: &Bed) {
+/// Claims ended sessions whose card does not show the final face and whose end is in the given range. A session without
+/// a card is not claimed.
+pub async fn claim_unreconciled_cards_ended_sessions_returned(bed: &Bed) {
     let started = bed.now();
     let final_faces = [CardFace::Declined, CardFace::Expired, CardFace::Failed, CardFace::Done];
     let mut ids = Vec::new();
@@ -238,30 +239,31 @@ pub async fn stale_cards_are_listed(bed: &Bed) {
         ids.push(id);
         bed.advance(10);
     }
-    let cardless = bed.pending("ou_2").await;
-    assert!(bed.store.end_session(cardless, SessionEnding::Expired, started).await.unwrap());
+    let without_card = bed.pending("ou_2").await;
+    assert!(bed.store.end_session(without_card, SessionEnding::Expired, started).await.unwrap());
     let pending = bed.pending("ou_3").await;
     assert!(bed.store.record_card(pending, &message("om_p"), CardFace::Invitation).await.unwrap());
 
-    let take = async |from: u64, to: u64, limit| {
+    let claim_cards = async |from: u64, to: u64, limit| {
         let at = |seconds| started + Duration::from_secs(seconds);
         bed.advance(1);
-        let taken = bed.second.take_stale_cards(bed.now(), at(from), at(to), limit).await.unwrap();
+        let taken = bed.second.claim_unreconciled_cards(bed.now(), at(from), at(to), limit).await.unwrap();
         assert!(taken.iter().all(|(app, _)| *app == bed.app));
         let mut taken: Vec<_> = taken.into_iter().map(|(_, id)| id).collect();
         taken.sort();
         taken
     };
-    assert_eq!(take(10, 30, 100).await, ids[1..3]);
-    assert_eq!(take(0, 100, 100).await, ids);
+    assert_eq!(claim_cards(10, 30, 100).await, ids[1..3]);
+    assert_eq!(claim_cards(0, 100, 100).await, ids);
     for (number, face) in final_faces.into_iter().enumerate() {
         assert!(bed.store.record_face(ids[number], face).await.unwrap());
-        assert_eq!(take(0, 100, 100).await, ids[number + 1..]);
+        assert_eq!(claim_cards(0, 100, 100).await, ids[number + 1..]);
     }
 }
 
-/// The oldest end first, then whoever was taken longest ago; none of an application that is not served.
-pub async fn stale_cards_take_turns(bed: &Bed) {
+/// Sessions that were never claimed come first, oldest end first, then the least recently claimed. Sessions of a
+/// disabled or frozen application are not claimed.
+pub async fn claim_unreconciled_cards_repeated_least_recent_first(bed: &Bed) {
     let mut ids = Vec::new();
     let started = bed.now();
     for (number, app) in
@@ -275,32 +277,33 @@ pub async fn stale_cards_take_turns(bed: &Bed) {
         bed.advance(1);
         ids.push(id);
     }
-    let take = async |limit| {
+    let claim_cards = async |limit| {
         bed.advance(1);
         let (now, before) = (bed.now(), started + Duration::from_secs(60));
-        let mut taken = bed.second.take_stale_cards(now, started, before, limit).await.unwrap();
+        let mut taken = bed.second.claim_unreconciled_cards(now, started, before, limit).await.unwrap();
         taken.sort_by_key(|(_, id)| *id);
         taken.into_iter().map(|(_, id)| id).collect::<Vec<_>>()
     };
-    assert_eq!(take(2).await, ids[..2]);
-    assert_eq!(take(2).await, ids[2..4], "the first two have had their turn");
-    assert_eq!(take(2).await, [ids[0], ids[4]], "a new one comes before them");
+    assert_eq!(claim_cards(2).await, ids[..2]);
+    assert_eq!(claim_cards(2).await, ids[2..4], "the first two were claimed before");
+    assert_eq!(claim_cards(2).await, [ids[0], ids[4]], "a session that was never claimed comes first");
 
     assert!(bed.store.set_application_frozen(&bed.other_app, Some("refused"), bed.now()).await.unwrap());
-    assert_eq!(take(100).await, ids[2..]);
+    assert_eq!(claim_cards(100).await, ids[2..]);
     assert!(bed.store.set_application_frozen(&bed.other_app, None, bed.now()).await.unwrap());
     assert!(bed.store.set_application_enabled(&bed.app, false, bed.now()).await.unwrap());
-    assert_eq!(take(100).await, ids[..2]);
+    assert_eq!(claim_cards(100).await, ids[..2]);
     assert!(bed.store.set_application_enabled(&bed.app, true, bed.now()).await.unwrap());
 
     let (now, before) = (bed.now(), started + Duration::from_secs(60));
-    let taken =
-        bed.race(5, |_, store| async move { store.take_stale_cards(now, started, before, 1).await }).await;
+    let taken = bed
+        .race(5, |_, store| async move { store.claim_unreconciled_cards(now, started, before, 1).await })
+        .await;
     assert!(taken.iter().all(|taken| taken.len() == 1), "{taken:?}");
 }
 
-/// For a person invited by user id; an open id that is there already is not changed.
-pub async fn an_open_id_is_recorded_once(bed: &Bed) {
+/// The open id of a person invited by user id is recorded once and not changed afterwards.
+pub async fn record_open_id_second_id_refused(bed: &Bed) {
     let by_user_id = Person { open_id: None, user_id: Some(UserId::new("u1").unwrap()) };
     let id = bed.create(&bed.new_session(&bed.app, by_user_id)).await;
     assert!(bed.store.record_open_id(id, &ou("ou_1")).await.unwrap());

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Store};
 
-/// Parts of every secret of every [`TestAuthorization`]; easy to look for.
+/// One recognisable part of each secret of a [`TestAuthorization`]. A test searches a dump for them.
 pub const NEEDLES: [&str; 9] = [
     "needle-app-secret",
     "needle-verification",
@@ -21,8 +21,8 @@ pub const NEEDLES: [&str; 9] = [
     "+8613800138000",
 ];
 
-/// One authorization, from the application to the token, whose secrets are easy to recognise. Each number is another
-/// person with another session; all of them belong to one application.
+/// One authorization, from the application to the token, with recognisable secrets. Each number stands for another
+/// person with another session; all numbers have the same application.
 #[derive(Clone, Debug)]
 pub struct TestAuthorization {
     /// The application.
@@ -39,7 +39,7 @@ fn secret(text: impl Into<String>) -> SecretString {
 }
 
 impl TestAuthorization {
-    /// The authorization of that number. Nothing is stored yet.
+    /// Creates the authorization of a number. Stores nothing.
     ///
     /// # Panics
     /// Never.
@@ -53,7 +53,7 @@ impl TestAuthorization {
         }
     }
 
-    /// When it starts; later numbers start later, by a microsecond each.
+    /// Returns the start time. Each number starts one microsecond after the number before.
     ///
     /// # Panics
     /// Never.
@@ -62,7 +62,7 @@ impl TestAuthorization {
         Timestamp::from_timestamp_micros(1_700_000_000_000_000 + i64::from(self.number)).unwrap()
     }
 
-    /// Its access token.
+    /// Returns the access token.
     #[must_use]
     pub fn access_token(&self) -> String {
         format!("{}-{}", NEEDLES[5], self.number)
@@ -113,7 +113,7 @@ impl TestAuthorization {
         assert_eq!(store.create_session(&session, limit).await.unwrap(), Created::Created);
     }
 
-    /// Exchanges and completes.
+    /// Claims the exchange and completes the session.
     ///
     /// # Panics
     /// When the store fails.
@@ -149,7 +149,7 @@ impl TestAuthorization {
         assert!(store.complete_session(&completion).await.unwrap());
     }
 
-    /// All of it.
+    /// Registers, invites and completes.
     ///
     /// # Panics
     /// When the store fails.

@@ -6,23 +6,23 @@ use crate::Result;
 /// Number of keys that [`ComparedTable`] names at most.
 const NAMED: usize = 5;
 
-/// How one table of the target stands to the source's.
+/// Difference between one table of the source and the same table of the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComparedTable {
     /// The table.
     pub table: Table,
     /// Rows in the source.
     pub rows: u64,
-    /// Rows of those that the target does not have.
+    /// Rows of the source that the target does not have.
     pub missing: u64,
-    /// Rows of those that the target has with other values.
+    /// Rows of the source that the target has with other values.
     pub differing: u64,
-    /// The keys of the first of them, missing or differing.
+    /// Keys of the first missing or differing rows.
     pub first: Vec<String>,
 }
 
 impl ComparedTable {
-    /// Whether the target has every row of the source, and each the same.
+    /// Returns whether the target has every row of the source with equal values.
     #[must_use]
     pub const fn is_same(&self) -> bool {
         self.missing == 0 && self.differing == 0

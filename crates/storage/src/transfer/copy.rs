@@ -1,34 +1,34 @@
 use super::{Table, Transfer, each_page};
 use crate::Result;
 
-/// How far [`transfer`] or [`compare`](super::compare) has come with a table.
+/// Progress of [`transfer`] or [`compare`](super::compare) in one table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableProgress {
     /// The table.
     pub table: Table,
-    /// Rows in the source, counted before the first was read.
+    /// Rows in the source, counted before the first page was read.
     pub source: u64,
     /// Rows read so far.
     pub read: u64,
 }
 
-/// What [`transfer`] did with one table.
+/// Result of [`transfer`] for one table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransferredTable {
     /// The table.
     pub table: Table,
     /// Rows read from the source.
     pub read: u64,
-    /// Rows of those that were not in the target yet.
+    /// Rows written to the target, which did not have them.
     pub inserted: u64,
 }
 
-/// Copies all rows that the target does not have. Stopped at any point and started again, it goes on where it was: rows
-/// that are there are left as they are; [`compare`](super::compare) tells of those that are not the same. Nothing else
-/// should be writing to either database meanwhile.
+/// Copies all rows that the target does not have. Rows that the target has are not changed, so an interrupted transfer
+/// can be started again; [`compare`](super::compare) reports rows that differ. No other process may write to either
+/// database during the transfer.
 ///
 /// # Errors
-/// When one of the databases does not answer or refuses a row; what was copied before stays.
+/// Fails when one of the databases does not answer or refuses a row. Rows copied before remain in the target.
 pub async fn transfer(
     source: &dyn Transfer,
     target: &dyn Transfer,

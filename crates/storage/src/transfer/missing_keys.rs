@@ -3,22 +3,22 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use super::{Table, Transfer, each_page};
 use crate::{Cipher, CipherError, Result};
 
-/// An encryption key of stored values that a cipher does not have.
+/// An encryption key that stored values need and a cipher does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingKey {
-    /// Sealed values that name it.
+    /// Number of sealed values that name the key.
     pub values: u64,
-    /// Why the first of them does not open.
+    /// Reason why the first of these values does not open.
     pub reason: CipherError,
 }
 
-/// Returns which encryption keys of the database's values the cipher lacks, or has with other bytes. At least one value
-/// of each key has to open. Empty when the cipher has them all, or nothing is sealed.
+/// Returns the encryption keys that the database's values name and the cipher lacks or has with other bytes. A key is
+/// present when at least one of its values opens. Empty when every key is present or the database has no sealed value.
 ///
 /// # Errors
 /// Fails when the database does not answer.
 pub async fn missing_keys(database: &dyn Transfer, cipher: &Cipher) -> Result<Vec<MissingKey>> {
-    // By the key's id; `None` for what is no sealed value at all. The reason is removed as soon as one value opens.
+    // By the id of the key; `None` for a malformed value. The reason is removed when one value opens.
     let mut keys: BTreeMap<Option<String>, (u64, Option<CipherError>)> = BTreeMap::new();
     for table in Table::ALL {
         each_page(database, table, async |rows| {

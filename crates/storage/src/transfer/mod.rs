@@ -1,17 +1,16 @@
-//! Transfer of all rows from one database to another, of either kind, in either direction.
+//! Transfer of all rows between two databases. Each of them can be PostgreSQL or SQLite.
 //!
-//! Rows travel as one type for each table ([`Record`]). Sealed values stay sealed: both databases bind them to the same
-//! names of tables, columns and rows, so they are copied as they are and no key is needed.
+//! A [`Record`] is a row of any table. Sealed values are copied without a key: both databases bind them to the same
+//! names of table, column and row.
 //!
-//! To add a table or a column: its field in `records`, as the migrations of both databases name it, and in the
-//! statements of both database crates' `transfer`.
+//! To add a table or a column: add the field to `records`, with the name that it has in the migrations of both
+//! databases, and to the statements in `transfer` of both database crates.
 
 mod compare;
 mod copy;
 mod missing_keys;
 mod records;
-
-use std::fmt;
+mod table;
 
 use async_trait::async_trait;
 
@@ -23,57 +22,9 @@ pub use self::{
         ApiKeyRecord, ApplicationRecord, ProcessedEventRecord, ProfileRecord, Record, RowKey, SessionRecord,
         TokenRecord,
     },
+    table::Table,
 };
 use crate::Result;
-
-/// A table whose rows can move. The order of declaration is the one to move them in: rows refer only to tables before
-/// theirs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Table {
-    /// Registered applications.
-    Applications,
-    /// Tokens.
-    Tokens,
-    /// Profiles of people.
-    Profiles,
-    /// Authorization sessions.
-    Sessions,
-    /// API keys.
-    ApiKeys,
-    /// Processed events; they move too, so that a redelivery after the move has no second effect.
-    ProcessedEvents,
-}
-
-impl Table {
-    /// Every table, in the order to move them in.
-    pub const ALL: [Self; 6] = [
-        Self::Applications,
-        Self::Tokens,
-        Self::Profiles,
-        Self::Sessions,
-        Self::ApiKeys,
-        Self::ProcessedEvents,
-    ];
-
-    /// Returns its name in both databases.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Applications => "applications",
-            Self::Tokens => "access_tokens",
-            Self::Profiles => "user_profiles",
-            Self::Sessions => "user_auth_sessions",
-            Self::ApiKeys => "api_keys",
-            Self::ProcessedEvents => "processed_events",
-        }
-    }
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// A database whose rows can be exported to another and imported from another.
 #[async_trait]
@@ -82,7 +33,7 @@ pub trait Transfer: Send + Sync {
     async fn export(&self, table: Table, after: Option<&RowKey>, limit: u32) -> Result<Vec<Record>>;
     /// Returns the rows that have these keys, in any order.
     async fn find(&self, table: Table, keys: &[RowKey]) -> Result<Vec<Record>>;
-    /// Writes those rows whose key does not exist yet, all of them or none, and returns their number.
+    /// Writes the rows whose key does not exist yet, in one transaction, and returns their number.
     async fn import(&self, rows: &[Record]) -> Result<u64>;
     /// Returns the number of rows.
     async fn count(&self, table: Table) -> Result<u64>;

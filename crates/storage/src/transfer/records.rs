@@ -1,9 +1,9 @@
-//! One type for each table: a whole row, in the form that both databases understand.
+//! One type for each table: a whole row in a form that does not depend on the database.
 
 use larkauth_models::Timestamp;
 use uuid::Uuid;
 
-use super::Table;
+use super::table::Table;
 
 /// Declares a record, its table and key, and its sealed columns.
 macro_rules! record {
@@ -73,7 +73,7 @@ record! {
 }
 
 record! {
-    /// A row of `access_tokens`, without `token_id`, which is a number of one database only.
+    /// A row of `access_tokens`, without `token_id`, which each database assigns.
     TokenRecord of Tokens
     key [app_id, open_id, kind]
     sealed [access_token_sealed, refresh_token_sealed]
@@ -120,7 +120,8 @@ record! {
 }
 
 record! {
-    /// A row of `user_auth_sessions`, without `token_id`: a completed session's token is found by its person.
+    /// A row of `user_auth_sessions`, without `token_id`: the import finds the token of a completed session by its
+    /// person.
     SessionRecord of Sessions
     key [session_id]
     sealed [email_sealed, mobile_sealed, oauth_state_sealed, pkce_verifier_sealed]
@@ -181,7 +182,7 @@ record! {
     }
 }
 
-/// One row of any table. Holds names of people, so that its `Debug` shows the table only.
+/// One row of any table. `Debug` shows the table only, because a row holds names of people.
 #[derive(Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is the table of its name")]
 pub enum Record {
@@ -207,7 +208,7 @@ macro_rules! each {
 }
 
 impl Record {
-    /// Returns its table.
+    /// Returns the table of the row.
     #[must_use]
     pub const fn table(&self) -> Table {
         match self {
@@ -220,19 +221,19 @@ impl Record {
         }
     }
 
-    /// Returns the values of its key columns, which are no secret.
+    /// Returns the key of the row, which is not secret.
     #[must_use]
     pub fn key(&self) -> RowKey {
         RowKey(each!(self, row => row.key()))
     }
 
-    /// Returns the columns that move.
+    /// Returns the names of the transferred columns.
     #[must_use]
     pub fn columns(&self) -> &'static [&'static str] {
         each!(self, row => row.columns())
     }
 
-    /// Returns its sealed values with their columns.
+    /// Returns the sealed values of the row with their columns.
     #[must_use]
     pub fn sealed(&self) -> Vec<(&'static str, &[u8])> {
         each!(self, row => row.sealed())
@@ -258,7 +259,7 @@ impl RowKey {
 }
 
 impl std::fmt::Display for RowKey {
-    /// In the form that errors and sealed values use.
+    /// Writes the key as errors and sealed values name it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0.join("/"))
     }
