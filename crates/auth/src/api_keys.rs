@@ -1,6 +1,9 @@
 //! Keys of the REST API.
 
-use larkauth_models::{Actor, ExposeSecret, KeyScope, SecretString, Timestamp};
+use std::num::NonZeroU32;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use larkauth_models::{Actor, AppId, ExposeSecret, KeyAccess, KeyScope, SecretString, Timestamp};
 use larkauth_storage::ApiKey;
 use uuid::Uuid;
 
@@ -8,8 +11,31 @@ use crate::{context::Context, error::AuthError, seal};
 
 /// Prefix of every key, so that a scanner recognises a leaked one.
 const PREFIX: &str = "lak_";
+/// Characters of the random part: 32 bytes in base64url.
+const RANDOM_LENGTH: usize = 43;
+/// Bytes of the checksum, 6 characters in base64url.
+const CHECKSUM_BYTES: usize = 4;
 /// Longest name of a key, in characters.
 pub const MAX_NAME: usize = 100;
+/// Most applications, and most scopes of Lark, that one key lists.
+const MAX_LIST: usize = 100;
+
+/// A key to create.
+#[derive(Clone, Debug)]
+pub struct NewApiKey {
+    /// What the key is for.
+    pub name: String,
+    /// Operations that the key permits.
+    pub scopes: Vec<KeyScope>,
+    /// Applications that the key sees; all when empty.
+    pub app_ids: Vec<AppId>,
+    /// Scopes of Lark that sessions of the key may ask for; all when empty.
+    pub lark_scopes: Vec<String>,
+    /// Most requests in a minute, counted by each gateway.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// End of the key's life.
+    pub expires_at: Option<Timestamp>,
+}
 
 /// A new key with its secret, which is not stored and cannot be shown again.
 #[derive(Clone, Debug)]
@@ -25,32 +51,58 @@ impl Context {
     ///
     /// # Errors
     /// [`AuthError::Invalid`] when the name is empty, has more than [`MAX_NAME`] characters or holds a control
-    /// character; the store's.
+    /// character, when a list is too long or the end is past; the store's.
     pub async fn create_api_key(
         &self,
         actor: &Actor,
         now: Timestamp,
-        name: &str,
-        mut scopes: Vec<KeyScope>,
+        new: NewApiKey,
     ) -> Result<CreatedApiKey, AuthError> {
         self.note_operation(actor, now, "api_key.create");
-        if !is_valid_name(name) {
-            let message =
-                format!("name: 1 to {MAX_NAME} characters on one line that say what the key is for");
-            return Err(AuthError::Invalid(message));
-        }
-        let secret = SecretString::from(format!("{PREFIX}{}", self.entropy.secret_token().expose_secret()));
+        check(&new, now)?;
+        let mut scopes = new.scopes;
         scopes.sort_unstable_by_key(|scope| scope.as_str());
         scopes.dedup();
         let key = ApiKey {
             id: self.new_uuid(),
-            name: name.trim().to_owned(),
+            name: new.name.trim().to_owned(),
             scopes: scopes.iter().map(KeyScope::to_string).collect(),
+            access: KeyAccess {
+                app_ids: new.app_ids.iter().map(AppId::to_string).collect(),
+                lark_scopes: new.lark_scopes,
+            },
+            requests_per_minute: new.requests_per_minute,
             created_at: now,
             revoked_at: None,
+            expires_at: new.expires_at,
+            last_used_at: None,
         };
+        let secret = self.new_secret();
         self.store.put_api_key(&key, &seal::sha256(secret.expose_secret())).await?;
         Ok(CreatedApiKey { key, secret })
+    }
+
+    /// Creates a key like the key `id` and ends that one at `until`, so that callers have time to change over. Returns
+    /// `None` when no such key is active.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn rotate_api_key(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        id: Uuid,
+        until: Timestamp,
+    ) -> Result<Option<CreatedApiKey>, AuthError> {
+        self.note_operation(actor, now, "api_key.rotate");
+        let Some(key) = self.store.api_keys().await?.into_iter().find(|key| key.id == id) else {
+            return Ok(None);
+        };
+        let successor = ApiKey { id: self.new_uuid(), created_at: now, last_used_at: None, ..key };
+        let secret = self.new_secret();
+        let sha256 = seal::sha256(secret.expose_secret());
+        let done = self.store.rotate_api_key(id, until, &successor, &sha256, now).await?;
+        Ok(done.then_some(CreatedApiKey { key: successor, secret }))
     }
 
     /// Returns all keys, oldest first. Their secrets are not stored.
@@ -71,19 +123,74 @@ impl Context {
         Ok(self.store.revoke_api_key(id, now).await?)
     }
 
-    /// Returns the active key with this SHA-256. Takes no actor: the result identifies the caller.
+    /// Returns the key with this SHA-256 unless it is revoked or expired, and records its use. Takes no actor: the result
+    /// identifies the caller.
     ///
     /// # Errors
     /// The store's.
     pub async fn authenticate_api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>, AuthError> {
-        Ok(self.store.api_key(sha256).await?)
+        let now = self.now();
+        let Some(key) = self.store.api_key(sha256).await?.filter(|key| key.is_active(now)) else {
+            return Ok(None);
+        };
+        // A store that reads but does not write must not refuse callers.
+        if let Err(error) = self.store.touch_api_key(key.id, now).await {
+            tracing::debug!(key_id = %key.id, %error, "auth.api_key.touch: the time of use is not recorded");
+        }
+        Ok(Some(key))
     }
+
+    fn new_secret(&self) -> SecretString {
+        let random = format!("{PREFIX}{}", self.entropy.secret_token().expose_secret());
+        SecretString::from(format!("{random}{}", checksum(&random)))
+    }
+}
+
+fn check(new: &NewApiKey, now: Timestamp) -> Result<(), AuthError> {
+    let invalid = |message: String| Err(AuthError::Invalid(message));
+    if !is_valid_name(&new.name) {
+        return invalid(format!("name: 1 to {MAX_NAME} characters on one line that say what the key is for"));
+    }
+    if new.app_ids.len() > MAX_LIST || new.lark_scopes.len() > MAX_LIST {
+        return invalid(format!("a key lists at most {MAX_LIST} applications and {MAX_LIST} scopes of Lark"));
+    }
+    if new.lark_scopes.iter().any(|scope| scope.is_empty() || scope.len() > 200 || !scope.bytes().all(|b| b.is_ascii_graphic())) {
+        return invalid("a scope of Lark is 1 to 200 letters, digits and signs without a space".to_owned());
+    }
+    if new.expires_at.is_some_and(|end| end <= now) {
+        return invalid("the end of the key's life is in the past".to_owned());
+    }
+    Ok(())
 }
 
 /// Returns whether a key may have this name.
 #[must_use]
 pub fn is_valid_name(name: &str) -> bool {
     !name.trim().is_empty() && name.chars().count() <= MAX_NAME && !name.chars().any(char::is_control)
+}
+
+/// Returns whether a caller's key can be a stored one. A mistyped or made-up key fails here, without a query.
+///
+/// Keys of 47 characters were created before keys had a checksum.
+#[must_use]
+pub fn is_well_formed(secret: &str) -> bool {
+    let Some(random) = secret.strip_prefix(PREFIX) else { return false };
+    if !random.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        return false;
+    }
+    match random.len().checked_sub(RANDOM_LENGTH) {
+        Some(0) => true,
+        Some(_) => {
+            let (random, sum) = secret.split_at(PREFIX.len() + RANDOM_LENGTH);
+            sum == checksum(random)
+        }
+        None => false,
+    }
+}
+
+/// Returns the check characters of a key: no secret, since they follow from the rest of the key.
+fn checksum(random: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(&seal::sha256(random)[..CHECKSUM_BYTES])
 }
 
 #[cfg(test)]
@@ -95,6 +202,21 @@ mod tests {
         assert!(is_valid_name("crm") && is_valid_name(&"名".repeat(MAX_NAME)));
         for name in ["", " ", "a\nb", &"n".repeat(MAX_NAME + 1)] {
             assert!(!is_valid_name(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn is_well_formed_wrong_character_or_length_is_false() {
+        let random = format!("{PREFIX}{}", "a-_Z".repeat(11).split_at(RANDOM_LENGTH).0);
+        let key = format!("{random}{}", checksum(&random));
+        assert!(is_well_formed(&key) && is_well_formed(&random));
+        for at in 0..key.len() {
+            let mut changed = key.clone().into_bytes();
+            changed[at] = if changed[at] == b'x' { b'y' } else { b'x' };
+            assert!(!is_well_formed(std::str::from_utf8(&changed).unwrap()), "{at}");
+        }
+        for nonsense in ["", "lak_", "lak_x", "a-bootstrap-api-key", &key[1..], &format!("{key}x"), &format!("{random} "), "lak_éé"] {
+            assert!(!is_well_formed(nonsense), "{nonsense}");
         }
     }
 }

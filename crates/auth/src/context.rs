@@ -97,6 +97,14 @@ impl Context {
         self.apps.lark()
     }
 
+    /// Checks that the actor sees an application.
+    pub(crate) fn check_app(actor: &Actor, app_id: &AppId) -> Result<(), AuthError> {
+        if actor.may_use_app(app_id) {
+            return Ok(());
+        }
+        Err(AuthError::Forbidden(format!("The API key is not for application {app_id}; the operator makes keys with `larkauth keys create --app`")))
+    }
+
     /// Notes who asked for an operation, and when.
     pub(crate) fn note_operation(&self, actor: &Actor, now: Timestamp, operation: &'static str) {
         tracing::debug!(%actor, %now, operation, "auth.operation");

@@ -11,6 +11,9 @@ pub enum AuthError {
     /// The caller's input breaks a rule.
     #[error("{0}")]
     Invalid(String),
+    /// The caller's key does not reach that far.
+    #[error("{0}")]
+    Forbidden(String),
     /// No such application.
     #[error(
         "application {0} is not registered; set APP_ID and APP_SECRET, or register it with `larkauth apps add`"

@@ -22,6 +22,7 @@ impl Context {
         min_validity: TimeDelta,
     ) -> Result<StoredToken, AuthError> {
         self.note_operation(actor, now, "token.serve");
+        Self::check_app(actor, app_id)?;
         self.apps.get_enabled(app_id).await?;
         let token = self.store.token(app_id, open_id, TokenKind::User).await?;
         token.filter(|t| t.is_servable(now, min_validity)).ok_or(AuthError::AuthenticationRequired)
@@ -39,6 +40,7 @@ impl Context {
         open_id: &OpenId,
     ) -> Result<Option<StoredToken>, AuthError> {
         self.note_operation(actor, now, "token.show");
+        Self::check_app(actor, app_id)?;
         Ok(self.store.token(app_id, open_id, TokenKind::User).await?)
     }
 
@@ -54,6 +56,7 @@ impl Context {
         open_id: &OpenId,
     ) -> Result<bool, AuthError> {
         self.note_operation(actor, now, "token.revoke");
+        Self::check_app(actor, app_id)?;
         Ok(self.store.revoke_token(app_id, open_id, TokenKind::User, now).await?)
     }
 
@@ -69,6 +72,7 @@ impl Context {
         open_id: &OpenId,
     ) -> Result<Option<UserProfile>, AuthError> {
         self.note_operation(actor, now, "profile.show");
+        Self::check_app(actor, app_id)?;
         Ok(self.store.profile(app_id, open_id).await?)
     }
 }

@@ -51,7 +51,12 @@ struct Filter {
 
 impl Filter {
     fn of_store(&self) -> SessionFilter {
-        SessionFilter { app_id: self.app.clone(), open_id: self.open_id.clone(), state: self.state }
+        SessionFilter {
+            app_id: self.app.clone(),
+            app_ids: Vec::new(),
+            open_id: self.open_id.clone(),
+            state: self.state,
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Actor {
         id: Uuid,
         /// The key's name.
         name: String,
+        /// What the key may reach beside its scopes.
+        access: KeyAccess,
     },
     /// A person at the command line.
     Operator {
@@ -30,7 +32,48 @@ pub enum Actor {
     },
 }
 
+/// What an API key may reach beside its scopes. An empty list restricts nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyAccess {
+    /// The applications that the key sees.
+    pub app_ids: Vec<String>,
+    /// The scopes of Lark that a session of the key may ask for. `offline_access` is always among them.
+    pub lark_scopes: Vec<String>,
+}
+
+impl KeyAccess {
+    /// Returns whether the key sees this application.
+    #[must_use]
+    pub fn may_use_app(&self, app_id: &AppId) -> bool {
+        self.app_ids.is_empty() || self.app_ids.iter().any(|known| known == app_id.as_str())
+    }
+
+    /// Returns whether a session of the key may ask for this scope of Lark.
+    #[must_use]
+    pub fn may_ask_for(&self, scope: &str) -> bool {
+        self.lark_scopes.is_empty() || scope == OFFLINE_ACCESS || self.lark_scopes.iter().any(|known| known == scope)
+    }
+}
+
+/// The scope that only permits a refresh token, and reads nothing.
+const OFFLINE_ACCESS: &str = "offline_access";
+
 impl Actor {
+    /// Returns what restricts the actor. `None` for an actor that is not restricted.
+    #[must_use]
+    pub const fn access(&self) -> Option<&KeyAccess> {
+        match self {
+            Self::ApiKey { access, .. } => Some(access),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the actor sees this application.
+    #[must_use]
+    pub fn may_use_app(&self, app_id: &AppId) -> bool {
+        self.access().is_none_or(|access| access.may_use_app(app_id))
+    }
+
     /// Returns the kind of the actor, as logs and records spell it.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -61,9 +104,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn access_empty_list_restricts_nothing() {
+        let app = |text: &str| AppId::new(text).unwrap();
+        let (a, b) = (app("cli_0123456789abcdef"), app("cli_fedcba9876543210"));
+        let everything = KeyAccess::default();
+        assert!(everything.may_use_app(&a) && everything.may_ask_for("contact:contact"));
+        let restricted = KeyAccess { app_ids: vec![a.to_string()], lark_scopes: vec!["docs:read".to_owned()] };
+        assert!(restricted.may_use_app(&a) && !restricted.may_use_app(&b));
+        assert!(restricted.may_ask_for("docs:read") && restricted.may_ask_for("offline_access"));
+        assert!(!restricted.may_ask_for("docs") && !restricted.may_ask_for("docs:read:all"));
+        assert!(Actor::Service("gateway").may_use_app(&b));
+    }
+
+    #[test]
     fn display_names_the_actor_but_no_person() {
         let id = Uuid::nil();
-        let key = Actor::ApiKey { id, name: "crm".to_owned() };
+        let key = Actor::ApiKey { id, name: "crm".to_owned(), access: KeyAccess::default() };
         assert_eq!(key.to_string(), format!("api_key:{id}"));
         assert_eq!(Actor::Operator { name: "root".to_owned() }.to_string(), "operator:root");
         assert_eq!(Actor::Service("gateway").to_string(), "service:gateway");

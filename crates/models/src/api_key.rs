@@ -9,6 +9,12 @@ spelled_enum! {
         SessionsWrite = "sessions:write",
         /// Reads tokens, and creates a session for a person without a token.
         TokensRead = "tokens:read",
+        /// Makes calls to Lark as a person.
+        Proxy = "proxy",
+        /// Registers and changes applications.
+        AppsAdmin = "apps:admin",
+        /// Reads the audit record.
+        AuditRead = "audit:read",
         /// Every operation, including those that later versions add.
         Everything = "*",
     }

@@ -19,7 +19,7 @@ mod spelled_enum;
 mod token;
 mod user;
 
-pub use actor::Actor;
+pub use actor::{Actor, KeyAccess};
 pub use api_key::KeyScope;
 pub use application::{Application, Brand, TokenApi};
 pub use backoff::Backoff;

@@ -1,57 +1,49 @@
 use async_trait::async_trait;
 use larkauth_models::Timestamp;
-use sqlx::{query, query_as};
+use sqlx::{Connection, PgConnection, query, query_as};
 use uuid::Uuid;
 
-use larkauth_storage::{ApiKey, ApiKeys, Result};
+use larkauth_storage::{ApiKey, ApiKeys, Result, backend::rows::ApiKeyRow};
 
 use crate::store::PgStore;
 
 #[async_trait]
 impl ApiKeys for PgStore {
     async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32]) -> Result<()> {
-        self.call("writing an API key", async |db| {
-            query!(
-                "insert into api_keys (key_id, name, scopes, key_sha256, created_at, revoked_at)
-                 values ($1, $2, $3, $4, $5, $6)",
-                key.id,
-                key.name,
-                &key.scopes,
-                &sha256[..],
-                key.created_at,
-                key.revoked_at
-            )
-            .execute(db)
-            .await
-        })
-        .await?;
-        Ok(())
+        self.call("writing an API key", async |db| insert(db, key, sha256).await).await
     }
 
     async fn api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>> {
-        self.call("looking up an API key", async |db| {
-            query_as!(
-                ApiKey,
-                "select key_id as id, name, scopes, created_at, revoked_at
-                 from api_keys where key_sha256 = $1 and revoked_at is null",
-                &sha256[..]
-            )
-            .fetch_optional(db)
-            .await
-        })
-        .await
+        let row = self
+            .call("looking up an API key", async |db| {
+                query_as!(
+                    ApiKeyRow,
+                    "select key_id, name, scopes, app_ids, lark_scopes, requests_per_minute, created_at, revoked_at,
+                        expires_at, last_used_at
+                     from api_keys where key_sha256 = $1 and revoked_at is null",
+                    &sha256[..]
+                )
+                .fetch_optional(db)
+                .await
+            })
+            .await?;
+        Ok(row.map(ApiKeyRow::into_model))
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKey>> {
-        self.call("listing API keys", async |db| {
-            query_as!(
-                ApiKey,
-                "select key_id as id, name, scopes, created_at, revoked_at from api_keys order by created_at, key_id"
-            )
-            .fetch_all(db)
-            .await
-        })
-        .await
+        let rows = self
+            .call("listing API keys", async |db| {
+                query_as!(
+                    ApiKeyRow,
+                    "select key_id, name, scopes, app_ids, lark_scopes, requests_per_minute, created_at, revoked_at,
+                        expires_at, last_used_at
+                     from api_keys order by created_at, key_id"
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        Ok(rows.into_iter().map(ApiKeyRow::into_model).collect())
     }
 
     async fn revoke_api_key(&self, id: Uuid, now: Timestamp) -> Result<bool> {
@@ -68,4 +60,70 @@ impl ApiKeys for PgStore {
             .await?;
         Ok(done.rows_affected() == 1)
     }
+
+    async fn rotate_api_key(
+        &self,
+        id: Uuid,
+        until: Timestamp,
+        successor: &ApiKey,
+        sha256: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<bool> {
+        self.call("rotating an API key", async |db| {
+            let mut tx = db.begin().await?;
+            let done = query!(
+                "update api_keys set expires_at = least(expires_at, $2)
+                 where key_id = $1 and revoked_at is null and (expires_at is null or expires_at > $3)",
+                id,
+                until,
+                now
+            )
+            .execute(&mut *tx)
+            .await?;
+            if done.rows_affected() == 0 {
+                return Ok(false);
+            }
+            insert(&mut tx, successor, sha256).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn touch_api_key(&self, id: Uuid, now: Timestamp) -> Result<()> {
+        self.call("recording the use of an API key", async |db| {
+            query!(
+                "update api_keys set last_used_at = $2
+                 where key_id = $1 and (last_used_at is null or last_used_at <= $2 - interval '1 minute')",
+                id,
+                now
+            )
+            .execute(db)
+            .await
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+async fn insert(db: &mut PgConnection, key: &ApiKey, sha256: &[u8; 32]) -> sqlx::Result<()> {
+    query!(
+        "insert into api_keys (key_id, name, scopes, key_sha256, app_ids, lark_scopes, requests_per_minute, created_at,
+                               revoked_at, expires_at, last_used_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        key.id,
+        key.name,
+        &key.scopes,
+        &sha256[..],
+        &key.access.app_ids,
+        &key.access.lark_scopes,
+        key.requests_per_minute.map(|n| i64::from(n.get())),
+        key.created_at,
+        key.revoked_at,
+        key.expires_at,
+        key.last_used_at
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }

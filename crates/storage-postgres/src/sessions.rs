@@ -58,13 +58,15 @@ impl Sessions for PgStore {
                        and ($2::text is null or open_id = $2)
                        and ($3::text is null or state = $3)
                        and ($4::timestamptz is null or (created_at, session_id) < ($4, $5))
+                       and ($7::text[] = '{}' or app_id = any($7))
                      order by created_at desc, session_id desc limit $6",
                     filter.app_id.as_ref().map(AsRef::as_ref) as Option<&str>,
                     filter.open_id.as_ref().map(AsRef::as_ref) as Option<&str>,
                     filter.state.map(SessionState::as_str),
                     after.map(|cursor| cursor.created_at),
                     after.map(|cursor| cursor.id.0),
-                    i64::from(limit)
+                    i64::from(limit),
+                    &filter.app_ids
                 )
                 .fetch_all(&mut *tx)
                 .await?;

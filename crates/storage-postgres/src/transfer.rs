@@ -139,7 +139,8 @@ async fn export(
         Table::ApiKeys => records(
             query_as!(
                 ApiKeyRecord,
-                "select key_id, name, scopes, key_sha256, created_at, revoked_at
+                "select key_id, name, scopes, key_sha256, created_at, revoked_at, app_ids, lark_scopes, requests_per_minute,
+                    expires_at, last_used_at
                  from api_keys where key_id > $1 order by key_id limit $2",
                 uuid(after),
                 limit
@@ -216,7 +217,8 @@ async fn find(db: &mut PgConnection, table: Table, keys: &[RowKey]) -> sqlx::Res
         Table::ApiKeys => records(
             query_as!(
                 ApiKeyRecord,
-                "select key_id, name, scopes, key_sha256, created_at, revoked_at
+                "select key_id, name, scopes, key_sha256, created_at, revoked_at, app_ids, lark_scopes, requests_per_minute,
+                    expires_at, last_used_at
                  from api_keys where key_id = any($1)",
                 &uuids(keys)
             )
@@ -361,15 +363,21 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
         }
         Record::ApiKeys(row) => {
             query!(
-                "insert into api_keys (key_id, name, scopes, key_sha256, created_at, revoked_at)
-                 values ($1, $2, $3, $4, $5, $6)
+                "insert into api_keys (key_id, name, scopes, key_sha256, created_at, revoked_at, app_ids, lark_scopes,
+                                       requests_per_minute, expires_at, last_used_at)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
                  on conflict (key_id) do nothing",
                 row.key_id,
                 row.name,
                 &row.scopes,
                 row.key_sha256,
                 row.created_at,
-                row.revoked_at
+                row.revoked_at,
+                &row.app_ids,
+                &row.lark_scopes,
+                row.requests_per_minute,
+                row.expires_at,
+                row.last_used_at
             )
             .execute(db)
             .await?

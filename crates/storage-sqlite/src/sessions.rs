@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use larkauth_models::{
     AppId, AuthSession, CardFace, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp,
 };
-use sqlx::{SqliteConnection, query, query_as, query_scalar};
+use sqlx::{SqliteConnection, query, query_as, query_scalar, types::Json};
 use uuid::Uuid;
 
 use larkauth_storage::{
@@ -236,15 +236,18 @@ async fn list(
     // Without a cursor the page starts before every session.
     let created_at = after.map_or(i64::MAX, |cursor| micros(cursor.created_at));
     let id = after.map(|cursor| cursor.id.0.hyphenated().to_string()).unwrap_or_default();
+    let app_ids = Json(&filter.app_ids);
     match (filter.app_id.as_ref().map(AppId::as_str), filter.open_id.as_ref().map(OpenId::as_str)) {
         (None, None) => {
             select_sessions!(
                 "where (created_at, session_id) < (?1, ?2) and (?3 is null or state = ?3)
+                   and (?5 = '[]' or app_id in (select value ->> 0 from json_each(?5)))
                  order by created_at desc, session_id desc limit ?4",
                 created_at,
                 id,
                 state,
-                limit
+                limit,
+                app_ids
             )
             .fetch_all(db)
             .await
@@ -252,12 +255,14 @@ async fn list(
         (Some(app_id), None) => {
             select_sessions!(
                 "where app_id = ?5 and (created_at, session_id) < (?1, ?2) and (?3 is null or state = ?3)
+                   and (?6 = '[]' or app_id in (select value ->> 0 from json_each(?6)))
                  order by created_at desc, session_id desc limit ?4",
                 created_at,
                 id,
                 state,
                 limit,
-                app_id
+                app_id,
+                app_ids
             )
             .fetch_all(db)
             .await
@@ -265,12 +270,14 @@ async fn list(
         (None, Some(open_id)) => {
             select_sessions!(
                 "where open_id = ?5 and (created_at, session_id) < (?1, ?2) and (?3 is null or state = ?3)
+                   and (?6 = '[]' or app_id in (select value ->> 0 from json_each(?6)))
                  order by created_at desc, session_id desc limit ?4",
                 created_at,
                 id,
                 state,
                 limit,
-                open_id
+                open_id,
+                app_ids
             )
             .fetch_all(db)
             .await
@@ -279,13 +286,15 @@ async fn list(
             select_sessions!(
                 "where app_id = ?5 and open_id = ?6 and (created_at, session_id) < (?1, ?2)
                    and (?3 is null or state = ?3)
+                   and (?7 = '[]' or app_id in (select value ->> 0 from json_each(?7)))
                  order by created_at desc, session_id desc limit ?4",
                 created_at,
                 id,
                 state,
                 limit,
                 app_id,
-                open_id
+                open_id,
+                app_ids
             )
             .fetch_all(db)
             .await

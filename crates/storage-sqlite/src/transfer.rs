@@ -161,7 +161,9 @@ async fn export(
             let rows = query_as!(
                 ApiKeyRecord,
                 r#"select key_id as "key_id!: Id", name as "name!", scopes as "scopes!: Texts", key_sha256 as "key_sha256!",
-                      created_at as "created_at!: Micros", revoked_at as "revoked_at!: OptionalMicros"
+                      created_at as "created_at!: Micros", revoked_at as "revoked_at!: OptionalMicros",
+                      app_ids as "app_ids!: Texts", lark_scopes as "lark_scopes!: Texts", requests_per_minute,
+                      expires_at as "expires_at!: OptionalMicros", last_used_at as "last_used_at!: OptionalMicros"
                    from api_keys where key_id > ?1 order by key_id limit ?2"#,
                 key_0,
                 limit
@@ -258,7 +260,9 @@ async fn find(db: &mut SqliteConnection, table: Table, keys: &[RowKey]) -> sqlx:
             let rows = query_as!(
                 ApiKeyRecord,
                 r#"select key_id as "key_id!: Id", name as "name!", scopes as "scopes!: Texts", key_sha256 as "key_sha256!",
-                      created_at as "created_at!: Micros", revoked_at as "revoked_at!: OptionalMicros"
+                      created_at as "created_at!: Micros", revoked_at as "revoked_at!: OptionalMicros",
+                      app_ids as "app_ids!: Texts", lark_scopes as "lark_scopes!: Texts", requests_per_minute,
+                      expires_at as "expires_at!: OptionalMicros", last_used_at as "last_used_at!: OptionalMicros"
                    from api_keys where key_id in (select value ->> 0 from json_each(?1))"#,
                 keys
             )
@@ -428,16 +432,24 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
             let scopes = Json(&row.scopes);
             let created_at = micros(row.created_at);
             let revoked_at = row.revoked_at.map(micros);
+            let (app_ids, lark_scopes) = (Json(&row.app_ids), Json(&row.lark_scopes));
+            let (expires_at, last_used_at) = (row.expires_at.map(micros), row.last_used_at.map(micros));
             query!(
-                "insert into api_keys (key_id, name, scopes, key_sha256, created_at, revoked_at)
-                 values (?1, ?2, ?3, ?4, ?5, ?6)
+                "insert into api_keys (key_id, name, scopes, key_sha256, created_at, revoked_at, app_ids, lark_scopes,
+                                       requests_per_minute, expires_at, last_used_at)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
                  on conflict (key_id) do nothing",
                 key_id,
                 row.name,
                 scopes,
                 row.key_sha256,
                 created_at,
-                revoked_at
+                revoked_at,
+                app_ids,
+                lark_scopes,
+                row.requests_per_minute,
+                expires_at,
+                last_used_at
             )
             .execute(db)
             .await?

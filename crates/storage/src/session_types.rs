@@ -143,6 +143,8 @@ pub struct Completion {
 pub struct SessionFilter {
     /// Selects sessions of this application.
     pub app_id: Option<AppId>,
+    /// Selects sessions of these applications; all when empty.
+    pub app_ids: Vec<String>,
     /// Selects sessions of this person.
     pub open_id: Option<OpenId>,
     /// Selects sessions in this state.

@@ -1,7 +1,8 @@
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use larkauth_auth::{AuthError, Context};
-use larkauth_models::{ExposeSecret, KeyScope, SecretString};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
+use larkauth_auth::{AuthError, Context, api_keys::is_well_formed};
+use larkauth_models::{ExposeSecret, KeyAccess, KeyScope, SecretString};
 use larkauth_storage::ApiKey;
 use moka::future::Cache;
 use sha2::{Digest, Sha256};
@@ -14,6 +15,8 @@ use crate::actor::ACTOR;
 const CACHE_TTL: Duration = Duration::from_secs(10);
 /// Most keys that are cached.
 const CACHE_CAPACITY: u64 = 10_000;
+/// Time after which the count of requests of an unused key is dropped: longer than the minute that a limit counts.
+const LIMITER_IDLE: Duration = Duration::from_secs(120);
 /// Name of the bootstrap key, which has no row and no id.
 const BOOTSTRAP_NAME: &str = "API_KEY";
 
@@ -23,6 +26,8 @@ pub(crate) struct ApiKeys {
     bootstrap: Option<([u8; 32], Arc<ApiKey>)>,
     context: Context,
     cache: Cache<[u8; 32], Option<Arc<ApiKey>>>,
+    /// Requests of each key with a limit, with the limit that was in force.
+    limiters: Cache<(Uuid, NonZeroU32), Arc<DefaultDirectRateLimiter>>,
 }
 
 impl ApiKeys {
@@ -32,39 +37,70 @@ impl ApiKeys {
                 id: Uuid::nil(),
                 name: BOOTSTRAP_NAME.to_owned(),
                 scopes: vec![KeyScope::Everything.to_string()],
+                access: KeyAccess::default(),
+                requests_per_minute: None,
                 created_at: context.now(),
                 revoked_at: None,
+                expires_at: None,
+                last_used_at: None,
             };
             (Sha256::digest(secret.expose_secret().as_bytes()).into(), Arc::new(key))
         });
         let cache = Cache::builder().max_capacity(CACHE_CAPACITY).time_to_live(CACHE_TTL).build();
-        Self { bootstrap, context, cache }
+        let limiters = Cache::builder().max_capacity(CACHE_CAPACITY).time_to_idle(LIMITER_IDLE).build();
+        Self { bootstrap, context, cache, limiters }
     }
 
-    /// Warns when there is no key, since the API then refuses every caller.
-    pub(crate) async fn warn_if_none(&self) -> Result<(), AuthError> {
-        if self.bootstrap.is_some() {
-            return Ok(());
-        }
+    /// Warns when there is no key, since the API then refuses every caller, and when a key permits everything.
+    pub(crate) async fn warn(&self) -> Result<(), AuthError> {
         let keys = self.context.api_keys(&ACTOR, self.context.now()).await?;
-        if !keys.iter().any(|key| key.revoked_at.is_none()) {
+        let now = self.context.now();
+        let mut active = keys.iter().filter(|key| key.is_active(now)).peekable();
+        if self.bootstrap.is_none() && active.peek().is_none() {
             tracing::warn!(
                 "there is no API key, so the REST API refuses every caller; set API_KEY or run `larkauth keys create`"
+            );
+        }
+        let unlimited: Vec<&str> = active
+            .filter(|key| key.scopes.iter().any(|scope| scope == KeyScope::Everything.as_str()))
+            .map(|key| key.name.as_str())
+            .chain(self.bootstrap.as_ref().map(|_| BOOTSTRAP_NAME))
+            .collect();
+        if !unlimited.is_empty() {
+            tracing::warn!(
+                keys = unlimited.join(", "),
+                "API keys with every scope are in use; give each caller a key of its own with `larkauth keys create`"
             );
         }
         Ok(())
     }
 
-    /// Returns the active key with this SHA-256.
-    pub(crate) async fn authenticate(&self, sha256: &[u8; 32]) -> Result<Option<Arc<ApiKey>>, AuthError> {
-        if let Some((_, key)) = self.bootstrap.as_ref().filter(|(known, _)| known.ct_eq(sha256).into()) {
+    /// Returns the active key with this secret. A secret without the form of a key causes no query.
+    pub(crate) async fn authenticate(&self, secret: &str) -> Result<Option<Arc<ApiKey>>, AuthError> {
+        let sha256: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
+        if let Some((_, key)) = self.bootstrap.as_ref().filter(|(known, _)| known.ct_eq(&sha256).into()) {
             return Ok(Some(key.clone()));
         }
-        if let Some(cached) = self.cache.get(sha256).await {
-            return Ok(cached);
+        if !is_well_formed(secret) {
+            return Ok(None);
         }
-        let found = self.context.authenticate_api_key(sha256).await?.map(Arc::new);
-        self.cache.insert(*sha256, found.clone()).await;
-        Ok(found)
+        let key = match self.cache.get(&sha256).await {
+            Some(cached) => cached,
+            None => {
+                let found = self.context.authenticate_api_key(&sha256).await?.map(Arc::new);
+                self.cache.insert(sha256, found.clone()).await;
+                found
+            }
+        };
+        // A cached key may have expired since.
+        Ok(key.filter(|key| key.is_active(self.context.now())))
+    }
+
+    /// Counts a request of a key. Returns the time to wait when the key's limit is reached.
+    pub(crate) async fn count(&self, key: &ApiKey) -> Result<(), Duration> {
+        let Some(limit) = key.requests_per_minute else { return Ok(()) };
+        let new = async { Arc::new(RateLimiter::direct(Quota::per_minute(limit))) };
+        let limiter = self.limiters.get_with((key.id, limit), new).await;
+        limiter.check().map_err(|early| early.wait_time_from(limiter.clock().now()))
     }
 }

@@ -73,7 +73,7 @@ pub async fn spawn_tasks(process: &Process, settings: &Settings) -> anyhow::Resu
         supervisor.states(),
         process.stopping.clone(),
     );
-    state.api_keys.warn_if_none().await?;
+    state.api_keys.warn().await?;
 
     process.spawn("the record of sent answers", record_sent_answers(context, sent_answers));
     process.spawn("the long connections", supervisor.run(process.stopping.clone()));

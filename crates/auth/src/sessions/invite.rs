@@ -38,12 +38,14 @@ impl Context {
         invite: Invite,
     ) -> Result<AuthSession, AuthError> {
         self.note_operation(actor, now, "session.create");
+        Self::check_app(actor, &invite.app_id)?;
         if invite.auth_method == AuthMethod::DeviceCode {
             return Err(AuthError::AuthMethodUnavailable(invite.auth_method));
         }
         let app = self.apps.get_for_invitation(&invite.app_id).await?;
         let session_id = SessionId(self.new_uuid());
         let new = self.new_session(session_id, &app, invite, now, None)?;
+        check_access(actor, &new.scopes)?;
         self.create_session(&new).await?;
         if new.auth_method.has_card() {
             let message = self.outgoing(
@@ -81,8 +83,10 @@ impl Context {
         now: Timestamp,
         invite: Invite,
     ) -> Result<AuthSession, AuthError> {
+        Self::check_app(actor, &invite.app_id)?;
         let open = SessionFilter {
             app_id: Some(invite.app_id.clone()),
+            app_ids: Vec::new(),
             open_id: invite.person.open_id.clone(),
             state: Some(SessionState::Pending),
         };
@@ -148,4 +152,20 @@ impl Context {
             }
         }
     }
+}
+
+/// Checks that the actor may ask a person for these scopes.
+fn check_access(actor: &Actor, scopes: &[String]) -> Result<(), AuthError> {
+    let Some(access) = actor.access() else { return Ok(()) };
+    let beyond: Vec<&str> =
+        scopes.iter().map(String::as_str).filter(|scope| !access.may_ask_for(scope)).collect();
+    if beyond.is_empty() {
+        return Ok(());
+    }
+    Err(AuthError::Forbidden(format!(
+        "The API key may not ask people for {}; it may ask for {} (without `scopes` the application's default scopes are \
+         asked for)",
+        beyond.join(" "),
+        access.lark_scopes.join(" ")
+    )))
 }

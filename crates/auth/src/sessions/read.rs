@@ -19,7 +19,7 @@ impl Context {
         id: SessionId,
     ) -> Result<AuthSession, AuthError> {
         self.note_operation(actor, now, "session.show");
-        self.existing_session(id).await
+        self.visible_session(actor, id).await
     }
 
     /// Returns at most `limit` sessions after the cursor, newest first.
@@ -35,7 +35,12 @@ impl Context {
         limit: u32,
     ) -> Result<Vec<AuthSession>, AuthError> {
         self.note_operation(actor, now, "session.list");
-        Ok(self.store.list_sessions(filter, after, limit).await?)
+        if let Some(app_id) = &filter.app_id {
+            Self::check_app(actor, app_id)?;
+        }
+        let app_ids = actor.access().map(|access| access.app_ids.clone()).unwrap_or_default();
+        let filter = SessionFilter { app_ids, ..filter.clone() };
+        Ok(self.store.list_sessions(&filter, after, limit).await?)
     }
 
     /// Waits until the session has ended, or for `at_most`, and returns the session as it is then.
@@ -53,7 +58,7 @@ impl Context {
         let until = Instant::now() + at_most;
         let mut poll = self.policy.session_poll;
         loop {
-            let session = self.existing_session(id).await?;
+            let session = self.visible_session(actor, id).await?;
             let left = until.saturating_duration_since(Instant::now());
             if session.state != SessionState::Pending || left.is_zero() {
                 return Ok(session);
@@ -77,8 +82,15 @@ impl Context {
             return Ok(None);
         }
         self.note_operation(actor, now, "session.consent_page");
+        Self::check_app(actor, &session.app_id)?;
         let app = self.apps.get(&session.app_id).await?;
         Ok(cards::authorize_url(&app, session))
+    }
+
+    /// Returns one session. A session of an application that the actor does not see looks like no session.
+    async fn visible_session(&self, actor: &Actor, id: SessionId) -> Result<AuthSession, AuthError> {
+        let session = self.existing_session(id).await?;
+        if actor.may_use_app(&session.app_id) { Ok(session) } else { Err(AuthError::SessionNotFound(id)) }
     }
 
     /// Returns one session, for operations of this crate.

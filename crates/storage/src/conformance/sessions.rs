@@ -138,7 +138,7 @@ pub async fn list_sessions_with_filter_returns_matches(bed: &Bed) {
     }
     assert!(bed.store.end_session(ids[1], SessionEnding::Rejected, bed.now()).await.unwrap());
     let list = async |app: Option<_>, open_id: Option<&str>, state| {
-        let filter = SessionFilter { app_id: app, open_id: open_id.map(ou), state };
+        let filter = SessionFilter { app_id: app, app_ids: Vec::new(), open_id: open_id.map(ou), state };
         let sessions = bed.store.list_sessions(&filter, None, 100).await.unwrap();
         sessions.into_iter().map(|session| session.id).collect::<Vec<_>>()
     };

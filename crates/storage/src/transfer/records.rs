@@ -167,6 +167,11 @@ record! {
         key_sha256: Vec<u8>,
         created_at: Timestamp,
         revoked_at: Option<Timestamp>,
+        app_ids: Vec<String>,
+        lark_scopes: Vec<String>,
+        requests_per_minute: Option<i64>,
+        expires_at: Option<Timestamp>,
+        last_used_at: Option<Timestamp>,
     }
 }
 

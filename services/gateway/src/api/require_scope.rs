@@ -1,6 +1,6 @@
 //! The scope that an endpoint requires, proved before its handler runs.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use axum::{
     extract::FromRequestParts,
@@ -8,7 +8,6 @@ use axum::{
 };
 use larkauth_contracts::problem::ProblemCode;
 use larkauth_models::{Actor, KeyScope};
-use sha2::{Digest, Sha256};
 
 use crate::{problem::ApiError, state::AppState};
 
@@ -49,10 +48,11 @@ impl<S: Scope> FromRequestParts<Arc<AppState>> for RequireScope<S> {
                 "Bearer realm=\"larkauth\"",
             ));
         };
-        let sha256 = Sha256::digest(key.as_bytes()).into();
-        match state.api_keys.authenticate(&sha256).await? {
+        match state.api_keys.authenticate(key).await? {
             Some(key) if S::SCOPE.is_among(&key.scopes) => {
-                let actor = Actor::ApiKey { id: key.id, name: key.name.clone() };
+                state.api_keys.count(&key).await.map_err(too_many)?;
+                let actor =
+                    Actor::ApiKey { id: key.id, name: key.name.clone(), access: key.access.clone() };
                 Ok(Self { actor, scope: PhantomData })
             }
             Some(_) => {
@@ -65,7 +65,7 @@ impl<S: Scope> FromRequestParts<Arc<AppState>> for RequireScope<S> {
                 Err(ApiError::new(ProblemCode::Forbidden, detail).challenge(challenge))
             }
             None => Err(unauthorized(
-                "The API key is unknown or was revoked",
+                "The API key is unknown, expired or was revoked",
                 "Bearer realm=\"larkauth\", error=\"invalid_token\"",
             )),
         }
@@ -74,6 +74,11 @@ impl<S: Scope> FromRequestParts<Arc<AppState>> for RequireScope<S> {
 
 fn unauthorized(detail: &str, challenge: &'static str) -> ApiError {
     ApiError::new(ProblemCode::Unauthorized, detail).challenge(challenge)
+}
+
+fn too_many(wait: Duration) -> ApiError {
+    ApiError::new(ProblemCode::RateLimited, "This API key has sent more requests than it may in a minute")
+        .retry_after(wait)
 }
 
 /// The key of `Authorization: Bearer …`, if it has a sensible form.

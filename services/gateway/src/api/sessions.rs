@@ -132,7 +132,12 @@ pub(super) async fn list(
         return Err(ApiError::invalid(format!("limit: 1 to {MAX_PAGE}")));
     }
     let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-    let filter = SessionFilter { app_id: query.app_id, open_id: query.open_id, state: query.state };
+    let filter = SessionFilter {
+        app_id: query.app_id,
+        app_ids: Vec::new(),
+        open_id: query.open_id,
+        state: query.state,
+    };
     // One more than asked for shows whether there is another page.
     let context = &state.context;
     let mut sessions = context.list_sessions(&caller.actor, context.now(), &filter, after, limit + 1).await?;

@@ -99,6 +99,7 @@ impl From<AuthError> for ApiError {
             }
             AuthError::Cipher(error) => return Self::internal(error),
             AuthError::Invalid(_) => ProblemCode::InvalidRequest,
+            AuthError::Forbidden(_) => ProblemCode::Forbidden,
             AuthError::AppNotFound(_) => ProblemCode::AppNotFound,
             AuthError::AppDisabled(_) => ProblemCode::AppDisabled,
             AuthError::AppFrozen { .. } => ProblemCode::AppFrozen,
