@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use divan::{Bencher, counter::ItemsCount};
 use larkauth_contracts::topology::Queue;
 use larkauth_messaging::{
-    Bus, Consume, Outgoing, Verdict,
+    Bus, Consume, Disposition, Outgoing,
     testing::{TestBus, TestFile, consume, handler},
 };
 use larkauth_models::EventId;
@@ -93,7 +93,7 @@ impl Bed {
             let count = Arc::clone(&handled);
             let counting = handler(move |_| {
                 count.add_permits(1);
-                async { Verdict::DONE }
+                async { Disposition::DONE }
             });
             let what = Consume {
                 queue: Queue::CardActions,

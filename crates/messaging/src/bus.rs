@@ -103,7 +103,7 @@ pub struct Delivery {
 
 /// What a handler decides about a delivery. There is no fourth way out: nothing is dropped silently.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Disposition {
     /// It had its effect (or had it before). The reply goes to whoever waits; losing it is harmless.
     Done {
         /// The answer, if one is expected.
@@ -124,7 +124,7 @@ pub enum Verdict {
     },
 }
 
-impl Verdict {
+impl Disposition {
     /// Done, and nobody needs an answer.
     pub const DONE: Self = Self::Done { reply: None };
 }
@@ -133,7 +133,7 @@ impl Verdict {
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Handles one. Cancelled when the process shuts down hard; a panic counts as a retry.
-    async fn handle(&self, delivery: Delivery) -> Verdict;
+    async fn handle(&self, delivery: Delivery) -> Disposition;
 }
 
 /// How to consume a queue.

@@ -9,7 +9,7 @@ use larkauth_telemetry::Metrics;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
-use crate::{Consume, Delivery, Handler, ReplyAddress, RetryPolicy, Verdict};
+use crate::{Consume, Delivery, Disposition, Handler, ReplyAddress, RetryPolicy};
 
 /// Somebody who waits for an answer does not wait longer than this.
 const ANSWERABLE: Duration = Duration::from_secs(2);
@@ -88,19 +88,19 @@ impl Dispatcher {
         }
         let started = Instant::now();
         let reply_to = delivery.reply_to.clone();
-        let verdict = self.decide(delivery).await;
+        let disposition = self.decide(delivery).await;
         let took = started.elapsed();
-        let outcome = match verdict {
-            Verdict::Done { reply } => {
+        let outcome = match disposition {
+            Disposition::Done { reply } => {
                 settler.done(reply_to.as_ref().zip(reply)).await;
                 "done"
             }
-            Verdict::Retry { reason, .. } if attempt >= self.retry.max_attempts => {
+            Disposition::Retry { reason, .. } if attempt >= self.retry.max_attempts => {
                 let reason = format!("gave up after {attempt} attempts: {reason}");
                 self.dead(attempt, &reason, "attempts_exhausted", settler).await;
                 "dead"
             }
-            Verdict::Retry { after, reason } => {
+            Disposition::Retry { after, reason } => {
                 let wait = after.unwrap_or_else(|| self.retry.backoff(attempt));
                 let reason = bounded(&reason);
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -116,7 +116,7 @@ impl Dispatcher {
                 }
                 "retry"
             }
-            Verdict::Dead { reason } => {
+            Disposition::Dead { reason } => {
                 self.dead(attempt, &reason, "refused", settler).await;
                 "dead"
             }
@@ -124,16 +124,17 @@ impl Dispatcher {
         self.metrics.bus_consumed(queue, outcome, took);
     }
 
-    async fn decide(&self, delivery: Delivery) -> Verdict {
+    async fn decide(&self, delivery: Delivery) -> Disposition {
         let deadline = self.what.handler_deadline;
         // A handler holds no state across deliveries that a panic could leave half changed: it must be idempotent anyway.
         match timeout(deadline, AssertUnwindSafe(self.handler.handle(delivery)).catch_unwind()).await {
-            Ok(Ok(verdict)) => verdict,
+            Ok(Ok(disposition)) => disposition,
             // What a panic says may hold a value; the panic hook has logged where it was.
-            Ok(Err(_)) => Verdict::Retry { after: None, reason: "the handler panicked".to_owned() },
-            Err(_) => {
-                Verdict::Retry { after: None, reason: format!("the handler took longer than {deadline:?}") }
-            }
+            Ok(Err(_)) => Disposition::Retry { after: None, reason: "the handler panicked".to_owned() },
+            Err(_) => Disposition::Retry {
+                after: None,
+                reason: format!("the handler took longer than {deadline:?}"),
+            },
         }
     }
 

@@ -19,8 +19,8 @@ mod routing;
 pub mod testing;
 
 pub use bus::{
-    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Handler, Outgoing, PendingReply, ReplyAddress,
-    Verdict,
+    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Disposition, Handler, Outgoing, PendingReply,
+    ReplyAddress,
 };
 pub use embedded::{Backlog, EmbeddedBus, EmbeddedOptions};
 use policy::MAX_LENGTH;

@@ -12,7 +12,7 @@ use std::{
 
 use larkauth_contracts::topology::Queue;
 use larkauth_messaging::{
-    Bus, Consume, Delivery, EmbeddedBus, EmbeddedOptions, Outgoing, Verdict,
+    Bus, Consume, Delivery, Disposition, EmbeddedBus, EmbeddedOptions, Outgoing,
     testing::{PATIENCE, TestFile, consume, eventually, handler},
 };
 use larkauth_models::{Entropy, EventId, OsEntropy};
@@ -59,7 +59,7 @@ async fn child() {
     let bus = open(Path::new(&path)).await;
     let telling = handler(|delivery: Delivery| async move {
         say("handled", &delivery.id);
-        Verdict::DONE
+        Disposition::DONE
     });
     let consuming = std::env::var(CONSUME).is_ok().then(|| consume(&bus, ALL, telling));
     let mut publishers = JoinSet::new();
@@ -139,7 +139,7 @@ async fn killed_at_any_moment_nothing_confirmed_is_lost() {
     let seeing = Arc::clone(&seen);
     let collecting = handler(move |delivery: Delivery| {
         seeing.lock().unwrap().insert(delivery.id.to_string());
-        async { Verdict::DONE }
+        async { Disposition::DONE }
     });
     let consuming = consume(&bus, ALL, collecting);
     eventually("nothing is left", || async {
@@ -164,7 +164,7 @@ async fn what_another_process_publishes_is_found() {
     let seeing = Arc::clone(&seen);
     let collecting = handler(move |delivery: Delivery| {
         seeing.lock().unwrap().insert(delivery.id.to_string());
-        async { Verdict::Done { reply: Some("nobody here asked".into()) } }
+        async { Disposition::Done { reply: Some("nobody here asked".into()) } }
     });
     let consuming = consume(&bus, ALL, collecting);
     let mut told = Told::default();

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, sync::Arc, time::
 
 use larkauth_contracts::topology::Queue;
 use larkauth_messaging::{
-    Backlog, Bus, BusError, BusHealth, Consume, Delivery, EmbeddedBus, EmbeddedOptions, Outgoing, Verdict,
+    Backlog, Bus, BusError, BusHealth, Consume, Delivery, Disposition, EmbeddedBus, EmbeddedOptions,
+    Outgoing,
     testing::{PATIENCE, TestFile, consume, eventually, handler, take_dead_letter},
 };
 use larkauth_models::EventId;
@@ -106,7 +107,7 @@ async fn what_is_full_takes_no_more() {
         "{refused:?}"
     );
 
-    let killing = handler(|_| async { Verdict::Dead { reason: "on purpose".to_owned() } });
+    let killing = handler(|_| async { Disposition::Dead { reason: "on purpose".to_owned() } });
     let consuming = consume(&bus, ONE, killing);
     eventually("both died", || async { bus.dead_letter_depth().await == Ok(2) }).await;
     bus.publish(message(4)).await.unwrap();
@@ -157,7 +158,7 @@ async fn a_lease_lasts_as_long_as_its_handler() {
         let gate = Arc::clone(&opened);
         async move {
             gate.acquire().await.unwrap().forget();
-            Verdict::DONE
+            Disposition::DONE
         }
     });
     let consumers = [consume(&bus, ONE, Arc::clone(&slow)), consume(&bus, ONE, slow)];
@@ -200,7 +201,7 @@ async fn a_locked_file_is_told_and_waited_for() {
     let (sender, mut told) = mpsc::unbounded_channel();
     let telling = handler(move |delivery: Delivery| {
         sender.send(delivery.id).unwrap();
-        async { Verdict::DONE }
+        async { Disposition::DONE }
     });
     let consuming = consume(&bus, ONE, telling);
     assert_eq!(told.recv().await, Some(message(2).id), "a publish that failed was done all the same");
@@ -218,10 +219,10 @@ async fn what_happens_is_counted() {
     let once_more = handler(|delivery: Delivery| async move {
         match delivery.id.as_str() {
             "event-2" if delivery.attempt == 1 => {
-                Verdict::Retry { after: None, reason: "once more".to_owned() }
+                Disposition::Retry { after: None, reason: "once more".to_owned() }
             }
-            "event-3" => Verdict::Dead { reason: "on purpose".to_owned() },
-            _ => Verdict::DONE,
+            "event-3" => Disposition::Dead { reason: "on purpose".to_owned() },
+            _ => Disposition::DONE,
         }
     });
     let consuming = consume(&bus, ONE, once_more);

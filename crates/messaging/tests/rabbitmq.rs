@@ -9,7 +9,7 @@ use std::{
 
 use larkauth_contracts::topology::Queue;
 use larkauth_messaging::{
-    Bus, BusError, BusHealth, Consume, Delivery, Outgoing, RabbitMq, RabbitMqOptions, Verdict,
+    Bus, BusError, BusHealth, Consume, Delivery, Disposition, Outgoing, RabbitMq, RabbitMqOptions,
     testing::{PATIENCE, TcpProxy, TestBus, consume, eventually, handler},
 };
 use larkauth_models::EventId;
@@ -53,9 +53,9 @@ fn collecting() -> (Arc<dyn larkauth_messaging::Handler>, Seen) {
         async move {
             // Half of them go round once more, so that passing on meets the cuts too.
             if new && delivery.id.as_str().ends_with(['0', '2', '4', '6', '8']) {
-                return Verdict::Retry { after: None, reason: "once more".to_owned() };
+                return Disposition::Retry { after: None, reason: "once more".to_owned() };
             }
-            Verdict::DONE
+            Disposition::DONE
         }
     });
     (handler, seen)

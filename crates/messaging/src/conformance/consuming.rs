@@ -13,12 +13,12 @@ struct Gated {
 
 #[async_trait]
 impl Handler for Gated {
-    async fn handle(&self, _: Delivery) -> Verdict {
+    async fn handle(&self, _: Delivery) -> Disposition {
         self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         self.gate.acquire().await.unwrap().forget();
         self.now.fetch_sub(1, Ordering::SeqCst);
         self.done.fetch_add(1, Ordering::SeqCst);
-        Verdict::DONE
+        Disposition::DONE
     }
 }
 
@@ -79,7 +79,7 @@ pub async fn shutdown_finishes_what_is_in_hand_and_returns_the_rest(bed: &impl T
     assert_eq!(gated.counts(), (0, 2, 2));
     eventually("four are left", || async { bus.depth(QUEUE).await.unwrap() == 4 }).await;
 
-    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let (handler, mut told) = telling(|_| Disposition::DONE);
     let consuming = started(&bus, handler);
     for _ in 0..4 {
         next(&mut told).await;

@@ -7,7 +7,7 @@ use super::*;
 /// And the letter says where and why.
 pub async fn the_dead_are_dead_at_once_and_unchanged(bed: &impl TestBed) {
     let bus = bed.bus().await;
-    let (handler, mut told) = telling(|_| Verdict::Dead { reason: "of no known type".to_owned() });
+    let (handler, mut told) = telling(|_| Disposition::Dead { reason: "of no known type".to_owned() });
     let consuming = started(&bus, handler);
     bus.publish(message(1)).await.unwrap();
     next(&mut told).await;
@@ -82,7 +82,7 @@ pub async fn whoever_kills_its_consumers_is_dead(bed: &impl TestBed) {
 
 /// Kills every message it gets.
 fn killing() -> Arc<dyn Handler> {
-    handler(|_| async { Verdict::Dead { reason: "of no known type".to_owned() } })
+    handler(|_| async { Disposition::Dead { reason: "of no known type".to_owned() } })
 }
 
 async fn letters(bus: &Arc<dyn Bus>, count: usize) -> Vec<DeadLetter> {
@@ -136,7 +136,7 @@ pub async fn a_dead_letter_goes_back_to_its_queue(bed: &impl TestBed) {
     let (first, _) = next(&mut failed).await;
 
     assert_eq!(bus.requeue_dead_letter(&message(2).id).await, Ok(false));
-    let (handler, mut told) = telling(|attempt| if attempt == 1 { retry(None) } else { Verdict::DONE });
+    let (handler, mut told) = telling(|attempt| if attempt == 1 { retry(None) } else { Disposition::DONE });
     let consuming = started(&bus, handler);
     assert_eq!(bus.requeue_dead_letter(&other.id).await, Ok(true));
     let (again, _) = next(&mut told).await;
@@ -183,7 +183,7 @@ pub async fn of_dead_letters_of_one_id_one_is_meant(bed: &impl TestBed) {
     assert_eq!(bus.drop_dead_letter(&id).await, Ok(true));
     assert_eq!(bus.requeue_dead_letter(&id).await, Ok(true));
     assert_eq!(letters(&bus, 1).await[0].body, "twin 3");
-    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let (handler, mut told) = telling(|_| Disposition::DONE);
     let consuming = started(&bus, handler);
     assert_eq!(next(&mut told).await.0.body, "twin 2");
     consuming.stop().await;

@@ -34,7 +34,7 @@ use tokio::{
 
 pub use self::{consuming::*, dead_letters::*, publishing::*, replies::*, retries::*};
 use crate::{
-    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Handler, Outgoing, RetryPolicy, Verdict,
+    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Disposition, Handler, Outgoing, RetryPolicy,
     testing::{Consuming, PATIENCE, consume, eventually, handler, take_dead_letter},
 };
 
@@ -115,13 +115,13 @@ fn what(concurrency: u16) -> Consume {
 
 /// A handler that tells of every delivery, and decides by its attempt.
 fn telling(
-    decide: impl Fn(u32) -> Verdict + Send + Sync + 'static,
+    decide: impl Fn(u32) -> Disposition + Send + Sync + 'static,
 ) -> (Arc<dyn Handler>, mpsc::UnboundedReceiver<(Delivery, Instant)>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let tell = handler(move |delivery: Delivery| {
-        let verdict = decide(delivery.attempt);
+        let disposition = decide(delivery.attempt);
         sender.send((delivery, Instant::now())).unwrap();
-        async move { verdict }
+        async move { disposition }
     });
     (tell, receiver)
 }
@@ -134,8 +134,8 @@ async fn next<T>(receiver: &mut mpsc::UnboundedReceiver<T>) -> T {
     }
 }
 
-fn retry(after: Option<Duration>) -> Verdict {
-    Verdict::Retry { after, reason: "not now".to_owned() }
+fn retry(after: Option<Duration>) -> Disposition {
+    Disposition::Retry { after, reason: "not now".to_owned() }
 }
 
 fn started(bus: &Arc<dyn Bus>, handler: Arc<dyn Handler>) -> Consuming {

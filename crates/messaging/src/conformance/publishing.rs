@@ -7,7 +7,7 @@ pub async fn a_published_message_arrives_as_it_was(bed: &impl TestBed) {
     let bus = bed.bus().await;
     assert_eq!(*bus.health().borrow(), BusHealth::Up);
     bus.publish(message(1)).await.unwrap();
-    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let (handler, mut told) = telling(|_| Disposition::DONE);
     let consuming = started(&bus, handler);
     let (delivery, _) = next(&mut told).await;
     let sent = message(1);
@@ -47,7 +47,7 @@ pub async fn every_routing_key_reaches_its_queue(bed: &impl TestBed) {
             let (queue, sender) = (*queue, sender.clone());
             let tell = handler(move |delivery: Delivery| {
                 sender.send((queue, delivery.routing_key)).unwrap();
-                async { Verdict::DONE }
+                async { Disposition::DONE }
             });
             consume(&bus, Consume { queue, ..what(4) }, tell)
         })
@@ -88,7 +88,7 @@ pub async fn an_unroutable_message_is_refused(bed: &impl TestBed) {
             other => panic!("{other:?}"),
         }
     }
-    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let (handler, mut told) = telling(|_| Disposition::DONE);
     let consuming = consume(&bus, what(10), handler);
     for _ in 0..90 {
         next(&mut told).await;
@@ -104,7 +104,7 @@ pub async fn what_was_confirmed_outlives_its_publisher(bed: &impl TestBed) {
     first.close().await;
     drop(first);
     let second = bed.bus().await;
-    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let (handler, mut told) = telling(|_| Disposition::DONE);
     let consuming = started(&second, handler);
     assert_eq!(next(&mut told).await.0.id, message(1).id);
     consuming.stop().await;
@@ -124,7 +124,7 @@ pub async fn none_of_a_thousand_is_lost(bed: &impl TestBed) {
                 return retry(None);
             }
             seen.lock().unwrap().insert(delivery.id.to_string());
-            Verdict::DONE
+            Disposition::DONE
         }
     });
     let consuming = consume(&bus, what(32), handler);
@@ -152,7 +152,7 @@ pub async fn depths_are_counted(bed: &impl TestBed) {
     eventually("three wait", || async { bus.depth(QUEUE).await == Ok(3) }).await;
     eventually("one is dead", || async { bus.dead_letter_depth().await == Ok(1) }).await;
     take_dead_letter(bus.as_ref()).await;
-    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let (handler, mut told) = telling(|_| Disposition::DONE);
     let consuming = started(&bus, handler);
     for _ in 0..3 {
         next(&mut told).await;
@@ -164,7 +164,7 @@ pub async fn depths_are_counted(bed: &impl TestBed) {
 /// Consumers end, publishers hear of it, and closing twice is once.
 pub async fn a_closed_bus_says_so(bed: &impl TestBed) {
     let bus = bed.bus().await;
-    let (handler, _told) = telling(|_| Verdict::DONE);
+    let (handler, _told) = telling(|_| Disposition::DONE);
     let consuming = started(&bus, handler);
     bus.close().await;
     bus.close().await;

@@ -5,7 +5,7 @@ use super::*;
 fn echoing() -> Arc<dyn Handler> {
     handler(|delivery: Delivery| async move {
         let reply = format!("re: {}", delivery.id).into();
-        Verdict::Done { reply: Some(reply) }
+        Disposition::Done { reply: Some(reply) }
     })
 }
 
@@ -45,7 +45,7 @@ pub async fn a_late_answer_can_still_be_awaited(bed: &impl TestBed) {
         let gate = Arc::clone(&opened);
         async move {
             gate.acquire().await.unwrap().forget();
-            Verdict::Done { reply: Some(delivery.body) }
+            Disposition::Done { reply: Some(delivery.body) }
         }
     });
     let consuming = started(&bus, slow);

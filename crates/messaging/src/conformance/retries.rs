@@ -5,7 +5,7 @@ use super::*;
 /// With the attempt counted, and otherwise as it was.
 pub async fn a_retry_comes_again_after_its_backoff(bed: &impl TestBed) {
     let bus = bed.bus().await;
-    let (handler, mut told) = telling(|attempt| if attempt < 3 { retry(None) } else { Verdict::DONE });
+    let (handler, mut told) = telling(|attempt| if attempt < 3 { retry(None) } else { Disposition::DONE });
     let consuming = started(&bus, handler);
     bus.publish(message(1)).await.unwrap();
     let (first, mut before) = next(&mut told).await;
@@ -28,7 +28,7 @@ pub async fn a_retry_waits_as_long_as_it_was_told(bed: &impl TestBed) {
     let waits = [bed.policy().tiers()[0] + Duration::from_millis(1), bed.policy().longest() * 2];
     let (handler, mut told) = telling(move |attempt| match attempt {
         1 | 2 => retry(Some(waits[usize::try_from(attempt).unwrap() - 1])),
-        _ => Verdict::DONE,
+        _ => Disposition::DONE,
     });
     let consuming = started(&bus, handler);
     bus.publish(message(1)).await.unwrap();
@@ -46,7 +46,7 @@ pub async fn a_retry_waits_as_long_as_it_was_told(bed: &impl TestBed) {
 /// Not to others that its key is bound to, and not sooner, however long the wait.
 pub async fn a_later_message_comes_later_and_to_its_queue_only(bed: &impl TestBed) {
     let bus = bed.bus().await;
-    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let (handler, mut told) = telling(|_| Disposition::DONE);
     let consuming = started(&bus, handler);
     for (id, delay) in [("soon", Duration::ZERO), ("later", bed.policy().longest() * 2)] {
         let sent = Instant::now();
@@ -71,7 +71,7 @@ pub async fn a_panic_is_a_retry(bed: &impl TestBed) {
         async move {
             assert!(delivery.attempt > 1, "on purpose");
             sender.send(delivery.attempt).unwrap();
-            Verdict::DONE
+            Disposition::DONE
         }
     });
     let consuming = started(&bus, panicking);
@@ -92,7 +92,7 @@ pub async fn a_slow_handler_is_cancelled_and_retried(bed: &impl TestBed) {
                 std::future::pending::<()>().await;
             }
             sender.send(delivery.attempt).unwrap();
-            Verdict::DONE
+            Disposition::DONE
         }
     });
     let consuming = consume(&bus, Consume { handler_deadline: Duration::from_millis(50), ..what(1) }, slow);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Engine,
-    handing::{Claim, Die, Done, GiveBack, Hold, Renew, Retry, Row},
+    lease::{Claim, Die, Done, GiveBack, Hold, Renew, Retry, Row},
 };
 use crate::{
     BusError, Consume, Handler, ReplyAddress,
@@ -71,7 +71,7 @@ impl Consuming<'_> {
                 () = closed.cancelled() => {}
             }
         });
-        let mut changes = engine.hub.changes(queue);
+        let mut changes = engine.notifier.changes(queue);
         loop {
             while self.in_hand.try_join_next().is_some() {}
             let mut permits = tokio::select! {
@@ -188,7 +188,7 @@ impl Settler {
 impl Settle for Settler {
     async fn done(&self, answer: Option<(&ReplyAddress, Bytes)>) {
         if let Some((address, body)) = answer {
-            self.engine.hub.answer(address, body);
+            self.engine.notifier.answer(address, body);
         }
         Self::settled(self.engine.changes.make(Done(self.hold)).await);
     }

@@ -6,11 +6,11 @@
 //! puts into the same file is found within a second, and an answer never crosses from one to another.
 
 mod backlog;
-mod caretaker;
 mod consume;
 mod file;
-mod handing;
-mod hub;
+mod lease;
+mod maintenance;
+mod notifier;
 mod publishing;
 mod writer;
 
@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::backlog::Backlog;
 use self::{
-    hub::Hub,
+    notifier::Notifier,
     publishing::{Forget, Publish, Requeue},
     writer::{Changes, PATIENCE, Writer},
 };
@@ -94,7 +94,7 @@ impl EmbeddedOptions {
 /// What the bus and its consumers share.
 struct Engine {
     options: EmbeddedOptions,
-    hub: Arc<Hub>,
+    notifier: Arc<Notifier>,
     replies: Arc<Replies>,
     changes: Changes,
     /// For what changes nothing.
@@ -215,19 +215,19 @@ impl EmbeddedBus {
     pub async fn open(mut options: EmbeddedOptions) -> Result<Self, BusError> {
         options.lease = options.lease.max(SHORTEST_LEASE);
         let path = file::check(&options.path, PATIENCE).await?;
-        let hub = Hub::of(&path);
+        let notifier = Notifier::of(&path);
         let replies =
             Arc::new(Replies::new(random_id(options.entropy.as_ref()), options.max_pending_replies));
-        hub.join(&replies);
+        notifier.join(&replies);
         let (changes, writer) =
-            Writer::new(&path, Arc::clone(&hub), Arc::clone(&options.clock), options.metrics.clone());
+            Writer::new(&path, Arc::clone(&notifier), Arc::clone(&options.clock), options.metrics.clone());
         let reader = SqlitePoolOptions::new()
             .max_connections(2)
             .acquire_timeout(options.publish_deadline)
             .test_before_acquire(false)
             .connect_lazy_with(file::options(&path, PATIENCE).pragma("query_only", "on"));
         let engine = Arc::new(Engine {
-            hub,
+            notifier,
             replies,
             changes,
             reader,
@@ -237,7 +237,7 @@ impl EmbeddedBus {
         });
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(writer.run(stop.clone()));
-        let (caring, stopping) = (caretaker::run(Arc::clone(&engine)), stop.clone());
+        let (caring, stopping) = (maintenance::run(Arc::clone(&engine)), stop.clone());
         tasks.spawn(async move {
             stopping.run_until_cancelled_owned(caring).await;
         });
@@ -370,7 +370,7 @@ impl LetterRow {
             attempt: self.attempt,
             died_at: Timestamp::from_timestamp_micros(self.visible_at),
             body: self.body.into(),
-            headers: handing::read_headers(&self.headers),
+            headers: lease::read_headers(&self.headers),
         })
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     file::{self, describe},
-    hub::Hub,
+    notifier::Notifier,
 };
 use crate::{BusError, BusHealth};
 
@@ -55,7 +55,7 @@ pub(super) trait Job: Send {
     fn is_abandoned(&self) -> bool;
     fn takes(&self) -> bool;
     async fn apply(&mut self, db: &mut SqliteConnection, now: i64) -> sqlx::Result<()>;
-    fn committed(self: Box<Self>, hub: &Hub);
+    fn committed(self: Box<Self>, notifier: &Notifier);
     fn failed(self: Box<Self>, error: &BusError);
 }
 
@@ -80,9 +80,9 @@ impl<C: Change + Sync> Job for Asked<C> {
         Ok(())
     }
 
-    fn committed(self: Box<Self>, hub: &Hub) {
+    fn committed(self: Box<Self>, notifier: &Notifier) {
         for queue in self.change.touches() {
-            hub.wake(queue);
+            notifier.wake(queue);
         }
         if let Some(output) = self.output {
             // Whoever asked may have gone meanwhile.
@@ -116,7 +116,7 @@ pub(super) struct Writer {
     connect: sqlx::sqlite::SqliteConnectOptions,
     /// None after a failure: a connection that failed is replaced.
     connection: Option<SqliteConnection>,
-    hub: Arc<Hub>,
+    notifier: Arc<Notifier>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     health: watch::Sender<BusHealth>,
@@ -125,7 +125,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         path: &Path,
-        hub: Arc<Hub>,
+        notifier: Arc<Notifier>,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> (Changes, Self) {
@@ -135,7 +135,7 @@ impl Writer {
             jobs,
             connect: file::options(path, PATIENCE),
             connection: None,
-            hub,
+            notifier,
             clock,
             metrics,
             health: watch::Sender::new(BusHealth::Up),
@@ -187,7 +187,7 @@ impl Writer {
             let error = BusError::Unavailable { during: DURING, message: message.clone() };
             batch.drain(..).for_each(|job| job.failed(&error));
         } else {
-            batch.drain(..).for_each(|job| job.committed(&self.hub));
+            batch.drain(..).for_each(|job| job.committed(&self.notifier));
         }
         self.report(failure);
     }

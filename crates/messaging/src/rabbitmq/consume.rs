@@ -17,9 +17,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    connection::Connection,
+    connection_manager::ConnectionManager,
     error::describe,
-    link::Link,
-    session::Session,
     settle::{Settler, give_back},
     wire,
 };
@@ -30,36 +30,36 @@ const SETUP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Consumes until `shutdown` (or until the bus is closed), then waits for what is in hand.
 pub(super) async fn run(
-    link: &Arc<Link>,
+    manager: &Arc<ConnectionManager>,
     what: Consume,
     handler: Arc<dyn Handler>,
     shutdown: &CancellationToken,
 ) -> Result<(), BusError> {
     let mut consuming = Consuming {
-        link,
+        manager,
         what,
         dispatcher: Arc::new(Dispatcher {
             what,
             handler,
-            retry: link.options.retry.clone(),
-            metrics: link.options.metrics.clone(),
-            clock: Arc::clone(&link.options.clock),
+            retry: manager.options.retry.clone(),
+            metrics: manager.options.metrics.clone(),
+            clock: Arc::clone(&manager.options.clock),
         }),
         shutdown,
         permits: Arc::new(Semaphore::new(what.concurrency.max(1).into())),
         in_hand: JoinSet::new(),
     };
     let result = loop {
-        let session = tokio::select! {
+        let connection = tokio::select! {
             biased;
             () = shutdown.cancelled() => break Ok(()),
-            session = link.session() => match session {
-                Ok(Some(session)) => session,
+            connection = manager.connection() => match connection {
+                Ok(Some(connection)) => connection,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             },
         };
-        if consuming.on(&session).await.is_break() {
+        if consuming.on(&connection).await.is_break() {
             break Ok(());
         }
     };
@@ -68,7 +68,7 @@ pub(super) async fn run(
 }
 
 struct Consuming<'a> {
-    link: &'a Arc<Link>,
+    manager: &'a Arc<ConnectionManager>,
     what: Consume,
     dispatcher: Arc<Dispatcher>,
     shutdown: &'a CancellationToken,
@@ -78,17 +78,17 @@ struct Consuming<'a> {
 }
 
 impl Consuming<'_> {
-    /// Consumes on one session. `Break` on shutdown, `Continue` when the session is of no use any more.
-    async fn on(&mut self, session: &Session) -> std::ops::ControlFlow<()> {
-        let (channel, mut consumer) = match timeout(SETUP_DEADLINE, Box::pin(self.open(session))).await {
+    /// Consumes on one connection. `Break` on shutdown, `Continue` when the connection is of no use any more.
+    async fn on(&mut self, connection: &Connection) -> std::ops::ControlFlow<()> {
+        let (channel, mut consumer) = match timeout(SETUP_DEADLINE, Box::pin(self.open(connection))).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => {
-                // Lost, or the queue is gone: a new session declares it again.
-                session.fail(format!("consuming `{}` failed: {}", self.what.queue, describe(&error)));
+                // Lost, or the queue is gone: a new connection declares it again.
+                connection.fail(format!("consuming `{}` failed: {}", self.what.queue, describe(&error)));
                 return std::ops::ControlFlow::Continue(());
             }
             Err(_) => {
-                session.fail(format!("consuming `{}` failed: no answer in time", self.what.queue));
+                connection.fail(format!("consuming `{}` failed: no answer in time", self.what.queue));
                 return std::ops::ControlFlow::Continue(());
             }
         };
@@ -106,15 +106,15 @@ impl Consuming<'_> {
                     stop(&channel, consumer).await;
                     return std::ops::ControlFlow::Break(());
                 }
-                () = session.broken.cancelled() => return std::ops::ControlFlow::Continue(()),
+                () = connection.broken.cancelled() => return std::ops::ControlFlow::Continue(()),
                 next = next => match next {
                     Some((permit, Ok(raw))) => self.take(&channel, raw, permit),
                     Some((_, Err(error))) => {
-                        session.fail(format!("consuming `{}` ended: {}", self.what.queue, describe(&error)));
+                        connection.fail(format!("consuming `{}` ended: {}", self.what.queue, describe(&error)));
                         return std::ops::ControlFlow::Continue(());
                     }
                     None => {
-                        session.fail(format!("the broker cancelled the consumer of `{}`", self.what.queue));
+                        connection.fail(format!("the broker cancelled the consumer of `{}`", self.what.queue));
                         return std::ops::ControlFlow::Continue(());
                     }
                 },
@@ -122,10 +122,10 @@ impl Consuming<'_> {
         }
     }
 
-    async fn open(&self, session: &Session) -> lapin::Result<(Channel, Consumer)> {
-        let channel = session.channel().await?;
+    async fn open(&self, connection: &Connection) -> lapin::Result<(Channel, Consumer)> {
+        let channel = connection.channel().await?;
         channel.basic_qos(self.what.concurrency.max(1), BasicQosOptions::default()).await?;
-        let queue = self.link.names.queue(self.what.queue);
+        let queue = self.manager.names.queue(self.what.queue);
         let consumer = channel
             .basic_consume(
                 queue.as_str().into(),
@@ -138,8 +138,12 @@ impl Consuming<'_> {
     }
 
     fn take(&mut self, channel: &Channel, raw: Raw, permit: OwnedSemaphorePermit) {
-        let settler =
-            Settler { link: Arc::clone(self.link), channel: channel.clone(), queue: self.what.queue, raw };
+        let settler = Settler {
+            manager: Arc::clone(self.manager),
+            channel: channel.clone(),
+            queue: self.what.queue,
+            raw,
+        };
         let dispatcher = Arc::clone(&self.dispatcher);
         self.in_hand.spawn(async move {
             let remaining = wire::remaining(&settler.raw);

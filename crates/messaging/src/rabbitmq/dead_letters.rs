@@ -14,9 +14,9 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    connection::Publication,
+    connection_manager::ConnectionManager,
     error::{describe, late, unavailable},
-    link::Link,
-    session::Publication,
     settle::ack,
     topology::Names,
     wire,
@@ -30,10 +30,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const DURING: &str = "reading the dead letters";
 
 /// The oldest dead letters.
-pub(super) async fn browse(link: &Link, limit: u32) -> Result<Vec<DeadLetter>, BusError> {
+pub(super) async fn browse(manager: &ConnectionManager, limit: u32) -> Result<Vec<DeadLetter>, BusError> {
     within(async {
-        let look = Look::begin(link).await?;
-        let letters = look.take_all(&link.names).await?.into_iter().map(|(_, letter)| letter);
+        let look = Look::begin(manager).await?;
+        let letters = look.take_all(&manager.names).await?.into_iter().map(|(_, letter)| letter);
         let oldest = letters.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
         look.end().await;
         Ok(oldest)
@@ -42,37 +42,37 @@ pub(super) async fn browse(link: &Link, limit: u32) -> Result<Vec<DeadLetter>, B
 }
 
 /// Publishes one of them where it came from, and takes it off once the broker has it there.
-pub(super) async fn requeue(link: &Link, id: &EventId) -> Result<bool, BusError> {
-    act(link, id, async |raw, letter| {
+pub(super) async fn requeue(manager: &ConnectionManager, id: &EventId) -> Result<bool, BusError> {
+    act(manager, id, async |raw, letter| {
         let died_in = letter.queue.as_deref().and_then(routing::queue_named);
         let (exchange, routing_key) = match died_in {
             // The default exchange leads to the queue of that name, and to no other.
-            Some(queue) => (String::new(), link.names.queue(queue)),
+            Some(queue) => (String::new(), manager.names.queue(queue)),
             None if routing::queues(&letter.routing_key).next().is_some() => {
-                (link.names.events(), letter.routing_key)
+                (manager.names.events(), letter.routing_key)
             }
             None => return Err(routing::leads_nowhere(letter.routing_key)),
         };
         let properties = wire::revived(raw);
-        link.publish(Publication { exchange, routing_key, properties, body: letter.body }).await
+        manager.publish(Publication { exchange, routing_key, properties, body: letter.body }).await
     })
     .await
 }
 
 /// Takes one of them off.
-pub(super) async fn remove(link: &Link, id: &EventId) -> Result<bool, BusError> {
-    act(link, id, async |_, _| Ok(())).await
+pub(super) async fn remove(manager: &ConnectionManager, id: &EventId) -> Result<bool, BusError> {
+    act(manager, id, async |_, _| Ok(())).await
 }
 
 /// Finds one, does something with it, then takes it off.
 async fn act(
-    link: &Link,
+    manager: &ConnectionManager,
     id: &EventId,
     what: impl AsyncFnOnce(&Raw, DeadLetter) -> Result<(), BusError>,
 ) -> Result<bool, BusError> {
     within(async {
-        let look = Look::begin(link).await?;
-        let letters = look.take_all(&link.names).await?;
+        let look = Look::begin(manager).await?;
+        let letters = look.take_all(&manager.names).await?;
         let found = letters.into_iter().find(|(_, letter)| letter.id == *id);
         let result = match found {
             None => Ok(false),
@@ -100,11 +100,11 @@ struct Look {
 }
 
 impl Look {
-    async fn begin(link: &Link) -> Result<Self, BusError> {
-        let deadline = Instant::now() + link.options.publish_deadline;
-        let session = link.session_soon(DURING, deadline).await?;
-        let channel = session.channel().await.map_err(|error| unavailable(DURING, &error))?;
-        Ok(Self { channel, queue: link.names.dead_letters() })
+    async fn begin(manager: &ConnectionManager) -> Result<Self, BusError> {
+        let deadline = Instant::now() + manager.options.publish_deadline;
+        let connection = manager.connection_soon(DURING, deadline).await?;
+        let channel = connection.channel().await.map_err(|error| unavailable(DURING, &error))?;
+        Ok(Self { channel, queue: manager.names.dead_letters() })
     }
 
     /// Takes all of them in hand, the oldest first. What was looked at before comes behind what was not, so none of them

@@ -3,11 +3,11 @@
 //! One connection per process, owned by one task that replaces it when it is lost. Quorum queues, publisher confirms
 //! with the mandatory flag, retries through delay queues, at-least-once dead letters; no plugin is needed.
 
+mod connection;
+mod connection_manager;
 mod consume;
 mod dead_letters;
 mod error;
-mod link;
-mod session;
 mod settle;
 mod socket;
 mod topology;
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "conformance")]
 pub(crate) use self::topology::{Names, remove as remove_topology};
-use self::{link::Link, session::Publication, topology::delay_key};
+use self::{connection::Publication, connection_manager::ConnectionManager, topology::delay_key};
 use crate::{Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Outgoing, PendingReply, RetryPolicy};
 
 /// How to use a RabbitMQ broker. Start with [`RabbitMqOptions::new`].
@@ -82,7 +82,7 @@ impl RabbitMqOptions {
 /// The bus on RabbitMQ. Dropping it ends the connection without a word; [`Bus::close`] ends it in order.
 #[derive(Debug)]
 pub struct RabbitMq {
-    link: Arc<Link>,
+    manager: Arc<ConnectionManager>,
     stop: CancellationToken,
     supervisor: Mutex<JoinSet<()>>,
 }
@@ -94,11 +94,11 @@ impl RabbitMq {
     /// [`BusError::Unavailable`] when that did not work within `connect_deadline` (or at once, when the broker refuses the
     /// credentials), [`BusError::Topology`] when queues of that prefix exist with other properties.
     pub async fn connect(options: RabbitMqOptions) -> Result<Self, BusError> {
-        let (link, supervisor) = Link::connect(options).await?;
+        let (manager, supervisor) = ConnectionManager::connect(options).await?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(supervisor.run(stop.clone()));
-        Ok(Self { link, stop, supervisor: Mutex::new(tasks) })
+        Ok(Self { manager, stop, supervisor: Mutex::new(tasks) })
     }
 
     /// Removes every exchange and queue of that prefix, with the messages in them. For demonstrations and tests; nothing
@@ -107,18 +107,18 @@ impl RabbitMq {
     /// # Errors
     /// [`BusError::Unavailable`] when the broker does not do it within `connect_deadline`.
     pub async fn remove_topology(options: RabbitMqOptions) -> Result<(), BusError> {
-        session::remove_topology(&options).await
+        connection::remove_topology(&options).await
     }
 
     fn app_id(&self) -> &str {
-        &self.link.options.connection_name
+        &self.manager.options.connection_name
     }
 
     fn event(&self, message: Outgoing) -> Publication {
         Publication {
-            exchange: self.link.names.events(),
+            exchange: self.manager.names.events(),
             routing_key: message.routing_key.to_owned(),
-            properties: wire::first(&message, self.app_id(), Some(self.link.options.clock.now())),
+            properties: wire::first(&message, self.app_id(), Some(self.manager.options.clock.now())),
             body: message.body,
         }
     }
@@ -127,24 +127,24 @@ impl RabbitMq {
 #[async_trait]
 impl Bus for RabbitMq {
     async fn publish(&self, message: Outgoing) -> Result<(), BusError> {
-        self.link.publish(self.event(message)).await
+        self.manager.publish(self.event(message)).await
     }
 
     async fn request(&self, message: Outgoing) -> Result<PendingReply, BusError> {
-        self.link.request(self.event(message)).await
+        self.manager.request(self.event(message)).await
     }
 
     async fn publish_later(&self, message: Outgoing, queue: Queue, delay: Duration) -> Result<(), BusError> {
-        let tier = self.link.options.retry.tier_for(delay);
+        let tier = self.manager.options.retry.tier_for(delay);
         // No time of publishing: the wait is on purpose, and must not count as lag.
         let properties = wire::first(&message, self.app_id(), None);
         let publication = Publication {
-            exchange: self.link.names.retry(),
+            exchange: self.manager.names.retry(),
             routing_key: delay_key(tier, queue),
             properties: wire::with_remaining(properties, delay.saturating_sub(tier)),
             body: message.body,
         };
-        self.link.publish(publication).await
+        self.manager.publish(publication).await
     }
 
     async fn consume(
@@ -153,31 +153,31 @@ impl Bus for RabbitMq {
         handler: Arc<dyn Handler>,
         shutdown: CancellationToken,
     ) -> Result<(), BusError> {
-        consume::run(&self.link, what, handler, &shutdown).await
+        consume::run(&self.manager, what, handler, &shutdown).await
     }
 
     async fn depth(&self, queue: Queue) -> Result<u64, BusError> {
-        self.link.depth(self.link.names.queue(queue)).await
+        self.manager.depth(self.manager.names.queue(queue)).await
     }
 
     async fn dead_letter_depth(&self) -> Result<u64, BusError> {
-        self.link.depth(self.link.names.dead_letters()).await
+        self.manager.depth(self.manager.names.dead_letters()).await
     }
 
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, BusError> {
-        dead_letters::browse(&self.link, limit).await
+        dead_letters::browse(&self.manager, limit).await
     }
 
     async fn requeue_dead_letter(&self, id: &EventId) -> Result<bool, BusError> {
-        dead_letters::requeue(&self.link, id).await
+        dead_letters::requeue(&self.manager, id).await
     }
 
     async fn drop_dead_letter(&self, id: &EventId) -> Result<bool, BusError> {
-        dead_letters::remove(&self.link, id).await
+        dead_letters::remove(&self.manager, id).await
     }
 
     fn health(&self) -> watch::Receiver<BusHealth> {
-        self.link.health()
+        self.manager.health()
     }
 
     async fn close(&self) {

@@ -12,9 +12,9 @@ use larkauth_contracts::topology::Queue;
 use tokio::time::{sleep, timeout};
 
 use super::{
+    connection::Publication,
+    connection_manager::ConnectionManager,
     error::describe,
-    link::Link,
-    session::Publication,
     topology::delay_key,
     wire::{self, Changes},
 };
@@ -30,7 +30,7 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One delivery and the way back to the broker.
 pub(super) struct Settler {
-    pub(super) link: Arc<Link>,
+    pub(super) manager: Arc<ConnectionManager>,
     /// Kept until the end: the delivery can be settled on its own channel only, which closes with its last owner.
     pub(super) channel: Channel,
     pub(super) queue: Queue,
@@ -61,10 +61,10 @@ impl Settle for Settler {
             attempt,
             reason: Some(reason),
             queue: Some(self.queue),
-            died_at: Some(self.link.options.clock.now()),
+            died_at: Some(self.manager.options.clock.now()),
             ..Changes::default()
         };
-        self.pass_on(self.link.names.dead(), self.queue.name().to_owned(), &changes).await
+        self.pass_on(self.manager.names.dead(), self.queue.name().to_owned(), &changes).await
     }
 }
 
@@ -75,9 +75,9 @@ impl Settler {
     }
 
     async fn delay(&self, wait: Duration, changes: Changes<'_>) -> bool {
-        let tier = self.link.options.retry.tier_for(wait);
+        let tier = self.manager.options.retry.tier_for(wait);
         let changes = Changes { remaining: wait.saturating_sub(tier), ..changes };
-        self.pass_on(self.link.names.retry(), delay_key(tier, self.queue), &changes).await
+        self.pass_on(self.manager.names.retry(), delay_key(tier, self.queue), &changes).await
     }
 
     /// Publishes a copy, and acknowledges only once the broker has it. In between a crash makes two of one, never none.
@@ -93,7 +93,7 @@ impl Settler {
             properties: wire::copy(&self.raw, changes),
             body: self.raw.data.clone().into(),
         };
-        match self.link.publish(copy).await {
+        match self.manager.publish(copy).await {
             Ok(()) => {
                 ack(&self.raw).await;
                 true
@@ -109,7 +109,7 @@ impl Settler {
 
     async fn answer(&self, address: &ReplyAddress, body: &[u8]) {
         let sending = async {
-            let properties = wire::answer(address, &self.link.options.connection_name);
+            let properties = wire::answer(address, &self.manager.options.connection_name);
             let options = BasicPublishOptions::default();
             self.channel
                 .basic_publish("".into(), address.reply_to.as_str().into(), options, body, properties)

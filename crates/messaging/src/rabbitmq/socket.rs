@@ -12,7 +12,7 @@ use std::{
 };
 
 use lapin::{
-    Connection, ConnectionProperties,
+    ConnectionProperties,
     tcp::{AMQPUriTcpExt, AsyncTcpStream, TLSConfig},
     uri::{AMQPScheme, AMQPUri},
 };
@@ -68,9 +68,9 @@ pub(super) async fn connect(
     properties: ConnectionProperties,
     socket: Arc<Socket>,
     at_most: Duration,
-) -> lapin::Result<Connection> {
+) -> lapin::Result<lapin::Connection> {
     let runtime = lapin::runtime::default_runtime()?;
-    Connection::connector(
+    lapin::Connection::connector(
         uri,
         runtime,
         async move |uri: AMQPUri, runtime| {

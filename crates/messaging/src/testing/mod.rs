@@ -21,7 +21,7 @@ pub use self::{
     proxy::TcpProxy,
     rabbitmq::{TestBus, URL_VARIABLE},
 };
-use crate::{Bus, BusError, Consume, DeadLetter, Delivery, Handler, RetryPolicy, Verdict};
+use crate::{Bus, BusError, Consume, DeadLetter, Delivery, Disposition, Handler, RetryPolicy};
 
 /// After so long a condition will not come true any more.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,7 +63,7 @@ pub async fn take_dead_letter(bus: &dyn Bus) -> DeadLetter {
 pub fn handler<F, R>(decide: F) -> Arc<dyn Handler>
 where
     F: Fn(Delivery) -> R + Send + Sync + 'static,
-    R: Future<Output = Verdict> + Send + 'static,
+    R: Future<Output = Disposition> + Send + 'static,
 {
     struct FromFn<F>(F);
 
@@ -71,9 +71,9 @@ where
     impl<F, R> Handler for FromFn<F>
     where
         F: Fn(Delivery) -> R + Send + Sync + 'static,
-        R: Future<Output = Verdict> + Send + 'static,
+        R: Future<Output = Disposition> + Send + 'static,
     {
-        async fn handle(&self, delivery: Delivery) -> Verdict {
+        async fn handle(&self, delivery: Delivery) -> Disposition {
             (self.0)(delivery).await
         }
     }

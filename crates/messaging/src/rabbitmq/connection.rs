@@ -1,4 +1,4 @@
-//! One connection to the broker, from handshake to end. It never reconnects: a broken session is replaced.
+//! One connection to the broker, from handshake to end. It never reconnects: a broken one is replaced.
 
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -7,7 +7,7 @@ use std::{
 
 use futures::StreamExt;
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, ErrorKind,
+    BasicProperties, Channel, Confirmation, ConnectionProperties, Consumer, ErrorKind,
     options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
     uri::AMQPUri,
@@ -41,7 +41,7 @@ pub(super) struct Publication {
     pub(super) body: bytes::Bytes,
 }
 
-/// Why a session could not be opened.
+/// Why a connection could not be opened.
 #[derive(Debug)]
 pub(super) struct OpenError {
     pub(super) error: BusError,
@@ -57,19 +57,19 @@ impl From<BusError> for OpenError {
 
 /// A live connection.
 #[derive(Debug)]
-pub(super) struct Session {
-    connection: Connection,
+pub(super) struct Connection {
+    amqp: lapin::Connection,
     socket: SocketOwner,
     /// Channels in confirm mode with nothing in flight.
     idle: Mutex<Vec<Channel>>,
     pub(super) replies: Replies,
-    /// Cancelled when the session is of no use any more.
+    /// Cancelled when the connection is of no use any more.
     pub(super) broken: CancellationToken,
     reason: OnceLock<String>,
     suspected: Notify,
 }
 
-impl Session {
+impl Connection {
     /// Connects, declares the topology and listens for answers, all within `connect_deadline`.
     pub(super) async fn open(
         options: &RabbitMqOptions,
@@ -86,8 +86,8 @@ impl Session {
         options: &RabbitMqOptions,
         names: &Names,
     ) -> Result<(Arc<Self>, Consumer), OpenError> {
-        let (connection, socket) = dial(options).await?;
-        let channel = connection.create_channel().await.map_err(|error| unavailable("connect", &error))?;
+        let (amqp, socket) = dial(options).await?;
+        let channel = amqp.create_channel().await.map_err(|error| unavailable("connect", &error))?;
         topology::declare(&channel, names, &options.retry).await?;
 
         let mut id = [0; 16];
@@ -95,8 +95,8 @@ impl Session {
         let queue = names.replies(&hex::encode(id));
         let consumer =
             listen(&channel, &queue).await.map_err(|error| unavailable("listening for answers", &error))?;
-        let session = Arc::new(Self {
-            connection,
+        let connection = Arc::new(Self {
+            amqp,
             socket,
             idle: Mutex::default(),
             replies: Replies::new(queue, options.max_pending_replies),
@@ -104,7 +104,7 @@ impl Session {
             reason: OnceLock::new(),
             suspected: Notify::new(),
         });
-        Ok((session, consumer))
+        Ok((connection, consumer))
     }
 
     /// Hands out answers until the connection is lost; says why.
@@ -130,7 +130,7 @@ impl Session {
         }
     }
 
-    /// Something took too long. Slow or dead is found out by [`Session::run`]: giving a slow broker's connection up would
+    /// Something took too long. Slow or dead is found out by [`Connection::run`]: giving a slow broker's connection up would
     /// only make it slower.
     pub(super) fn suspect(&self) {
         self.suspected.notify_one();
@@ -158,7 +158,7 @@ impl Session {
 
     /// Says goodbye, then ends the connection in any case.
     pub(super) async fn close(&self) {
-        if let Ok(Err(error)) = timeout(CLOSE_DEADLINE, self.connection.close(200, "OK".into())).await {
+        if let Ok(Err(error)) = timeout(CLOSE_DEADLINE, self.amqp.close(200, "OK".into())).await {
             tracing::debug!(error = %describe(&error), "the broker connection did not close in order");
         }
         self.fail("the bus is closed".to_owned());
@@ -170,12 +170,12 @@ impl Session {
 
     /// Whether the broker has asked publishers to stop. It reads nothing then, and answers nothing.
     pub(super) fn blocked(&self) -> bool {
-        self.connection.status().blocked()
+        self.amqp.status().blocked()
     }
 
     /// A new channel.
     pub(super) async fn channel(&self) -> lapin::Result<Channel> {
-        self.connection.create_channel().await
+        self.amqp.create_channel().await
     }
 
     /// Publishes and waits for the broker's word. The caller sets the deadline.
@@ -229,31 +229,31 @@ impl Session {
 }
 
 /// Makes a connection. The caller sets the deadline.
-async fn dial(options: &RabbitMqOptions) -> Result<(Connection, SocketOwner), OpenError> {
+async fn dial(options: &RabbitMqOptions) -> Result<(lapin::Connection, SocketOwner), OpenError> {
     let mut uri = parse(options.url.expose_secret()).map_err(|error| OpenError { error, may_pass: false })?;
     uri.query.heartbeat = Some(u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1));
     let properties =
         ConnectionProperties::default().with_connection_name(options.connection_name.as_str().into());
     let socket = SocketOwner::default();
-    let connection = socket::connect(uri, properties, Arc::clone(&socket.0), options.connect_deadline)
+    let amqp = socket::connect(uri, properties, Arc::clone(&socket.0), options.connect_deadline)
         .await
         .map_err(|error| OpenError {
             // A broker that answers with an error refuses who we are or where we want to go.
             may_pass: !matches!(error.kind(), ErrorKind::ProtocolError(_)),
             error: unavailable("connect", &error),
         })?;
-    Ok((connection, socket))
+    Ok((amqp, socket))
 }
 
 /// Removes every exchange and queue of the topology, with what is in them.
 pub(super) async fn remove_topology(options: &RabbitMqOptions) -> Result<(), BusError> {
     let (during, names) = ("removing queues", Names::new(&options.prefix));
     let removing = async {
-        let (connection, _socket) = dial(options).await.map_err(|failure| failure.error)?;
+        let (amqp, _socket) = dial(options).await.map_err(|failure| failure.error)?;
         let removed = async {
-            let channel = connection.create_channel().await?;
+            let channel = amqp.create_channel().await?;
             topology::remove(&channel, &names, &options.retry).await?;
-            connection.close(200, "OK".into()).await
+            amqp.close(200, "OK".into()).await
         };
         removed.await.map_err(|error| unavailable(during, &error))
     };

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     Engine,
-    handing::Bury,
+    lease::DeadLetterChange,
     publishing::{Purge, after},
     writer::Change,
 };
@@ -64,11 +64,12 @@ async fn look(
         .await?;
     if *version != Some(current) {
         *version = Some(current);
-        Queue::ALL.iter().for_each(|queue| engine.hub.wake(*queue));
+        Queue::ALL.iter().for_each(|queue| engine.notifier.wake(*queue));
     }
     if killers {
-        let bury = Bury { delivery_limit: limit, most: MOST, max_length: engine.options.max_length };
-        for queue in engine.changes.make(bury).await? {
+        let change =
+            DeadLetterChange { delivery_limit: limit, most: MOST, max_length: engine.options.max_length };
+        for queue in engine.changes.make(change).await? {
             tracing::error!(%queue, "a message whose consumers died with it in hand goes to the dead letters");
             if let Some(queue) = routing::queue_named(&queue) {
                 engine.options.metrics.bus_dead_lettered(queue.name(), "delivery_limit");

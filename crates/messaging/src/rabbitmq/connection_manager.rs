@@ -1,4 +1,4 @@
-//! What is shared by everything that uses the broker, and the task that keeps a session alive.
+//! What is shared by everything that uses the broker, and the task that keeps a connection alive.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     RabbitMqOptions,
+    connection::{Connection, OpenError, Publication},
     error::{late, unavailable},
-    session::{OpenError, Publication, Session},
     topology::Names,
 };
 use crate::{BusError, BusHealth, PendingReply};
@@ -27,14 +27,14 @@ const STARTING_BACKOFF: Duration = Duration::from_millis(100);
 /// The connection as everybody sees it.
 #[derive(Clone, Debug)]
 enum State {
-    Up(Arc<Session>),
+    Up(Arc<Connection>),
     Down(BusError),
     Closed,
 }
 
 /// Shared by publishers, consumers and the supervisor.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct ConnectionManager {
     pub(super) options: RabbitMqOptions,
     pub(super) names: Names,
     state: watch::Sender<State>,
@@ -42,15 +42,15 @@ pub(super) struct Link {
     in_flight: Semaphore,
 }
 
-impl Link {
+impl ConnectionManager {
     /// Makes the first connection, trying again until `connect_deadline` unless trying again cannot help.
     pub(super) async fn connect(options: RabbitMqOptions) -> Result<(Arc<Self>, Supervisor), BusError> {
         check(&options)?;
         let names = Names::new(&options.prefix);
         let deadline = Instant::now() + options.connect_deadline;
         let mut attempt = 0;
-        let (session, answers) = loop {
-            let failure = match timeout_at(deadline, Session::open(&options, &names)).await {
+        let (connection, answers) = loop {
+            let failure = match timeout_at(deadline, Connection::open(&options, &names)).await {
                 Ok(Ok(opened)) => break opened,
                 Ok(Err(failure)) => failure,
                 Err(_) => late("connect").into(),
@@ -63,15 +63,15 @@ impl Link {
             attempt += 1;
         };
         options.metrics.bus_up(true);
-        let link = Arc::new(Self {
+        let manager = Arc::new(Self {
             names,
-            state: watch::Sender::new(State::Up(Arc::clone(&session))),
+            state: watch::Sender::new(State::Up(Arc::clone(&connection))),
             health: watch::Sender::new(BusHealth::Up),
             in_flight: Semaphore::new(options.max_in_flight.clamp(1, 1024)),
             options,
         });
-        let supervisor = Supervisor { link: Arc::clone(&link), session, answers };
-        Ok((link, supervisor))
+        let supervisor = Supervisor { manager: Arc::clone(&manager), connection, answers };
+        Ok((manager, supervisor))
     }
 
     pub(super) fn health(&self) -> watch::Receiver<BusHealth> {
@@ -89,15 +89,17 @@ impl Link {
         self.state.send_replace(state);
     }
 
-    /// The session, waiting for one as long as it takes. `None` when the bus is closed.
+    /// The connection, waiting for one as long as it takes. `None` when the bus is closed.
     ///
     /// # Errors
     /// When waiting cannot help: the topology does not fit.
-    pub(super) async fn session(&self) -> Result<Option<Arc<Session>>, BusError> {
+    pub(super) async fn connection(&self) -> Result<Option<Arc<Connection>>, BusError> {
         let mut state = self.state.subscribe();
         loop {
             match &*state.borrow_and_update() {
-                State::Up(session) if !session.broken.is_cancelled() => return Ok(Some(Arc::clone(session))),
+                State::Up(connection) if !connection.broken.is_cancelled() => {
+                    return Ok(Some(Arc::clone(connection)));
+                }
                 State::Down(error @ BusError::Topology(_)) => return Err(error.clone()),
                 State::Closed => return Ok(None),
                 State::Up(_) | State::Down(_) => {}
@@ -108,15 +110,15 @@ impl Link {
         }
     }
 
-    /// The session, waiting for a reconnect for a moment only.
-    pub(super) async fn session_soon(
+    /// The connection, waiting for a reconnect for a moment only.
+    pub(super) async fn connection_soon(
         &self,
         during: &'static str,
         deadline: Instant,
-    ) -> Result<Arc<Session>, BusError> {
+    ) -> Result<Arc<Connection>, BusError> {
         let patience = deadline.min(Instant::now() + RECONNECT_GRACE);
-        match timeout_at(patience, self.session()).await {
-            Ok(Ok(Some(session))) => Ok(session),
+        match timeout_at(patience, self.connection()).await {
+            Ok(Ok(Some(connection))) => Ok(connection),
             Ok(Ok(None)) => Err(BusError::Unavailable { during, message: "the bus is closed".to_owned() }),
             Ok(Err(error)) => Err(error),
             Err(_) => match &*self.state.borrow() {
@@ -167,8 +169,8 @@ impl Link {
                 return Err(BusError::Unavailable { during, message: "too many publishes wait".to_owned() });
             }
         };
-        let session = self.session_soon(during, deadline).await?;
-        if session.blocked() {
+        let connection = self.connection_soon(during, deadline).await?;
+        if connection.blocked() {
             let message = "the broker is short of memory or disk and takes no messages".to_owned();
             return Err(BusError::Unavailable { during, message });
         }
@@ -179,10 +181,10 @@ impl Link {
             let mut id = [0; 16];
             self.options.entropy.fill(&mut id);
             correlation_id = hex::encode(id);
-            if session.replies.expect(&correlation_id, waiter) {
+            if connection.replies.expect(&correlation_id, waiter) {
                 message.properties = message
                     .properties
-                    .with_reply_to(session.replies.address.as_str().into())
+                    .with_reply_to(connection.replies.address.as_str().into())
                     .with_correlation_id(correlation_id.as_str().into());
             } else {
                 // The message matters more than its answer.
@@ -192,20 +194,20 @@ impl Link {
             }
         }
 
-        let result = match timeout_at(deadline, session.publish(&message)).await {
+        let result = match timeout_at(deadline, connection.publish(&message)).await {
             Ok(Err(error @ BusError::Unavailable { .. })) => {
                 // Lost, or an exchange is gone: a new connection mends both.
-                session.fail(error.to_string());
+                connection.fail(error.to_string());
                 Err(error)
             }
             Ok(result) => result,
             Err(_) => {
-                session.suspect();
+                connection.suspect();
                 Err(late(during))
             }
         };
         if result.is_err() && wants_answer {
-            session.replies.forget(&correlation_id);
+            connection.replies.forget(&correlation_id);
         }
         result.map(|()| answer)
     }
@@ -214,9 +216,9 @@ impl Link {
     pub(super) async fn depth(&self, queue: String) -> Result<u64, BusError> {
         let during = "reading a queue's depth";
         let deadline = Instant::now() + self.options.publish_deadline;
-        let session = self.session_soon(during, deadline).await?;
+        let connection = self.connection_soon(during, deadline).await?;
         let asking = async {
-            let channel = session.channel().await?;
+            let channel = connection.channel().await?;
             let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
             let answer = channel.queue_declare(queue.as_str().into(), options, Default::default()).await?;
             Ok(u64::from(answer.message_count()))
@@ -231,57 +233,57 @@ impl Link {
 
 /// Owns the connection: replaces it when it is lost, closes it when told to.
 pub(super) struct Supervisor {
-    link: Arc<Link>,
-    session: Arc<Session>,
+    manager: Arc<ConnectionManager>,
+    connection: Arc<Connection>,
     answers: lapin::Consumer,
 }
 
 impl Supervisor {
     pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { link, mut session, mut answers } = self;
+        let Self { manager, mut connection, mut answers } = self;
         let mut attempt = 0;
         loop {
             let since = Instant::now();
             let lost = tokio::select! {
                 biased;
                 () = stop.cancelled() => {
-                    link.set(State::Closed);
-                    session.close().await;
+                    manager.set(State::Closed);
+                    connection.close().await;
                     return;
                 }
-                reason = session.run(answers) => reason,
+                reason = connection.run(answers) => reason,
             };
-            session.fail(lost.clone());
+            connection.fail(lost.clone());
             tracing::warn!(reason = %lost, "the message broker is disconnected");
-            link.set(State::Down(BusError::Unavailable { during: "connection lost", message: lost }));
+            manager.set(State::Down(BusError::Unavailable { during: "connection lost", message: lost }));
             // A connection that does not last does not start the pauses anew.
             if since.elapsed() > BACKOFF.1 {
                 attempt = 0;
             }
-            (session, answers) = loop {
-                let pause = backoff(link.options.entropy.as_ref(), attempt, BACKOFF.0);
+            (connection, answers) = loop {
+                let pause = backoff(manager.options.entropy.as_ref(), attempt, BACKOFF.0);
                 attempt = attempt.saturating_add(1);
                 let opened = tokio::select! {
                     biased;
                     () = stop.cancelled() => {
-                        link.set(State::Closed);
+                        manager.set(State::Closed);
                         return;
                     }
                     opened = async {
                         sleep(pause).await;
-                        Session::open(&link.options, &link.names).await
+                        Connection::open(&manager.options, &manager.names).await
                     } => opened,
                 };
                 match opened {
                     Ok(opened) => break opened,
                     Err(OpenError { error, .. }) => {
                         tracing::warn!(%error, attempt, "the message broker cannot be reached");
-                        link.set(State::Down(error));
+                        manager.set(State::Down(error));
                     }
                 }
             };
             tracing::info!(attempt, "the message broker is connected again");
-            link.set(State::Up(Arc::clone(&session)));
+            manager.set(State::Up(Arc::clone(&connection)));
         }
     }
 }

@@ -285,7 +285,7 @@ impl Change for Die {
 
 /// Moves those to the dead letters whose consumers died with them in hand too often.
 #[derive(Debug)]
-pub(super) struct Bury {
+pub(super) struct DeadLetterChange {
     pub(super) delivery_limit: u32,
     /// At most, so that others have their turn.
     pub(super) most: u32,
@@ -293,7 +293,7 @@ pub(super) struct Bury {
 }
 
 #[async_trait]
-impl Change for Bury {
+impl Change for DeadLetterChange {
     /// The queues they were in.
     type Output = Vec<String>;
 

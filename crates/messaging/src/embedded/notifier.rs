@@ -13,26 +13,26 @@ use tokio::sync::watch;
 
 use crate::{ReplyAddress, replies::Replies};
 
-static HUBS: LazyLock<Mutex<HashMap<PathBuf, Weak<Hub>>>> = LazyLock::new(Mutex::default);
+static NOTIFIERS: LazyLock<Mutex<HashMap<PathBuf, Weak<Notifier>>>> = LazyLock::new(Mutex::default);
 
 /// Shared by the buses of this process on one file.
 #[derive(Debug)]
-pub(super) struct Hub {
+pub(super) struct Notifier {
     changes: Mutex<BTreeMap<Queue, watch::Sender<()>>>,
     offices: Mutex<HashMap<String, Weak<Replies>>>,
 }
 
-impl Hub {
+impl Notifier {
     /// The one of this file. The path is canonical.
     pub(super) fn of(path: &Path) -> Arc<Self> {
-        let mut hubs = HUBS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hub) = hubs.get(path).and_then(Weak::upgrade) {
-            return hub;
+        let mut notifiers = NOTIFIERS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(notifier) = notifiers.get(path).and_then(Weak::upgrade) {
+            return notifier;
         }
-        hubs.retain(|_, hub| hub.strong_count() > 0);
-        let hub = Arc::new(Self { changes: Mutex::default(), offices: Mutex::default() });
-        hubs.insert(path.to_owned(), Arc::downgrade(&hub));
-        hub
+        notifiers.retain(|_, notifier| notifier.strong_count() > 0);
+        let notifier = Arc::new(Self { changes: Mutex::default(), offices: Mutex::default() });
+        notifiers.insert(path.to_owned(), Arc::downgrade(&notifier));
+        notifier
     }
 
     /// Something in this queue is another than before: look again.
