@@ -5,9 +5,10 @@ use larkauth_contracts::{
     topology::Queue,
 };
 use larkauth_messaging::{
-    Bus, Consume, Disposition, EmbeddedBus, EmbeddedOptions, Outgoing,
+    Bus, Consume, Disposition, Outgoing,
     testing::{TestBus, consume, eventually, handler},
 };
+use larkauth_messaging_sqlite::{EmbeddedBus, EmbeddedOptions};
 use larkauth_models::{AppId, Clock, EventId, ExposeSecret, SessionId, SystemClock};
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_telemetry::Metrics;

@@ -1,7 +1,7 @@
-//! One connection to the broker, from handshake to end. It never reconnects: a broken one is replaced.
+//! One connection to the broker, from handshake to close. It does not reconnect: a broken one is replaced.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -13,23 +13,24 @@ use lapin::{
     uri::AMQPUri,
 };
 use larkauth_models::ExposeSecret;
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    RabbitMqOptions,
     error::{describe, late, unavailable},
+    options::RabbitMqOptions,
     socket::{self, SocketOwner},
     topology::{self, Names},
 };
-use crate::{BusError, replies::Replies};
+use crate::{BusError, backend::Replies};
 
-/// Answers held for this process at most; older ones are dropped first, nobody waits that long.
+/// Largest number of replies queued for this process; the broker drops the oldest first, which no caller awaits any more.
 const REPLY_QUEUE_LENGTH: i64 = 10_000;
-/// How long a polite goodbye may take.
+/// Deadline of the AMQP close handshake, 2 s.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A broker that does not open a channel in this time is not there.
+/// Deadline for opening a channel on a suspected connection, 2 s; it counts as lost then.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A message ready for the wire.
@@ -45,13 +46,13 @@ pub(super) struct Publication {
 #[derive(Debug)]
 pub(super) struct OpenError {
     pub(super) error: BusError,
-    /// Whether trying again may help without anybody doing something.
-    pub(super) may_pass: bool,
+    /// Whether a retry may help without an operator's action.
+    pub(super) is_transient: bool,
 }
 
 impl From<BusError> for OpenError {
     fn from(error: BusError) -> Self {
-        Self { may_pass: !matches!(error, BusError::Topology(_)), error }
+        Self { is_transient: !matches!(error, BusError::Topology(_)), error }
     }
 }
 
@@ -60,23 +61,23 @@ impl From<BusError> for OpenError {
 pub(super) struct Connection {
     amqp: lapin::Connection,
     socket: SocketOwner,
-    /// Channels in confirm mode with nothing in flight.
+    /// Channels in confirm mode without an unconfirmed message.
     idle: Mutex<Vec<Channel>>,
     pub(super) replies: Replies,
-    /// Cancelled when the connection is of no use any more.
+    /// Cancelled when the connection is lost or given up.
     pub(super) broken: CancellationToken,
     reason: OnceLock<String>,
     suspected: Notify,
 }
 
 impl Connection {
-    /// Connects, declares the topology and listens for answers, all within `connect_deadline`.
+    /// Connects, declares the topology and consumes replies, all within `connect_deadline`.
     pub(super) async fn open(
         options: &RabbitMqOptions,
         names: &Names,
     ) -> Result<(Arc<Self>, Consumer), OpenError> {
         let opening = Self::open_without_deadline(options, names);
-        // Boxed: the handshake's state is large, and every caller would carry it.
+        // Boxed: the handshake's future is large and would be part of every caller's.
         timeout(options.connect_deadline, Box::pin(opening))
             .await
             .unwrap_or_else(|_| Err(late("connect").into()))
@@ -94,7 +95,7 @@ impl Connection {
         options.entropy.fill(&mut id);
         let queue = names.replies(&hex::encode(id));
         let consumer =
-            listen(&channel, &queue).await.map_err(|error| unavailable("listening for answers", &error))?;
+            listen(&channel, &queue).await.map_err(|error| unavailable("consuming replies", &error))?;
         let connection = Arc::new(Self {
             amqp,
             socket,
@@ -107,8 +108,8 @@ impl Connection {
         Ok((connection, consumer))
     }
 
-    /// Hands out answers until the connection is lost; says why.
-    pub(super) async fn run(&self, mut answers: Consumer) -> String {
+    /// Delivers replies until the connection is lost, and returns the reason.
+    pub(super) async fn run(&self, mut replies: Consumer) -> String {
         loop {
             let next = tokio::select! {
                 biased;
@@ -117,12 +118,12 @@ impl Connection {
                     Ok(()) => continue,
                     Err(reason) => return reason,
                 },
-                next = answers.next() => next,
+                next = replies.next() => next,
             };
             match next {
-                Some(Ok(answer)) => {
-                    let id = answer.properties.correlation_id().as_ref().map(|id| id.as_str());
-                    self.replies.deliver(id, answer.data.into());
+                Some(Ok(reply)) => {
+                    let id = reply.properties.correlation_id().as_ref().map(|id| id.as_str());
+                    self.replies.deliver(id, reply.data.into());
                 }
                 Some(Err(error)) => return describe(&error),
                 None => return "the broker ended the connection".to_owned(),
@@ -130,13 +131,13 @@ impl Connection {
         }
     }
 
-    /// Something took too long. Slow or dead is found out by [`Connection::run`]: giving a slow broker's connection up would
-    /// only make it slower.
+    /// Reports a missed deadline. [`Connection::run`] then probes the broker: replacing the connection of a slow broker would
+    /// only add load.
     pub(super) fn suspect(&self) {
         self.suspected.notify_one();
     }
 
-    /// Asks the broker for something that costs it nothing.
+    /// Opens a channel, the cheapest request, to find out whether the broker answers.
     async fn probe(&self) -> Result<(), String> {
         if self.blocked() {
             return Ok(());
@@ -144,19 +145,19 @@ impl Connection {
         match timeout(PROBE_DEADLINE, Box::pin(self.channel())).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(describe(&error)),
-            Err(_) => Err("the broker has gone silent".to_owned()),
+            Err(_) => Err("the broker is silent".to_owned()),
         }
     }
 
-    /// Gives the connection up: nothing that waits for it waits any longer, and it is replaced.
+    /// Gives the connection up: ends every wait on it, and lets it be replaced.
     pub(super) fn fail(&self, reason: String) {
-        // The first reason is the cause, later ones its consequences.
+        // Only the first reason is kept: later ones are its consequences.
         let _ = self.reason.set(reason);
         self.broken.cancel();
         self.socket.0.kill();
     }
 
-    /// Says goodbye, then ends the connection in any case.
+    /// Closes the connection in order, and its socket in any case.
     pub(super) async fn close(&self) {
         if let Ok(Err(error)) = timeout(CLOSE_DEADLINE, self.amqp.close(200, "OK".into())).await {
             tracing::debug!(error = %describe(&error), "the broker connection did not close in order");
@@ -168,24 +169,24 @@ impl Connection {
         self.reason.get().cloned().unwrap_or_else(|| "the connection was given up".to_owned())
     }
 
-    /// Whether the broker has asked publishers to stop. It reads nothing then, and answers nothing.
+    /// Returns whether the broker has blocked publishers. A blocked connection is neither read nor answered.
     pub(super) fn blocked(&self) -> bool {
         self.amqp.status().blocked()
     }
 
-    /// A new channel.
+    /// Opens a channel.
     pub(super) async fn channel(&self) -> lapin::Result<Channel> {
         self.amqp.create_channel().await
     }
 
-    /// Publishes and waits for the broker's word. The caller sets the deadline.
+    /// Publishes and waits for the broker's confirm. The caller sets the deadline.
     ///
-    /// Each message has a channel to itself until it is confirmed, and channels are used again. With several in flight
-    /// on one channel, the driver gives a returned (unroutable) message to whichever confirm comes next, so that one
-    /// publisher would hear of another's failure and the other of a success that was none.
+    /// A channel carries one unconfirmed message at a time and is reused. With several, the driver attaches a returned
+    /// (unroutable) message to whichever confirm arrives next, so that one publisher would get the failure of another
+    /// one, which would get a false success.
     pub(super) async fn publish(&self, message: &Publication) -> Result<(), BusError> {
         let failed = |error: &lapin::Error| unavailable("publish", error);
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle.lock().pop();
         let channel = match idle {
             Some(channel) => channel,
             None => {
@@ -209,8 +210,8 @@ impl Connection {
             .map_err(|error| failed(&error))?
             .await
             .map_err(|error| failed(&error))?;
-        // Only a channel with a known outcome is used again; one that was given up in between is closed by its drop.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
+        // Only a channel with a known outcome is reused; dropping the future closes any other.
+        self.idle.lock().push(channel);
         let refused = |message_text: &str| {
             Err(BusError::Refused {
                 routing_key: message.routing_key.clone(),
@@ -228,9 +229,10 @@ impl Connection {
     }
 }
 
-/// Makes a connection. The caller sets the deadline.
+/// Opens a connection. The caller sets the deadline.
 async fn dial(options: &RabbitMqOptions) -> Result<(lapin::Connection, SocketOwner), OpenError> {
-    let mut uri = parse(options.url.expose_secret()).map_err(|error| OpenError { error, may_pass: false })?;
+    let mut uri =
+        parse(options.url.expose_secret()).map_err(|error| OpenError { error, is_transient: false })?;
     uri.query.heartbeat = Some(u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1));
     let properties =
         ConnectionProperties::default().with_connection_name(options.connection_name.as_str().into());
@@ -238,14 +240,14 @@ async fn dial(options: &RabbitMqOptions) -> Result<(lapin::Connection, SocketOwn
     let amqp = socket::connect(uri, properties, Arc::clone(&socket.0), options.connect_deadline)
         .await
         .map_err(|error| OpenError {
-            // A broker that answers with an error refuses who we are or where we want to go.
-            may_pass: !matches!(error.kind(), ErrorKind::ProtocolError(_)),
+            // A protocol error is a refusal of the credentials or of the virtual host.
+            is_transient: !matches!(error.kind(), ErrorKind::ProtocolError(_)),
             error: unavailable("connect", &error),
         })?;
     Ok((amqp, socket))
 }
 
-/// Removes every exchange and queue of the topology, with what is in them.
+/// Removes every exchange and queue of the topology, with their messages.
 pub(super) async fn remove_topology(options: &RabbitMqOptions) -> Result<(), BusError> {
     let (during, names) = ("removing queues", Names::new(&options.prefix));
     let removing = async {
@@ -260,7 +262,7 @@ pub(super) async fn remove_topology(options: &RabbitMqOptions) -> Result<(), Bus
     timeout(options.connect_deadline, Box::pin(removing)).await.unwrap_or_else(|_| Err(late(during)))
 }
 
-/// Reads the address. Nothing of it is repeated in the error.
+/// Parses the address. The error contains no part of it.
 fn parse(url: &str) -> Result<AMQPUri, BusError> {
     let wrong = || BusError::Unavailable {
         during: "connect",
@@ -268,7 +270,7 @@ fn parse(url: &str) -> Result<AMQPUri, BusError> {
     };
     let mut uri: AMQPUri = url.parse().map_err(|_| wrong())?;
     let parsed = url::Url::parse(url).map_err(|_| wrong())?;
-    // The driver's parser takes a literal IPv6 address for "no host".
+    // The driver's parser reads a literal IPv6 address as an empty host.
     if let Some(url::Host::Ipv6(address)) = parsed.host() {
         uri.authority.host = address.to_string();
     }
@@ -289,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses() {
+    fn parse_of_invalid_address_repeats_no_part_of_it() {
         let uri = parse("amqp://u:p@[::1]:5673/%2f").unwrap();
         assert_eq!((uri.authority.host.as_str(), uri.authority.port, uri.vhost.as_str()), ("::1", 5673, "/"));
         assert_eq!(parse("amqps://u:p@host/x").unwrap().authority.port, 5671);

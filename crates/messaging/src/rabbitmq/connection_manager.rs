@@ -1,8 +1,8 @@
-//! What is shared by everything that uses the broker, and the task that keeps a connection alive.
+//! State shared by publishers and consumers, and the task that replaces a lost connection.
 
 use std::{sync::Arc, time::Duration};
 
-use larkauth_models::Entropy;
+use larkauth_models::Backoff;
 use tokio::{
     sync::{Semaphore, oneshot, watch},
     time::{Instant, sleep, timeout_at},
@@ -10,21 +10,25 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    RabbitMqOptions,
     connection::{Connection, OpenError, Publication},
     error::{late, unavailable},
+    options::RabbitMqOptions,
     topology::Names,
 };
 use crate::{BusError, BusHealth, PendingReply};
 
-/// How long a caller waits for a reconnect before it is told.
+/// Longest wait of a caller for a reconnect, 500 ms, so that its own caller is not kept waiting.
 const RECONNECT_GRACE: Duration = Duration::from_millis(500);
-/// First and longest pause between attempts to connect.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// The first pause while a process starts: the broker may be starting too.
-const STARTING_BACKOFF: Duration = Duration::from_millis(100);
+/// Longest wait between attempts to connect, and the age at which a connection counts as stable, 30 s.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Largest deviation from a wait, a quarter of it, so that processes do not reconnect at the same time.
+const JITTER: f64 = 0.25;
+/// Waits of a starting process: short at first, since the broker may be starting too.
+const STARTING: Backoff = Backoff::new(Duration::from_millis(100), LONGEST_WAIT, JITTER);
+/// Waits after a lost connection.
+const RECONNECTING: Backoff = Backoff::new(Duration::from_secs(1), LONGEST_WAIT, JITTER);
 
-/// The connection as everybody sees it.
+/// The connection as publishers and consumers see it.
 #[derive(Clone, Debug)]
 enum State {
     Up(Arc<Connection>),
@@ -43,24 +47,23 @@ pub(super) struct ConnectionManager {
 }
 
 impl ConnectionManager {
-    /// Makes the first connection, trying again until `connect_deadline` unless trying again cannot help.
+    /// Opens the first connection. Retries until `connect_deadline` when a retry can help.
     pub(super) async fn connect(options: RabbitMqOptions) -> Result<(Arc<Self>, Supervisor), BusError> {
         check(&options)?;
         let names = Names::new(&options.prefix);
         let deadline = Instant::now() + options.connect_deadline;
-        let mut attempt = 0;
-        let (connection, answers) = loop {
+        let mut backoff = STARTING;
+        let (connection, replies) = loop {
             let failure = match timeout_at(deadline, Connection::open(&options, &names)).await {
                 Ok(Ok(opened)) => break opened,
                 Ok(Err(failure)) => failure,
                 Err(_) => late("connect").into(),
             };
-            let pause = backoff(options.entropy.as_ref(), attempt, STARTING_BACKOFF);
-            if !failure.may_pass || Instant::now() + pause >= deadline {
+            let pause = backoff.next(options.entropy.as_ref());
+            if !failure.is_transient || Instant::now() + pause >= deadline {
                 return Err(failure.error);
             }
             sleep(pause).await;
-            attempt += 1;
         };
         options.metrics.bus_up(true);
         let manager = Arc::new(Self {
@@ -70,7 +73,7 @@ impl ConnectionManager {
             in_flight: Semaphore::new(options.max_in_flight.clamp(1, 1024)),
             options,
         });
-        let supervisor = Supervisor { manager: Arc::clone(&manager), connection, answers };
+        let supervisor = Supervisor { manager: Arc::clone(&manager), connection, replies };
         Ok((manager, supervisor))
     }
 
@@ -89,10 +92,10 @@ impl ConnectionManager {
         self.state.send_replace(state);
     }
 
-    /// The connection, waiting for one as long as it takes. `None` when the bus is closed.
+    /// Waits for a connection without a deadline. `None` when the bus is closed.
     ///
     /// # Errors
-    /// When waiting cannot help: the topology does not fit.
+    /// [`BusError::Topology`], which waiting does not correct.
     pub(super) async fn connection(&self) -> Result<Option<Arc<Connection>>, BusError> {
         let mut state = self.state.subscribe();
         loop {
@@ -110,14 +113,14 @@ impl ConnectionManager {
         }
     }
 
-    /// The connection, waiting for a reconnect for a moment only.
+    /// Waits for a connection for at most [`RECONNECT_GRACE`].
     pub(super) async fn connection_soon(
         &self,
         during: &'static str,
         deadline: Instant,
     ) -> Result<Arc<Connection>, BusError> {
-        let patience = deadline.min(Instant::now() + RECONNECT_GRACE);
-        match timeout_at(patience, self.connection()).await {
+        let until = deadline.min(Instant::now() + RECONNECT_GRACE);
+        match timeout_at(until, self.connection()).await {
             Ok(Ok(Some(connection))) => Ok(connection),
             Ok(Ok(None)) => Err(BusError::Unavailable { during, message: "the bus is closed".to_owned() }),
             Ok(Err(error)) => Err(error),
@@ -133,20 +136,19 @@ impl ConnectionManager {
         self.measured(message, false).await.map(drop)
     }
 
-    /// Publishes with confirm and an address for an answer.
+    /// Publishes with confirm and a reply address.
     pub(super) async fn request(&self, message: Publication) -> Result<PendingReply, BusError> {
-        self.measured(message, true).await.map(PendingReply)
+        self.measured(message, true).await.map(PendingReply::new)
     }
 
     async fn measured(
         &self,
         message: Publication,
-        wants_answer: bool,
+        wants_reply: bool,
     ) -> Result<oneshot::Receiver<bytes::Bytes>, BusError> {
         let started = Instant::now();
-        // Boxed: the driver's futures are large, and every caller would carry them.
-        let result =
-            Box::pin(self.send(message, wants_answer, started + self.options.publish_deadline)).await;
+        // Boxed: the driver's futures are large and would be part of every caller's.
+        let result = Box::pin(self.send(message, wants_reply, started + self.options.publish_deadline)).await;
         let outcome = match &result {
             Ok(_) => "confirmed",
             Err(BusError::Refused { .. }) => "refused",
@@ -159,7 +161,7 @@ impl ConnectionManager {
     async fn send(
         &self,
         mut message: Publication,
-        wants_answer: bool,
+        wants_reply: bool,
         deadline: Instant,
     ) -> Result<oneshot::Receiver<bytes::Bytes>, BusError> {
         let during = "publish";
@@ -175,28 +177,28 @@ impl ConnectionManager {
             return Err(BusError::Unavailable { during, message });
         }
 
-        let (waiter, answer) = oneshot::channel();
+        let (waiter, reply) = oneshot::channel();
         let mut correlation_id = String::new();
-        if wants_answer {
+        if wants_reply {
             let mut id = [0; 16];
             self.options.entropy.fill(&mut id);
             correlation_id = hex::encode(id);
             if connection.replies.expect(&correlation_id, waiter) {
                 message.properties = message
                     .properties
-                    .with_reply_to(connection.replies.address.as_str().into())
+                    .with_reply_to(connection.replies.address().into())
                     .with_correlation_id(correlation_id.as_str().into());
             } else {
-                // The message matters more than its answer.
+                // A reply is optional, the message is not.
                 tracing::warn!(
-                    "too many answers are awaited; this message is published without asking for one"
+                    "too many replies are pending; a request is published without a reply address"
                 );
             }
         }
 
         let result = match timeout_at(deadline, connection.publish(&message)).await {
             Ok(Err(error @ BusError::Unavailable { .. })) => {
-                // Lost, or an exchange is gone: a new connection mends both.
+                // The connection is lost, or an exchange was deleted: opening a new connection corrects both.
                 connection.fail(error.to_string());
                 Err(error)
             }
@@ -206,13 +208,13 @@ impl ConnectionManager {
                 Err(late(during))
             }
         };
-        if result.is_err() && wants_answer {
+        if result.is_err() && wants_reply {
             connection.replies.forget(&correlation_id);
         }
-        result.map(|()| answer)
+        result.map(|()| reply)
     }
 
-    /// Messages waiting in a queue.
+    /// Counts the messages that are ready in a queue.
     pub(super) async fn depth(&self, queue: String) -> Result<u64, BusError> {
         let during = "reading a queue's depth";
         let deadline = Instant::now() + self.options.publish_deadline;
@@ -231,17 +233,18 @@ impl ConnectionManager {
     }
 }
 
-/// Owns the connection: replaces it when it is lost, closes it when told to.
+/// Owns the connection: replaces a lost one, and closes it on `stop`.
 pub(super) struct Supervisor {
     manager: Arc<ConnectionManager>,
     connection: Arc<Connection>,
-    answers: lapin::Consumer,
+    replies: lapin::Consumer,
 }
 
 impl Supervisor {
     pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { manager, mut connection, mut answers } = self;
-        let mut attempt = 0;
+        let Self { manager, mut connection, mut replies } = self;
+        let mut backoff = RECONNECTING;
+        let mut attempts = 0_u32;
         loop {
             let since = Instant::now();
             let lost = tokio::select! {
@@ -251,18 +254,19 @@ impl Supervisor {
                     connection.close().await;
                     return;
                 }
-                reason = connection.run(answers) => reason,
+                reason = connection.run(replies) => reason,
             };
             connection.fail(lost.clone());
             tracing::warn!(reason = %lost, "the message broker is disconnected");
             manager.set(State::Down(BusError::Unavailable { during: "connection lost", message: lost }));
-            // A connection that does not last does not start the pauses anew.
-            if since.elapsed() > BACKOFF.1 {
-                attempt = 0;
+            // Only a stable connection resets the backoff.
+            if since.elapsed() > LONGEST_WAIT {
+                backoff.reset();
+                attempts = 0;
             }
-            (connection, answers) = loop {
-                let pause = backoff(manager.options.entropy.as_ref(), attempt, BACKOFF.0);
-                attempt = attempt.saturating_add(1);
+            (connection, replies) = loop {
+                let pause = backoff.next(manager.options.entropy.as_ref());
+                attempts = attempts.saturating_add(1);
                 let opened = tokio::select! {
                     biased;
                     () = stop.cancelled() => {
@@ -277,18 +281,18 @@ impl Supervisor {
                 match opened {
                     Ok(opened) => break opened,
                     Err(OpenError { error, .. }) => {
-                        tracing::warn!(%error, attempt, "the message broker cannot be reached");
+                        tracing::warn!(%error, attempts, "the message broker cannot be reached");
                         manager.set(State::Down(error));
                     }
                 }
             };
-            tracing::info!(attempt, "the message broker is connected again");
+            tracing::info!(attempts, "the message broker is connected again");
             manager.set(State::Up(Arc::clone(&connection)));
         }
     }
 }
 
-/// AMQP has room for 255 bytes in a name.
+/// Checks the lengths of names: AMQP limits a name to 255 bytes.
 fn check(options: &RabbitMqOptions) -> Result<(), BusError> {
     let fits = |text: &str, most: usize| {
         (1..=most).contains(&text.len())
@@ -299,25 +303,4 @@ fn check(options: &RabbitMqOptions) -> Result<(), BusError> {
     }
     let message = "AMQP_PREFIX must be 1 to 100 letters, digits or `-_.`".to_owned();
     Err(BusError::Unavailable { during: "connect", message })
-}
-
-/// 1-2-4-8… times the first pause, capped, a quarter more or less.
-fn backoff(entropy: &dyn Entropy, attempt: u32, first: Duration) -> Duration {
-    entropy.jitter(first.saturating_mul(1 << attempt.min(16)).min(BACKOFF.1), 0.25)
-}
-
-#[cfg(test)]
-mod tests {
-    use larkauth_models::SeededEntropy;
-
-    use super::*;
-
-    #[test]
-    fn pauses_double_and_are_capped() {
-        let entropy = SeededEntropy::new(1);
-        for (attempt, seconds) in [(0, 1.0), (1, 2.0), (4, 16.0), (5, 30.0), (u32::MAX, 30.0)] {
-            let pause = backoff(&entropy, attempt, BACKOFF.0).as_secs_f64();
-            assert!((seconds * 0.75..=seconds * 1.25).contains(&pause), "{attempt}: {pause}");
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Consuming a queue: bounded concurrency, across reconnects, until told to stop.
+//! Consuming a queue with bounded concurrency, across reconnects, until shutdown.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,15 +20,15 @@ use super::{
     connection::Connection,
     connection_manager::ConnectionManager,
     error::describe,
-    settle::{Settler, give_back},
+    settle::{Settler, requeue},
     wire,
 };
-use crate::{BusError, Consume, Handler, dispatch::Dispatcher};
+use crate::{BusError, Consume, Handler, backend::Dispatcher};
 
-/// For opening and cancelling a consumer.
+/// Deadline for opening and for cancelling a consumer, 10 s.
 const SETUP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Consumes until `shutdown` (or until the bus is closed), then waits for what is in hand.
+/// Consumes until `shutdown` or until the bus is closed, then waits for the running handlers.
 pub(super) async fn run(
     manager: &Arc<ConnectionManager>,
     what: Consume,
@@ -47,7 +47,7 @@ pub(super) async fn run(
         }),
         shutdown,
         permits: Arc::new(Semaphore::new(what.concurrency.max(1).into())),
-        in_hand: JoinSet::new(),
+        running: JoinSet::new(),
     };
     let result = loop {
         let connection = tokio::select! {
@@ -63,7 +63,7 @@ pub(super) async fn run(
             break Ok(());
         }
     };
-    while consuming.in_hand.join_next().await.is_some() {}
+    while consuming.running.join_next().await.is_some() {}
     result
 }
 
@@ -74,16 +74,16 @@ struct Consuming<'a> {
     shutdown: &'a CancellationToken,
     permits: Arc<Semaphore>,
     /// Dropped with the future of [`run`]: a hard stop aborts the handlers.
-    in_hand: JoinSet<()>,
+    running: JoinSet<()>,
 }
 
 impl Consuming<'_> {
-    /// Consumes on one connection. `Break` on shutdown, `Continue` when the connection is of no use any more.
+    /// Consumes on one connection. `Break` on shutdown, `Continue` when the connection is lost.
     async fn on(&mut self, connection: &Connection) -> std::ops::ControlFlow<()> {
         let (channel, mut consumer) = match timeout(SETUP_DEADLINE, Box::pin(self.open(connection))).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => {
-                // Lost, or the queue is gone: a new connection declares it again.
+                // The connection is lost, or the queue was deleted: opening a new connection declares it.
                 connection.fail(format!("consuming `{}` failed: {}", self.what.queue, describe(&error)));
                 return std::ops::ControlFlow::Continue(());
             }
@@ -94,9 +94,9 @@ impl Consuming<'_> {
         };
         tracing::debug!(queue = %self.what.queue, "consuming");
         loop {
-            while self.in_hand.try_join_next().is_some() {}
+            while self.running.try_join_next().is_some() {}
             let next = async {
-                // First the permit: what is in hand from before a reconnect counts too.
+                // The permit comes first: handlers that run since before a reconnect count too.
                 let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
                 Some((permit, consumer.next().await?))
             };
@@ -145,19 +145,19 @@ impl Consuming<'_> {
             raw,
         };
         let dispatcher = Arc::clone(&self.dispatcher);
-        self.in_hand.spawn(async move {
+        self.running.spawn(async move {
             let remaining = wire::remaining(&settler.raw);
             if remaining.is_zero() {
                 dispatcher.run(wire::attempt(&settler.raw), wire::read(&settler.raw), &settler).await;
             } else {
-                Box::pin(settler.wait_on(remaining)).await;
+                Box::pin(settler.wait_further(remaining)).await;
             }
             drop(permit);
         });
     }
 }
 
-/// No more deliveries; what came and was not begun goes back.
+/// Cancels the consumer and returns prefetched deliveries to the queue.
 async fn stop(channel: &Channel, mut consumer: Consumer) {
     let stopping = async {
         if let Err(error) = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await {
@@ -165,7 +165,7 @@ async fn stop(channel: &Channel, mut consumer: Consumer) {
             return;
         }
         while let Some(Ok(raw)) = consumer.next().await {
-            give_back(&raw).await;
+            requeue(&raw).await;
         }
     };
     if timeout(SETUP_DEADLINE, Box::pin(stopping)).await.is_err() {
