@@ -149,7 +149,8 @@ impl Connection {
         }
     }
 
-    /// Gives the connection up: ends every wait on it, and lets it be replaced.
+    /// Gives the connection up: closes its socket, which fails its pending operations, and lets it be replaced. Pending
+    /// replies end with the last reference to it.
     pub(super) fn fail(&self, reason: String) {
         // Only the first reason is kept: later ones are its consequences.
         let _ = self.reason.set(reason);

@@ -244,7 +244,7 @@ impl Supervisor {
     pub(super) async fn run(self, stop: CancellationToken) {
         let Self { manager, mut connection, mut replies } = self;
         let mut backoff = RECONNECTING;
-        let mut attempts = 0_u32;
+        let mut attempt = 0_u32;
         loop {
             let since = Instant::now();
             let lost = tokio::select! {
@@ -262,11 +262,11 @@ impl Supervisor {
             // Only a stable connection resets the backoff.
             if since.elapsed() > LONGEST_WAIT {
                 backoff.reset();
-                attempts = 0;
+                attempt = 0;
             }
             (connection, replies) = loop {
                 let pause = backoff.next(manager.options.entropy.as_ref());
-                attempts = attempts.saturating_add(1);
+                attempt = attempt.saturating_add(1);
                 let opened = tokio::select! {
                     biased;
                     () = stop.cancelled() => {
@@ -281,12 +281,12 @@ impl Supervisor {
                 match opened {
                     Ok(opened) => break opened,
                     Err(OpenError { error, .. }) => {
-                        tracing::warn!(%error, attempts, "the message broker cannot be reached");
+                        tracing::warn!(%error, attempt, "the message broker cannot be reached");
                         manager.set(State::Down(error));
                     }
                 }
             };
-            tracing::info!(attempts, "the message broker is connected again");
+            tracing::info!(attempt, "the message broker is connected again");
             manager.set(State::Up(Arc::clone(&connection)));
         }
     }

@@ -166,7 +166,7 @@ async fn bus_after_broker_restart_reconnects_and_consumes() {
     let mut pending = bus.request(message("asked")).await.unwrap();
     proxy.down();
     eventually("it is down", || async { !is_up(&bus).await }).await;
-    assert_eq!(pending.wait(PATIENCE).await, None, "a lost connection ends the wait for its replies");
+    assert_eq!(pending.wait(PATIENCE).await, None, "a reply arrived over a lost connection");
     assert!(matches!(bus.publish(message("lost")).await, Err(BusError::Unavailable { .. })));
     assert!(matches!(bus.depth(QUEUE).await, Err(BusError::Unavailable { .. })));
     proxy.resume();
