@@ -10,29 +10,29 @@ use larkauth_models::{EventId, Timestamp};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Why the bus could not do what it was asked.
+/// Failure of a call to the bus.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
-    /// Not connected, or there was no answer in time. Nothing is known to be accepted. Worth a retry.
+    /// Not connected, or no answer within the deadline. The message may or may not be accepted; retrying may help.
     #[error("the message bus is unavailable ({during}): {message}")]
     Unavailable {
-        /// What was being done.
+        /// Operation in progress.
         during: &'static str,
-        /// The driver's words, without the connection string, and the cure.
+        /// The driver's message, without the connection string, and what to do.
         message: String,
     },
-    /// The bus answered, and did not take the message: no queue is bound to the routing key, or one is full.
+    /// The bus refused the message: no queue is bound to the routing key, or a queue is full.
     #[error("the message bus refused `{routing_key}`: {message}")]
     Refused {
-        /// Where it should have gone.
+        /// Routing key of the message.
         routing_key: String,
-        /// Why.
+        /// Reason of the refusal.
         message: String,
     },
-    /// Exchanges, queues or tables are not as this build needs them. Says the cure.
+    /// Exchanges, queues or tables differ from those that this build needs. The message says what to do.
     #[error("the message bus does not fit this build: {0}")]
     Topology(String),
-    /// The message cannot be written down: our mistake.
+    /// The message cannot be encoded: a defect of this build.
     #[error("the message cannot be encoded: {0}")]
     Encode(String),
 }
@@ -53,10 +53,10 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Encodes an envelope; trace context of the current span goes into the headers.
+    /// Encodes an envelope. The headers carry the trace context of the current span.
     ///
     /// # Errors
-    /// When the envelope cannot be encoded.
+    /// [`BusError::Encode`].
     pub fn new<T: Message>(envelope: &Envelope<T>) -> Result<Self, BusError> {
         let body = envelope.encode().map_err(|e| BusError::Encode(e.to_string()))?;
         let mut headers = BTreeMap::new();
@@ -71,7 +71,7 @@ impl Outgoing {
     }
 }
 
-/// Where an answer is expected. Opaque to handlers.
+/// Address of a reply. Opaque to handlers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplyAddress {
     /// AMQP `reply_to`.
@@ -80,137 +80,144 @@ pub struct ReplyAddress {
     pub correlation_id: String,
 }
 
-/// A message in hand.
+/// A message delivered to a consumer and not settled yet.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// See [`Outgoing::id`].
     pub id: EventId,
-    /// The key it was published with first.
+    /// Routing key of the first publication.
     pub routing_key: String,
-    /// CloudEvents type, if the publisher said it.
+    /// CloudEvents type; empty when the publisher set none.
     pub r#type: String,
     /// The body.
     pub body: Bytes,
-    /// Headers, without ours of [`larkauth_contracts::topology::header`].
+    /// Headers, without those of [`larkauth_contracts::topology::header`].
     pub headers: BTreeMap<String, String>,
-    /// 1 for the first time; counts what handlers gave back.
+    /// Number of this attempt, from 1; a retry increments it.
     pub attempt: u32,
-    /// Whether somebody may have had it in hand before.
+    /// Whether it may have been delivered before, to this or another consumer.
     pub redelivered: bool,
-    /// Present while somebody may be waiting for an answer.
+    /// Present while a caller may await a reply.
     pub reply_to: Option<ReplyAddress>,
 }
 
-/// What a handler decides about a delivery. There is no fourth way out: nothing is dropped silently.
+/// A handler's decision about a delivery. No message is dropped silently.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It had its effect (or had it before). The reply goes to whoever waits; losing it is harmless.
+pub enum Disposition {
+    /// The message had its effect, now or in an earlier delivery. A lost reply does no harm.
     Done {
-        /// The answer, if one is expected.
+        /// The reply, if one is expected.
         reply: Option<Bytes>,
     },
-    /// Not now: infrastructure is down, a limit is reached. Comes again after `after`, or after the attempt's backoff.
-    /// After [`larkauth_contracts::topology::MAX_ATTEMPTS`] it is dead.
+    /// Infrastructure is down or a limit is reached. Delivered again after `after`, else after the attempt's backoff; a
+    /// dead letter after [`larkauth_contracts::topology::MAX_ATTEMPTS`].
     Retry {
-        /// How long to wait; rounded up to the shortest delay tier, and on RabbitMQ to the next one.
+        /// Wait before the next attempt; at least the shortest delay tier, and on RabbitMQ rounded up to a tier.
         after: Option<Duration>,
-        /// For logs, metrics and, in the end, the dead letter. Never holds a secret.
+        /// Reason for logs and the dead letter. Never contains a secret.
         reason: String,
     },
-    /// Never: malformed, or of a type nobody knows. Goes to the dead letters at once.
+    /// The message can never be handled: malformed, or of an unknown type. A dead letter at once.
     Dead {
-        /// For the person who looks at it. Never holds a secret.
+        /// Reason for the operator. Never contains a secret.
         reason: String,
     },
 }
 
-impl Verdict {
-    /// Done, and nobody needs an answer.
+impl Disposition {
+    /// Done, without a reply.
     pub const DONE: Self = Self::Done { reply: None };
 }
 
 /// Handles deliveries. Must be idempotent: delivery is at least once.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// Handles one. Cancelled when the process shuts down hard; a panic counts as a retry.
-    async fn handle(&self, delivery: Delivery) -> Verdict;
+    /// Handles one delivery. Cancelled by a hard shutdown; a panic counts as a retry.
+    async fn handle(&self, delivery: Delivery) -> Disposition;
 }
 
-/// How to consume a queue.
+/// A consumer's queue and limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Consume {
     /// The queue.
     pub queue: Queue,
-    /// At most so many deliveries in hand at once.
+    /// Largest number of unacknowledged deliveries.
     pub concurrency: u16,
-    /// A handler that takes longer is cancelled and its delivery retried.
+    /// Longest run of a handler; it is cancelled then and its delivery retried.
     pub handler_deadline: Duration,
 }
 
-/// Whether the bus can be used at present.
+/// Connection state of the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BusHealth {
     /// Connected, topology declared.
     Up,
-    /// Not connected; reconnecting goes on by itself.
+    /// Not connected; the bus keeps reconnecting.
     Down {
         /// The last error.
         reason: String,
     },
 }
 
-/// An answer that may come.
+/// A reply that may arrive.
 #[derive(Debug)]
-pub struct PendingReply(pub(crate) oneshot::Receiver<Bytes>);
+pub struct PendingReply(oneshot::Receiver<Bytes>);
 
 impl PendingReply {
-    /// Waits for it; `None` when it does not come in time. Borrows, so that a late answer can still be awaited.
+    /// Awaits the reply on this channel.
+    #[must_use]
+    pub const fn new(reply: oneshot::Receiver<Bytes>) -> Self {
+        Self(reply)
+    }
+
+    /// Awaits the reply; `None` when it does not arrive in time. Borrows, so that a late reply can still be awaited.
     pub async fn wait(&mut self, at_most: Duration) -> Option<Bytes> {
         tokio::time::timeout(at_most, &mut self.0).await.ok()?.ok()
     }
 }
 
-/// A message in the dead letters, where it waits for a person.
+/// A message in the dead letters, kept for an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// See [`Outgoing::id`]. Not unique: a message may have died in several queues, or twice. One that came without a
-    /// valid id has one made from its content.
+    /// See [`Outgoing::id`]. Not unique: a message can become a dead letter in several queues, or twice. Derived from the
+    /// content when the message has no valid id.
     pub id: EventId,
-    /// CloudEvents type, if the publisher said it.
+    /// CloudEvents type; empty when the publisher set none.
     pub r#type: String,
-    /// The key it was published with first.
+    /// Routing key of the first publication.
     pub routing_key: String,
-    /// Name of the queue it died in; none when it was published to the dead letters.
+    /// Name of the queue it was dead-lettered from; `None` when it was published to the dead letters.
     pub queue: Option<String>,
-    /// Why; `delivery_limit` when it killed its consumers; none when it was published to the dead letters.
+    /// Reason; `delivery_limit` when its consumers crashed too often; `None` when it was published to the dead letters.
     pub reason: Option<String>,
-    /// Attempts it had, from 1.
+    /// Number of attempts, from 1.
     pub attempt: u32,
-    /// When it came to the dead letters, if that is known.
+    /// Time of dead-lettering, if known.
     pub died_at: Option<Timestamp>,
     /// The body.
     pub body: Bytes,
-    /// Headers, without ours of [`larkauth_contracts::topology::header`].
+    /// Headers, without those of [`larkauth_contracts::topology::header`].
     pub headers: BTreeMap<String, String>,
 }
 
-/// A broker. Every method has a deadline; connections heal themselves.
+/// A message bus. Every method has a deadline, and lost connections are replaced.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Returns once the bus has taken responsibility: written to disk (of a majority, in a cluster), in every queue that
-    /// the key is bound to, and that is at least one.
+    /// Publishes. Returns once the message is on disk (of a majority, in a cluster) in every queue that is bound to the
+    /// routing key, at least one.
     async fn publish(&self, message: Outgoing) -> Result<(), BusError>;
 
-    /// As [`Bus::publish`], and lets one consumer answer. The number of pending replies is bounded.
+    /// Publishes as [`Bus::publish`] does, with a reply address. The number of pending replies is bounded.
     async fn request(&self, message: Outgoing) -> Result<PendingReply, BusError>;
 
-    /// Publishes so that the message arrives in `queue` only, after at least `delay`.
+    /// Publishes to `queue` only, with delivery after at least `delay`.
     async fn publish_later(&self, message: Outgoing, queue: Queue, delay: Duration) -> Result<(), BusError>;
 
-    /// Hands deliveries to the handler until `shutdown`, then finishes those in hand and returns. Survives reconnects.
+    /// Passes deliveries to the handler until `shutdown`, then finishes the unacknowledged ones and returns. Continues
+    /// after a reconnect.
     ///
     /// # Errors
-    /// Only what waiting cannot mend ([`BusError::Topology`]).
+    /// [`BusError::Topology`], which no retry can correct.
     async fn consume(
         &self,
         what: Consume,
@@ -218,31 +225,30 @@ pub trait Bus: Send + Sync + 'static {
         shutdown: CancellationToken,
     ) -> Result<(), BusError>;
 
-    /// Messages waiting in a queue, for the gauge.
+    /// Counts the messages that are ready in a queue, for the gauge.
     async fn depth(&self, queue: Queue) -> Result<u64, BusError>;
-    /// Messages waiting in the dead letters, for the gauge.
+    /// Counts the messages that are ready in the dead letters, for the gauge.
     async fn dead_letter_depth(&self) -> Result<u64, BusError>;
 
-    /// Looks at the oldest dead letters, at most `limit` of them, and leaves them where they are.
+    /// Returns the oldest dead letters, at most `limit`, and leaves them in place.
     ///
-    /// On RabbitMQ they are in hand meanwhile, so that another look at the same time sees none, and 10,000 are seen at
-    /// most.
+    /// On RabbitMQ they are unacknowledged meanwhile, so that a concurrent call returns none, and at most 10,000 are read.
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, BusError>;
 
-    /// Puts a dead letter back into the queue it died in, or where its routing key leads when it died in none, as if it
-    /// was published now: attempts are counted anew. `false` when there is none with this id (on RabbitMQ: among
-    /// 10,000). When several have it, the oldest is meant.
+    /// Returns a dead letter to the queue it came from, or to the queues of its routing key when it came from none. Its
+    /// attempts start at 1 again. `false` when no dead letter has this id (on RabbitMQ: among 10,000). Of several with
+    /// this id the oldest is taken.
     ///
     /// # Errors
-    /// [`BusError::Refused`] when no queue takes its routing key, or the queue is full; it stays where it is.
+    /// [`BusError::Refused`] when no queue is bound to its routing key or the queue is full; the dead letter is kept.
     async fn requeue_dead_letter(&self, id: &EventId) -> Result<bool, BusError>;
 
-    /// Forgets a dead letter. `false` when there is none with this id; see [`Bus::requeue_dead_letter`] for which is meant.
+    /// Deletes a dead letter. `false` when no dead letter has this id; selects as [`Bus::requeue_dead_letter`] does.
     async fn drop_dead_letter(&self, id: &EventId) -> Result<bool, BusError>;
 
-    /// Follows the connection.
+    /// Returns a receiver of the connection state.
     fn health(&self) -> watch::Receiver<BusHealth>;
 
-    /// Closes in order; what was confirmed stays.
+    /// Closes the bus in order. Confirmed messages are kept.
     async fn close(&self);
 }

@@ -1,5 +1,5 @@
-//! Alone in its process, because it counts threads: the driver keeps one per connection.
-#![expect(clippy::unwrap_used, reason = "for tests: a failure is a failed test")]
+//! In a process of its own, because it counts threads: the driver has one per connection.
+#![expect(clippy::unwrap_used, reason = "a test")]
 #![cfg(target_os = "linux")]
 
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn connections() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_left_of_connections_that_failed_or_ended() {
+async fn connections_that_failed_or_closed_leave_no_thread() {
     let bed = TestBus::fast().await;
     let of_the_bed = connections();
     let proxy = TcpProxy::start(bed.target()).await;

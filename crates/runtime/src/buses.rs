@@ -3,7 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use larkauth_config::{Service, Settings};
-use larkauth_messaging::{Bus, EmbeddedBus, EmbeddedOptions, RabbitMq, RabbitMqOptions};
+use larkauth_messaging::{Bus, RabbitMq, RabbitMqOptions};
+use larkauth_messaging_sqlite::{EmbeddedBus, EmbeddedOptions};
 use larkauth_models::SecretString;
 use larkauth_telemetry::Metrics;
 

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use larkauth_contracts::message::{CardActionTriggered, Reply};
 use larkauth_lark::card::{self, ToastKind, ToastText};
-use larkauth_messaging::{Delivery, Handler, Verdict};
+use larkauth_messaging::{Delivery, Disposition, Handler};
 use larkauth_models::{AuthSession, CardFace, FailureReason, SessionState};
 
 use super::{
@@ -19,7 +19,7 @@ pub(super) struct CardActionHandler(pub(super) Context);
 
 #[async_trait]
 impl Handler for CardActionHandler {
-    async fn handle(&self, delivery: Delivery) -> Verdict {
+    async fn handle(&self, delivery: Delivery) -> Disposition {
         into_disposition(self.click(&delivery).await)
     }
 }

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use larkauth_contracts::message::{CardFaceRequested, Message, SessionEnded};
-use larkauth_messaging::{Delivery, Handler, Verdict};
+use larkauth_messaging::{Delivery, Disposition, Handler};
 
 use super::{
     decode::decode,
@@ -14,16 +14,16 @@ pub(super) struct CardFaceHandler(pub(super) Context);
 
 #[async_trait]
 impl Handler for CardFaceHandler {
-    async fn handle(&self, delivery: Delivery) -> Verdict {
+    async fn handle(&self, delivery: Delivery) -> Disposition {
         let result = match delivery.r#type.as_str() {
             SessionEnded::TYPE => self.ended(&delivery).await,
             CardFaceRequested::TYPE => self.requested(&delivery).await,
             _ => Err(HandlerError::unknown_type()),
         };
         match into_disposition(result) {
-            Verdict::Retry { reason, .. } if delivery.attempt >= self.0.policy.card_update_attempts => {
+            Disposition::Retry { reason, .. } if delivery.attempt >= self.0.policy.card_update_attempts => {
                 tracing::warn!(reason, "auth.card.update: left to the next reconciliation");
-                Verdict::DONE
+                Disposition::DONE
             }
             other => other,
         }

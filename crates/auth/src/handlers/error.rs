@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use larkauth_contracts::message::{DecodeError, Reply};
 use larkauth_lark::error::{ErrorKind, LarkError};
-use larkauth_messaging::{BusError, Verdict};
+use larkauth_messaging::{BusError, Disposition};
 use larkauth_storage::{CipherError, StorageError};
 
 use crate::{consent::error::ConsentError, error::AuthError};
@@ -95,16 +95,16 @@ impl From<ConsentError> for HandlerError {
 }
 
 /// Maps the result of a handler to the fate of its delivery.
-pub(super) fn into_disposition(result: HandlerResult) -> Verdict {
+pub(super) fn into_disposition(result: HandlerResult) -> Disposition {
     match result {
-        Ok(None) => Verdict::DONE,
-        Ok(Some(reply)) => Verdict::Done {
+        Ok(None) => Disposition::DONE,
+        Ok(Some(reply)) => Disposition::Done {
             reply: serde_json::to_vec(&reply)
                 .inspect_err(|error| tracing::error!(%error, "auth.reply.encode"))
                 .ok()
                 .map(Into::into),
         },
-        Err(HandlerError::Retry { after, reason }) => Verdict::Retry { after, reason },
-        Err(HandlerError::DeadLetter(reason)) => Verdict::Dead { reason },
+        Err(HandlerError::Retry { after, reason }) => Disposition::Retry { after, reason },
+        Err(HandlerError::DeadLetter(reason)) => Disposition::Dead { reason },
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use larkauth_contracts::topology::Queue;
-use larkauth_messaging::{Consume, Delivery, Handler, Verdict};
+use larkauth_messaging::{Consume, Delivery, Disposition, Handler};
 use tracing::{Instrument, field::Empty};
 
 use crate::context::Context;
@@ -53,7 +53,7 @@ struct Spanned {
 
 #[async_trait]
 impl Handler for Spanned {
-    async fn handle(&self, delivery: Delivery) -> Verdict {
+    async fn handle(&self, delivery: Delivery) -> Disposition {
         let span = tracing::info_span!(
             "auth.handle",
             otel.name = %format_args!("auth.{}.handle", self.queue),

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use larkauth_contracts::message::{AuthorizationCodeReceived, AuthorizationDenied, Message, Reply};
-use larkauth_messaging::{Delivery, Handler, Verdict};
+use larkauth_messaging::{Delivery, Disposition, Handler};
 
 use super::{
     decode::{decode, may_be_repeated, received},
@@ -16,7 +16,7 @@ const EMPTY_REPLY: Reply = Reply { answer: None, shows: None };
 
 #[async_trait]
 impl Handler for OauthRedirectHandler {
-    async fn handle(&self, delivery: Delivery) -> Verdict {
+    async fn handle(&self, delivery: Delivery) -> Disposition {
         let result = match delivery.r#type.as_str() {
             AuthorizationCodeReceived::TYPE => self.code(&delivery).await,
             AuthorizationDenied::TYPE => self.denied(&delivery).await,

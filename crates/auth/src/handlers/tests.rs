@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use larkauth_contracts::message::{DecodeError, Reply};
 use larkauth_lark::error::{Cause, ErrorKind, LarkError, MessageProblem, Outcome, ScopeHolder};
-use larkauth_messaging::{BusError, Verdict};
+use larkauth_messaging::{BusError, Disposition};
 use larkauth_models::{AppId, AuthMethod, SessionId};
 use larkauth_storage::{CipherError, StorageError};
 
@@ -12,15 +12,15 @@ use crate::error::AuthError;
 /// `Some(after)` for a retry, `None` for a dead letter.
 fn retried(error: impl Into<HandlerError>) -> Option<Option<Duration>> {
     match into_disposition(Err(error.into())) {
-        Verdict::Retry { after, reason } => {
+        Disposition::Retry { after, reason } => {
             assert!(!reason.is_empty());
             Some(after)
         }
-        Verdict::Dead { reason } => {
+        Disposition::Dead { reason } => {
             assert!(!reason.is_empty());
             None
         }
-        Verdict::Done { .. } => panic!("an error is never done"),
+        Disposition::Done { .. } => panic!("an error is never done"),
     }
 }
 
@@ -120,8 +120,9 @@ fn application_errors_are_retried() {
 
 #[test]
 fn success_is_done_with_or_without_reply() {
-    assert_eq!(into_disposition(Ok(None)), Verdict::DONE);
-    let Verdict::Done { reply: Some(body) } = into_disposition(Ok(Some(Reply { answer: None, shows: None })))
+    assert_eq!(into_disposition(Ok(None)), Disposition::DONE);
+    let Disposition::Done { reply: Some(body) } =
+        into_disposition(Ok(Some(Reply { answer: None, shows: None })))
     else {
         panic!("a reply")
     };

@@ -5,7 +5,7 @@ use larkauth_contracts::{
     topology::Queue,
 };
 use larkauth_lark_sim::{Effect, Endpoint, Fault};
-use larkauth_messaging::Verdict;
+use larkauth_messaging::Disposition;
 use larkauth_models::{CardFace, FailureReason, SessionState};
 use larkauth_storage::SessionEnding;
 
@@ -19,7 +19,7 @@ impl Fixture {
         invited
     }
 
-    async fn look(&self, at: &Invited) -> Verdict {
+    async fn look(&self, at: &Invited) -> Disposition {
         self.deliver(self.message(CardFaceRequested { session_id: at.session_id })).await
     }
 }
@@ -34,9 +34,9 @@ async fn update_card_of_ended_session_updates_once() {
     ] {
         let before = fixture.sim.stats().calls(Endpoint::MessageUpdate);
         let invited = fixture.ended_as(ending).await;
-        assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+        assert_eq!(fixture.look(&invited).await, Disposition::DONE);
         assert_eq!(fixture.colour(&invited), colour);
-        assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+        assert_eq!(fixture.look(&invited).await, Disposition::DONE);
         assert_eq!(fixture.sim.stats().calls(Endpoint::MessageUpdate), before + 1);
     }
 }
@@ -47,12 +47,12 @@ async fn update_card_of_pending_session_keeps_open_faces() {
     let invited = fixture.invited(0).await;
     for face in [CardFace::Invitation, CardFace::Processing, CardFace::Reauthorize] {
         fixture.parts.store.record_face(invited.session_id, face).await.unwrap();
-        assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+        assert_eq!(fixture.look(&invited).await, Disposition::DONE);
     }
     assert_eq!(fixture.sim.stats().calls(Endpoint::MessageUpdate), 0);
     // A retried session took over a card that still shows its old end.
     fixture.parts.store.record_face(invited.session_id, CardFace::Expired).await.unwrap();
-    assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+    assert_eq!(fixture.look(&invited).await, Disposition::DONE);
     assert_eq!(fixture.sim.stats().calls(Endpoint::MessageUpdate), 1);
     assert_eq!(fixture.colour(&invited), "blue");
 }
@@ -69,14 +69,14 @@ async fn session_ended_with_pending_answer_delays_update() {
         user_id: None,
         card_answer_pending,
     };
-    assert_eq!(fixture.deliver(fixture.message(ended(true))).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(fixture.message(ended(true))).await, Disposition::DONE);
     assert_eq!(fixture.sim.stats().calls(Endpoint::MessageUpdate), 0);
     let (request, later) = fixture.bus.take_delayed::<CardFaceRequested>();
     let (queue, delay) = later.unwrap();
     assert_eq!((request.data.session_id, queue), (invited.session_id, Queue::CardFaces));
     assert!(delay.as_secs() >= 3, "Lark waits up to 3 s for the answer");
 
-    assert_eq!(fixture.deliver(fixture.message(ended(false))).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(fixture.message(ended(false))).await, Disposition::DONE);
     assert_eq!(fixture.colour(&invited), "grey");
 }
 
@@ -86,12 +86,12 @@ async fn update_card_of_unchangeable_card_records_face() {
     for lose in [larkauth_lark_sim::Sim::recall, larkauth_lark_sim::Sim::delete_message] {
         let invited = fixture.ended_as(SessionEnding::Rejected).await;
         lose(&fixture.sim, invited.message_id.as_str()).unwrap();
-        assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+        assert_eq!(fixture.look(&invited).await, Disposition::DONE);
         assert_eq!(fixture.session(invited.session_id).await.card_face, Some(CardFace::Declined));
     }
     let invited = fixture.ended_as(SessionEnding::Rejected).await;
     fixture.clock.advance(std::time::Duration::from_secs(15 * 24 * 3600));
-    assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+    assert_eq!(fixture.look(&invited).await, Disposition::DONE);
 }
 
 #[tokio::test]
@@ -102,9 +102,9 @@ async fn update_card_after_last_attempt_leaves_card_to_reconciliation() {
         Fault::at(Endpoint::MessageUpdate, Effect::Answer { status: 400, code: 99_999_999 }).until_cleared(),
     );
     let mut message = delivery(&fixture.message(CardFaceRequested { session_id: invited.session_id }));
-    assert!(matches!(fixture.handle(message.clone()).await, Verdict::Retry { .. }));
+    assert!(matches!(fixture.handle(message.clone()).await, Disposition::Retry { .. }));
     message.attempt = 6;
-    assert_eq!(fixture.handle(message).await, Verdict::DONE);
+    assert_eq!(fixture.handle(message).await, Disposition::DONE);
     assert_eq!(
         fixture.session(invited.session_id).await.card_face,
         Some(CardFace::Invitation),
@@ -112,7 +112,7 @@ async fn update_card_after_last_attempt_leaves_card_to_reconciliation() {
     );
 
     fixture.sim.faults().clear();
-    assert_eq!(fixture.look(&invited).await, Verdict::DONE);
+    assert_eq!(fixture.look(&invited).await, Disposition::DONE);
     assert_eq!(fixture.colour(&invited), "grey");
 }
 
@@ -124,9 +124,9 @@ async fn update_card_without_card_is_done() {
     invite.auth_method = larkauth_models::AuthMethod::Oauth;
     let session = fixture.context.invite(&ACTOR, fixture.context.now(), invite).await.unwrap();
     let request = CardFaceRequested { session_id: session.id };
-    assert_eq!(fixture.deliver(fixture.message(request)).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(fixture.message(request)).await, Disposition::DONE);
     let unknown = CardFaceRequested { session_id: larkauth_models::SessionId(uuid::Uuid::from_u128(5)) };
-    assert_eq!(fixture.deliver(fixture.message(unknown)).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(fixture.message(unknown)).await, Disposition::DONE);
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn card_face_of_unknown_message_is_dead_letter() {
     let invited = fixture.invited(0).await;
     let mut message = delivery(&fixture.message(CardFaceRequested { session_id: invited.session_id }));
     message.body = "{}".into();
-    assert!(matches!(fixture.handle(message.clone()).await, Verdict::Dead { .. }));
+    assert!(matches!(fixture.handle(message.clone()).await, Disposition::Dead { .. }));
     message.r#type = "larkauth.session.ended.v2".to_owned();
-    assert!(matches!(fixture.handle(message).await, Verdict::Dead { .. }));
+    assert!(matches!(fixture.handle(message).await, Disposition::Dead { .. }));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use larkauth_contracts::message::{CardActionKind, CardFaceRequested, SessionEnded};
 use larkauth_lark_sim::Endpoint;
-use larkauth_messaging::Verdict;
+use larkauth_messaging::Disposition;
 use larkauth_models::{CardFace, OpenId, Person, SessionState, TokenApi, TokenKind, UserId};
 
 use crate::fixture::{ACTOR, Fixture, Setup, delivery, policy, reply, seen};
@@ -231,7 +231,7 @@ async fn click_malformed_is_dead_letter() {
     for body in ["", "{}", "[]", "{\"type\":\"larkauth.card.action_triggered.v1\"}", "\u{0}\u{1}"] {
         let mut poison = good.clone();
         poison.body = body.to_owned().into();
-        assert!(matches!(fixture.handle(poison).await, Verdict::Dead { .. }), "{body}");
+        assert!(matches!(fixture.handle(poison).await, Disposition::Dead { .. }), "{body}");
     }
     let text = String::from_utf8(good.body.to_vec()).unwrap();
     for (from, to) in [
@@ -241,7 +241,7 @@ async fn click_malformed_is_dead_letter() {
     ] {
         let mut poison = good.clone();
         poison.body = text.replace(from, to).into();
-        let Verdict::Dead { reason } = fixture.handle(poison).await else { panic!("{to} is not dead") };
+        let Disposition::Dead { reason } = fixture.handle(poison).await else { panic!("{to} is not dead") };
         assert!(!reason.contains(OpenId::as_str(&invited.open_id)), "{reason}");
     }
 }
@@ -253,6 +253,6 @@ async fn click_with_code_of_other_session_is_dead_letter() {
     let code = fixture.card_code(&other).await;
     let mut click = fixture.click(&invited, CardActionKind::Authorize);
     click.data.code = Some(fixture.sealed(other.session_id, &code));
-    assert!(matches!(fixture.deliver(click).await, Verdict::Dead { .. }));
+    assert!(matches!(fixture.deliver(click).await, Disposition::Dead { .. }));
     assert_eq!(fixture.sim.stats().calls(Endpoint::TokenCode), 0);
 }

@@ -6,7 +6,7 @@ use larkauth_auth::{AuthError, Policy, redirect::Consent};
 use larkauth_contracts::message::{AuthorizationCodeReceived, AuthorizationDenied, SessionEnded};
 use larkauth_lark::api::CodeGrant;
 use larkauth_lark_sim::{Effect, Endpoint, Fault, SimConfig, SimUser};
-use larkauth_messaging::Verdict;
+use larkauth_messaging::Disposition;
 use larkauth_models::{
     AuthMethod, Backoff, ExposeSecret, FailureReason, OpenId, Person, SecretString, SessionState,
     StoredToken, TokenApi, TokenKind, UserId,
@@ -188,14 +188,14 @@ async fn exchange_after_transient_error_retries_same_code() {
         fixture.sim.faults().push(Fault::at(Endpoint::TokenCode, effect.clone()).times(1));
         let code = fixture.consent(&invited, 0).await;
         let message = fixture.code_message(&invited, &code).await;
-        let verdict = fixture.deliver(message.clone()).await;
+        let disposition = fixture.deliver(message.clone()).await;
         if effect == Effect::Cut {
             // The request went out and nothing came back: the code may be used up.
-            assert!(matches!(verdict, Verdict::Done { .. }), "{verdict:?}");
+            assert!(matches!(disposition, Disposition::Done { .. }), "{disposition:?}");
             assert_eq!(fixture.ended(&invited).await, failed(FailureReason::ExchangeOutcomeUnknown));
             continue;
         }
-        let Verdict::Retry { after, .. } = verdict else { panic!("{effect:?}: {verdict:?}") };
+        let Disposition::Retry { after, .. } = disposition else { panic!("{effect:?}: {disposition:?}") };
         assert_eq!(after, matches!(effect, Effect::TooManyRequests(_)).then_some(Duration::from_secs(7)));
         let mut again = delivery(&message);
         again.attempt = 2;
@@ -213,7 +213,7 @@ async fn exchange_of_code_consumed_by_failed_attempt_fails_session() {
         let authorization = fixture.consent(&invited, 0).await;
         let message = fixture.code_message(&invited, &authorization).await;
         fixture.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::Answer { status: 500, code }));
-        assert!(matches!(fixture.deliver(message.clone()).await, Verdict::Retry { .. }));
+        assert!(matches!(fixture.deliver(message.clone()).await, Disposition::Retry { .. }));
         // Lark had acted on it all the same.
         let app = fixture.parts.apps.get(&fixture.app_id()).await.unwrap();
         let grant = CodeGrant {
@@ -242,7 +242,7 @@ async fn exchange_after_code_lifetime_fails_session() {
         .sim
         .faults()
         .push(Fault::at(Endpoint::TokenCode, Effect::Answer { status: 503, code: 20072 }).until_cleared());
-    assert!(matches!(fixture.deliver(message.clone()).await, Verdict::Retry { .. }));
+    assert!(matches!(fixture.deliver(message.clone()).await, Disposition::Retry { .. }));
     fixture.clock.advance(Duration::from_secs(280));
     reply(fixture.deliver(message).await);
     assert_eq!(fixture.ended(&invited).await, failed(FailureReason::UpstreamUnavailable));
@@ -328,8 +328,8 @@ async fn exchange_under_foreign_claim_retries_then_fails_as_interrupted() {
     let until = now + Duration::from_secs(40);
     fixture.parts.store.claim_exchange(invited.session_id, None, claim, now, until).await.unwrap();
 
-    let verdict = fixture.deliver(message.clone()).await;
-    assert!(matches!(verdict, Verdict::Retry { after: Some(_), .. }), "{verdict:?}");
+    let disposition = fixture.deliver(message.clone()).await;
+    assert!(matches!(disposition, Disposition::Retry { after: Some(_), .. }), "{disposition:?}");
     assert_eq!(fixture.session(invited.session_id).await.state, SessionState::Pending);
 
     // It never said how it went: the code may be used up, so it is not used again.
@@ -399,8 +399,8 @@ async fn code_malformed_is_dead_letter() {
     let (invited, other) = (fixture.invited(0).await, fixture.invited(1).await);
     let code = fixture.consent(&other, 1).await;
     let dead = async |delivery| match fixture.handle(delivery).await {
-        Verdict::Dead { reason } => reason,
-        verdict => panic!("{verdict:?}"),
+        Disposition::Dead { reason } => reason,
+        disposition => panic!("{disposition:?}"),
     };
     let good = delivery(&fixture.code_message(&invited, &code).await);
     for body in ["", "{}", "{\"type\":\"larkauth.oauth.code_received.v1\",\"data\":{}}"] {

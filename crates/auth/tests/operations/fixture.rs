@@ -19,7 +19,7 @@ use larkauth_contracts::{
 use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
 use larkauth_lark_sim::{Sim, SimApp, SimConfig, SimHandle};
 use larkauth_messaging::{
-    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Handler, Outgoing, PendingReply, Verdict,
+    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Disposition, Handler, Outgoing, PendingReply,
 };
 use larkauth_models::{
     Actor, AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, Clock, EventId, ExposeSecret,
@@ -182,7 +182,7 @@ impl Fixture {
     pub(crate) async fn invited_as(&self, n: usize, person: Person) -> Invited {
         let session = self.context.invite(&ACTOR, self.context.now(), self.invitation(person)).await.unwrap();
         let message = self.bus.take::<InvitationRequested>();
-        assert_eq!(self.deliver(message).await, Verdict::DONE);
+        assert_eq!(self.deliver(message).await, Disposition::DONE);
         let message_id = self.session(session.id).await.message_id.unwrap();
         Invited { session_id: session.id, message_id, open_id: self.person(n) }
     }
@@ -197,12 +197,12 @@ impl Fixture {
         Envelope::new(EventId::new(id).unwrap(), "/larkauth/test", self.clock.now(), self.app_id(), data)
     }
 
-    pub(crate) async fn deliver<T: Message>(&self, message: Envelope<T>) -> Verdict {
+    pub(crate) async fn deliver<T: Message>(&self, message: Envelope<T>) -> Disposition {
         self.handle(delivery(&message)).await
     }
 
     /// Hands a delivery to the handler of its queue.
-    pub(crate) async fn handle(&self, delivery: Delivery) -> Verdict {
+    pub(crate) async fn handle(&self, delivery: Delivery) -> Disposition {
         let queue = queue_of(&delivery.routing_key);
         let consumers = handlers::consumers(&self.context, 1);
         let (_, handler) = consumers.into_iter().find(|(what, _)| what.queue == queue).unwrap();
@@ -301,10 +301,10 @@ pub(crate) fn delivery<T: Message>(message: &Envelope<T>) -> Delivery {
     }
 }
 
-/// The reply of a verdict that has one.
-pub(crate) fn reply(verdict: Verdict) -> Reply {
-    match verdict {
-        Verdict::Done { reply: Some(body) } => serde_json::from_slice(&body).unwrap(),
+/// The reply of a disposition that has one.
+pub(crate) fn reply(disposition: Disposition) -> Reply {
+    match disposition {
+        Disposition::Done { reply: Some(body) } => serde_json::from_slice(&body).unwrap(),
         other => panic!("no reply: {other:?}"),
     }
 }

@@ -6,7 +6,7 @@ use larkauth_auth::AuthError;
 use larkauth_contracts::message::{CardActionKind, CardFaceRequested, InvitationRequested, SessionEnded};
 use larkauth_lark::api::Receiver;
 use larkauth_lark_sim::{Effect, Endpoint, Fault, UserStatus};
-use larkauth_messaging::Verdict;
+use larkauth_messaging::Disposition;
 use larkauth_models::{
     AuthMethod, AuthSession, CardFace, CardOptions, ConsentSecrets, FailureReason, Person, SessionState,
 };
@@ -20,11 +20,11 @@ impl Fixture {
     }
 
     /// Asks the n-th person. Returns the session after its card was to be sent.
-    async fn asked(&self, n: usize) -> (AuthSession, Verdict) {
+    async fn asked(&self, n: usize) -> (AuthSession, Disposition) {
         let session =
             self.context.invite(&ACTOR, self.context.now(), self.invitation(self.invitee(n))).await.unwrap();
-        let verdict = self.deliver(self.bus.take::<InvitationRequested>()).await;
-        (self.session(session.id).await, verdict)
+        let disposition = self.deliver(self.bus.take::<InvitationRequested>()).await;
+        (self.session(session.id).await, disposition)
     }
 }
 
@@ -45,11 +45,11 @@ async fn invite_creates_session_and_sends_one_card() {
 
     let message = fixture.bus.take::<InvitationRequested>();
     let first = delivery(&message);
-    assert_eq!(fixture.handle(first.clone()).await, Verdict::DONE);
+    assert_eq!(fixture.handle(first.clone()).await, Disposition::DONE);
     let session = fixture.session(session.id).await;
     assert_eq!(session.card_face, Some(CardFace::Invitation));
     // Again, and again as if the record of the card had been lost: Lark shows one card.
-    assert_eq!(fixture.handle(first).await, Verdict::DONE);
+    assert_eq!(fixture.handle(first).await, Disposition::DONE);
     assert_eq!(fixture.sim.messages_for(fixture.person(0).as_str()).len(), 1);
     let card = fixture.sim.messages_for(fixture.person(0).as_str())[0].card().to_string();
     for expected in ["authorize", "cancel", "code_challenge_method=S256", &session.id.to_string()] {
@@ -67,9 +67,9 @@ async fn send_card_of_ended_or_cardless_session_sends_nothing() {
         .unwrap();
     let message = fixture.bus.take::<InvitationRequested>();
     fixture.clock.advance(Duration::from_secs(600));
-    assert_eq!(fixture.deliver(message.clone()).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(message.clone()).await, Disposition::DONE);
     fixture.parts.store.end_session(expired.id, SessionEnding::Expired, fixture.context.now()).await.unwrap();
-    assert_eq!(fixture.deliver(message).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(message).await, Disposition::DONE);
 
     let mut oauth = fixture.invitation(fixture.invitee(0));
     oauth.auth_method = AuthMethod::Oauth;
@@ -82,8 +82,8 @@ async fn send_card_failure_is_attributed_to_person_or_application() {
     let fixture = Fixture::new().await;
     for status in [UserStatus::OutOfRange, UserStatus::BotStopped, UserStatus::Resigned] {
         fixture.sim.set_status(fixture.person(0).as_str(), status).unwrap();
-        let (session, verdict) = fixture.asked(0).await;
-        assert_eq!(verdict, Verdict::DONE);
+        let (session, disposition) = fixture.asked(0).await;
+        assert_eq!(disposition, Disposition::DONE);
         assert_eq!(session.failure_reason, Some(FailureReason::CardUndeliverable), "{status:?}");
         assert_eq!(fixture.bus.take::<SessionEnded>().data.state, SessionState::Failed);
     }
@@ -96,8 +96,8 @@ async fn send_card_failure_is_attributed_to_person_or_application() {
 
     let fixture = Fixture::new().await;
     fixture.sim.change_app(crate::fixture::APP, |app| app.secret = "another".to_owned().into()).unwrap();
-    let (session, verdict) = fixture.asked(2).await;
-    assert_eq!(verdict, Verdict::DONE);
+    let (session, disposition) = fixture.asked(2).await;
+    assert_eq!(disposition, Disposition::DONE);
     assert_eq!(session.failure_reason, Some(FailureReason::AppMisconfigured));
     let refused = fixture
         .context
@@ -118,16 +118,16 @@ async fn send_card_after_transient_errors_sends_one_card() {
     let message = fixture.bus.take::<InvitationRequested>();
     // Longer than the client waits by itself.
     fixture.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::TooManyRequests(20)));
-    let verdict = fixture.deliver(message.clone()).await;
+    let disposition = fixture.deliver(message.clone()).await;
     assert!(
-        matches!(verdict, Verdict::Retry { after: Some(wait), .. } if wait.as_secs() == 20),
-        "{verdict:?}"
+        matches!(disposition, Disposition::Retry { after: Some(wait), .. } if wait.as_secs() == 20),
+        "{disposition:?}"
     );
     // Handled, but the answer was lost.
     fixture.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::LostAnswer).times(5));
-    assert!(matches!(fixture.deliver(message.clone()).await, Verdict::Retry { .. }));
+    assert!(matches!(fixture.deliver(message.clone()).await, Disposition::Retry { .. }));
     fixture.sim.faults().clear();
-    assert_eq!(fixture.deliver(message).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(message).await, Disposition::DONE);
     assert_eq!(fixture.sim.messages().len(), 1);
     assert!(fixture.session(session.id).await.message_id.is_some());
 }
@@ -158,12 +158,12 @@ async fn send_card_during_end_requests_update() {
             .await
             .unwrap()
     };
-    let (verdict, ended) = tokio::join!(fixture.deliver(message), ending);
-    assert_eq!((verdict, ended), (Verdict::DONE, true));
+    let (disposition, ended) = tokio::join!(fixture.deliver(message), ending);
+    assert_eq!((disposition, ended), (Disposition::DONE, true));
     assert!(fixture.session(session.id).await.message_id.is_some(), "the card is known");
     let request = fixture.bus.take::<CardFaceRequested>();
     assert_eq!(request.data.session_id, session.id);
-    assert_eq!(fixture.deliver(request).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(request).await, Disposition::DONE);
     assert_eq!(fixture.sim.messages()[0].card()["header"]["template"], "grey");
 }
 
@@ -194,7 +194,7 @@ async fn invite_with_oversized_card_is_invalid() {
     oauth.auth_method = AuthMethod::Oauth;
     fixture.context.invite(&ACTOR, fixture.context.now(), oauth).await.unwrap();
     let fits = fixture.context.invite(&ACTOR, fixture.context.now(), largest(10)).await.unwrap();
-    assert_eq!(fixture.deliver(fixture.bus.take::<InvitationRequested>()).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(fixture.bus.take::<InvitationRequested>()).await, Disposition::DONE);
     assert!(fixture.session(fits.id).await.message_id.is_some());
 }
 
@@ -217,7 +217,7 @@ async fn send_card_of_oversized_card_fails_its_session_only() {
     let limit = InvitationLimit { max: 100, window: Duration::from_secs(60) };
     fixture.parts.store.create_session(&new, limit).await.unwrap();
     let requested = fixture.message(InvitationRequested { session_id: new.id });
-    assert_eq!(fixture.deliver(requested).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(requested).await, Disposition::DONE);
     assert_eq!(fixture.session(new.id).await.failure_reason, Some(FailureReason::CardUndeliverable));
     assert_eq!(fixture.bus.take::<SessionEnded>().data.session_id, new.id);
     let (other, _) = fixture.asked(1).await;
@@ -267,16 +267,16 @@ async fn send_card_redelivered_after_end_shows_end() {
         }
         let sent = fixture.sim.messages().len();
         invitation.redelivered = true;
-        assert_eq!(fixture.handle(invitation).await, Verdict::DONE);
+        assert_eq!(fixture.handle(invitation).await, Disposition::DONE);
         assert_eq!(fixture.sim.messages().len(), sent, "nothing is sent twice");
         assert_eq!(fixture.session(session.id).await.message_id, Some(card.clone()));
-        let verdict = if known_to_have_ended {
+        let disposition = if known_to_have_ended {
             fixture.deliver(fixture.bus.take::<CardFaceRequested>()).await
         } else {
             assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 1);
             fixture.deliver(fixture.bus.take::<SessionEnded>()).await
         };
-        assert_eq!(verdict, Verdict::DONE);
+        assert_eq!(disposition, Disposition::DONE);
         assert_eq!(fixture.sim.card(card.as_str()).unwrap()["header"]["template"], "grey");
     }
 }
@@ -291,7 +291,7 @@ async fn send_card_redelivered_after_takeover_keeps_successor() {
         .unwrap();
     let mut invitation = delivery(&fixture.bus.take::<InvitationRequested>());
     let first = fixture.handle(invitation.clone()).await;
-    assert_eq!(first, Verdict::DONE);
+    assert_eq!(first, Disposition::DONE);
     let message_id = fixture.session(session.id).await.message_id.unwrap();
     let invited =
         Invited { session_id: session.id, message_id: message_id.clone(), open_id: fixture.person(0) };
@@ -301,7 +301,7 @@ async fn send_card_redelivered_after_takeover_keeps_successor() {
     assert_eq!(fixture.session(successor).await.message_id.as_ref(), Some(&message_id));
 
     invitation.redelivered = true;
-    assert_eq!(fixture.handle(invitation).await, Verdict::DONE);
+    assert_eq!(fixture.handle(invitation).await, Disposition::DONE);
     assert_eq!(fixture.session(session.id).await.message_id, None);
     assert_eq!(fixture.session(successor).await.message_id, Some(message_id));
     assert_eq!(fixture.sim.messages().len(), 1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use larkauth_auth::Policy;
 use larkauth_contracts::message::{CardActionKind, CardFaceRequested, InvitationRequested, SessionEnded};
-use larkauth_messaging::Verdict;
+use larkauth_messaging::Disposition;
 use larkauth_models::{CardFace, MessageId, Person, SessionState};
 use larkauth_storage::SessionEnding;
 
@@ -31,7 +31,7 @@ async fn expire_sessions_expires_and_announces_once() {
     let ended = fixture.bus.take::<SessionEnded>();
     assert_eq!((ended.data.session_id, ended.data.state), (unanswered.session_id, SessionState::Expired));
     assert_eq!(fixture.session(declined.session_id).await.state, SessionState::Rejected);
-    assert_eq!(fixture.deliver(ended).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(ended).await, Disposition::DONE);
     assert_eq!(fixture.colour(&unanswered), "grey");
     let metrics = fixture.context.metrics().render();
     assert!(
@@ -70,7 +70,7 @@ async fn reconcile_cards_after_crash_requests_update() {
     fixture.clock.advance(Duration::from_secs(61));
     assert_eq!(fixture.context.reconcile_cards(&ACTOR, fixture.context.now()).await.unwrap(), 1);
     let request = fixture.bus.take::<CardFaceRequested>();
-    assert_eq!(fixture.deliver(request).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(request).await, Disposition::DONE);
     assert_eq!(fixture.colour(&invited), "grey");
     assert_eq!(fixture.session(invited.session_id).await.card_face, Some(CardFace::Declined));
     assert_eq!(fixture.context.reconcile_cards(&ACTOR, fixture.context.now()).await.unwrap(), 0);

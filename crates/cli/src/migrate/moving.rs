@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 use anyhow::{Context, bail, ensure};
 use larkauth_config::Settings;
-use larkauth_messaging::EmbeddedBus;
+use larkauth_messaging_sqlite::EmbeddedBus;
 use larkauth_runtime::{AnyStore, DataDir, DataDirLock, Database, cipher_of, no_cipher};
 use larkauth_storage::{
     Cipher, MigrationReport,

@@ -5,9 +5,10 @@ use larkauth_contracts::{
     topology::Queue,
 };
 use larkauth_messaging::{
-    Bus, Consume, EmbeddedBus, EmbeddedOptions, Outgoing, Verdict,
+    Bus, Consume, Disposition, Outgoing,
     testing::{TestBus, consume, eventually, handler},
 };
+use larkauth_messaging_sqlite::{EmbeddedBus, EmbeddedOptions};
 use larkauth_models::{AppId, Clock, EventId, ExposeSecret, SessionId, SystemClock};
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_telemetry::Metrics;
@@ -56,7 +57,7 @@ async fn play(stage: &Stage, bus: &Arc<dyn Bus>) {
     // A message rejected by its handler returns to its queue. A callback without a handler has none.
     bus.publish(invitation()).await.unwrap();
     let what = Consume { queue: Queue::Invitations, concurrency: 1, handler_deadline: TIMEOUT };
-    let deadly = handler(|_| async { Verdict::Dead { reason: "for a test".to_owned() } });
+    let deadly = handler(|_| async { Disposition::Dead { reason: "for a test".to_owned() } });
     let consuming = consume(bus, what, deadly);
     eventually("it is dead", || async { bus.dead_letter_depth().await.unwrap() == 3 }).await;
     consuming.stop().await;

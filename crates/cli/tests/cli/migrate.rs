@@ -1,4 +1,5 @@
-use larkauth_messaging::{Bus, EmbeddedBus, EmbeddedOptions, testing::eventually};
+use larkauth_messaging::{Bus, testing::eventually};
+use larkauth_messaging_sqlite::{EmbeddedBus, EmbeddedOptions};
 use larkauth_models::{ExposeSecret, TokenKind};
 use larkauth_storage::{
     Store, Tokens,

@@ -1,20 +1,21 @@
-//! How messages die, and what an operator does with them then.
+//! How messages become dead letters, and what an operator can do with them.
 
 use larkauth_models::{Clock, SystemClock};
 
 use super::*;
 
-/// And the letter says where and why.
-pub async fn the_dead_are_dead_at_once_and_unchanged(bed: &impl TestBed) {
+/// The dead letter has the queue, the reason and the time.
+pub async fn dead_disposition_moves_message_to_dead_letters_unchanged(bed: &impl TestBed) {
     let bus = bed.bus().await;
-    let (handler, mut told) = telling(|_| Verdict::Dead { reason: "of no known type".to_owned() });
+    let (handler, mut deliveries) =
+        recording(|_| Disposition::Dead { reason: "of no known type".to_owned() });
     let consuming = started(&bus, handler);
     bus.publish(message(1)).await.unwrap();
-    next(&mut told).await;
+    next(&mut deliveries).await;
     let letter = take_dead_letter(bus.as_ref()).await;
     let died_at = letter.died_at.unwrap();
     let age = SystemClock.now().signed_duration_since(died_at).num_seconds();
-    assert!((0..60).contains(&age), "it died at {died_at}");
+    assert!((0..60).contains(&age), "dead-lettered at {died_at}");
     let Outgoing { id, routing_key, r#type, body, headers } = message(1);
     assert_eq!(
         letter,
@@ -34,17 +35,17 @@ pub async fn the_dead_are_dead_at_once_and_unchanged(bed: &impl TestBed) {
     bus.close().await;
 }
 
-/// After as many attempts as the policy has.
-pub async fn whoever_fails_too_often_is_dead(bed: &impl TestBed) {
+/// The number of attempts is the policy's.
+pub async fn retry_of_last_attempt_becomes_dead_letter(bed: &impl TestBed) {
     let bus = bed.bus().await;
-    let (handler, mut told) = telling(|_| retry(Some(Duration::ZERO)));
+    let (handler, mut deliveries) = recording(|_| retry(Some(Duration::ZERO)));
     let consuming = started(&bus, handler);
     bus.publish(message(1)).await.unwrap();
     let letter = take_dead_letter(bus.as_ref()).await;
     assert_eq!((letter.body, letter.attempt), (message(1).body, bed.policy().max_attempts));
     assert!(letter.reason.unwrap().contains("not now"));
     let mut attempts = Vec::new();
-    while let Ok((delivery, _)) = told.try_recv() {
+    while let Ok((delivery, _)) = deliveries.try_recv() {
         attempts.push(delivery.attempt);
     }
     assert_eq!(attempts, (1..=bed.policy().max_attempts).collect::<Vec<_>>());
@@ -52,26 +53,26 @@ pub async fn whoever_fails_too_often_is_dead(bed: &impl TestBed) {
     bus.close().await;
 }
 
-/// A crash gives nothing back by itself; the broker counts.
-pub async fn whoever_kills_its_consumers_is_dead(bed: &impl TestBed) {
+/// A crashed consumer returns no message itself; the bus counts its deliveries.
+pub async fn delivery_to_crashing_consumers_becomes_dead_letter(bed: &impl TestBed) {
     let bus = bed.bus().await;
     bus.publish(message(1)).await.unwrap();
-    // What was the matter before is not why it died.
-    let (once_more, mut told) = telling(|_| retry(None));
+    // The reason of an earlier retry is not the reason of the dead letter.
+    let (once_more, mut deliveries) = recording(|_| retry(None));
     let consuming = started(&bus, once_more);
-    next(&mut told).await;
+    next(&mut deliveries).await;
     consuming.stop().await;
     for _ in 0..=bed.policy().delivery_limit {
-        let doomed = bed.bus().await;
-        let (sender, mut told) = mpsc::unbounded_channel();
+        let crashing = bed.bus().await;
+        let (sender, mut deliveries) = mpsc::unbounded_channel();
         let stuck = handler(move |delivery: Delivery| {
             sender.send(delivery).unwrap();
             std::future::pending()
         });
-        let consuming = started(&doomed, stuck);
-        assert_eq!(next(&mut told).await.id, message(1).id);
+        let consuming = started(&crashing, stuck);
+        assert_eq!(next(&mut deliveries).await.id, message(1).id);
         drop(consuming);
-        drop(doomed);
+        drop(crashing);
     }
     let letter = take_dead_letter(bus.as_ref()).await;
     assert_eq!((letter.body, letter.reason.as_deref()), (message(1).body, Some("delivery_limit")));
@@ -80,9 +81,9 @@ pub async fn whoever_kills_its_consumers_is_dead(bed: &impl TestBed) {
     bus.close().await;
 }
 
-/// Kills every message it gets.
-fn killing() -> Arc<dyn Handler> {
-    handler(|_| async { Verdict::Dead { reason: "of no known type".to_owned() } })
+/// Returns a handler that makes every message a dead letter.
+fn rejecting() -> Arc<dyn Handler> {
+    handler(|_| async { Disposition::Dead { reason: "of no known type".to_owned() } })
 }
 
 async fn letters(bus: &Arc<dyn Bus>, count: usize) -> Vec<DeadLetter> {
@@ -95,11 +96,11 @@ async fn letters(bus: &Arc<dyn Bus>, count: usize) -> Vec<DeadLetter> {
     letters
 }
 
-/// However often, in the order in which they died.
-pub async fn looking_at_dead_letters_leaves_them_there(bed: &impl TestBed) {
+/// The order is that of dead-lettering.
+pub async fn dead_letters_read_repeatedly_stay_in_order(bed: &impl TestBed) {
     let bus = bed.bus().await;
     assert_eq!(bus.dead_letters(10).await, Ok(vec![]));
-    let consuming = started(&bus, killing());
+    let consuming = started(&bus, rejecting());
     for n in 0..3 {
         bus.publish(message(n)).await.unwrap();
     }
@@ -107,7 +108,7 @@ pub async fn looking_at_dead_letters_leaves_them_there(bed: &impl TestBed) {
     for (n, letter) in first.iter().enumerate() {
         assert_eq!((&letter.id, &letter.body), (&message(n).id, &message(n).body));
     }
-    // A newer broker gives up after twenty looks, if it may.
+    // A newer broker drops a message after twenty deliveries unless the queue has a higher limit.
     for _ in 0..25 {
         assert_eq!(bus.dead_letters(2).await.unwrap(), first[..2]);
     }
@@ -122,28 +123,29 @@ pub async fn looking_at_dead_letters_leaves_them_there(bed: &impl TestBed) {
     bus.close().await;
 }
 
-/// As if it was published now, and not to others that its key is bound to.
-pub async fn a_dead_letter_goes_back_to_its_queue(bed: &impl TestBed) {
+/// It starts at attempt 1, and reaches no other queue that its routing key is bound to.
+pub async fn requeue_dead_letter_returns_it_to_its_queue(bed: &impl TestBed) {
     let bus = bed.bus().await;
-    let (failing, mut failed) = telling(|_| retry(None));
+    let (failing, mut failed) = recording(|_| retry(None));
     let consuming = started(&bus, failing);
-    // It came into this queue by another way than its key.
+    // Published to this queue directly: its routing key is bound to another one.
     let other = Outgoing { routing_key: "session.completed", ..message(1) };
     bus.publish_later(other.clone(), QUEUE, Duration::ZERO).await.unwrap();
-    let died = letters(&bus, 1).await.remove(0);
-    assert_eq!((died.attempt, died.queue.as_deref()), (bed.policy().max_attempts, Some(QUEUE.name())));
+    let dead = letters(&bus, 1).await.remove(0);
+    assert_eq!((dead.attempt, dead.queue.as_deref()), (bed.policy().max_attempts, Some(QUEUE.name())));
     consuming.stop().await;
     let (first, _) = next(&mut failed).await;
 
     assert_eq!(bus.requeue_dead_letter(&message(2).id).await, Ok(false));
-    let (handler, mut told) = telling(|attempt| if attempt == 1 { retry(None) } else { Verdict::DONE });
+    let (handler, mut deliveries) =
+        recording(|attempt| if attempt == 1 { retry(None) } else { Disposition::DONE });
     let consuming = started(&bus, handler);
     assert_eq!(bus.requeue_dead_letter(&other.id).await, Ok(true));
-    let (again, _) = next(&mut told).await;
+    let (again, _) = next(&mut deliveries).await;
     assert_eq!((&again.id, &again.body, &again.headers), (&first.id, &first.body, &first.headers));
     assert_eq!((&again.routing_key, &again.r#type), (&first.routing_key, &first.r#type));
     assert_eq!((again.attempt, again.redelivered, &again.reply_to), (1, false, &None));
-    assert_eq!(next(&mut told).await.0.attempt, 2);
+    assert_eq!(next(&mut deliveries).await.0.attempt, 2);
     consuming.stop().await;
     letters(&bus, 0).await;
     assert_eq!(bus.requeue_dead_letter(&other.id).await, Ok(false));
@@ -151,8 +153,8 @@ pub async fn a_dead_letter_goes_back_to_its_queue(bed: &impl TestBed) {
     bus.close().await;
 }
 
-/// It was published to the dead letters, and would only come there again.
-pub async fn a_dead_letter_that_leads_nowhere_stays(bed: &impl TestBed) {
+/// It was published to the dead letters, so its routing key has no other queue.
+pub async fn requeue_dead_letter_without_queue_is_refused_and_kept(bed: &impl TestBed) {
     let bus = bed.bus().await;
     let unknown = keyed(DEAD_LETTER_BINDING_KEYS[0]);
     bus.publish(unknown.clone()).await.unwrap();
@@ -169,10 +171,10 @@ pub async fn a_dead_letter_that_leads_nowhere_stays(bed: &impl TestBed) {
     bus.close().await;
 }
 
-/// The oldest; the others stay.
-pub async fn of_dead_letters_of_one_id_one_is_meant(bed: &impl TestBed) {
+/// The newer ones are kept.
+pub async fn requeue_and_drop_of_shared_id_take_the_oldest(bed: &impl TestBed) {
     let bus = bed.bus().await;
-    let consuming = started(&bus, killing());
+    let consuming = started(&bus, rejecting());
     for n in 1..=3 {
         let twin = Outgoing { body: Bytes::from(format!("twin {n}")), ..message("twin") };
         bus.publish(twin).await.unwrap();
@@ -183,9 +185,9 @@ pub async fn of_dead_letters_of_one_id_one_is_meant(bed: &impl TestBed) {
     assert_eq!(bus.drop_dead_letter(&id).await, Ok(true));
     assert_eq!(bus.requeue_dead_letter(&id).await, Ok(true));
     assert_eq!(letters(&bus, 1).await[0].body, "twin 3");
-    let (handler, mut told) = telling(|_| Verdict::DONE);
+    let (handler, mut deliveries) = recording(|_| Disposition::DONE);
     let consuming = started(&bus, handler);
-    assert_eq!(next(&mut told).await.0.body, "twin 2");
+    assert_eq!(next(&mut deliveries).await.0.body, "twin 2");
     consuming.stop().await;
     assert_eq!(take_dead_letter(bus.as_ref()).await.body, "twin 3");
     bus.close().await;

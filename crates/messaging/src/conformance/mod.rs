@@ -1,7 +1,8 @@
-//! What every [`Bus`] must do, as cases that run against any implementation.
+//! The suite that every [`Bus`] must pass.
 //!
-//! Implement [`TestBed`] for the broker, then write `larkauth_messaging::bus_conformance!(MyBed::create())` in a test
-//! file: one test per case.
+//! A test file of an implementation is one line, [`bus_conformance!`](crate::bus_conformance) with an expression that makes
+//! a [`TestBed`]: one test per case. To add a case: write a `pub async fn name(bed: &impl TestBed)` in one of the modules
+//! here, and its name in the list of the macro.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "for tests: a failure is a failed test")]
 
 mod consuming;
@@ -13,7 +14,7 @@ mod retries;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -26,6 +27,7 @@ use larkauth_contracts::{
     topology::{DEAD_LETTER_BINDING_KEYS, Queue},
 };
 use larkauth_models::EventId;
+use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -34,50 +36,39 @@ use tokio::{
 
 pub use self::{consuming::*, dead_letters::*, publishing::*, replies::*, retries::*};
 use crate::{
-    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Handler, Outgoing, RetryPolicy, Verdict,
-    testing::{Consuming, PATIENCE, consume, eventually, handler, take_dead_letter},
+    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Disposition, Handler, Outgoing,
+    testing::{Consuming, PATIENCE, TestBed, consume, eventually, handler, take_dead_letter},
 };
 
-/// A broker for one test, with nothing in it.
-#[async_trait]
-pub trait TestBed: Send + Sync + Sized {
-    /// A new connection to it.
-    async fn bus(&self) -> Arc<dyn Bus>;
-    /// Its delays (well under a second) and limits (a few).
-    fn policy(&self) -> &RetryPolicy;
-    /// Removes it, after looking that nothing is left in it.
-    async fn teardown(self);
-}
-
-/// Makes one test of each case. The argument is an expression that gives a future of a [`TestBed`].
+/// Makes one test of each case. The argument is an expression that gives a future of a [`TestBed`](crate::testing::TestBed).
 #[macro_export]
 macro_rules! bus_conformance {
     ($bed:expr) => {
         $crate::bus_conformance!(@cases $bed;
-            a_published_message_arrives_as_it_was,
-            every_routing_key_reaches_its_queue,
-            an_unroutable_message_is_refused,
-            what_was_confirmed_outlives_its_publisher,
-            an_answer_reaches_who_asked,
-            a_late_answer_can_still_be_awaited,
-            a_request_without_a_consumer_waits_in_the_queue,
-            a_retry_comes_again_after_its_backoff,
-            a_retry_waits_as_long_as_it_was_told,
-            a_later_message_comes_later_and_to_its_queue_only,
-            the_dead_are_dead_at_once_and_unchanged,
-            whoever_fails_too_often_is_dead,
-            whoever_kills_its_consumers_is_dead,
-            looking_at_dead_letters_leaves_them_there,
-            a_dead_letter_goes_back_to_its_queue,
-            a_dead_letter_that_leads_nowhere_stays,
-            of_dead_letters_of_one_id_one_is_meant,
-            a_panic_is_a_retry,
-            a_slow_handler_is_cancelled_and_retried,
-            no_more_in_hand_than_allowed,
-            shutdown_finishes_what_is_in_hand_and_returns_the_rest,
-            none_of_a_thousand_is_lost,
-            depths_are_counted,
-            a_closed_bus_says_so,
+            publish_delivers_message_unchanged,
+            publish_with_each_routing_key_reaches_its_queue,
+            publish_unroutable_is_refused_for_that_message_only,
+            publish_confirmed_then_closed_is_still_delivered,
+            request_from_several_callers_returns_each_its_reply,
+            request_answered_late_can_still_be_awaited,
+            request_without_consumer_is_answered_once_consumed,
+            retry_without_wait_is_redelivered_after_backoff,
+            retry_with_wait_is_redelivered_after_it,
+            publish_later_delivers_to_its_queue_only_after_delay,
+            dead_disposition_moves_message_to_dead_letters_unchanged,
+            retry_of_last_attempt_becomes_dead_letter,
+            delivery_to_crashing_consumers_becomes_dead_letter,
+            dead_letters_read_repeatedly_stay_in_order,
+            requeue_dead_letter_returns_it_to_its_queue,
+            requeue_dead_letter_without_queue_is_refused_and_kept,
+            requeue_and_drop_of_shared_id_take_the_oldest,
+            handler_that_panics_is_retried,
+            handler_past_deadline_is_cancelled_and_retried,
+            consume_with_limit_prefetches_no_more,
+            shutdown_finishes_running_handlers_and_returns_the_rest,
+            publish_of_a_thousand_concurrently_loses_none,
+            depth_counts_ready_messages_and_dead_letters,
+            close_ends_consumers_and_refuses_publishing,
         );
     };
     (@cases $bed:expr; $($case:ident),+ $(,)?) => {
@@ -86,7 +77,7 @@ macro_rules! bus_conformance {
             async fn $case() {
                 let bed = $bed.await;
                 $crate::conformance::$case(&bed).await;
-                $crate::conformance::TestBed::teardown(bed).await;
+                $crate::testing::TestBed::teardown(bed).await;
             }
         )+
     };
@@ -113,17 +104,17 @@ fn what(concurrency: u16) -> Consume {
     Consume { queue: QUEUE, concurrency, handler_deadline: PATIENCE }
 }
 
-/// A handler that tells of every delivery, and decides by its attempt.
-fn telling(
-    decide: impl Fn(u32) -> Verdict + Send + Sync + 'static,
+/// Returns a handler that records every delivery with its time and decides by its attempt.
+fn recording(
+    decide: impl Fn(u32) -> Disposition + Send + Sync + 'static,
 ) -> (Arc<dyn Handler>, mpsc::UnboundedReceiver<(Delivery, Instant)>) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let tell = handler(move |delivery: Delivery| {
-        let verdict = decide(delivery.attempt);
+    let record = handler(move |delivery: Delivery| {
+        let disposition = decide(delivery.attempt);
         sender.send((delivery, Instant::now())).unwrap();
-        async move { verdict }
+        async move { disposition }
     });
-    (tell, receiver)
+    (record, receiver)
 }
 
 async fn next<T>(receiver: &mut mpsc::UnboundedReceiver<T>) -> T {
@@ -134,8 +125,8 @@ async fn next<T>(receiver: &mut mpsc::UnboundedReceiver<T>) -> T {
     }
 }
 
-fn retry(after: Option<Duration>) -> Verdict {
-    Verdict::Retry { after, reason: "not now".to_owned() }
+fn retry(after: Option<Duration>) -> Disposition {
+    Disposition::Retry { after, reason: "not now".to_owned() }
 }
 
 fn started(bus: &Arc<dyn Bus>, handler: Arc<dyn Handler>) -> Consuming {

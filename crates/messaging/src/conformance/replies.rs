@@ -1,16 +1,16 @@
-//! Answers to requests.
+//! Replies to requests.
 
 use super::*;
 
 fn echoing() -> Arc<dyn Handler> {
     handler(|delivery: Delivery| async move {
         let reply = format!("re: {}", delivery.id).into();
-        Verdict::Done { reply: Some(reply) }
+        Disposition::Done { reply: Some(reply) }
     })
 }
 
-/// Each its own, across connections.
-pub async fn an_answer_reaches_who_asked(bed: &impl TestBed) {
+/// The replies cross from one connection to another.
+pub async fn request_from_several_callers_returns_each_its_reply(bed: &impl TestBed) {
     let (asking, answering) = (bed.bus().await, bed.bus().await);
     let consuming = consume(&answering, what(4), echoing());
     let mut asked = JoinSet::new();
@@ -24,7 +24,7 @@ pub async fn an_answer_reaches_who_asked(bed: &impl TestBed) {
     while let Some(result) = asked.join_next().await {
         result.unwrap();
     }
-    // Nobody asked: the answer goes nowhere and does no harm.
+    // A reply to a message without a reply address is dropped.
     asking.publish(message("quiet")).await.unwrap();
     assert_eq!(
         asking.request(message("last")).await.unwrap().wait(PATIENCE).await.unwrap(),
@@ -36,8 +36,8 @@ pub async fn an_answer_reaches_who_asked(bed: &impl TestBed) {
     answering.close().await;
 }
 
-/// Giving up waiting is not the end, and an answer to nobody does no harm.
-pub async fn a_late_answer_can_still_be_awaited(bed: &impl TestBed) {
+/// A timeout keeps the request open. A reply to an abandoned request is dropped.
+pub async fn request_answered_late_can_still_be_awaited(bed: &impl TestBed) {
     let bus = bed.bus().await;
     let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
@@ -45,7 +45,7 @@ pub async fn a_late_answer_can_still_be_awaited(bed: &impl TestBed) {
         let gate = Arc::clone(&opened);
         async move {
             gate.acquire().await.unwrap().forget();
-            Verdict::Done { reply: Some(delivery.body) }
+            Disposition::Done { reply: Some(delivery.body) }
         }
     });
     let consuming = started(&bus, slow);
@@ -58,8 +58,8 @@ pub async fn a_late_answer_can_still_be_awaited(bed: &impl TestBed) {
     bus.close().await;
 }
 
-/// No answer, but nothing lost either.
-pub async fn a_request_without_a_consumer_waits_in_the_queue(bed: &impl TestBed) {
+/// The request stays in the queue.
+pub async fn request_without_consumer_is_answered_once_consumed(bed: &impl TestBed) {
     let bus = bed.bus().await;
     let mut pending = bus.request(message(1)).await.unwrap();
     assert_eq!(pending.wait(Duration::from_millis(50)).await, None);

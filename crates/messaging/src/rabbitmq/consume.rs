@@ -1,4 +1,4 @@
-//! Consuming a queue: bounded concurrency, across reconnects, until told to stop.
+//! Consuming a queue with bounded concurrency, across reconnects, until shutdown.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,86 +17,86 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    connection::Connection,
+    connection_manager::ConnectionManager,
     error::describe,
-    link::Link,
-    session::Session,
-    settle::{Settler, give_back},
+    settle::{Settler, requeue},
     wire,
 };
-use crate::{BusError, Consume, Handler, dispatch::Dispatcher};
+use crate::{BusError, Consume, Handler, backend::Dispatcher};
 
-/// For opening and cancelling a consumer.
+/// Deadline for opening and for cancelling a consumer, 10 s.
 const SETUP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Consumes until `shutdown` (or until the bus is closed), then waits for what is in hand.
+/// Consumes until `shutdown` or until the bus is closed, then waits for the running handlers.
 pub(super) async fn run(
-    link: &Arc<Link>,
+    manager: &Arc<ConnectionManager>,
     what: Consume,
     handler: Arc<dyn Handler>,
     shutdown: &CancellationToken,
 ) -> Result<(), BusError> {
     let mut consuming = Consuming {
-        link,
+        manager,
         what,
         dispatcher: Arc::new(Dispatcher {
             what,
             handler,
-            retry: link.options.retry.clone(),
-            metrics: link.options.metrics.clone(),
-            clock: Arc::clone(&link.options.clock),
+            retry: manager.options.retry.clone(),
+            metrics: manager.options.metrics.clone(),
+            clock: Arc::clone(&manager.options.clock),
         }),
         shutdown,
         permits: Arc::new(Semaphore::new(what.concurrency.max(1).into())),
-        in_hand: JoinSet::new(),
+        running: JoinSet::new(),
     };
     let result = loop {
-        let session = tokio::select! {
+        let connection = tokio::select! {
             biased;
             () = shutdown.cancelled() => break Ok(()),
-            session = link.session() => match session {
-                Ok(Some(session)) => session,
+            connection = manager.connection() => match connection {
+                Ok(Some(connection)) => connection,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             },
         };
-        if consuming.on(&session).await.is_break() {
+        if consuming.on(&connection).await.is_break() {
             break Ok(());
         }
     };
-    while consuming.in_hand.join_next().await.is_some() {}
+    while consuming.running.join_next().await.is_some() {}
     result
 }
 
 struct Consuming<'a> {
-    link: &'a Arc<Link>,
+    manager: &'a Arc<ConnectionManager>,
     what: Consume,
     dispatcher: Arc<Dispatcher>,
     shutdown: &'a CancellationToken,
     permits: Arc<Semaphore>,
     /// Dropped with the future of [`run`]: a hard stop aborts the handlers.
-    in_hand: JoinSet<()>,
+    running: JoinSet<()>,
 }
 
 impl Consuming<'_> {
-    /// Consumes on one session. `Break` on shutdown, `Continue` when the session is of no use any more.
-    async fn on(&mut self, session: &Session) -> std::ops::ControlFlow<()> {
-        let (channel, mut consumer) = match timeout(SETUP_DEADLINE, Box::pin(self.open(session))).await {
+    /// Consumes on one connection. `Break` on shutdown, `Continue` when the connection is lost.
+    async fn on(&mut self, connection: &Connection) -> std::ops::ControlFlow<()> {
+        let (channel, mut consumer) = match timeout(SETUP_DEADLINE, Box::pin(self.open(connection))).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => {
-                // Lost, or the queue is gone: a new session declares it again.
-                session.fail(format!("consuming `{}` failed: {}", self.what.queue, describe(&error)));
+                // The connection is lost, or the queue was deleted: opening a new connection declares it.
+                connection.fail(format!("consuming `{}` failed: {}", self.what.queue, describe(&error)));
                 return std::ops::ControlFlow::Continue(());
             }
             Err(_) => {
-                session.fail(format!("consuming `{}` failed: no answer in time", self.what.queue));
+                connection.fail(format!("consuming `{}` failed: no answer in time", self.what.queue));
                 return std::ops::ControlFlow::Continue(());
             }
         };
         tracing::debug!(queue = %self.what.queue, "consuming");
         loop {
-            while self.in_hand.try_join_next().is_some() {}
+            while self.running.try_join_next().is_some() {}
             let next = async {
-                // First the permit: what is in hand from before a reconnect counts too.
+                // The permit comes first: handlers that run since before a reconnect count too.
                 let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
                 Some((permit, consumer.next().await?))
             };
@@ -106,15 +106,15 @@ impl Consuming<'_> {
                     stop(&channel, consumer).await;
                     return std::ops::ControlFlow::Break(());
                 }
-                () = session.broken.cancelled() => return std::ops::ControlFlow::Continue(()),
+                () = connection.broken.cancelled() => return std::ops::ControlFlow::Continue(()),
                 next = next => match next {
                     Some((permit, Ok(raw))) => self.take(&channel, raw, permit),
                     Some((_, Err(error))) => {
-                        session.fail(format!("consuming `{}` ended: {}", self.what.queue, describe(&error)));
+                        connection.fail(format!("consuming `{}` ended: {}", self.what.queue, describe(&error)));
                         return std::ops::ControlFlow::Continue(());
                     }
                     None => {
-                        session.fail(format!("the broker cancelled the consumer of `{}`", self.what.queue));
+                        connection.fail(format!("the broker cancelled the consumer of `{}`", self.what.queue));
                         return std::ops::ControlFlow::Continue(());
                     }
                 },
@@ -122,10 +122,10 @@ impl Consuming<'_> {
         }
     }
 
-    async fn open(&self, session: &Session) -> lapin::Result<(Channel, Consumer)> {
-        let channel = session.channel().await?;
+    async fn open(&self, connection: &Connection) -> lapin::Result<(Channel, Consumer)> {
+        let channel = connection.channel().await?;
         channel.basic_qos(self.what.concurrency.max(1), BasicQosOptions::default()).await?;
-        let queue = self.link.names.queue(self.what.queue);
+        let queue = self.manager.names.queue(self.what.queue);
         let consumer = channel
             .basic_consume(
                 queue.as_str().into(),
@@ -138,22 +138,26 @@ impl Consuming<'_> {
     }
 
     fn take(&mut self, channel: &Channel, raw: Raw, permit: OwnedSemaphorePermit) {
-        let settler =
-            Settler { link: Arc::clone(self.link), channel: channel.clone(), queue: self.what.queue, raw };
+        let settler = Settler {
+            manager: Arc::clone(self.manager),
+            channel: channel.clone(),
+            queue: self.what.queue,
+            raw,
+        };
         let dispatcher = Arc::clone(&self.dispatcher);
-        self.in_hand.spawn(async move {
+        self.running.spawn(async move {
             let remaining = wire::remaining(&settler.raw);
             if remaining.is_zero() {
                 dispatcher.run(wire::attempt(&settler.raw), wire::read(&settler.raw), &settler).await;
             } else {
-                Box::pin(settler.wait_on(remaining)).await;
+                Box::pin(settler.wait_further(remaining)).await;
             }
             drop(permit);
         });
     }
 }
 
-/// No more deliveries; what came and was not begun goes back.
+/// Cancels the consumer and returns prefetched deliveries to the queue.
 async fn stop(channel: &Channel, mut consumer: Consumer) {
     let stopping = async {
         if let Err(error) = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await {
@@ -161,7 +165,7 @@ async fn stop(channel: &Channel, mut consumer: Consumer) {
             return;
         }
         while let Some(Ok(raw)) = consumer.next().await {
-            give_back(&raw).await;
+            requeue(&raw).await;
         }
     };
     if timeout(SETUP_DEADLINE, Box::pin(stopping)).await.is_err() {

@@ -1,4 +1,4 @@
-//! What an operator does with dead letters. Looking is taking them in hand and giving all of them back.
+//! Browsing, requeueing and dropping dead letters. Browsing fetches them without acknowledgement and returns all of them.
 
 use std::time::Duration;
 
@@ -14,65 +14,65 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    connection::Publication,
+    connection_manager::ConnectionManager,
     error::{describe, late, unavailable},
-    link::Link,
-    session::Publication,
     settle::ack,
     topology::Names,
     wire,
 };
-use crate::{BusError, DeadLetter, routing};
+use crate::{BusError, DeadLetter, backend::routing};
 
-/// As many are in hand at most.
+/// Largest number of dead letters that are unacknowledged at once.
 const MOST: usize = 10_000;
-/// For looking at that many.
+/// Deadline for reading that many, 30 s.
 const DEADLINE: Duration = Duration::from_secs(30);
 const DURING: &str = "reading the dead letters";
 
-/// The oldest dead letters.
-pub(super) async fn browse(link: &Link, limit: u32) -> Result<Vec<DeadLetter>, BusError> {
+/// Returns the oldest dead letters.
+pub(super) async fn browse(manager: &ConnectionManager, limit: u32) -> Result<Vec<DeadLetter>, BusError> {
     within(async {
-        let look = Look::begin(link).await?;
-        let letters = look.take_all(&link.names).await?.into_iter().map(|(_, letter)| letter);
+        let browsing = Browsing::begin(manager).await?;
+        let letters = browsing.fetch_all(&manager.names).await?.into_iter().map(|(_, letter)| letter);
         let oldest = letters.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
-        look.end().await;
+        browsing.end().await;
         Ok(oldest)
     })
     .await
 }
 
-/// Publishes one of them where it came from, and takes it off once the broker has it there.
-pub(super) async fn requeue(link: &Link, id: &EventId) -> Result<bool, BusError> {
-    act(link, id, async |raw, letter| {
+/// Publishes one of them to the queue it came from, and acknowledges it after the confirm.
+pub(super) async fn requeue(manager: &ConnectionManager, id: &EventId) -> Result<bool, BusError> {
+    act(manager, id, async |raw, letter| {
         let died_in = letter.queue.as_deref().and_then(routing::queue_named);
         let (exchange, routing_key) = match died_in {
-            // The default exchange leads to the queue of that name, and to no other.
-            Some(queue) => (String::new(), link.names.queue(queue)),
+            // The default exchange routes to the queue of that name only.
+            Some(queue) => (String::new(), manager.names.queue(queue)),
             None if routing::queues(&letter.routing_key).next().is_some() => {
-                (link.names.events(), letter.routing_key)
+                (manager.names.events(), letter.routing_key)
             }
-            None => return Err(routing::leads_nowhere(letter.routing_key)),
+            None => return Err(routing::unroutable_dead_letter(letter.routing_key)),
         };
-        let properties = wire::revived(raw);
-        link.publish(Publication { exchange, routing_key, properties, body: letter.body }).await
+        let properties = wire::restarted(raw);
+        manager.publish(Publication { exchange, routing_key, properties, body: letter.body }).await
     })
     .await
 }
 
-/// Takes one of them off.
-pub(super) async fn remove(link: &Link, id: &EventId) -> Result<bool, BusError> {
-    act(link, id, async |_, _| Ok(())).await
+/// Deletes one of them.
+pub(super) async fn remove(manager: &ConnectionManager, id: &EventId) -> Result<bool, BusError> {
+    act(manager, id, async |_, _| Ok(())).await
 }
 
-/// Finds one, does something with it, then takes it off.
+/// Finds one by id, calls `what`, and acknowledges it on success.
 async fn act(
-    link: &Link,
+    manager: &ConnectionManager,
     id: &EventId,
     what: impl AsyncFnOnce(&Raw, DeadLetter) -> Result<(), BusError>,
 ) -> Result<bool, BusError> {
     within(async {
-        let look = Look::begin(link).await?;
-        let letters = look.take_all(&link.names).await?;
+        let browsing = Browsing::begin(manager).await?;
+        let letters = browsing.fetch_all(&manager.names).await?;
         let found = letters.into_iter().find(|(_, letter)| letter.id == *id);
         let result = match found {
             None => Ok(false),
@@ -82,34 +82,34 @@ async fn act(
                 Err(error) => Err(error),
             },
         };
-        look.end().await;
+        browsing.end().await;
         result
     })
     .await
 }
 
 async fn within<T>(work: impl Future<Output = Result<T, BusError>>) -> Result<T, BusError> {
-    // Boxed: the driver's futures are large, and every caller would carry them.
+    // Boxed: the driver's futures are large and would be part of every caller's.
     timeout_at(Instant::now() + DEADLINE, Box::pin(work)).await.unwrap_or_else(|_| Err(late(DURING)))
 }
 
-/// A look at the dead letters, on a channel of its own: when that is dropped, the broker takes all of them back.
-struct Look {
+/// Dead letters fetched on a channel of their own: when it closes, the broker returns all of them to the queue.
+struct Browsing {
     channel: Channel,
     queue: String,
 }
 
-impl Look {
-    async fn begin(link: &Link) -> Result<Self, BusError> {
-        let deadline = Instant::now() + link.options.publish_deadline;
-        let session = link.session_soon(DURING, deadline).await?;
-        let channel = session.channel().await.map_err(|error| unavailable(DURING, &error))?;
-        Ok(Self { channel, queue: link.names.dead_letters() })
+impl Browsing {
+    async fn begin(manager: &ConnectionManager) -> Result<Self, BusError> {
+        let deadline = Instant::now() + manager.options.publish_deadline;
+        let connection = manager.connection_soon(DURING, deadline).await?;
+        let channel = connection.channel().await.map_err(|error| unavailable(DURING, &error))?;
+        Ok(Self { channel, queue: manager.names.dead_letters() })
     }
 
-    /// Takes all of them in hand, the oldest first. What was looked at before comes behind what was not, so none of them
-    /// may be left out.
-    async fn take_all(&self, names: &Names) -> Result<Vec<(Raw, DeadLetter)>, BusError> {
+    /// Fetches all of them, sorted by age. A letter that was browsed before is behind the others in the queue, so the oldest
+    /// are found among all only.
+    async fn fetch_all(&self, names: &Names) -> Result<Vec<(Raw, DeadLetter)>, BusError> {
         let mut letters = Vec::new();
         while letters.len() < MOST
             && let Some(got) = self
@@ -125,30 +125,30 @@ impl Look {
         Ok(letters)
     }
 
-    /// Gives back what was not taken off, and waits for it: the next look is to see them.
+    /// Returns the letters that were not acknowledged, and waits until the broker has them for the next call.
     async fn end(self) {
         let ending = async {
-            // Zero is all of them, or none: any other tag has to be of one that is still in hand.
+            // Tag zero is all of them, or none; any other tag has to be an unacknowledged one.
             self.channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: true }).await?;
             self.channel.close(200, "OK".into()).await
         };
         if let Err(error) = ending.await {
-            tracing::debug!(error = %describe(&error), "the broker takes the dead letters back by itself");
+            tracing::debug!(error = %describe(&error), "the broker returns the dead letters when the channel closes");
         }
     }
 }
 
-/// Its id, or one made from its content, so that every letter can be named.
+/// Returns its id, or one derived from its content, so that every letter can be addressed.
 fn id_of(raw: &Raw) -> Option<EventId> {
     let given = raw.properties.message_id().as_ref().and_then(|id| EventId::new(id.as_str()).ok());
     given.or_else(|| EventId::new(format!("unnamed-{}", hex::encode(Sha256::digest(&raw.data)))).ok())
 }
 
 fn read(raw: &Raw, names: &Names) -> Option<DeadLetter> {
-    let killer = Killer::of(raw, names);
+    let death = Death::of(raw, names);
     let died_at = wire::time(raw, header::DIED_MS).or_else(|| wire::time(raw, header::PUBLISHED_MS));
-    let (queue, reason, died_at) = match killer {
-        Some(killer) => (killer.queue, Some("delivery_limit".to_owned()), killer.died_at),
+    let (queue, reason, died_at) = match death {
+        Some(death) => (death.queue, Some("delivery_limit".to_owned()), death.died_at),
         None => (wire::text_of(raw, header::QUEUE), wire::text_of(raw, header::REASON), died_at),
     };
     Some(DeadLetter {
@@ -164,13 +164,13 @@ fn read(raw: &Raw, names: &Names) -> Option<DeadLetter> {
     })
 }
 
-/// What the broker says about a message that it gave up itself.
-struct Killer {
+/// The broker's record of a message that it dead-lettered itself.
+struct Death {
     queue: Option<String>,
     died_at: Option<Timestamp>,
 }
 
-impl Killer {
+impl Death {
     fn of(raw: &Raw, names: &Names) -> Option<Self> {
         let Some(AMQPValue::FieldArray(deaths)) = raw.properties.headers().as_ref()?.inner().get("x-death")
         else {

@@ -2,25 +2,25 @@ use lapin::ErrorKind;
 
 use crate::BusError;
 
-const CURE: &str = "check that the broker runs and that AMQP_URL points to it";
+const REMEDY: &str = "check that the broker runs and that AMQP_URL points to it";
 
-/// One line about a driver's error. The driver's own text never holds the connection string once it is parsed.
+/// Describes a driver's error in one line. The driver's text never contains the connection string once it is parsed.
 pub(super) fn describe(error: &lapin::Error) -> String {
     let text = match error.kind() {
         ErrorKind::ProtocolError(refusal) => refusal.get_message().to_string(),
         ErrorKind::IOError(error) => error.to_string(),
-        ErrorKind::MissingHeartbeatError => "the broker has gone silent".to_owned(),
+        ErrorKind::MissingHeartbeatError => "the broker is silent".to_owned(),
         _ => error.to_string(),
     };
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The driver failed while doing this.
+/// Returns the error of an operation that the driver failed.
 pub(super) fn unavailable(during: &'static str, error: &lapin::Error) -> BusError {
-    BusError::Unavailable { during, message: format!("{}; {CURE}", describe(error)) }
+    BusError::Unavailable { during, message: format!("{}; {REMEDY}", describe(error)) }
 }
 
-/// There was no answer in time while doing this.
+/// Returns the error of an operation that missed its deadline.
 pub(super) fn late(during: &'static str) -> BusError {
-    BusError::Unavailable { during, message: format!("no answer in time; {CURE}") }
+    BusError::Unavailable { during, message: format!("no answer in time; {REMEDY}") }
 }

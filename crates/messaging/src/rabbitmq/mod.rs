@@ -1,88 +1,38 @@
 //! [`Bus`] on RabbitMQ 3.10 or newer.
 //!
 //! One connection per process, owned by one task that replaces it when it is lost. Quorum queues, publisher confirms
-//! with the mandatory flag, retries through delay queues, at-least-once dead letters; no plugin is needed.
+//! with the mandatory flag, retries through delay queues, at-least-once dead-lettering; no plugin is needed.
 
+mod connection;
+mod connection_manager;
 mod consume;
 mod dead_letters;
 mod error;
-mod link;
-mod session;
+mod options;
 mod settle;
 mod socket;
 mod topology;
 mod wire;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use larkauth_contracts::topology::Queue;
-use larkauth_models::{Clock, Entropy, EventId, OsEntropy, SecretString, SystemClock};
-use larkauth_telemetry::Metrics;
+use larkauth_models::EventId;
+use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use self::options::RabbitMqOptions;
 #[cfg(feature = "conformance")]
 pub(crate) use self::topology::{Names, remove as remove_topology};
-use self::{link::Link, session::Publication, topology::delay_key};
-use crate::{Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Outgoing, PendingReply, RetryPolicy};
+use self::{connection::Publication, connection_manager::ConnectionManager, topology::delay_key};
+use crate::{Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Outgoing, PendingReply};
 
-/// How to use a RabbitMQ broker. Start with [`RabbitMqOptions::new`].
-#[derive(Clone, Debug)]
-pub struct RabbitMqOptions {
-    /// `amqp://user:password@host:port/vhost`, or `amqps://`.
-    pub url: SecretString,
-    /// Put before the name of every exchange and queue; `larkauth`.
-    pub prefix: String,
-    /// Shown in the broker's management page, and the `app_id` of messages: the service's name.
-    pub connection_name: String,
-    /// For one attempt to connect, and for all attempts together at the start; 10 s.
-    pub connect_deadline: Duration,
-    /// For one publish, from the call to the broker's confirm; 2 s. Also for reading a queue's depth.
-    pub publish_deadline: Duration,
-    /// AMQP heartbeat in whole seconds; a silent broker is given up after twice that. 10 s.
-    pub heartbeat: Duration,
-    /// Publishes that may be under way at once, 1 to 1024; others wait within their deadline. 256.
-    pub max_in_flight: usize,
-    /// Answers that may be awaited at once; further requests are published without asking for one. 4096.
-    pub max_pending_replies: usize,
-    /// Delays and limits; the contract's by default.
-    pub retry: RetryPolicy,
-    /// Where the bus counts.
-    pub metrics: Metrics,
-    /// For correlation ids and jitter.
-    pub entropy: Arc<dyn Entropy>,
-    /// For the time of publishing.
-    pub clock: Arc<dyn Clock>,
-}
-
-impl RabbitMqOptions {
-    /// The defaults, for this address and service.
-    pub fn new(url: SecretString, connection_name: impl Into<String>, metrics: Metrics) -> Self {
-        Self {
-            url,
-            prefix: "larkauth".to_owned(),
-            connection_name: connection_name.into(),
-            connect_deadline: Duration::from_secs(10),
-            publish_deadline: Duration::from_secs(2),
-            heartbeat: Duration::from_secs(10),
-            max_in_flight: 256,
-            max_pending_replies: 4096,
-            retry: RetryPolicy::default(),
-            metrics,
-            entropy: Arc::new(OsEntropy),
-            clock: Arc::new(SystemClock),
-        }
-    }
-}
-
-/// The bus on RabbitMQ. Dropping it ends the connection without a word; [`Bus::close`] ends it in order.
+/// The bus on RabbitMQ. Dropping it closes the socket; [`Bus::close`] closes the connection in order.
 #[derive(Debug)]
 pub struct RabbitMq {
-    link: Arc<Link>,
+    manager: Arc<ConnectionManager>,
     stop: CancellationToken,
     supervisor: Mutex<JoinSet<()>>,
 }
@@ -91,34 +41,33 @@ impl RabbitMq {
     /// Connects and declares the topology.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`] when that did not work within `connect_deadline` (or at once, when the broker refuses the
-    /// credentials), [`BusError::Topology`] when queues of that prefix exist with other properties.
+    /// [`BusError::Unavailable`] after `connect_deadline`, or at once when the broker refuses the credentials; [`BusError::Topology`] when queues of that prefix exist with other properties.
     pub async fn connect(options: RabbitMqOptions) -> Result<Self, BusError> {
-        let (link, supervisor) = Link::connect(options).await?;
+        let (manager, supervisor) = ConnectionManager::connect(options).await?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(supervisor.run(stop.clone()));
-        Ok(Self { link, stop, supervisor: Mutex::new(tasks) })
+        Ok(Self { manager, stop, supervisor: Mutex::new(tasks) })
     }
 
-    /// Removes every exchange and queue of that prefix, with the messages in them. For demonstrations and tests; nothing
-    /// may be using them.
+    /// Removes every exchange and queue of the prefix, with their messages. For demonstrations and tests; no process may
+    /// use them.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`] when the broker does not do it within `connect_deadline`.
+    /// [`BusError::Unavailable`] when the broker does not complete it within `connect_deadline`.
     pub async fn remove_topology(options: RabbitMqOptions) -> Result<(), BusError> {
-        session::remove_topology(&options).await
+        connection::remove_topology(&options).await
     }
 
     fn app_id(&self) -> &str {
-        &self.link.options.connection_name
+        &self.manager.options.connection_name
     }
 
     fn event(&self, message: Outgoing) -> Publication {
         Publication {
-            exchange: self.link.names.events(),
+            exchange: self.manager.names.events(),
             routing_key: message.routing_key.to_owned(),
-            properties: wire::first(&message, self.app_id(), Some(self.link.options.clock.now())),
+            properties: wire::first(&message, self.app_id(), Some(self.manager.options.clock.now())),
             body: message.body,
         }
     }
@@ -127,24 +76,24 @@ impl RabbitMq {
 #[async_trait]
 impl Bus for RabbitMq {
     async fn publish(&self, message: Outgoing) -> Result<(), BusError> {
-        self.link.publish(self.event(message)).await
+        self.manager.publish(self.event(message)).await
     }
 
     async fn request(&self, message: Outgoing) -> Result<PendingReply, BusError> {
-        self.link.request(self.event(message)).await
+        self.manager.request(self.event(message)).await
     }
 
     async fn publish_later(&self, message: Outgoing, queue: Queue, delay: Duration) -> Result<(), BusError> {
-        let tier = self.link.options.retry.tier_for(delay);
-        // No time of publishing: the wait is on purpose, and must not count as lag.
+        let tier = self.manager.options.retry.tier_for(delay);
+        // No time of publishing: the delay is deliberate and does not count as lag.
         let properties = wire::first(&message, self.app_id(), None);
         let publication = Publication {
-            exchange: self.link.names.retry(),
+            exchange: self.manager.names.retry(),
             routing_key: delay_key(tier, queue),
             properties: wire::with_remaining(properties, delay.saturating_sub(tier)),
             body: message.body,
         };
-        self.link.publish(publication).await
+        self.manager.publish(publication).await
     }
 
     async fn consume(
@@ -153,36 +102,36 @@ impl Bus for RabbitMq {
         handler: Arc<dyn Handler>,
         shutdown: CancellationToken,
     ) -> Result<(), BusError> {
-        consume::run(&self.link, what, handler, &shutdown).await
+        consume::run(&self.manager, what, handler, &shutdown).await
     }
 
     async fn depth(&self, queue: Queue) -> Result<u64, BusError> {
-        self.link.depth(self.link.names.queue(queue)).await
+        self.manager.depth(self.manager.names.queue(queue)).await
     }
 
     async fn dead_letter_depth(&self) -> Result<u64, BusError> {
-        self.link.depth(self.link.names.dead_letters()).await
+        self.manager.depth(self.manager.names.dead_letters()).await
     }
 
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, BusError> {
-        dead_letters::browse(&self.link, limit).await
+        dead_letters::browse(&self.manager, limit).await
     }
 
     async fn requeue_dead_letter(&self, id: &EventId) -> Result<bool, BusError> {
-        dead_letters::requeue(&self.link, id).await
+        dead_letters::requeue(&self.manager, id).await
     }
 
     async fn drop_dead_letter(&self, id: &EventId) -> Result<bool, BusError> {
-        dead_letters::remove(&self.link, id).await
+        dead_letters::remove(&self.manager, id).await
     }
 
     fn health(&self) -> watch::Receiver<BusHealth> {
-        self.link.health()
+        self.manager.health()
     }
 
     async fn close(&self) {
         self.stop.cancel();
-        let mut tasks = std::mem::take(&mut *self.supervisor.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks = std::mem::take(&mut *self.supervisor.lock());
         while tasks.join_next().await.is_some() {}
     }
 }

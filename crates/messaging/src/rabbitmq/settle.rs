@@ -1,4 +1,5 @@
-//! What becomes of a delivery once its handler has decided. Nothing is acknowledged before the next place has it.
+//! Settling a delivery by its disposition. It is acknowledged only after the broker has confirmed the copy in the next
+//! queue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,48 +13,48 @@ use larkauth_contracts::topology::Queue;
 use tokio::time::{sleep, timeout};
 
 use super::{
+    connection::Publication,
+    connection_manager::ConnectionManager,
     error::describe,
-    link::Link,
-    session::Publication,
     topology::delay_key,
     wire::{self, Changes},
 };
 use crate::{
     ReplyAddress,
-    dispatch::{Again, Settle},
+    backend::{NextAttempt, Settle},
 };
 
-/// Before a delivery that cannot be passed on is given back, so that it does not spin.
+/// Wait before a delivery that cannot be forwarded is returned to its queue, 1 s, so that it does not loop.
 const PAUSE: Duration = Duration::from_secs(1);
-/// For an answer or an acknowledgement to be written to the socket.
+/// Deadline for writing a reply or an acknowledgement to the socket, 2 s.
 const WRITE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// One delivery and the way back to the broker.
+/// One delivery, and the channel that it is acknowledged on.
 pub(super) struct Settler {
-    pub(super) link: Arc<Link>,
-    /// Kept until the end: the delivery can be settled on its own channel only, which closes with its last owner.
+    pub(super) manager: Arc<ConnectionManager>,
+    /// Kept until the delivery is settled: only its own channel can acknowledge it, and it closes with its last owner.
     pub(super) channel: Channel,
     pub(super) queue: Queue,
     pub(super) raw: Raw,
 }
 
 impl Settle for Settler {
-    async fn done(&self, answer: Option<(&ReplyAddress, Bytes)>) {
-        if let Some((address, body)) = answer {
-            self.answer(address, &body).await;
+    async fn done(&self, reply: Option<(&ReplyAddress, Bytes)>) {
+        if let Some((address, body)) = reply {
+            self.reply(address, &body).await;
         }
         ack(&self.raw).await;
     }
 
-    async fn retry(&self, again: Again<'_>) -> bool {
+    async fn retry(&self, next: NextAttempt<'_>) -> bool {
         let changes = Changes {
-            attempt: again.attempt,
-            reason: Some(again.reason),
+            attempt: next.attempt,
+            reason: Some(next.reason),
             queue: Some(self.queue),
-            keep_reply_to: again.answerable,
+            keep_reply_to: next.keeps_reply_to,
             ..Changes::default()
         };
-        self.delay(again.wait, changes).await
+        self.delay(next.wait, changes).await
     }
 
     async fn dead(&self, attempt: u32, reason: &str) -> bool {
@@ -61,30 +62,30 @@ impl Settle for Settler {
             attempt,
             reason: Some(reason),
             queue: Some(self.queue),
-            died_at: Some(self.link.options.clock.now()),
+            died_at: Some(self.manager.options.clock.now()),
             ..Changes::default()
         };
-        self.pass_on(self.link.names.dead(), self.queue.name().to_owned(), &changes).await
+        self.forward(self.manager.names.dead(), self.queue.name().to_owned(), &changes).await
     }
 }
 
 impl Settler {
-    /// It came back from a tier and has not waited long enough.
-    pub(super) async fn wait_on(&self, remaining: Duration) {
+    /// Delays it again: its wait is longer than the tier that it came from.
+    pub(super) async fn wait_further(&self, remaining: Duration) {
         self.delay(remaining, Changes { attempt: wire::attempt(&self.raw), ..Changes::default() }).await;
     }
 
     async fn delay(&self, wait: Duration, changes: Changes<'_>) -> bool {
-        let tier = self.link.options.retry.tier_for(wait);
+        let tier = self.manager.options.retry.tier_for(wait);
         let changes = Changes { remaining: wait.saturating_sub(tier), ..changes };
-        self.pass_on(self.link.names.retry(), delay_key(tier, self.queue), &changes).await
+        self.forward(self.manager.names.retry(), delay_key(tier, self.queue), &changes).await
     }
 
-    /// Publishes a copy, and acknowledges only once the broker has it. In between a crash makes two of one, never none.
-    /// `false` when there is no copy: the message comes again as it is.
-    async fn pass_on(&self, exchange: String, routing_key: String, changes: &Changes<'_>) -> bool {
+    /// Publishes a copy and acknowledges the delivery after the confirm. A crash in between duplicates the message and never
+    /// loses it. `false` when there is no copy: the broker delivers the message again.
+    async fn forward(&self, exchange: String, routing_key: String, changes: &Changes<'_>) -> bool {
         if !self.raw.acker.usable() {
-            tracing::debug!("the connection was lost meanwhile; the message comes again by itself");
+            tracing::debug!("the connection was lost; the broker delivers the message again");
             return false;
         }
         let copy = Publication {
@@ -93,23 +94,23 @@ impl Settler {
             properties: wire::copy(&self.raw, changes),
             body: self.raw.data.clone().into(),
         };
-        match self.link.publish(copy).await {
+        match self.manager.publish(copy).await {
             Ok(()) => {
                 ack(&self.raw).await;
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "a message cannot be passed on and is given back");
+                tracing::warn!(%error, "a message cannot be forwarded and is returned to its queue");
                 sleep(PAUSE).await;
-                give_back(&self.raw).await;
+                requeue(&self.raw).await;
                 false
             }
         }
     }
 
-    async fn answer(&self, address: &ReplyAddress, body: &[u8]) {
+    async fn reply(&self, address: &ReplyAddress, body: &[u8]) {
         let sending = async {
-            let properties = wire::answer(address, &self.link.options.connection_name);
+            let properties = wire::reply(address, &self.manager.options.connection_name);
             let options = BasicPublishOptions::default();
             self.channel
                 .basic_publish("".into(), address.reply_to.as_str().into(), options, body, properties)
@@ -118,26 +119,26 @@ impl Settler {
         };
         match timeout(WRITE_DEADLINE, Box::pin(sending)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::debug!(error = %describe(&error), "an answer could not be sent"),
-            Err(_) => tracing::debug!("an answer could not be sent in time"),
+            Ok(Err(error)) => tracing::debug!(error = %describe(&error), "a reply could not be sent"),
+            Err(_) => tracing::debug!("a reply could not be sent in time"),
         }
     }
 }
 
-/// Off the queue.
+/// Acknowledges a delivery. `false` when it could not.
 pub(super) async fn ack(raw: &Raw) -> bool {
     let acked =
         matches!(timeout(WRITE_DEADLINE, raw.acker.ack(BasicAckOptions::default())).await, Ok(Ok(true)));
     if !acked {
-        tracing::debug!("a message could not be acknowledged; it comes again");
+        tracing::debug!("a message could not be acknowledged; the broker delivers it again");
     }
     acked
 }
 
-/// Back into the queue, for any consumer. When this fails the connection is lost, and the broker does it by itself.
-pub(super) async fn give_back(raw: &Raw) {
+/// Returns a delivery to its queue, for any consumer. On failure the connection is lost, and the broker returns it.
+pub(super) async fn requeue(raw: &Raw) {
     let options = BasicNackOptions { requeue: true, multiple: false };
     if !matches!(timeout(WRITE_DEADLINE, raw.acker.nack(options)).await, Ok(Ok(true))) {
-        tracing::debug!("a message could not be given back; it comes again");
+        tracing::debug!("a message could not be returned to its queue; the broker delivers it again");
     }
 }

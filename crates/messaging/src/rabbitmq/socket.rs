@@ -1,21 +1,22 @@
-//! The TCP connection under a lapin connection, with a handle that can end it at any time.
+//! The TCP connection under a lapin connection, with a handle that can close it at any time.
 //!
-//! lapin waits for ever on a peer that is silent in the handshake, and a connection it has given up keeps its thread until
-//! the socket ends. Shutting the socket down from outside ends both.
+//! lapin has no deadline for a peer that is silent in the handshake, and a connection that it has given up keeps its thread
+//! until the socket is closed. Shutting the socket down ends both.
 
 use std::{
     io,
     net::{Shutdown, TcpStream as StdStream},
     os::fd::AsFd,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use lapin::{
-    Connection, ConnectionProperties,
+    ConnectionProperties,
     tcp::{AMQPUriTcpExt, AsyncTcpStream, TLSConfig},
     uri::{AMQPScheme, AMQPUri},
 };
+use parking_lot::Mutex;
 use tokio::{net::TcpStream, time::timeout};
 
 #[derive(Debug, Default)]
@@ -26,11 +27,11 @@ enum State {
     Killed,
 }
 
-/// The handle. lapin's thread holds the other end.
+/// The handle of a socket that lapin's thread reads and writes.
 #[derive(Debug, Default)]
 pub(super) struct Socket(Mutex<State>);
 
-/// Kills the socket when dropped, so that an abandoned attempt to connect leaves nothing behind either.
+/// Closes the socket when dropped, so that an abandoned attempt to connect leaves no socket open.
 #[derive(Debug, Default)]
 pub(super) struct SocketOwner(pub(super) Arc<Socket>);
 
@@ -43,7 +44,7 @@ impl Drop for SocketOwner {
 impl Socket {
     fn attach(&self, stream: &TcpStream) -> io::Result<()> {
         let handle = StdStream::from(stream.as_fd().try_clone_to_owned()?);
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if matches!(*state, State::Killed) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -51,26 +52,26 @@ impl Socket {
         Ok(())
     }
 
-    /// Ends the connection now, in both directions, without a word to the broker.
+    /// Closes the socket in both directions at once, without the AMQP close handshake.
     pub(super) fn kill(&self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if let State::Open(stream) = std::mem::replace(&mut *state, State::Killed) {
-            // Fails only when the peer was faster.
+            // Fails only when the peer has closed it.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
 
-/// Opens a connection over a socket that can be killed. The caller sets the deadline of the AMQP handshake and kills the
-/// socket when it passes; `at_most` is for TCP and TLS.
+/// Opens a connection over a socket that can be closed. The caller sets the deadline of the AMQP handshake and closes the
+/// socket after it; `at_most` is the deadline of TCP and TLS.
 pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
     socket: Arc<Socket>,
     at_most: Duration,
-) -> lapin::Result<Connection> {
+) -> lapin::Result<lapin::Connection> {
     let runtime = lapin::runtime::default_runtime()?;
-    Connection::connector(
+    lapin::Connection::connector(
         uri,
         runtime,
         async move |uri: AMQPUri, runtime| {

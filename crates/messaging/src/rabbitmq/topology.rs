@@ -1,7 +1,7 @@
-//! Exchanges and queues on the broker; see [`larkauth_contracts::topology`] for the picture.
+//! Exchanges and queues on the broker; [`larkauth_contracts::topology`] has the diagram.
 //!
 //! Every queue is a quorum queue that dead-letters at least once: a message leaves it only when the next queue has it.
-//! That asks for `reject-publish`, which also means that a full queue says no instead of forgetting.
+//! That requires `reject-publish`: a full queue refuses messages and drops none.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use larkauth_contracts::topology::{
 };
 
 use super::error::unavailable;
-use crate::{BusError, MAX_LENGTH, RetryPolicy};
+use crate::{BusError, RetryPolicy, backend::MAX_LENGTH};
 
-/// Nobody looks at a dead letter so often.
-const LOOKS: i64 = 1_000_000_000;
+/// Delivery limit of the dead-letter queue, out of reach: browsing a letter counts as a delivery.
+const BROWSE_LIMIT: i64 = 1_000_000_000;
 
 /// The names on the broker.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Names {
     fn prefixed(&self, name: &str) -> String {
         format!("{}.{name}", self.prefix)
     }
-    /// A name without the prefix.
+    /// Returns a name without the prefix.
     pub(crate) fn strip<'a>(&self, name: &'a str) -> Option<&'a str> {
         name.strip_prefix(&self.prefix)?.strip_prefix('.')
     }
@@ -68,20 +68,20 @@ impl Names {
     }
 }
 
-/// How a tier is spelled in names and keys: seconds, or `250ms`.
+/// Returns the label of a tier in names and keys: seconds, or `250ms`.
 fn label(tier: Duration) -> String {
     if tier.subsec_millis() == 0 { tier.as_secs().to_string() } else { format!("{}ms", tier.as_millis()) }
 }
 
-/// The routing key that makes a message wait in a tier and then go to a queue.
+/// Returns the routing key that delays a message by a tier and then routes it to a queue.
 pub(crate) fn delay_key(tier: Duration, queue: Queue) -> String {
     format!("{}.{queue}", label(tier))
 }
 
-/// Declares everything that is not there yet.
+/// Declares the exchanges, queues and bindings that are missing.
 ///
 /// # Errors
-/// [`BusError::Topology`] when something is there with other properties.
+/// [`BusError::Topology`] when one exists with other properties.
 pub(crate) async fn declare(channel: &Channel, names: &Names, policy: &RetryPolicy) -> Result<(), BusError> {
     let broker = Declaring { channel };
     for exchange in [names.events(), names.retry(), names.back(), names.dead()] {
@@ -89,10 +89,12 @@ pub(crate) async fn declare(channel: &Channel, names: &Names, policy: &RetryPoli
     }
 
     let dead_letters = names.dead_letters();
-    // Looking at dead letters hands them out and takes them back, which must not count as dying once more: without a
-    // limit of its own a newer broker would give a letter up after twenty looks.
-    let arguments =
-        [("x-message-ttl", millis(DEAD_LETTER_TTL)), ("x-delivery-limit", AMQPValue::LongLongInt(LOOKS))];
+    // Browsing delivers and returns dead letters. Without a limit of its own, a newer broker would drop a letter after
+    // twenty of these deliveries.
+    let arguments = [
+        ("x-message-ttl", millis(DEAD_LETTER_TTL)),
+        ("x-delivery-limit", AMQPValue::LongLongInt(BROWSE_LIMIT)),
+    ];
     broker.queue(&dead_letters, &arguments).await?;
     broker.bind(&dead_letters, &names.dead(), "#").await?;
     for key in DEAD_LETTER_BINDING_KEYS {
@@ -127,7 +129,7 @@ pub(crate) async fn declare(channel: &Channel, names: &Names, policy: &RetryPoli
     Ok(())
 }
 
-/// Removes everything that [`declare`] makes, with what is in it.
+/// Removes the exchanges and queues that [`declare`] creates, with their messages.
 pub(crate) async fn remove(channel: &Channel, names: &Names, policy: &RetryPolicy) -> lapin::Result<()> {
     let work = Queue::ALL.iter().map(|queue| names.queue(*queue));
     let delays = policy.tiers().iter().map(|tier| names.delay(*tier));
@@ -213,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_names_of_delays() {
+    fn delay_names_and_keys_are_in_seconds_or_milliseconds() {
         let names = Names::new("larkauth");
         assert_eq!(names.delay(Duration::from_secs(256)), "larkauth.delay.256");
         assert_eq!(delay_key(Duration::from_secs(1), Queue::CardActions), "1.card-actions");

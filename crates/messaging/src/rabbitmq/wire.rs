@@ -1,4 +1,4 @@
-//! Between our messages and AMQP's: properties and headers.
+//! Conversion between messages of the bus and AMQP properties and headers.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,22 +12,22 @@ use larkauth_contracts::{
 };
 use larkauth_models::{EventId, Timestamp};
 
-use crate::{Delivery, Outgoing, ReplyAddress, dispatch::Incoming};
+use crate::{Delivery, Outgoing, ReplyAddress, backend::Incoming};
 
-/// Headers of ours.
+/// Prefix of this product's headers.
 const OURS: &str = "x-larkauth-";
-/// Headers that the broker adds.
+/// Prefixes of headers that the broker adds.
 const BROKERS: &[&str] =
     &["x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-opt-"];
 
 const PERSISTENT: u8 = 2;
 const TRANSIENT: u8 = 1;
 
-/// Properties of a message that is published for the first time.
+/// Returns the properties of a message's first publication.
 pub(super) fn first(message: &Outgoing, app_id: &str, now: Option<Timestamp>) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in &message.headers {
-        // A name that AMQP has no room for is no header of ours.
+        // AMQP limits names to 255 bytes; a longer one is dropped.
         if let Ok(name) = ShortString::try_new(name) {
             headers.insert(name, text(value));
         }
@@ -46,8 +46,8 @@ pub(super) fn first(message: &Outgoing, app_id: &str, now: Option<Timestamp>) ->
     properties.with_headers(headers)
 }
 
-/// Properties of an answer.
-pub(super) fn answer(address: &ReplyAddress, app_id: &str) -> BasicProperties {
+/// Returns the properties of a reply.
+pub(super) fn reply(address: &ReplyAddress, app_id: &str) -> BasicProperties {
     BasicProperties::default()
         .with_delivery_mode(TRANSIENT)
         .with_content_type("application/json".into())
@@ -55,22 +55,22 @@ pub(super) fn answer(address: &ReplyAddress, app_id: &str) -> BasicProperties {
         .with_app_id(app_id.into())
 }
 
-/// What changes when a message is passed on.
+/// Changes of a forwarded copy.
 #[derive(Debug, Default)]
 pub(super) struct Changes<'a> {
     pub(super) attempt: u32,
-    /// Why, in one bounded line.
+    /// Reason, one bounded line.
     pub(super) reason: Option<&'a str>,
     pub(super) queue: Option<Queue>,
-    /// To be waited after the next wait.
+    /// Rest of the wait after the next tier.
     pub(super) remaining: Duration,
-    /// When it died, on the way to the dead letters.
+    /// Time of dead-lettering.
     pub(super) died_at: Option<Timestamp>,
-    /// Whether somebody may still be waiting for an answer then.
+    /// Whether the caller may still await a reply then.
     pub(super) keep_reply_to: bool,
 }
 
-/// Properties of a copy: as they came, without the broker's marks, with the changes.
+/// Returns the properties of a copy: the original's without the broker's headers, with the changes.
 pub(super) fn copy(original: &lapin::message::Delivery, changes: &Changes<'_>) -> BasicProperties {
     let from = &original.properties;
     let mut headers = FieldTable::default();
@@ -94,7 +94,7 @@ pub(super) fn copy(original: &lapin::message::Delivery, changes: &Changes<'_>) -
         headers.insert(header::DIED_MS.into(), AMQPValue::LongLongInt(died_at.timestamp_millis()));
     }
 
-    // Written out: the driver's type cannot unset a property, and `expiration` or `user_id` must not be passed on.
+    // A list, because the driver's type cannot unset a property, and `expiration` and `user_id` must not be copied.
     let mut to = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
     macro_rules! keep {
         ($($get:ident => $with:ident),+) => {
@@ -109,8 +109,8 @@ pub(super) fn copy(original: &lapin::message::Delivery, changes: &Changes<'_>) -
     to
 }
 
-/// Properties of a copy that begins anew: nothing is said of what happened to the original.
-pub(super) fn revived(original: &lapin::message::Delivery) -> BasicProperties {
+/// Returns the properties of a copy at its first attempt, without the record of dead-lettering.
+pub(super) fn restarted(original: &lapin::message::Delivery) -> BasicProperties {
     let properties = copy(original, &Changes { attempt: 1, ..Changes::default() });
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().as_ref().into_iter().flat_map(FieldTable::inner) {
@@ -121,17 +121,17 @@ pub(super) fn revived(original: &lapin::message::Delivery) -> BasicProperties {
     properties.with_headers(headers)
 }
 
-/// Adds what is left of a wait after its first tier.
+/// Adds the rest of a wait after its first tier.
 pub(super) fn with_remaining(properties: BasicProperties, remaining: Duration) -> BasicProperties {
     let mut headers = properties.headers().clone().unwrap_or_default();
     headers.insert(header::REMAINING_MS.into(), millis(remaining));
     properties.with_headers(headers)
 }
 
-/// Reads a delivery.
+/// Parses a delivery.
 ///
 /// # Errors
-/// Why nobody could handle it, for the dead letter.
+/// The reason for the dead letter.
 pub(super) fn read(raw: &lapin::message::Delivery) -> Result<Incoming, String> {
     let properties = &raw.properties;
     let id = properties.message_id().as_ref().ok_or("it has no message_id")?;
@@ -155,13 +155,13 @@ pub(super) fn read(raw: &lapin::message::Delivery) -> Result<Incoming, String> {
     Ok(Incoming { delivery, published_at: time(raw, header::PUBLISHED_MS) })
 }
 
-/// What is left of a wait longer than the longest tier.
+/// Returns the rest of a wait that is longer than the longest tier.
 pub(super) fn remaining(raw: &lapin::message::Delivery) -> Duration {
     let millis = header_of(raw, header::REMAINING_MS).and_then(integer).and_then(|n| u64::try_from(n).ok());
     Duration::from_millis(millis.unwrap_or(0))
 }
 
-/// Headers that are neither the broker's nor ours.
+/// Returns the headers that neither the broker nor this product added.
 pub(super) fn headers(raw: &lapin::message::Delivery) -> BTreeMap<String, String> {
     let table = raw.properties.headers().as_ref().into_iter().flat_map(FieldTable::inner);
     table
@@ -170,27 +170,27 @@ pub(super) fn headers(raw: &lapin::message::Delivery) -> BTreeMap<String, String
         .collect()
 }
 
-/// CloudEvents type, if the publisher said it.
+/// Returns the CloudEvents type; empty when the publisher set none.
 pub(super) fn kind(raw: &lapin::message::Delivery) -> String {
     raw.properties.kind().as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The key it was published with first.
+/// Returns the routing key of the first publication.
 pub(super) fn routing_key(raw: &lapin::message::Delivery) -> String {
     text_of(raw, header::ROUTING_KEY).unwrap_or_else(|| raw.routing_key.to_string())
 }
 
-/// Which attempt this is, from 1.
+/// Returns the number of the attempt, from 1.
 pub(super) fn attempt(raw: &lapin::message::Delivery) -> u32 {
     header_of(raw, header::ATTEMPT).and_then(integer).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1)
 }
 
-/// A text among the headers.
+/// Returns a header's text.
 pub(super) fn text_of(raw: &lapin::message::Delivery, name: &str) -> Option<String> {
     header_of(raw, name).and_then(string)
 }
 
-/// A time among the headers.
+/// Returns a header's time.
 pub(super) fn time(raw: &lapin::message::Delivery, name: &str) -> Option<Timestamp> {
     header_of(raw, name).and_then(integer).and_then(Timestamp::from_timestamp_millis)
 }
@@ -219,7 +219,7 @@ pub(super) fn string(value: &AMQPValue) -> Option<String> {
     }
 }
 
-/// Other clients may write a number in any of AMQP's widths.
+/// Returns an integer of any of AMQP's widths: other clients may use each of them.
 fn integer(value: &AMQPValue) -> Option<i64> {
     match *value {
         AMQPValue::ShortShortInt(n) => Some(n.into()),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_survives_the_wire_and_a_copy() {
+    fn read_of_first_and_of_copy_returns_the_message() {
         let properties = first(&message(), "test", Some(Timestamp::UNIX_EPOCH))
             .with_reply_to("r".into())
             .with_correlation_id("c".into());
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_handled_says_why() {
+    fn read_without_valid_message_id_returns_the_reason() {
         assert!(read(&raw(BasicProperties::default())).unwrap_err().contains("no message_id"));
         let odd = BasicProperties::default().with_message_id("a b".into());
         assert!(read(&raw(odd)).unwrap_err().contains("not valid"));

@@ -1,12 +1,12 @@
-//! Helpers for tests against a real broker, for this crate's tests and others'. Everything here panics when it fails.
+//! Helpers for tests against a real broker, of this crate and of others. Every failure is a panic.
 //!
-//! - [`TestFile`]: an SQLite file for embedded buses.
-//! - [`TestBus`]: a corner of a RabbitMQ of its own, found by [`URL_VARIABLE`].
-//! - [`TcpProxy`]: a network that can be cut.
-//! - [`handler`], [`consume`], [`eventually`]: less to write in a test.
+//! - [`TestBed`]: a broker for one test, for the conformance suite.
+//! - [`TestBus`]: names with a unique prefix on the RabbitMQ of [`URL_VARIABLE`].
+//! - [`TcpProxy`]: a TCP connection that can be interrupted.
+//! - [`handler`], [`consume`], [`eventually`]: shorthands.
 #![expect(clippy::expect_used, clippy::panic, reason = "for tests: a failure is a failed test")]
 
-mod embedded;
+mod bed;
 mod proxy;
 mod rabbitmq;
 
@@ -17,13 +17,13 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    embedded::TestFile,
+    bed::TestBed,
     proxy::TcpProxy,
     rabbitmq::{TestBus, URL_VARIABLE},
 };
-use crate::{Bus, BusError, Consume, DeadLetter, Delivery, Handler, RetryPolicy, Verdict};
+use crate::{Bus, BusError, Consume, DeadLetter, Delivery, Disposition, Handler, RetryPolicy};
 
-/// After so long a condition will not come true any more.
+/// Deadline of conditions that tests wait for, 20 s.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until the condition holds.
@@ -38,19 +38,20 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: imp
     }
 }
 
-/// Delays of 50 to 200 ms, 4 attempts and a delivery limit of 2.
-fn fast_policy() -> RetryPolicy {
+/// Returns a policy with delays of 50 to 200 ms, 4 attempts and a delivery limit of 2.
+#[must_use]
+pub fn fast_policy() -> RetryPolicy {
     RetryPolicy::new([50, 100, 200].map(Duration::from_millis), 4, 2)
 }
 
-/// Takes the oldest dead letter.
+/// Removes and returns the oldest dead letter.
 ///
 /// # Panics
 /// When none comes within [`PATIENCE`].
 pub async fn take_dead_letter(bus: &dyn Bus) -> DeadLetter {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(letter) = bus.dead_letters(1).await.expect("a look at the dead letters").pop() {
+        if let Some(letter) = bus.dead_letters(1).await.expect("the dead letters").pop() {
             assert!(bus.drop_dead_letter(&letter.id).await.expect("a dead letter is dropped"));
             return letter;
         }
@@ -59,11 +60,11 @@ pub async fn take_dead_letter(bus: &dyn Bus) -> DeadLetter {
     }
 }
 
-/// A handler from a closure.
+/// Returns a handler that calls a closure.
 pub fn handler<F, R>(decide: F) -> Arc<dyn Handler>
 where
     F: Fn(Delivery) -> R + Send + Sync + 'static,
-    R: Future<Output = Verdict> + Send + 'static,
+    R: Future<Output = Disposition> + Send + 'static,
 {
     struct FromFn<F>(F);
 
@@ -71,16 +72,16 @@ where
     impl<F, R> Handler for FromFn<F>
     where
         F: Fn(Delivery) -> R + Send + Sync + 'static,
-        R: Future<Output = Verdict> + Send + 'static,
+        R: Future<Output = Disposition> + Send + 'static,
     {
-        async fn handle(&self, delivery: Delivery) -> Verdict {
+        async fn handle(&self, delivery: Delivery) -> Disposition {
             (self.0)(delivery).await
         }
     }
     Arc::new(FromFn(decide))
 }
 
-/// A consumer that runs in the background. Dropping it is a crash: handlers are aborted.
+/// A consumer in the background. Dropping it aborts the handlers, as a crash does.
 #[derive(Debug)]
 pub struct Consuming {
     shutdown: CancellationToken,
@@ -97,7 +98,7 @@ pub fn consume(bus: &Arc<dyn Bus>, what: Consume, handler: Arc<dyn Handler>) -> 
 }
 
 impl Consuming {
-    /// Asks it to stop, without waiting.
+    /// Starts its shutdown, without waiting.
     pub fn shut_down(&self) {
         self.shutdown.cancel();
     }

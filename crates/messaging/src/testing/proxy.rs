@@ -10,7 +10,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What the network does at present.
+/// State of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Flowing,
@@ -21,11 +21,11 @@ enum Mode {
 #[derive(Clone, Copy, Debug)]
 struct Network {
     mode: Mode,
-    /// Counts cuts; a connection lives only in the generation it was made in.
+    /// Number of cuts; a connection lives in the generation that it was opened in.
     generation: u64,
 }
 
-/// A TCP proxy in front of a server, to break the network between it and its clients. Gone when dropped.
+/// A TCP proxy in front of a server, which can interrupt the connections of its clients. Dropping it stops it.
 #[derive(Debug)]
 pub struct TcpProxy {
     address: SocketAddr,
@@ -47,7 +47,7 @@ impl TcpProxy {
         Self { address, network, _tasks: tasks }
     }
 
-    /// Where clients connect to.
+    /// Returns the address for clients.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -58,12 +58,12 @@ impl TcpProxy {
         self.network.send_modify(|network| network.generation += 1);
     }
 
-    /// Half open: sockets stay, no byte moves in either direction, new connections are accepted and stay silent.
+    /// Keeps sockets open and forwards no byte in either direction; new connections are accepted and stay silent.
     pub fn pause(&self) {
         self.network.send_modify(|network| network.mode = Mode::Paused);
     }
 
-    /// Closes all connections, and new ones as soon as they come, until [`TcpProxy::resume`].
+    /// Closes all connections, and new ones at once, until [`TcpProxy::resume`].
     pub fn down(&self) {
         self.network.send_modify(|network| {
             network.mode = Mode::Down;
@@ -71,7 +71,7 @@ impl TcpProxy {
         });
     }
 
-    /// Everything flows again; what was paused too.
+    /// Forwards again, bytes held by a pause included.
     pub fn resume(&self) {
         self.network.send_modify(|network| network.mode = Mode::Flowing);
     }
@@ -85,7 +85,7 @@ async fn accept(listener: TcpListener, target: String, network: watch::Receiver<
         if network.borrow().mode != Mode::Down {
             let (target, network) = (target.clone(), network.clone());
             connections.spawn(async move {
-                // A connection that ends is what this proxy is for.
+                // Broken connections are expected here.
                 let _ = forward(client, &target, network).await;
             });
         }

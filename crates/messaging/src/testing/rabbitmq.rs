@@ -1,36 +1,35 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use lapin::{Channel, Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
+use lapin::{Channel, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
 use larkauth_contracts::topology::Queue;
 use larkauth_models::{Entropy, OsEntropy};
 use larkauth_telemetry::Metrics;
 use tokio::time::timeout;
 
-use super::{PATIENCE, eventually, fast_policy, take_dead_letter};
+use super::{PATIENCE, bed::TestBed, eventually, fast_policy, take_dead_letter};
 use crate::{
     Bus, DeadLetter, RabbitMq, RabbitMqOptions, RetryPolicy,
-    conformance::TestBed,
     rabbitmq::{Names, remove_topology},
 };
 
-/// Says where the broker for tests is; a local one by default.
+/// Environment variable with the address of the broker for tests; a local one by default.
 pub const URL_VARIABLE: &str = "LARKAUTH_TEST_AMQP_URL";
 const DEFAULT_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
 
-/// A corner of a real RabbitMQ: names with a prefix that nobody else has. What it made is removed in the end, by
-/// [`TestBus::teardown`] after looking whether anything was left over, or by dropping it.
+/// Names with a unique prefix on a real RabbitMQ. Its exchanges and queues are removed by [`TestBus::teardown`], which
+/// asserts that they are empty, or by dropping it.
 #[derive(Debug)]
 pub struct TestBus {
     url: String,
     prefix: String,
     policy: RetryPolicy,
-    admin: Connection,
+    admin: lapin::Connection,
     torn_down: bool,
 }
 
 impl TestBus {
-    /// With the delays and limits of production.
+    /// Connects, with the delays and limits of production.
     ///
     /// # Panics
     /// When the broker cannot be reached.
@@ -38,7 +37,7 @@ impl TestBus {
         Self::with_policy(RetryPolicy::default()).await
     }
 
-    /// With delays of 50 to 200 ms, 4 attempts and a delivery limit of 2.
+    /// Connects, with delays of 50 to 200 ms, 4 attempts and a delivery limit of 2.
     ///
     /// # Panics
     /// When the broker cannot be reached.
@@ -51,26 +50,27 @@ impl TestBus {
         let mut id = [0; 6];
         OsEntropy.fill(&mut id);
         let prefix = format!("larkauth-test-{}", hex::encode(id));
-        let admin = timeout(PATIENCE, Box::pin(Connection::connect(&url, ConnectionProperties::default())))
-            .await
-            .expect("RabbitMQ answers")
-            .unwrap_or_else(|error| panic!("RabbitMQ is needed (see {URL_VARIABLE}): {error}"));
+        let admin =
+            timeout(PATIENCE, Box::pin(lapin::Connection::connect(&url, ConnectionProperties::default())))
+                .await
+                .expect("RabbitMQ answers")
+                .unwrap_or_else(|error| panic!("RabbitMQ is needed (see {URL_VARIABLE}): {error}"));
         Self { url, prefix, policy, admin, torn_down: false }
     }
 
-    /// The broker's address, for `AMQP_URL`.
+    /// Returns the broker's address, for `AMQP_URL`.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The prefix of all names, for `AMQP_PREFIX`.
+    /// Returns the prefix of all names, for `AMQP_PREFIX`.
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// `host:port` of the broker, for a [`super::TcpProxy`].
+    /// Returns `host:port` of the broker, for a [`super::TcpProxy`].
     ///
     /// # Panics
     /// When the address is not a URL.
@@ -80,7 +80,7 @@ impl TestBus {
         format!("{}:{}", url.host_str().unwrap_or("127.0.0.1"), url.port().unwrap_or(5672))
     }
 
-    /// The broker's address with another host and port: through a [`super::TcpProxy`].
+    /// Returns the broker's address with the host and port of a [`super::TcpProxy`].
     ///
     /// # Panics
     /// When the address is not a URL.
@@ -92,7 +92,7 @@ impl TestBus {
         url.into()
     }
 
-    /// Options for a bus in this corner, to change before connecting.
+    /// Returns options for a bus with this prefix.
     ///
     /// # Panics
     /// When metrics cannot be registered.
@@ -102,13 +102,13 @@ impl TestBus {
         let mut options = RabbitMqOptions::new(self.url.clone().into(), "larkauth-test", metrics);
         options.prefix.clone_from(&self.prefix);
         options.retry = self.policy.clone();
-        // Tests share two cores with a broker under load.
+        // Generous, since tests share the machine with the broker.
         options.connect_deadline = PATIENCE;
         options.publish_deadline = Duration::from_secs(10);
         options
     }
 
-    /// A bus in this corner.
+    /// Connects a bus with this prefix.
     ///
     /// # Panics
     /// When it cannot connect.
@@ -117,7 +117,7 @@ impl TestBus {
         Arc::new(bus)
     }
 
-    /// A channel to the broker, for what the bus does not do.
+    /// Opens a channel to the broker, for requests that the bus has no method for.
     ///
     /// # Panics
     /// When the broker does not answer.
@@ -129,7 +129,7 @@ impl TestBus {
         Names::new(&self.prefix)
     }
 
-    /// Messages ready in a queue; none when the queue is not there.
+    /// Counts the ready messages of a queue; zero when it does not exist.
     async fn ready(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let channel = self.channel().await;
@@ -139,7 +139,7 @@ impl TestBus {
         }
     }
 
-    /// Takes the oldest dead letter.
+    /// Removes and returns the oldest dead letter.
     ///
     /// # Panics
     /// When none comes within [`PATIENCE`].
@@ -150,7 +150,7 @@ impl TestBus {
         letter
     }
 
-    /// Removes everything.
+    /// Removes its exchanges and queues.
     ///
     /// # Panics
     /// When a message is left in a work queue or in the dead letters.
@@ -161,7 +161,7 @@ impl TestBus {
         for queue in queues {
             eventually(&format!("{queue} is empty"), || async { self.ready(&queue).await == 0 }).await;
         }
-        remove(&self.admin, &names, &self.policy).await.expect("RabbitMQ removes what was made");
+        remove(&self.admin, &names, &self.policy).await.expect("RabbitMQ removes the queues");
         self.torn_down = true;
     }
 }
@@ -171,13 +171,13 @@ impl Drop for TestBus {
         if self.torn_down {
             return;
         }
-        // A failed test must not leave queues behind. A runtime of its own, because this one may be at its end.
+        // A failed test leaves no queues behind. The runtime is a new one, because the test's may be shutting down.
         let (url, names, policy) = (self.url.clone(), self.names(), self.policy.clone());
         let cleaning = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async move {
                 let removing = async {
-                    let admin = Connection::connect(&url, ConnectionProperties::default()).await?;
+                    let admin = lapin::Connection::connect(&url, ConnectionProperties::default()).await?;
                     remove(&admin, &names, &policy).await
                 };
                 let _ = timeout(PATIENCE, removing).await;
@@ -188,7 +188,7 @@ impl Drop for TestBus {
     }
 }
 
-async fn remove(admin: &Connection, names: &Names, policy: &RetryPolicy) -> lapin::Result<()> {
+async fn remove(admin: &lapin::Connection, names: &Names, policy: &RetryPolicy) -> lapin::Result<()> {
     remove_topology(&admin.create_channel().await?, names, policy).await
 }
 

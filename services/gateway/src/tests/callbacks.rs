@@ -14,7 +14,7 @@ use larkauth_lark::{
     long_connection::ConnectionState,
 };
 use larkauth_messaging::{
-    Consume, Verdict,
+    Consume, Disposition,
     testing::{TestBus, consume, handler},
 };
 use larkauth_models::{AuthMethod, CardFace, SecretString, SessionId, SessionState};
@@ -172,7 +172,7 @@ pub(super) fn worker() -> Arc<dyn larkauth_messaging::Handler> {
             answer: Some(json!({"toast": {"type": "info", "content": "from the worker"}})),
             shows: Some((session_id, CardFace::Declined)),
         };
-        Verdict::Done { reply: Some(serde_json::to_vec(&reply).unwrap().into()) }
+        Disposition::Done { reply: Some(serde_json::to_vec(&reply).unwrap().into()) }
     })
 }
 

@@ -1,0 +1,5 @@
+//! The suite of all buses, on SQLite.
+
+use larkauth_messaging_sqlite::testing::TestFile;
+
+larkauth_messaging::bus_conformance!(TestFile::fast());

@@ -1,0 +1,5 @@
+//! One binary for the tests of the bus on RabbitMQ, so that they are linked once.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod conformance;
+mod rabbitmq;
