@@ -154,7 +154,11 @@ fn check(new: &NewApiKey, now: Timestamp) -> Result<(), AuthError> {
     if new.app_ids.len() > MAX_LIST || new.lark_scopes.len() > MAX_LIST {
         return invalid(format!("a key lists at most {MAX_LIST} applications and {MAX_LIST} scopes of Lark"));
     }
-    if new.lark_scopes.iter().any(|scope| scope.is_empty() || scope.len() > 200 || !scope.bytes().all(|b| b.is_ascii_graphic())) {
+    if new
+        .lark_scopes
+        .iter()
+        .any(|scope| scope.is_empty() || scope.len() > 200 || !scope.bytes().all(|b| b.is_ascii_graphic()))
+    {
         return invalid("a scope of Lark is 1 to 200 letters, digits and signs without a space".to_owned());
     }
     if new.expires_at.is_some_and(|end| end <= now) {
@@ -215,7 +219,16 @@ mod tests {
             changed[at] = if changed[at] == b'x' { b'y' } else { b'x' };
             assert!(!is_well_formed(std::str::from_utf8(&changed).unwrap()), "{at}");
         }
-        for nonsense in ["", "lak_", "lak_x", "a-bootstrap-api-key", &key[1..], &format!("{key}x"), &format!("{random} "), "lak_éé"] {
+        for nonsense in [
+            "",
+            "lak_",
+            "lak_x",
+            "a-bootstrap-api-key",
+            &key[1..],
+            &format!("{key}x"),
+            &format!("{random} "),
+            "lak_éé",
+        ] {
             assert!(!is_well_formed(nonsense), "{nonsense}");
         }
     }

@@ -102,7 +102,9 @@ impl Context {
         if actor.may_use_app(app_id) {
             return Ok(());
         }
-        Err(AuthError::Forbidden(format!("The API key is not for application {app_id}; the operator makes keys with `larkauth keys create --app`")))
+        Err(AuthError::Forbidden(format!(
+            "The API key is not for application {app_id}; the operator makes keys with `larkauth keys create --app`"
+        )))
     }
 
     /// Notes who asked for an operation, and when.

@@ -1,13 +1,17 @@
 //! `larkauth keys`: the keys of the REST API.
 
-use std::process::ExitCode;
+use std::{num::NonZeroU32, process::ExitCode, time::Duration};
 
+use chrono::TimeDelta;
 use clap::{
     Subcommand,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
-use larkauth_auth::{Context, api_keys};
-use larkauth_models::{ExposeSecret, KeyScope, Timestamp};
+use larkauth_auth::{
+    Context,
+    api_keys::{self, CreatedApiKey, NewApiKey},
+};
+use larkauth_models::{AppId, ExposeSecret, KeyScope, Timestamp};
 use larkauth_storage::ApiKey;
 use serde::Serialize;
 use uuid::Uuid;
@@ -15,17 +19,18 @@ use uuid::Uuid;
 use crate::{
     exit::CommandError,
     globals::{Globals, operator},
-    output::{self, Format, time},
+    output::{self, Format, or_dash, time},
     report,
 };
 
-/// Create, list and revoke keys of the REST API
+/// Create, list, rotate and revoke keys of the REST API
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
     Create(Create),
     /// List the keys; the keys themselves are not stored and cannot be shown
     #[command(after_help = "Example:\n  larkauth keys list")]
     List,
+    Rotate(Rotate),
     /// Refuse a key from now on
     #[command(after_help = "Example:\n  larkauth keys revoke 0198c5a0-0000-7000-8000-000000000000")]
     Revoke {
@@ -33,6 +38,20 @@ pub(crate) enum Keys {
         #[arg(value_parser = key_id)]
         id: Uuid,
     },
+}
+
+/// Create a key like another one, which then works for a while longer
+///
+/// Callers have until the end of the overlap to change over to the new key. The new key alone goes to standard output.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  larkauth keys rotate 0198c5a0-0000-7000-8000-000000000000 --overlap 2d")]
+pub(crate) struct Rotate {
+    /// The key's id, as `larkauth keys list` shows it
+    #[arg(value_parser = key_id)]
+    id: Uuid,
+    /// How long the old key works, like 30m, 24h or 7d
+    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = humantime::parse_duration)]
+    overlap: Duration,
 }
 
 fn key_id(text: &str) -> Result<Uuid, &'static str> {
@@ -44,7 +63,7 @@ fn key_id(text: &str) -> Result<Uuid, &'static str> {
 /// Only a hash of it is stored. The key alone goes to standard output, so that it can be taken from there.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  larkauth keys create --name crm --scope tokens:read\n  API_KEY=$(larkauth keys create --name deploy --scope '*')"
+    after_help = "Examples:\n  larkauth keys create --name crm --scope tokens:read --for-app cli_0123456789abcdef --expires-in 90d\n  API_KEY=$(larkauth keys create --name deploy --scope '*')"
 )]
 pub(crate) struct Create {
     /// What the key is for
@@ -53,6 +72,18 @@ pub(crate) struct Create {
     /// What it may do; may be given more than once
     #[arg(long, required = true, value_name = "SCOPE", value_parser = key_scope())]
     scope: Vec<KeyScope>,
+    /// The only application that it sees; may be given more than once
+    #[arg(long = "for-app", value_name = "APP_ID")]
+    app: Vec<AppId>,
+    /// The only scope of Lark that it may ask people for, beside offline_access; may be given more than once
+    #[arg(long, value_name = "SCOPE")]
+    lark_scope: Vec<String>,
+    /// Its life, like 90d; without it the key has no end
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    expires_in: Option<Duration>,
+    /// Most requests in a minute, counted by each gateway
+    #[arg(long, value_name = "NUMBER")]
+    requests_per_minute: Option<NonZeroU32>,
 }
 
 /// Parses a scope by its name. The help lists the scopes with what they allow.
@@ -61,6 +92,9 @@ fn key_scope() -> impl TypedValueParser<Value = KeyScope> {
         KeyScope::SessionsRead => "Look at sessions",
         KeyScope::SessionsWrite => "Invite people",
         KeyScope::TokensRead => "Take tokens, and invite the person whose token is missing",
+        KeyScope::Proxy => "Make calls to Lark as a person (for a later version; no endpoint needs it yet)",
+        KeyScope::AppsAdmin => "Register applications (for a later version; no endpoint needs it yet)",
+        KeyScope::AuditRead => "Read the audit record (for a later version; no endpoint needs it yet)",
         KeyScope::Everything => "Everything",
     };
     let named = |scope: &KeyScope| PossibleValue::new(scope.as_str()).help(help(*scope));
@@ -72,7 +106,12 @@ struct KeyView {
     id: Uuid,
     name: String,
     scopes: Vec<String>,
+    app_ids: Vec<String>,
+    lark_scopes: Vec<String>,
+    requests_per_minute: Option<NonZeroU32>,
     created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    last_used_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
 }
 
@@ -82,16 +121,36 @@ impl From<ApiKey> for KeyView {
             id: key.id,
             name: key.name,
             scopes: key.scopes,
+            app_ids: key.access.app_ids,
+            lark_scopes: key.access.lark_scopes,
+            requests_per_minute: key.requests_per_minute,
             created_at: key.created_at,
+            expires_at: key.expires_at,
+            last_used_at: key.last_used_at,
             revoked_at: key.revoked_at,
         }
     }
 }
 
 impl KeyView {
-    fn row(&self) -> Vec<String> {
-        let state = self.revoked_at.map_or("active".to_owned(), |at| format!("revoked {}", time(at)));
-        vec![self.id.to_string(), self.name.clone(), self.scopes.join(" "), time(self.created_at), state]
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let state = match (self.revoked_at, self.expires_at) {
+            (Some(at), _) => format!("revoked {}", time(at)),
+            (None, Some(end)) if end <= now => format!("expired {}", time(end)),
+            (None, Some(end)) => format!("active until {}", time(end)),
+            (None, None) => "active".to_owned(),
+        };
+        let apps = if self.app_ids.is_empty() { "all".to_owned() } else { self.app_ids.join(" ") };
+        let used = or_dash(self.last_used_at.map(time));
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            self.scopes.join(" "),
+            apps,
+            time(self.created_at),
+            used,
+            state,
+        ]
     }
 }
 
@@ -101,6 +160,7 @@ struct NewKey<'a> {
     id: Uuid,
     name: &'a str,
     scopes: &'a [String],
+    expires_at: Option<Timestamp>,
     key: &'a str,
 }
 
@@ -112,6 +172,9 @@ pub(crate) async fn run(command: Keys, globals: &Globals) -> anyhow::Result<Exit
             globals.connected(async |context| arguments.run(context, format).await).await?;
         }
         Keys::List => globals.connected(async |context| list(context, format).await).await?,
+        Keys::Rotate(arguments) => {
+            globals.connected(async |context| arguments.run(context, format).await).await?;
+        }
         Keys::Revoke { id } => globals.connected(async |context| revoke(context, id, format).await).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -129,38 +192,71 @@ impl Create {
     }
 
     async fn run(&self, context: &Context, format: Format) -> anyhow::Result<()> {
-        let created =
-            context.create_api_key(&operator(), context.now(), &self.name, self.scope.clone()).await?;
-        let (key, secret) = (created.key, created.secret);
-        match format {
-            Format::Json => output::json(&NewKey {
-                id: key.id,
-                name: &key.name,
-                scopes: &key.scopes,
-                key: secret.expose_secret(),
-            }),
-            Format::Text => {
-                report::note(&format!("key {} for {}: {}", key.id, key.name, key.scopes.join(" ")));
-                report::note("This is the only time that the key is shown; keep it like a password.");
-                output::text_out(&format!("{}\n", secret.expose_secret()))
-            }
+        let now = context.now();
+        let new = NewApiKey {
+            name: self.name.clone(),
+            scopes: self.scope.clone(),
+            app_ids: self.app.clone(),
+            lark_scopes: self.lark_scope.clone(),
+            requests_per_minute: self.requests_per_minute,
+            expires_at: self.expires_in.map(|life| after(now, life)).transpose()?,
+        };
+        show(&context.create_api_key(&operator(), now, new).await?, format)
+    }
+}
+
+impl Rotate {
+    async fn run(&self, context: &Context, format: Format) -> anyhow::Result<()> {
+        let now = context.now();
+        let until = after(now, self.overlap)?;
+        let Some(created) = context.rotate_api_key(&operator(), now, self.id, until).await? else {
+            return Err(no_such_key(self.id).into());
+        };
+        report::note(&format!("key {} works until {} at the latest", self.id, time(until)));
+        show(&created, format)
+    }
+}
+
+fn after(now: Timestamp, time: Duration) -> Result<Timestamp, CommandError> {
+    let end = TimeDelta::from_std(time).ok().and_then(|time| now.checked_add_signed(time));
+    end.ok_or_else(|| CommandError::Usage("the time is too long".to_owned()))
+}
+
+fn show(created: &CreatedApiKey, format: Format) -> anyhow::Result<()> {
+    let (key, secret) = (&created.key, &created.secret);
+    match format {
+        Format::Json => output::json(&NewKey {
+            id: key.id,
+            name: &key.name,
+            scopes: &key.scopes,
+            expires_at: key.expires_at,
+            key: secret.expose_secret(),
+        }),
+        Format::Text => {
+            report::note(&format!("key {} for {}: {}", key.id, key.name, key.scopes.join(" ")));
+            report::note("This is the only time that the key is shown; keep it like a password.");
+            output::text_out(&format!("{}\n", secret.expose_secret()))
         }
     }
+}
+
+fn no_such_key(id: Uuid) -> CommandError {
+    CommandError::NotFound(format!("there is no active key {id}; `larkauth keys list` shows all keys"))
 }
 
 async fn list(context: &Context, format: Format) -> anyhow::Result<()> {
     let keys: Vec<KeyView> =
         context.api_keys(&operator(), context.now()).await?.into_iter().map(KeyView::from).collect();
-    format.list(&keys, &["ID", "NAME", "SCOPES", "CREATED", "STATE"], KeyView::row)
+    let now = context.now();
+    format.list(&keys, &["ID", "NAME", "SCOPES", "APPLICATIONS", "CREATED", "LAST USED", "STATE"], |key| {
+        key.row(now)
+    })
 }
 
 async fn revoke(context: &Context, id: Uuid, format: Format) -> anyhow::Result<()> {
     let now = context.now();
     if !context.revoke_api_key(&operator(), now, id).await? {
-        return Err(CommandError::NotFound(format!(
-            "there is no active key {id}; `larkauth keys list` shows all keys"
-        ))
-        .into());
+        return Err(no_such_key(id).into());
     }
     if format == Format::Json {
         return output::json(&serde_json::json!({ "id": id, "revoked_at": now }));

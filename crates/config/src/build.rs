@@ -110,7 +110,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         http: HttpSettings {
             addr: s.get(&t::HTTP_ADDR, address)?.unwrap_or(default_address(service)),
             callback_enabled: s.require(&t::HTTP_CALLBACK_ENABLED, parse::switch)?,
-            api_key: s.get(&t::API_KEY, parse::secret(16))?,
+            api_key: s.get(&t::API_KEY, parse::api_key)?,
         },
         app_id: app_id(s)?,
         application: application(s, service, &lark, &oauth)?,

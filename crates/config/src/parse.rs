@@ -131,6 +131,21 @@ pub(crate) fn secret(min_chars: usize) -> impl Fn(&str) -> Result<SecretString, 
     }
 }
 
+/// Words of placeholders in documentation and templates.
+const PLACEHOLDERS: [&str; 8] =
+    ["at-least-16", "change-me", "changeme", "change_me", "replace", "placeholder", "your-", "example"];
+
+/// Parses the bootstrap API key, which must be a secret and no placeholder.
+pub(crate) fn api_key(text: &str) -> Result<SecretString, ParseError> {
+    let key = secret(16)(text)?;
+    let lower = text.to_ascii_lowercase();
+    let characters: std::collections::HashSet<char> = lower.chars().collect();
+    if characters.len() < 6 || PLACEHOLDERS.iter().any(|word| lower.contains(word)) {
+        return parse_error("is a placeholder", "make a key of your own: `openssl rand -hex 24`");
+    }
+    Ok(key)
+}
+
 /// Parses a short name of letters, digits, `_-` and the characters of `extra`.
 pub(crate) fn name(max: usize, extra: &'static str) -> impl Fn(&str) -> Result<String, ParseError> {
     move |text| {

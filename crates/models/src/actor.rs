@@ -51,7 +51,9 @@ impl KeyAccess {
     /// Returns whether a session of the key may ask for this scope of Lark.
     #[must_use]
     pub fn may_ask_for(&self, scope: &str) -> bool {
-        self.lark_scopes.is_empty() || scope == OFFLINE_ACCESS || self.lark_scopes.iter().any(|known| known == scope)
+        self.lark_scopes.is_empty()
+            || scope == OFFLINE_ACCESS
+            || self.lark_scopes.iter().any(|known| known == scope)
     }
 }
 
@@ -109,7 +111,8 @@ mod tests {
         let (a, b) = (app("cli_0123456789abcdef"), app("cli_fedcba9876543210"));
         let everything = KeyAccess::default();
         assert!(everything.may_use_app(&a) && everything.may_ask_for("contact:contact"));
-        let restricted = KeyAccess { app_ids: vec![a.to_string()], lark_scopes: vec!["docs:read".to_owned()] };
+        let restricted =
+            KeyAccess { app_ids: vec![a.to_string()], lark_scopes: vec!["docs:read".to_owned()] };
         assert!(restricted.may_use_app(&a) && !restricted.may_use_app(&b));
         assert!(restricted.may_ask_for("docs:read") && restricted.may_ask_for("offline_access"));
         assert!(!restricted.may_ask_for("docs") && !restricted.may_ask_for("docs:read:all"));

@@ -94,7 +94,7 @@ impl ApiKeys for PgStore {
         self.call("recording the use of an API key", async |db| {
             query!(
                 "update api_keys set last_used_at = $2
-                 where key_id = $1 and (last_used_at is null or last_used_at <= $2 - interval '1 minute')",
+                 where key_id = $1 and (last_used_at is null or last_used_at + interval '1 minute' <= $2)",
                 id,
                 now
             )

@@ -99,6 +99,8 @@ delegate! {
         fn api_key(sha256: &[u8; 32]) -> Stored<Option<ApiKey>>;
         fn api_keys() -> Stored<Vec<ApiKey>>;
         fn revoke_api_key(id: Uuid, now: Timestamp) -> Stored<bool>;
+        fn rotate_api_key(id: Uuid, until: Timestamp, successor: &ApiKey, sha256: &[u8; 32], now: Timestamp) -> Stored<bool>;
+        fn touch_api_key(id: Uuid, now: Timestamp) -> Stored<()>;
     }
     JobTicks {
         fn claim_tick(job: &str, tick_at: Timestamp) -> Stored<bool>;

@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 
 use larkauth_models::{
-    AppId, Application, AuthSession, CardOptions, ConsentSecrets, KeyAccess, OpenId, Person, SecretString, SessionId,
-    StoredToken, Timestamp, TokenPair, UserProfile,
+    AppId, Application, AuthSession, CardOptions, ConsentSecrets, KeyAccess, OpenId, Person, SecretString,
+    SessionId, StoredToken, Timestamp, TokenPair, UserProfile,
 };
 use uuid::Uuid;
 

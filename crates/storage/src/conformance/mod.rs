@@ -49,6 +49,8 @@ macro_rules! conformance_suite {
             records::mark_processed_one_consumer_other_consumer_unaffected,
             records::purge_processed_old_events_removed_up_to_limit,
             records::api_key_revoked_not_found,
+            records::rotate_api_key_ends_old_key_after_overlap,
+            records::touch_api_key_records_once_a_minute,
             records::list_with_unreadable_row_returns_other_rows,
             records::read_with_wrong_key_names_table_column_and_row,
             records::read_after_key_rotation_opens_old_and_new_values,

@@ -1,8 +1,8 @@
 //! Applications, events, API keys, and values that cannot be read.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
-use larkauth_models::{AppId, Application, Brand, EventId, ExposeSecret, TokenApi, TokenKind};
+use larkauth_models::{AppId, Application, Brand, EventId, ExposeSecret, KeyAccess, TokenApi, TokenKind};
 
 use super::fixtures::{Bed, UNLIMITED, application, ou, person, secret, wins};
 use crate::{
@@ -117,9 +117,16 @@ pub async fn api_key_revoked_not_found(bed: &Bed) {
         let key = ApiKey {
             id: bed.uuid(),
             name: format!("key {byte}"),
-            scopes: vec!["token:read".to_owned()],
+            scopes: vec!["tokens:read".to_owned()],
+            access: KeyAccess {
+                app_ids: vec![bed.app.to_string()],
+                lark_scopes: vec!["docs:read".to_owned(), "offline_access".to_owned()],
+            },
+            requests_per_minute: NonZeroU32::new(60),
             created_at: bed.now(),
             revoked_at: None,
+            expires_at: Some(bed.now() + Duration::from_secs(3600)),
+            last_used_at: None,
         };
         bed.store.put_api_key(&key, &[byte; 32]).await.unwrap();
         bed.advance(1);
@@ -134,6 +141,64 @@ pub async fn api_key_revoked_not_found(bed: &Bed) {
     assert_eq!(bed.second.api_key(&[1; 32]).await.unwrap(), None);
     keys[0].revoked_at = Some(bed.now());
     assert_eq!(bed.second.api_keys().await.unwrap(), keys);
+}
+
+/// The successor of a key works at once, and the old key ends after the overlap, not later than before.
+pub async fn rotate_api_key_ends_old_key_after_overlap(bed: &Bed) {
+    let old = ApiKey {
+        id: bed.uuid(),
+        name: "crm".to_owned(),
+        scopes: vec!["tokens:read".to_owned()],
+        access: KeyAccess::default(),
+        requests_per_minute: None,
+        created_at: bed.now(),
+        revoked_at: None,
+        expires_at: None,
+        last_used_at: None,
+    };
+    bed.store.put_api_key(&old, &[1; 32]).await.unwrap();
+    let (now, until) = (bed.now(), bed.now() + Duration::from_secs(60));
+    let successor = |id| ApiKey { id, ..old.clone() };
+    let (first, second) = (successor(bed.uuid()), successor(bed.uuid()));
+    assert!(bed.store.rotate_api_key(old.id, until, &first, &[2; 32], now).await.unwrap());
+    let later = until + Duration::from_secs(60);
+    assert!(bed.second.rotate_api_key(old.id, later, &second, &[3; 32], now).await.unwrap());
+    let stored = bed.second.api_key(&[1; 32]).await.unwrap().unwrap();
+    assert_eq!(stored.expires_at, Some(until), "a later end does not prolong a key");
+    assert_eq!(bed.second.api_key(&[2; 32]).await.unwrap(), Some(first.clone()));
+
+    // An expired, a revoked and an unknown key have no successor, and nothing is stored.
+    let third = successor(bed.uuid());
+    assert!(!bed.store.rotate_api_key(old.id, later, &third, &[4; 32], until).await.unwrap());
+    assert!(bed.store.revoke_api_key(first.id, now).await.unwrap());
+    assert!(!bed.store.rotate_api_key(first.id, later, &third, &[4; 32], now).await.unwrap());
+    assert!(!bed.store.rotate_api_key(bed.uuid(), later, &third, &[4; 32], now).await.unwrap());
+    assert_eq!(bed.store.api_key(&[4; 32]).await.unwrap(), None);
+    // A successor that cannot be stored leaves the old key as it is.
+    assert!(bed.store.rotate_api_key(second.id, until, &third, &[1; 32], now).await.is_err());
+    assert_eq!(bed.store.api_key(&[3; 32]).await.unwrap().unwrap().expires_at, None);
+}
+
+/// The time of use is recorded at most once a minute.
+pub async fn touch_api_key_records_once_a_minute(bed: &Bed) {
+    let key = ApiKey {
+        id: bed.uuid(),
+        name: "crm".to_owned(),
+        scopes: Vec::new(),
+        access: KeyAccess::default(),
+        requests_per_minute: None,
+        created_at: bed.now(),
+        revoked_at: None,
+        expires_at: None,
+        last_used_at: None,
+    };
+    bed.store.put_api_key(&key, &[1; 32]).await.unwrap();
+    let start = bed.now();
+    for (seconds, recorded) in [(0, 0), (59, 0), (60, 60), (90, 60), (10, 60)] {
+        bed.store.touch_api_key(key.id, start + Duration::from_secs(seconds)).await.unwrap();
+        let used = bed.second.api_key(&[1; 32]).await.unwrap().unwrap().last_used_at;
+        assert_eq!(used, Some(start + Duration::from_secs(recorded)), "{seconds}");
+    }
 }
 
 /// A row that is sealed with a missing key is listed with an error; the other rows are listed normally.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larkauth_models::{
-    AuthMethod, CardFace, CardOptions, ExposeSecret, FailureReason, MessageId, Person, SessionId,
+    AppId, AuthMethod, CardFace, CardOptions, ExposeSecret, FailureReason, MessageId, Person, SessionId,
     SessionState, UserId,
 };
 use sha2::{Digest, Sha256};
@@ -149,6 +149,19 @@ pub async fn list_sessions_with_filter_returns_matches(bed: &Bed) {
     assert_eq!(list(None, None, Some(SessionState::Pending)).await, [ids[2], ids[0]]);
     assert_eq!(list(Some(bed.app.clone()), Some("ou_1"), Some(SessionState::Pending)).await, [ids[0]]);
     assert_eq!(list(Some(bed.app.clone()), Some("ou_1"), Some(SessionState::Failed)).await, []);
+
+    // What a key may see narrows every filter.
+    let seen = async |app: Option<_>, open_id: Option<&str>, app_ids: &[&AppId]| {
+        let app_ids = app_ids.iter().map(|app| app.to_string()).collect();
+        let filter = SessionFilter { app_id: app, app_ids, open_id: open_id.map(ou), state: None };
+        let sessions = bed.store.list_sessions(&filter, None, 100).await.unwrap();
+        sessions.into_iter().map(|session| session.id).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(None, None, &[&bed.app]).await, [ids[1], ids[0]]);
+    assert_eq!(seen(None, None, &[&bed.app, &bed.other_app]).await, [ids[2], ids[1], ids[0]]);
+    assert_eq!(seen(None, Some("ou_1"), &[&bed.other_app]).await, [ids[2]]);
+    assert_eq!(seen(Some(bed.app.clone()), None, &[&bed.other_app]).await, []);
+    assert_eq!(seen(Some(bed.app.clone()), Some("ou_1"), &[&bed.other_app]).await, []);
 }
 
 /// Pages neither repeat nor omit a session, even when several sessions were created in the same microsecond.

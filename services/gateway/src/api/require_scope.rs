@@ -51,8 +51,7 @@ impl<S: Scope> FromRequestParts<Arc<AppState>> for RequireScope<S> {
         match state.api_keys.authenticate(key).await? {
             Some(key) if S::SCOPE.is_among(&key.scopes) => {
                 state.api_keys.count(&key).await.map_err(too_many)?;
-                let actor =
-                    Actor::ApiKey { id: key.id, name: key.name.clone(), access: key.access.clone() };
+                let actor = Actor::ApiKey { id: key.id, name: key.name.clone(), access: key.access.clone() };
                 Ok(Self { actor, scope: PhantomData })
             }
             Some(_) => {
