@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod frame;
 mod http;
+mod lenient;
 pub mod long_connection;
 
 pub use api::{
