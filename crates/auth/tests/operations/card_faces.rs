@@ -95,6 +95,22 @@ async fn update_card_of_unchangeable_card_records_face() {
 }
 
 #[tokio::test]
+async fn update_card_refused_for_good_is_not_repeated() {
+    let fixture = Fixture::new().await;
+    for code in [
+        230_001, 230_027, 230_050, 230_054, 230_099, 300_309, 11_310, 200_673, 200_800, 200_830, 99_991_672,
+        99_992_354, 99_992_361, 99_992_364, 99_992_402,
+    ] {
+        let invited = fixture.ended_as(SessionEnding::Rejected).await;
+        let before = fixture.sim.stats().calls(Endpoint::MessageUpdate);
+        fixture.sim.faults().push(Fault::at(Endpoint::MessageUpdate, Effect::Answer { status: 400, code }));
+        assert_eq!(fixture.look(&invited).await, Verdict::DONE, "{code}");
+        assert_eq!(fixture.look(&invited).await, Verdict::DONE, "{code}");
+        assert_eq!(fixture.sim.stats().calls(Endpoint::MessageUpdate), before + 1, "{code}");
+    }
+}
+
+#[tokio::test]
 async fn update_card_after_last_attempt_leaves_card_to_reconciliation() {
     let fixture = Fixture::new().await;
     let invited = fixture.ended_as(SessionEnding::Rejected).await;
