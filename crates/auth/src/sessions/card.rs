@@ -10,6 +10,9 @@ use larkauth_storage::SessionEnding;
 
 use crate::{cards, context::Context, error::AuthError};
 
+/// The answer to a card of the other schema, among others.
+const CARD_REFUSED: ErrorKind = ErrorKind::Message(MessageProblem::CardRefused);
+
 impl Context {
     /// Sends the card of a new session. The card's `uuid` is the session's id, so Lark sends one card at most; a session
     /// that has its card is done. A person who cannot be reached fails the session, and so does a card that this side got
@@ -84,8 +87,14 @@ impl Context {
             return Ok(());
         };
         let app = self.apps.get(app_id).await?;
-        let card = cards::render(self, &app, &session, face).await;
-        if let Err(error) = app.client.update_card(message_id, &card).await {
+        let mut updated = Ok(());
+        for card in cards::render_update(self, &app, &session, face).await {
+            updated = app.client.update_card(message_id, &card).await;
+            if !updated.as_ref().is_err_and(|error| error.kind == CARD_REFUSED) {
+                break;
+            }
+        }
+        if let Err(error) = updated {
             match error.kind {
                 ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Unknown | ErrorKind::App => {
                     return Err(error.into());
