@@ -5,7 +5,7 @@ use std::time::Duration;
 use larkauth_contracts::message::{CardActionKind, CardActionTriggered, Reply, UnrecognizedCallback};
 use larkauth_lark::{
     card::{self, ButtonAction, ButtonKind, ToastKind, ToastText},
-    event::{CARD_ACTION, CardAction, Event},
+    event::{CARD_ACTION, CardAction, Event, PushForm},
 };
 use larkauth_messaging::{Outgoing, PendingReply};
 use larkauth_models::{AppId, CardFace, EventId, SecretString, SessionId};
@@ -32,6 +32,10 @@ impl Context {
     /// Takes one verified callback. The answer is positive only after the broker confirmed the message.
     pub async fn take_callback(&self, app_id: &AppId, payload: &[u8], received_at: Instant) -> Answered {
         let parsed = Event::parse(payload);
+        let form = parsed.as_ref().map_or(PushForm::Current, |event| event.form);
+        if let Some(advice) = form.advice() {
+            tracing::warn!("auth.callback.old_form: {advice}");
+        }
         let (event_id, event_type, action) = match &parsed {
             Ok(event) => {
                 let action = CardAction::from_event(event);
@@ -40,14 +44,15 @@ impl Context {
             Err(error) => (derived_id(payload), UNREADABLE.to_owned(), Err(error.to_string())),
         };
         let ours = action.and_then(|action| {
-            let button = ButtonAction::parse(&Value::Object(action.value.clone()))
-                .ok_or("a click on a card that is not larkauth's")?;
+            let button = ButtonAction::read(&action).ok_or(
+                "a click on a card that is not larkauth's, or on a button without a session_id in its value",
+            )?;
             Ok((action, button))
         });
         match ours {
             Ok((action, button)) => {
                 let outgoing = self.card_action(app_id, &event_id, action, button);
-                self.publish_action(outgoing, received_at).await
+                in_form(form, self.publish_action(outgoing, received_at).await)
             }
             Err(reason) => self.publish_unrecognized(app_id, &event_id, event_type, reason, payload).await,
         }
@@ -158,6 +163,16 @@ impl Context {
 pub fn not_taken(payload: &[u8]) -> Answered {
     let is_click = Event::parse(payload).is_ok_and(|event| event.event_type == CARD_ACTION);
     if is_click { try_again() } else { Answered { answer: None, ..try_again() } }
+}
+
+/// Removes the card from the answer to a historical callback, whose answer cannot hold one. The card is updated after the
+/// answer instead.
+fn in_form(form: PushForm, mut answered: Answered) -> Answered {
+    if form == PushForm::OldCard {
+        answered.answer.as_mut().and_then(Value::as_object_mut).map(|answer| answer.remove("card"));
+        answered.shows = None;
+    }
+    answered
 }
 
 fn try_again() -> Answered {

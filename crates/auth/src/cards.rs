@@ -40,9 +40,39 @@ impl Context {
 
 /// Renders the card as message content.
 pub(crate) async fn render(context: &Context, app: &App, session: &AuthSession, face: CardFace) -> Value {
+    with_content(context, app, session, face, card::render).await
+}
+
+/// Renders the card for the answer to a click. Returns whether the result shows the face.
+pub(crate) async fn render_answer(
+    context: &Context,
+    app: &App,
+    session: &AuthSession,
+    face: CardFace,
+) -> (Value, bool) {
+    with_content(context, app, session, face, card::render_answer).await
+}
+
+/// Renders the card for an update: the forms to try, in this order.
+pub(crate) async fn render_update(
+    context: &Context,
+    app: &App,
+    session: &AuthSession,
+    face: CardFace,
+) -> Vec<Value> {
+    with_content(context, app, session, face, card::render_update).await
+}
+
+async fn with_content<T>(
+    context: &Context,
+    app: &App,
+    session: &AuthSession,
+    face: CardFace,
+    render: fn(&CardContent<'_>) -> T,
+) -> T {
     let authorize_url = authorize_url(app, session);
     let en_name = context.english_name(session).await;
-    card::render(&CardContent {
+    render(&CardContent {
         face,
         session_id: session.id,
         app_name: None,

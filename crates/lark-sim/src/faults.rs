@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// An endpoint whose calls are counted and where faults can be planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -142,6 +143,13 @@ pub enum Effect {
     TooManyRequests(u64),
     /// Handles the call, then answers 200 with half of its JSON.
     MalformedBody,
+    /// Handles the call, then answers with another status and with changes to its JSON (RFC 7396).
+    Reshaped {
+        /// HTTP status.
+        status: u16,
+        /// Fields to replace. `null` removes a field.
+        merge: Value,
+    },
     /// [`Endpoint::Handshake`] only: refuses the upgrade.
     Refuse {
         /// HTTP status and `Handshake-Status`.
@@ -225,6 +233,12 @@ impl Faults {
 }
 
 impl Effect {
+    /// Returns a response with changes to its JSON, of which a field is replaced by each field of `merge`.
+    #[must_use]
+    pub const fn reshaped(merge: Value) -> Self {
+        Self::Reshaped { status: 200, merge }
+    }
+
     /// Returns a wait in milliseconds.
     pub(crate) const fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)

@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod frame;
 mod http;
+mod lenient;
 pub mod long_connection;
 
 pub use api::{
@@ -24,5 +25,5 @@ pub use api::{
 };
 pub use callback::{Callback, CallbackError, CallbackVerifier};
 pub use error::{Cause, ErrorKind, LarkError, MessageProblem, Outcome, ScopeHolder};
-pub use event::{CardAction, Event, EventError, Operator};
+pub use event::{CardAction, Event, EventError, Operator, PushForm};
 pub use http::{HttpTimeouts, MAX_BODY, http_client, http_reason};

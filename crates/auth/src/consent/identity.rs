@@ -33,6 +33,9 @@ pub(super) async fn consenter(
         tracing::warn!(%error, "auth.exchange.user_info");
         match error.kind {
             ErrorKind::User => FailureReason::UserUnavailable,
+            ErrorKind::App | ErrorKind::InvalidRequest | ErrorKind::InsufficientScope { .. } => {
+                FailureReason::AppMisconfigured
+            }
             _ => FailureReason::UpstreamUnavailable,
         }
     })

@@ -39,10 +39,10 @@ impl CardActionHandler {
             }
             ClickOutcome::Shown { app, session, view } => {
                 let (face, kind, text) = shown(&session, view);
-                let card = cards::render(&self.0, &app, &session, face).await;
+                let (card, shows) = cards::render_answer(&self.0, &app, &session, face).await;
                 Reply {
                     answer: Some(card::answer(Some(card::toast(kind, text)), Some(&card))),
-                    shows: Some((session.id, face)),
+                    shows: shows.then_some((session.id, face)),
                 }
             }
         }

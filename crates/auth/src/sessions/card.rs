@@ -1,11 +1,17 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use larkauth_lark::{api::Receiver, error::ErrorKind};
+use larkauth_lark::{
+    api::Receiver,
+    error::{ErrorKind, MessageProblem},
+};
 use larkauth_models::{AppId, AuthSession, CardFace, FailureReason, SessionId};
 use larkauth_storage::SessionEnding;
 
 use crate::{cards, context::Context, error::AuthError};
+
+/// The answer to a card of the other schema, among others.
+const CARD_REFUSED: ErrorKind = ErrorKind::Message(MessageProblem::CardRefused);
 
 impl Context {
     /// Sends the card of a new session. The card's `uuid` is the session's id, so Lark sends one card at most; a session
@@ -73,7 +79,7 @@ impl Context {
     }
 
     /// Updates a session's card to the face of its state, unless the card shows it already. A card that can no longer be
-    /// changed (recalled, deleted, too old) counts as updated.
+    /// changed (recalled, deleted, too old) and an update that Lark refuses for good count as updated.
     pub(crate) async fn update_card(&self, app_id: &AppId, session_id: SessionId) -> Result<(), AuthError> {
         let Some(session) = self.store.session(session_id).await? else { return Ok(()) };
         let face = cards::face_of(session.state);
@@ -81,16 +87,24 @@ impl Context {
             return Ok(());
         };
         let app = self.apps.get(app_id).await?;
-        let card = cards::render(self, &app, &session, face).await;
-        if let Err(error) = app.client.update_card(message_id, &card).await {
+        let mut updated = Ok(());
+        for card in cards::render_update(self, &app, &session, face).await {
+            updated = app.client.update_card(message_id, &card).await;
+            if !updated.as_ref().is_err_and(|error| error.kind == CARD_REFUSED) {
+                break;
+            }
+        }
+        if let Err(error) = updated {
             match error.kind {
-                ErrorKind::Message(_) => {
+                ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Unknown | ErrorKind::App => {
+                    return Err(error.into());
+                }
+                ErrorKind::Message(
+                    MessageProblem::Recalled | MessageProblem::Deleted | MessageProblem::TooOld,
+                ) => {
                     tracing::warn!(%error, "auth.card.update: the card can no longer be changed");
                 }
-                ErrorKind::InsufficientScope { .. } | ErrorKind::InvalidRequest => {
-                    tracing::error!(%error, "auth.card.update: given up, another attempt does not help");
-                }
-                _ => return Err(error.into()),
+                _ => tracing::error!(%error, "auth.card.update: given up, another attempt does not help"),
             }
         }
         self.store.record_face(session_id, face).await?;

@@ -12,6 +12,7 @@ use larkauth_models::{
     StoredToken, TokenApi, TokenKind, UserId,
 };
 
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply};
@@ -422,4 +423,52 @@ async fn code_malformed_is_dead_letter() {
     assert!(dead(delivery(&nobodys)).await.contains("no session"));
 
     assert_eq!(fixture.session(invited.session_id).await.state, SessionState::Pending);
+}
+
+#[tokio::test]
+async fn exchange_odd_answers_completes() {
+    let person =
+        json!({ "data": { "name": 7, "email": [], "mobile": null, "user_id": {}, "avatar_url": null } });
+    for (endpoint, status, merge) in [
+        (
+            Endpoint::TokenCode,
+            200,
+            json!({ "code": "0", "expires_in": "7200s", "scope": ["offline_access"] }),
+        ),
+        (Endpoint::TokenCode, 200, json!({ "code": null, "expires_in": null, "scope": null })),
+        (Endpoint::TokenCode, 200, json!({ "expires_in": -1, "refresh_token_expires_in": 1e300, "new": {} })),
+        (Endpoint::TokenCode, 400, json!({ "expires_in": 7200.0 })),
+        (Endpoint::UserInfo, 200, person),
+        (Endpoint::UserInfo, 200, json!({ "code": "0", "msg": {} })),
+    ] {
+        let fixture = Fixture::new().await;
+        let invited = fixture.invited(0).await;
+        fixture.sim.faults().push(Fault::at(endpoint, Effect::Reshaped { status, merge: merge.clone() }));
+        assert_eq!(fixture.end_of(&invited).await, COMPLETED, "{merge}");
+        assert!(fixture.token(&invited.open_id).await.unwrap().pair.refresh_token.is_some(), "{merge}");
+    }
+}
+
+#[tokio::test]
+async fn exchange_refused_for_good_fails_session_at_once() {
+    use FailureReason::{AppMisconfigured, CodeInvalid, UserUnavailable};
+    for (answer, reason) in [
+        (json!({ "code": "20003" }), CodeInvalid),
+        (json!({ "code": 29999, "error": "invalid_grant" }), CodeInvalid),
+        (json!({ "code": null, "error": "invalid_grant" }), CodeInvalid),
+        (json!({ "code": 29999, "error": "access_denied" }), UserUnavailable),
+        (json!({ "code": 29999, "error": "invalid_client" }), AppMisconfigured),
+        (json!({ "code": 29999, "error": "invalid_scope" }), AppMisconfigured),
+        (json!({ "code": 20027, "error": "server_error" }), AppMisconfigured),
+        (json!({ "code": 99_992_402, "error": null }), AppMisconfigured),
+        (json!({ "code": 1_000_040_351, "error": null }), AppMisconfigured),
+    ] {
+        let fixture = Fixture::new().await;
+        let invited = fixture.invited(0).await;
+        let mut merge = answer.clone();
+        merge["access_token"] = json!(null);
+        fixture.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::Reshaped { status: 400, merge }));
+        assert_eq!(fixture.end_of(&invited).await, failed(reason), "{answer}");
+        assert_eq!(fixture.sim.stats().calls(Endpoint::TokenCode), 1, "{answer}");
+    }
 }

@@ -363,3 +363,35 @@ async fn invite_of_unavailable_method_or_application_fails() {
         .await;
     assert!(matches!(missing, Err(AuthError::SessionNotFound(_))));
 }
+
+#[tokio::test]
+async fn send_card_refused_for_good_fails_session_at_once() {
+    use FailureReason::{AppMisconfigured, CardUndeliverable, UserUnavailable};
+    let fixture = Fixture::new().await;
+    for (code, reason) in [
+        (99_992_351, UserUnavailable),
+        (99_992_361, CardUndeliverable),
+        (99_992_364, CardUndeliverable),
+        (99_992_402, CardUndeliverable),
+        (230_054, CardUndeliverable),
+        (230_099, CardUndeliverable),
+        (11_310, CardUndeliverable),
+        (200_800, CardUndeliverable),
+        (230_027, AppMisconfigured),
+        (1_000_040_351, AppMisconfigured),
+    ] {
+        // The breaker, which some of the codes open, lets an invitation through after a while.
+        fixture.clock.advance(Duration::from_secs(301));
+        let before = fixture.sim.stats().calls(Endpoint::MessageSend);
+        fixture.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::Answer { status: 400, code }));
+        let person = Person { open_id: Some(fixture.person(0)), user_id: None };
+        let invite = fixture.invitation(person);
+        let session = fixture.context.invite(&ACTOR, fixture.context.now(), invite).await.unwrap();
+        let message = fixture.bus.take::<InvitationRequested>();
+        assert_eq!(fixture.deliver(message).await, Disposition::DONE, "{code}");
+        let session = fixture.session(session.id).await;
+        assert_eq!(session.failure_reason, Some(reason), "{code}");
+        assert_eq!(fixture.sim.stats().calls(Endpoint::MessageSend), before + 1, "{code}");
+        fixture.bus.take::<SessionEnded>();
+    }
+}

@@ -9,13 +9,14 @@ use larkauth_auth::{
     redirect::{Consent, Landing},
 };
 use larkauth_contracts::message::{CardActionKind, Envelope, SessionEnded, UnrecognizedCallback};
-use larkauth_lark_sim::Endpoint;
+use larkauth_lark_sim::{Endpoint, Sim};
 use larkauth_messaging::{
     Bus,
     testing::{Consuming, TestBus, consume},
 };
 use larkauth_models::{CardFace, Clock, ExposeSecret, SecretString, SessionState};
 use larkauth_storage::Sealed;
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::fixture::{ACTOR, Fixture, Invited, Setup, policy, reply};
@@ -94,6 +95,53 @@ async fn callback_is_answered_by_worker() {
         assert_eq!(answered.answer.unwrap()["card"]["data"]["header"]["template"], "green");
     }
     assert_eq!(live.fixture.sim.stats().calls(Endpoint::TokenCode), 1);
+    live.finish().await;
+}
+
+#[tokio::test]
+async fn callback_in_any_form_is_answered_by_worker() {
+    let live = Live::new().await;
+    let mut cards = Vec::new();
+    for form in ["nested", "version1", "by_name", "old_card"] {
+        let invited = live.fixture.invited(0).await;
+        let payload = live.fixture.callback(&invited, "cancel", false).await;
+        let mut push: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        let mut event = push["event"].take();
+        event.as_object_mut().unwrap().remove("token");
+        let push = match form {
+            "nested" => {
+                event["operator"] = json!({ "operator_id": event["operator"] });
+                json!({ "header": { "event_type": "card.action.trigger", "create_time": {} }, "event": event })
+            }
+            "version1" => json!({ "uuid": "e-v1", "type": "event_callback", "event": event }),
+            "by_name" => {
+                event["action"] = json!({
+                    "tag": "button", "name": "cancel", "value": { "session_id": invited.session_id },
+                    "form_value": { "reason": "no" },
+                });
+                json!({ "header": { "event_type": "card.action.trigger", "event_id": "e-n" }, "event": event })
+            }
+            _ => json!({
+                "open_id": invited.open_id, "open_message_id": invited.message_id, "tenant_key": "t",
+                "token": "c-1", "action": event["action"],
+            }),
+        };
+        let answered = live.take(push.to_string().as_bytes()).await;
+        assert_eq!(answered.outcome, "in_time", "{form}");
+        assert_eq!(live.fixture.session(invited.session_id).await.state, SessionState::Rejected, "{form}");
+        let answer = answered.answer.unwrap();
+        assert!(answer["toast"]["content"].is_string(), "{form}: {answer}");
+        // The answer to a historical callback cannot hold the card.
+        assert_eq!(answer.get("card").is_some(), form != "old_card", "{form}");
+        assert_eq!(answered.shows.is_some(), form != "old_card", "{form}");
+        cards.push(invited.message_id);
+    }
+    let declined = |sim: &Sim| {
+        let colours =
+            cards.iter().map(|card| sim.card(card.as_str()).map(|card| card["header"]["template"].clone()));
+        colours.flatten().all(|colour| colour == "grey").then_some(())
+    };
+    live.fixture.sim.wait_until(Duration::from_secs(15), declined).await.unwrap();
     live.finish().await;
 }
 

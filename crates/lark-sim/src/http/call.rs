@@ -18,6 +18,9 @@ use crate::{
     state::{State, codes::Refusal},
 };
 
+/// Longest response that is changed, in bytes.
+const MAX_RESHAPED: usize = 1 << 20;
+
 /// One request, read completely.
 pub(crate) struct Call {
     pub(crate) sim: Sim,
@@ -114,6 +117,7 @@ impl Call {
             }
             Some(Effect::Answer { status, code }) => planned(endpoint, status, code),
             Some(Effect::TooManyRequests(seconds)) => Refusal::too_many_requests(seconds).into_response(),
+            Some(Effect::Reshaped { status, merge }) => reshaped(handle(true), status, &merge).await,
             Some(Effect::LostAnswer) => {
                 let response = handle(false);
                 self.control.cut();
@@ -131,6 +135,32 @@ impl Call {
                 drop(handle(false));
                 ([(header::CONTENT_TYPE, "application/json")], "{\"code\":0,\"data\":{\"acc").into_response()
             }
+        }
+    }
+}
+
+/// Returns a response with another status and with changes to its JSON (RFC 7396).
+async fn reshaped(response: Response, status: u16, merge: &Value) -> Response {
+    let body = axum::body::to_bytes(response.into_body(), MAX_RESHAPED).await.unwrap_or_default();
+    let mut json = serde_json::from_slice(&body).unwrap_or_default();
+    apply(&mut json, merge);
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, [(header::CONTENT_TYPE, "application/json")], json.to_string()).into_response()
+}
+
+fn apply(target: &mut Value, merge: &Value) {
+    let Value::Object(changes) = merge else {
+        *target = merge.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    for (name, change) in changes {
+        if change.is_null() {
+            target.as_object_mut().map(|fields| fields.remove(name));
+        } else {
+            apply(&mut target[name.as_str()], change);
         }
     }
 }

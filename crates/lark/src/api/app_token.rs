@@ -4,17 +4,20 @@ use std::time::Duration;
 
 use larkauth_models::{ExposeSecret, SecretString};
 use reqwest::RequestBuilder;
-use serde::Deserialize;
 
 use super::{
     client::LarkClient,
+    lifetime::{DEFAULT_LIFETIME, lifetime, usable},
     spec::{Api, Repeat},
     token_cache::{CachedToken, TokenCache},
 };
-use crate::error::{ErrorKind, LarkError, Outcome};
+use crate::{
+    error::{ErrorKind, LarkError, Outcome},
+    lenient::Fields,
+};
 
-const TENANT: Api = Api::lark("tenant_access_token");
-const APP: Api = Api::lark("app_access_token");
+const TENANT: Api = Api::token("tenant_access_token");
+const APP: Api = Api::token("app_access_token");
 
 /// A token is renewed when less than this, or less than a tenth of its lifetime, is left. Renewal has this long to
 /// succeed before a call fails.
@@ -23,14 +26,6 @@ const RENEW_BEFORE: Duration = Duration::from_secs(300);
 const RENEW_RETRY_INTERVAL: Duration = Duration::from_secs(15);
 /// Subtracted from a token's lifetime, so that the token does not expire while a request is under way.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(5);
-
-#[derive(Deserialize)]
-struct TokenResponse {
-    tenant_access_token: Option<SecretString>,
-    app_access_token: Option<SecretString>,
-    /// Seconds.
-    expire: u32,
-}
 
 impl LarkClient {
     /// Returns the token with which the application acts in its company.
@@ -42,7 +37,7 @@ impl LarkClient {
             &self.inner.tenant_token,
             TENANT,
             "/open-apis/auth/v3/tenant_access_token/internal",
-            |response| response.tenant_access_token,
+            "tenant_access_token",
         )
         .await
     }
@@ -56,7 +51,7 @@ impl LarkClient {
             &self.inner.app_token,
             APP,
             "/open-apis/auth/v3/app_access_token/internal",
-            |response| response.app_access_token,
+            "app_access_token",
         )
         .await
     }
@@ -68,7 +63,7 @@ impl LarkClient {
         api: Api,
         repeat: Repeat,
         build: impl Fn() -> RequestBuilder,
-        read: impl Fn(&[u8]) -> Option<T>,
+        read: impl Fn(&Fields) -> Option<T>,
     ) -> Result<T, LarkError> {
         let build = |token: &SecretString| build().bearer_auth(token.expose_secret());
         let token = self.tenant_access_token().await?;
@@ -88,7 +83,7 @@ impl LarkClient {
         cache: &TokenCache,
         api: Api,
         path: &str,
-        pick: fn(TokenResponse) -> Option<SecretString>,
+        field: &str,
     ) -> Result<SecretString, LarkError> {
         let clock = &self.options().clock;
         let now = clock.now();
@@ -116,7 +111,7 @@ impl LarkClient {
         {
             return Err(error.clone());
         }
-        match self.fetch_token(api, path, pick).await {
+        match self.fetch_token(api, path, field).await {
             Ok(fresh) => {
                 *last_error = None;
                 cache.put(fresh.clone());
@@ -133,12 +128,7 @@ impl LarkClient {
         }
     }
 
-    async fn fetch_token(
-        &self,
-        api: Api,
-        path: &str,
-        pick: fn(TokenResponse) -> Option<SecretString>,
-    ) -> Result<CachedToken, LarkError> {
+    async fn fetch_token(&self, api: Api, path: &str, field: &str) -> Result<CachedToken, LarkError> {
         let options = self.options();
         let sent_at = options.clock.now();
         let build = || {
@@ -147,10 +137,9 @@ impl LarkClient {
                 "app_secret": options.app_secret.expose_secret(),
             }))
         };
-        let read = |body: &[u8]| {
-            let response: TokenResponse = serde_json::from_slice(body).ok()?;
-            let lifetime = Duration::from_secs(response.expire.into());
-            let token = pick(response).filter(|token| !token.expose_secret().is_empty())?;
+        let read = |answer: &Fields| {
+            let token = usable(answer.secret(field)?)?;
+            let lifetime = lifetime(answer, &["expire", "expires_in"]).unwrap_or(DEFAULT_LIFETIME);
             let margin = RENEW_BEFORE.max(lifetime / 10).min(lifetime / 2);
             Some(CachedToken {
                 token,

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     error::{Cause, ErrorKind, LarkError, Outcome},
     http::{BodyError, read_body},
+    lenient::Fields,
 };
 
 /// Number of times a safe call is repeated.
@@ -32,13 +33,13 @@ const MAX_RATE_LIMIT_WAIT: Duration = Duration::from_secs(5);
 
 impl LarkClient {
     /// Sends the request of `build`, repeats it if allowed, and reads the response with `read`, which returns `None`
-    /// for a response that is not of the documented form.
+    /// for a response without the result.
     pub(super) async fn call<T>(
         &self,
         api: Api,
         repeat: Repeat,
         build: impl Fn() -> RequestBuilder,
-        read: impl Fn(&[u8]) -> Option<T>,
+        read: impl Fn(&Fields) -> Option<T>,
     ) -> Result<T, LarkError> {
         let mut backoff = Backoff::new(BACKOFF_BASE, MAX_REPEAT_WAIT, BACKOFF_JITTER);
         let mut repeats = 0;
@@ -62,7 +63,7 @@ impl LarkClient {
         &self,
         api: Api,
         request: RequestBuilder,
-        read: impl Fn(&[u8]) -> Option<T>,
+        read: impl Fn(&Fields) -> Option<T>,
     ) -> Result<T, LarkError> {
         let options = self.options();
         let span = tracing::info_span!(
@@ -78,8 +79,7 @@ impl LarkClient {
         let result = async {
             api.prepare(self.acquire(api)).await?;
             let (head, body) = exchange(api, api.with_timeout(request).headers(headers)).await?;
-            head.check(api, &body)?;
-            read(&body).ok_or_else(|| head.invalid(api, "Lark's response is not of the documented form"))
+            head.read(api, &body, read)
         }
         .instrument(span.clone())
         .await;

@@ -1,7 +1,6 @@
 //! Sending and changing cards in chats.
 
 use larkauth_models::{ExposeSecret, MessageId, OpenId, SecretString, UnionId, UserId};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -9,7 +8,7 @@ use super::{
     rate_limiter::EndpointClass,
     spec::{Api, Repeat},
 };
-use crate::error::LarkError;
+use crate::{error::LarkError, lenient::Fields};
 
 const SEND: Api = Api::lark("send_card").limited_as(EndpointClass::MessageSend);
 const UPDATE: Api = Api::lark("update_card").limited_as(EndpointClass::MessageUpdate);
@@ -47,15 +46,6 @@ impl Receiver {
     }
 }
 
-#[derive(Deserialize)]
-struct Sent {
-    data: SentData,
-}
-#[derive(Deserialize)]
-struct SentData {
-    message_id: MessageId,
-}
-
 impl LarkClient {
     /// Sends a card. Lark sends at most one message an hour for the same `uuid` (1 to 50 characters), so repeating the
     /// call is safe.
@@ -79,7 +69,7 @@ impl LarkClient {
         url.query_pairs_mut().append_pair("receive_id_type", kind);
         let body = json!({ "receive_id": id, "msg_type": "interactive", "content": content, "uuid": uuid });
         let build = || self.options().http.post(url.clone()).json(&body);
-        let read = |body: &[u8]| Some(serde_json::from_slice::<Sent>(body).ok()?.data.message_id);
+        let read = |answer: &Fields| MessageId::new(answer.text("message_id")?).ok();
         self.call_as_tenant(SEND, Repeat::Safe, build, read).await
     }
 
@@ -91,7 +81,7 @@ impl LarkClient {
         let body = json!({ "content": card_text(UPDATE, content)? });
         let url = self.api_url(&format!("/open-apis/im/v1/messages/{message_id}"));
         let build = || self.options().http.patch(url.clone()).json(&body);
-        self.call_as_tenant(UPDATE, Repeat::Safe, build, |_| Some(())).await
+        self.call_as_tenant(UPDATE, Repeat::Safe, build, Fields::confirmation).await
     }
 
     /// Replaces the card that a callback came from, with the callback's token. Lark allows this after the callback was
@@ -104,7 +94,7 @@ impl LarkClient {
         let body = json!({ "token": token.expose_secret(), "card": card });
         let url = self.api_url("/open-apis/interactive/v1/card/update");
         let build = || self.options().http.post(url.clone()).json(&body);
-        self.call_as_tenant(DELAYED_UPDATE, Repeat::Never, build, |_| Some(())).await
+        self.call_as_tenant(DELAYED_UPDATE, Repeat::Never, build, Fields::confirmation).await
     }
 }
 

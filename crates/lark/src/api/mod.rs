@@ -1,12 +1,13 @@
 //! The HTTP API, one method of [`LarkClient`] per call.
 //!
 //! To add a call: give it an `Api` constant and a method in the file of its topic. Choose `Repeat::Safe` only if
-//! sending the request twice has the same effect as sending it once. Read the response into a type whose fields are
-//! optional wherever a permission decides about them.
+//! sending the request twice has the same effect as sending it once. Read the response field by field from
+//! `Fields`, and require only what the caller cannot do without.
 
 mod app_token;
 mod call;
 mod client;
+mod lifetime;
 mod message;
 mod oauth;
 mod observer;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use larkauth_models::{ExposeSecret, SecretString, Timestamp, TokenApi, TokenPair};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -16,13 +15,17 @@ use url::{Url, form_urlencoded};
 use super::{
     app_token::as_app_token_error,
     client::LarkClient,
+    lifetime::{DEFAULT_LIFETIME, lifetime, usable},
     rate_limiter::EndpointClass,
     spec::{Api, Repeat},
 };
-use crate::error::{Cause, ErrorKind, LarkError};
+use crate::{
+    error::{Cause, ErrorKind, LarkError},
+    lenient::Fields,
+};
 
-const EXCHANGE: Api = Api::oauth("exchange_code").limited_as(EndpointClass::Token);
-const REFRESH: Api = Api::oauth("refresh_token").limited_as(EndpointClass::Token);
+const EXCHANGE: Api = Api::token("exchange_code").limited_as(EndpointClass::Token);
+const REFRESH: Api = Api::token("refresh_token").limited_as(EndpointClass::Token);
 const DEVICE_AUTHORIZATION: Api = Api::oauth("device_authorization");
 const DEVICE_POLL: Api = Api::device_poll("poll_device_code").limited_as(EndpointClass::Token);
 
@@ -30,10 +33,8 @@ const V2: &str = "/open-apis/authen/v2/oauth/token";
 const V1_EXCHANGE: &str = "/open-apis/authen/v1/oidc/access_token";
 const V1_REFRESH: &str = "/open-apis/authen/v1/oidc/refresh_access_token";
 
-/// Longest token that is accepted, in bytes.
-const MAX_TOKEN: usize = 8 * 1024;
-/// Longest lifetime that is accepted, in seconds: ten years.
-const MAX_LIFETIME: i64 = 10 * 365 * 24 * 3600;
+/// Lifetime of a device code whose response has no usable one. That of Lark today.
+const DEFAULT_DEVICE_LIFETIME: Duration = Duration::from_secs(240);
 /// Poll interval when Lark's response has none, in seconds. From RFC 8628 section 3.2.
 const DEFAULT_POLL_INTERVAL: u64 = 5;
 
@@ -176,15 +177,16 @@ impl LarkClient {
                 .basic_auth(&self.options().app_id, Some(self.options().app_secret.expose_secret()))
                 .form(&[("client_id", self.options().app_id.as_str()), ("scope", &scope)])
         };
-        let read = |body: &[u8]| {
-            let answer: DeviceJson = serde_json::from_slice(body).ok()?;
+        let read = |answer: &Fields| {
+            let interval = answer.seconds("interval").and_then(|seconds| u64::try_from(seconds).ok());
+            let lifetime = lifetime(answer, &["expires_in"]).unwrap_or(DEFAULT_DEVICE_LIFETIME);
             Some(DeviceAuthorization {
-                device_code: usable(answer.device_code)?,
-                user_code: usable(answer.user_code)?,
-                verification_uri: answer.verification_uri,
-                verification_uri_complete: answer.verification_uri_complete.and_then(usable),
-                expires_at: expiry(sent_at, answer.expires_in)?,
-                interval: Duration::from_secs(answer.interval.unwrap_or(DEFAULT_POLL_INTERVAL).clamp(1, 60)),
+                device_code: usable(answer.secret("device_code")?)?,
+                user_code: usable(answer.secret("user_code")?)?,
+                verification_uri: answer.text("verification_uri")?.parse().ok()?,
+                verification_uri_complete: answer.secret("verification_uri_complete").and_then(usable),
+                expires_at: sent_at + lifetime,
+                interval: Duration::from_secs(interval.unwrap_or(DEFAULT_POLL_INTERVAL).clamp(1, 60)),
             })
         };
         self.call(DEVICE_AUTHORIZATION, Repeat::Never, build, read).await
@@ -212,8 +214,7 @@ impl LarkClient {
     async fn v2_token(&self, api: Api, body: &Value) -> Result<TokenPair, LarkError> {
         let sent_at = self.options().clock.now();
         let build = || self.options().http.post(self.api_url(V2)).json(body);
-        let read = |body: &[u8]| serde_json::from_slice::<TokenJson>(body).ok()?.into_pair(sent_at);
-        self.call(api, Repeat::Never, build, read).await
+        self.call(api, Repeat::Never, build, |answer| pair(answer, sent_at)).await
     }
 
     async fn v1_token(&self, api: Api, path: &str, body: &Value) -> Result<TokenPair, LarkError> {
@@ -221,8 +222,7 @@ impl LarkClient {
         let sent_at = self.options().clock.now();
         let build =
             || self.options().http.post(self.api_url(path)).bearer_auth(app_token.expose_secret()).json(body);
-        let read = |body: &[u8]| serde_json::from_slice::<V1Json>(body).ok()?.data.into_pair(sent_at);
-        let result = self.call(api, Repeat::Never, build, read).await;
+        let result = self.call(api, Repeat::Never, build, |answer| pair(answer, sent_at)).await;
         if result.as_ref().is_err_and(LarkError::refuses_app_token) {
             self.inner.app_token.invalidate(&app_token);
         }
@@ -238,60 +238,18 @@ fn as_grant_error(error: LarkError) -> LarkError {
     }
 }
 
-#[derive(Deserialize)]
-struct V1Json {
-    data: TokenJson,
-}
-
-#[derive(Deserialize)]
-struct TokenJson {
-    access_token: SecretString,
-    /// Seconds.
-    expires_in: i64,
-    refresh_token: Option<SecretString>,
-    /// Seconds.
-    #[serde(alias = "refresh_expires_in")]
-    refresh_token_expires_in: Option<i64>,
-    scope: Option<String>,
-}
-
-impl TokenJson {
-    /// Returns `None` when the access token or its lifetime is not plausible. A refresh token without a lifetime is kept,
-    /// as the token before it is used up.
-    fn into_pair(self, sent_at: Timestamp) -> Option<TokenPair> {
-        let refresh_token = self.refresh_token.and_then(usable);
-        let refresh_expires_at = refresh_token
-            .as_ref()
-            .and(self.refresh_token_expires_in)
-            .and_then(|lifetime| expiry(sent_at, lifetime));
-        Some(TokenPair {
-            access_token: usable(self.access_token)?,
-            access_expires_at: expiry(sent_at, self.expires_in)?,
-            refresh_token,
-            refresh_expires_at,
-            scopes: self.scope.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
-        })
-    }
-}
-
-#[derive(Deserialize)]
-struct DeviceJson {
-    device_code: SecretString,
-    user_code: SecretString,
-    verification_uri: Url,
-    verification_uri_complete: Option<SecretString>,
-    /// Seconds.
-    expires_in: i64,
-    /// Seconds.
-    interval: Option<u64>,
-}
-
-/// Returns the secret if its length is plausible.
-fn usable(secret: SecretString) -> Option<SecretString> {
-    (1..=MAX_TOKEN).contains(&secret.expose_secret().len()).then_some(secret)
-}
-
-/// Returns the expiry, counted from the time of sending. The lifetime starts later, so the result is never too late.
-fn expiry(sent_at: Timestamp, seconds: i64) -> Option<Timestamp> {
-    (1..=MAX_LIFETIME).contains(&seconds).then(|| sent_at + chrono::TimeDelta::seconds(seconds))
+/// Reads the response of the token endpoint in both versions. Only the access token is required: the code or refresh token
+/// that was sent is used up, and everything else has a default. Lifetimes are counted from the time of sending. They start
+/// later, so that no expiry is too late.
+fn pair(answer: &Fields, sent_at: Timestamp) -> Option<TokenPair> {
+    let access_token = usable(answer.secret("access_token")?)?;
+    let refresh_token = answer.secret("refresh_token").and_then(usable);
+    let refresh_lifetime = lifetime(answer, &["refresh_token_expires_in", "refresh_expires_in"]);
+    Some(TokenPair {
+        access_token,
+        access_expires_at: sent_at + lifetime(answer, &["expires_in", "expire"]).unwrap_or(DEFAULT_LIFETIME),
+        refresh_expires_at: refresh_token.as_ref().and(refresh_lifetime).map(|lifetime| sent_at + lifetime),
+        refresh_token,
+        scopes: answer.words("scope"),
+    })
 }

@@ -1,14 +1,13 @@
 //! The owner of a token, and the people in the company's directory.
 
 use larkauth_models::{ExposeSecret, OpenId, SecretString, UnionId, UserId, UserProfile};
-use serde::Deserialize;
 
 use super::{
     client::LarkClient,
     rate_limiter::EndpointClass,
     spec::{Api, Repeat},
 };
-use crate::error::LarkError;
+use crate::{error::LarkError, lenient::Fields};
 
 const USER_INFO: Api = Api::lark("user_info").limited_as(EndpointClass::UserInfo);
 const CONTACT: Api = Api::lark("contact").limited_as(EndpointClass::Contacts);
@@ -28,8 +27,7 @@ pub struct Contact {
 }
 
 /// The state of a person's account.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountStatus {
     /// An administrator has frozen the account.
     pub is_frozen: bool,
@@ -51,78 +49,32 @@ impl AccountStatus {
     }
 }
 
-#[derive(Deserialize)]
-struct Data<T> {
-    data: T,
-}
-#[derive(Deserialize)]
-struct OneUser {
-    user: PersonJson,
-}
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Users {
-    items: Option<Vec<PersonJson>>,
-}
-
-#[derive(Deserialize)]
-struct Found {
-    user_list: Vec<Match>,
-}
-/// Has no id when no person in the contact scope has the address.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Match {
-    user_id: Option<String>,
-}
-
-/// A person, in the form that user info and the directory share.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct PersonJson {
-    open_id: String,
-    union_id: Option<String>,
-    user_id: Option<String>,
-    name: Option<String>,
-    en_name: Option<String>,
-    avatar_url: Option<String>,
-    avatar: Option<Avatar>,
-    email: Option<String>,
-    enterprise_email: Option<String>,
-    mobile: Option<String>,
-    tenant_key: Option<String>,
-    status: Option<AccountStatus>,
-}
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Avatar {
-    avatar_240: Option<String>,
-    avatar_origin: Option<String>,
-}
-
-impl PersonJson {
-    /// Returns `None` without a usable open id. All other fields are optional, and an empty text counts as missing.
-    fn into_contact(self) -> Option<Contact> {
-        let avatar = self.avatar.unwrap_or_default();
-        let profile = UserProfile {
-            open_id: OpenId::new(self.open_id).ok()?,
-            union_id: filled(self.union_id).and_then(|id| UnionId::new(id).ok()),
-            user_id: filled(self.user_id).and_then(|id| UserId::new(id).ok()),
-            name: filled(self.name),
-            en_name: filled(self.en_name),
-            avatar_url: filled(self.avatar_url)
-                .or(filled(avatar.avatar_240))
-                .or(filled(avatar.avatar_origin)),
-            email: filled(self.email).or(filled(self.enterprise_email)).map(SecretString::from),
-            mobile: filled(self.mobile).map(SecretString::from),
-            tenant_key: filled(self.tenant_key),
-        };
-        Some(Contact { profile, status: self.status })
-    }
-}
-
-fn filled(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.trim().is_empty())
+/// Reads a person in the form that user info and the directory share. Returns `None` without a usable open id. All other
+/// fields are optional, and an empty text counts as missing.
+fn contact(person: &Fields) -> Option<Contact> {
+    let avatar = person.object("avatar").unwrap_or_default();
+    let status = person.object("status").map(|status| AccountStatus {
+        is_frozen: status.flag("is_frozen"),
+        is_resigned: status.flag("is_resigned"),
+        is_activated: status.flag("is_activated"),
+        is_exited: status.flag("is_exited"),
+        is_unjoin: status.flag("is_unjoin"),
+    });
+    let profile = UserProfile {
+        open_id: OpenId::new(person.text("open_id")?).ok()?,
+        union_id: person.text("union_id").and_then(|id| UnionId::new(id).ok()),
+        user_id: person.text("user_id").and_then(|id| UserId::new(id).ok()),
+        name: person.text("name"),
+        en_name: person.text("en_name"),
+        avatar_url: person
+            .text("avatar_url")
+            .or_else(|| avatar.text("avatar_240"))
+            .or_else(|| avatar.text("avatar_origin")),
+        email: person.text("email").or_else(|| person.text("enterprise_email")).map(SecretString::from),
+        mobile: person.text("mobile").map(SecretString::from),
+        tenant_key: person.text("tenant_key"),
+    };
+    Some(Contact { profile, status })
 }
 
 impl LarkClient {
@@ -134,10 +86,7 @@ impl LarkClient {
     pub async fn user_info(&self, access_token: &SecretString) -> Result<UserProfile, LarkError> {
         let url = self.api_url("/open-apis/authen/v1/user_info");
         let build = || self.options().http.get(url.clone()).bearer_auth(access_token.expose_secret());
-        let read = |body: &[u8]| {
-            let Data { data } = serde_json::from_slice::<Data<PersonJson>>(body).ok()?;
-            Some(data.into_contact()?.profile)
-        };
+        let read = |answer: &Fields| Some(contact(answer)?.profile);
         self.call(USER_INFO, Repeat::Safe, build, read).await
     }
 
@@ -149,7 +98,7 @@ impl LarkClient {
         let mut url = self.api_url(&format!("/open-apis/contact/v3/users/{open_id}"));
         url.query_pairs_mut().append_pair("user_id_type", "open_id");
         let build = || self.options().http.get(url.clone());
-        let read = |body: &[u8]| serde_json::from_slice::<Data<OneUser>>(body).ok()?.data.user.into_contact();
+        let read = |answer: &Fields| contact(&answer.object("user")?);
         self.call_as_tenant(CONTACT, Repeat::Safe, build, read).await
     }
 
@@ -163,9 +112,10 @@ impl LarkClient {
         url.query_pairs_mut().append_pair("user_id_type", "open_id");
         let body = serde_json::json!({ "emails": [email.expose_secret()] });
         let build = || self.options().http.post(url.clone()).json(&body);
-        let read = |body: &[u8]| {
-            let Data { data: Found { user_list } } = serde_json::from_slice(body).ok()?;
-            Some(user_list.into_iter().next()?.user_id.and_then(|id| OpenId::new(id).ok()))
+        // An entry has no id when no person in the contact scope has the address.
+        let read = |answer: &Fields| {
+            let found = answer.objects("user_list")?;
+            Some(found.first()?.text("user_id").and_then(|id| OpenId::new(id).ok()))
         };
         self.call_as_tenant(OPEN_ID_BY_EMAIL, Repeat::Safe, build, read).await
     }
@@ -183,11 +133,11 @@ impl LarkClient {
                 .extend_pairs(batch.iter().map(|id| ("user_ids", id.as_str())))
                 .append_pair("user_id_type", "open_id");
             let build = || self.options().http.get(url.clone());
-            let read = |body: &[u8]| {
-                serde_json::from_slice::<Data<Users>>(body).ok()?.data.items.or(Some(Vec::new()))
+            let read = |answer: &Fields| {
+                let items = answer.objects("items").or_else(|| answer.confirmation().map(|()| Vec::new()))?;
+                Some(items.iter().filter_map(contact).collect::<Vec<_>>())
             };
-            let items = self.call_as_tenant(CONTACTS, Repeat::Safe, build, read).await?;
-            contacts.extend(items.into_iter().filter_map(PersonJson::into_contact));
+            contacts.extend(self.call_as_tenant(CONTACTS, Repeat::Safe, build, read).await?);
         }
         Ok(contacts)
     }

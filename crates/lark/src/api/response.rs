@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::spec::Api;
-use crate::error::{self, Cause, ErrorKind, LarkError, Outcome};
+use super::spec::{Api, Form};
+use crate::{
+    error::{self, CARD_CONTENT, Cause, ErrorKind, LarkError, Outcome},
+    lenient::Fields,
+};
 
 /// Longest wait taken from a response header, in seconds. A longer one is a mistake of the server.
 const MAX_RETRY_AFTER: u64 = 3600;
@@ -23,15 +25,6 @@ pub(super) struct ResponseHead {
     log_id: Option<Box<str>>,
 }
 
-/// The fields that all responses share.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Envelope {
-    code: Option<i64>,
-    /// Text in responses of OAuth endpoints, an object in others.
-    error: Value,
-}
-
 impl ResponseHead {
     pub(super) fn of(response: &reqwest::Response) -> Self {
         let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
@@ -44,40 +37,59 @@ impl ResponseHead {
         }
     }
 
-    /// Fails with the error that the response means, if it is not a success.
-    pub(super) fn check(&self, api: Api, body: &[u8]) -> Result<(), LarkError> {
-        let Ok(envelope) = serde_json::from_slice::<Envelope>(body) else {
-            return Err(self.without_code(api));
-        };
-        let oauth_error = envelope.error.as_str().filter(|_| api.oauth);
+    /// Reads the result of a call with `find`, or returns the error that the response means.
+    ///
+    /// A token in a response decides: whatever else the response says, the code or refresh token that it was issued for is
+    /// used up.
+    pub(super) fn read<T>(
+        &self,
+        api: Api,
+        body: &[u8],
+        find: impl Fn(&Fields) -> Option<T>,
+    ) -> Result<T, LarkError> {
+        let Some(fields) = Fields::parse(body) else { return Err(self.without_code(api)) };
+        let refusal = self.refusal(api, &fields);
+        if (refusal.is_none() || api.form == Form::Token)
+            && let Some(found) = find(&fields)
+        {
+            if let Some(error) = refusal {
+                tracing::warn!(%error, "the response has a token and reports an error: the token is taken");
+            }
+            return Ok(found);
+        }
+        Err(refusal.unwrap_or_else(|| self.without_code(api)))
+    }
+
+    /// Returns the error that a response means. The most precise statement counts: an error code of the device flow, a
+    /// known numeric code, an OAuth error code, an unknown numeric code, the HTTP status.
+    fn refusal(&self, api: Api, fields: &Fields) -> Option<LarkError> {
+        let oauth_error =
+            fields.text("error").filter(|_| api.form != Form::Lark).map(|error| error.to_ascii_lowercase());
+        let oauth_error = oauth_error.as_deref();
+        let code = fields.number("code").filter(|code| *code != 0);
         if let Some(error) =
             oauth_error.filter(|_| api.device).and_then(|error| device_flow_error(api, error))
         {
-            return Err(self.describe(error));
+            return Some(self.describe(error));
         }
-        match envelope.code {
-            Some(0) if self.status.is_success() && oauth_error.is_none() => Ok(()),
-            None if self.status.is_success() && oauth_error.is_none() && api.oauth => Ok(()),
-            None | Some(0) => Err(match oauth_error.and_then(|error| rfc6749_error(api, error)) {
-                Some(error) => self.describe(error),
-                None => self.without_code(api),
-            }),
-            Some(code) => Err(self.with_code(api, code, &envelope.error)),
+        if let Some(row) = code.and_then(|code| card_problem(code, fields).or_else(|| error::known(code))) {
+            let error = LarkError::new(api.name, row.kind.clone(), row.outcome, Cause::Code, row.message);
+            return Some(self.with_code(error, row.code, &fields.value("error")));
         }
+        if let Some(error) = oauth_error.and_then(|error| rfc6749_error(api, error)) {
+            return Some(self.describe(LarkError { code, ..error }));
+        }
+        if let Some(code) = code {
+            let outcome =
+                if self.status.is_server_error() { Outcome::MaybeProcessed } else { Outcome::NotProcessed };
+            let error =
+                LarkError::new(api.name, ErrorKind::Unknown, outcome, Cause::Code, "Lark refused the call");
+            return Some(self.with_code(error, code, &fields.value("error")));
+        }
+        (oauth_error.is_some() || !self.status.is_success()).then(|| self.without_code(api))
     }
 
-    fn with_code(&self, api: Api, code: i64, details: &Value) -> LarkError {
-        let mut error = match error::known(code) {
-            Some(row) => LarkError::new(api.name, row.kind.clone(), row.outcome, Cause::Code, row.message),
-            None => {
-                let outcome = if self.status.is_server_error() {
-                    Outcome::MaybeProcessed
-                } else {
-                    Outcome::NotProcessed
-                };
-                LarkError::new(api.name, ErrorKind::Unknown, outcome, Cause::Code, "Lark refused the call")
-            }
-        };
+    fn with_code(&self, mut error: LarkError, code: i64, details: &Value) -> LarkError {
         if self.status == StatusCode::TOO_MANY_REQUESTS {
             error.kind = ErrorKind::RateLimited;
         }
@@ -139,16 +151,39 @@ fn device_flow_error(api: Api, error: &str) -> Option<LarkError> {
     Some(LarkError::new(api.name, kind, Outcome::NotProcessed, Cause::OAuth, message))
 }
 
-/// Returns the meaning of an error code of RFC 6749 section 5.2. A numeric code is more precise and takes precedence.
+/// Returns the precise problem of a card. Lark writes its code into the text of the general one:
+/// `Failed to create card content, ext=ErrCode: 200830; ErrMsg: …`.
+fn card_problem(code: i64, fields: &Fields) -> Option<&'static error::KnownCode> {
+    if code != CARD_CONTENT {
+        return None;
+    }
+    let text = fields.text("msg")?;
+    let (_, rest) = text.split_once("ErrCode:")?;
+    let rest = rest.trim_start();
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).map_or(rest, |end| &rest[..end]);
+    let row = error::known(digits.parse().ok()?)?;
+    matches!(row.kind, ErrorKind::Message(_)).then_some(row)
+}
+
+/// Returns the meaning of an error code of RFC 6749 sections 4.1.2.1 and 5.2, or of RFC 6750 section 3.1. A known numeric
+/// code is more precise and takes precedence.
 fn rfc6749_error(api: Api, error: &str) -> Option<LarkError> {
     let (kind, outcome, message) = match error {
-        "invalid_grant" => {
+        "invalid_grant" | "expired_token" => {
             (ErrorKind::InvalidGrant, Outcome::NotProcessed, "the grant is invalid, expired or used")
         }
         "invalid_client" | "unauthorized_client" => {
             (ErrorKind::App, Outcome::NotProcessed, "the application may not make this request")
         }
-        "invalid_request" | "invalid_scope" | "unsupported_grant_type" => {
+        "access_denied" => (ErrorKind::AccessDenied, Outcome::NotProcessed, "access was denied"),
+        "invalid_token" => {
+            (ErrorKind::AccessTokenInvalid, Outcome::NotProcessed, "the access token is invalid")
+        }
+        "invalid_request"
+        | "invalid_scope"
+        | "unsupported_grant_type"
+        | "unsupported_response_type"
+        | "invalid_redirect_uri" => {
             (ErrorKind::InvalidRequest, Outcome::NotProcessed, "the request is malformed")
         }
         "server_error" | "temporarily_unavailable" => {

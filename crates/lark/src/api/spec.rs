@@ -15,14 +15,25 @@ const MIN_CALL_TIME: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy)]
 pub(super) struct Api {
     pub(super) name: &'static str,
-    /// An OAuth endpoint: `code` may be missing on success, and `error` is a code of RFC 6749 or RFC 8628.
-    pub(super) oauth: bool,
+    /// The form of the response.
+    pub(super) form: Form,
     /// The poll of the device flow, which has error codes of its own.
     pub(super) device: bool,
     /// The rate limit that the call counts against.
     pub(super) class: Option<EndpointClass>,
     /// The time at which the caller needs the result.
     deadline: Option<Instant>,
+}
+
+/// The form of a response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `code` and `data`.
+    Lark,
+    /// As above, or an error of RFC 6749 or RFC 8628 in `error`.
+    OAuth,
+    /// As above, and a success is recognised by its token.
+    Token,
 }
 
 /// Whether a call may be sent again after a transient failure.
@@ -36,15 +47,19 @@ pub(super) enum Repeat {
 
 impl Api {
     pub(super) const fn lark(name: &'static str) -> Self {
-        Self { name, oauth: false, device: false, class: None, deadline: None }
+        Self { name, form: Form::Lark, device: false, class: None, deadline: None }
     }
 
     pub(super) const fn oauth(name: &'static str) -> Self {
-        Self { oauth: true, ..Self::lark(name) }
+        Self { form: Form::OAuth, ..Self::lark(name) }
+    }
+
+    pub(super) const fn token(name: &'static str) -> Self {
+        Self { form: Form::Token, ..Self::lark(name) }
     }
 
     pub(super) const fn device_poll(name: &'static str) -> Self {
-        Self { device: true, ..Self::oauth(name) }
+        Self { device: true, ..Self::token(name) }
     }
 
     pub(super) const fn limited_as(self, class: EndpointClass) -> Self {

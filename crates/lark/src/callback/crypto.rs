@@ -4,9 +4,12 @@ use aes::Aes256;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
 use larkauth_models::{ExposeSecret, SecretString};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 const IV_BYTES: usize = 16;
+/// Length of the signature of a historical card callback.
+pub(super) const OLD_SIGNATURE_BYTES: usize = 20;
 
 /// Encrypts a body as Lark does: AES-256-CBC with PKCS#7 padding under the SHA-256 of the key, prefixed with the IV, in
 /// base64. The IV must be random.
@@ -38,6 +41,23 @@ pub(super) fn signature(encrypt_key: &SecretString, timestamp: &str, nonce: &str
         .chain_update(timestamp)
         .chain_update(nonce)
         .chain_update(encrypt_key.expose_secret())
+        .chain_update(body)
+        .finalize()
+        .into()
+}
+
+/// Returns the signature of a historical card callback: SHA-1 of timestamp, nonce, verification token and the body as
+/// sent.
+pub(super) fn old_card_signature(
+    verification_token: &SecretString,
+    timestamp: &str,
+    nonce: &str,
+    body: &[u8],
+) -> [u8; OLD_SIGNATURE_BYTES] {
+    Sha1::new()
+        .chain_update(timestamp)
+        .chain_update(nonce)
+        .chain_update(verification_token.expose_secret())
         .chain_update(body)
         .finalize()
         .into()

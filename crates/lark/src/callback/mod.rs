@@ -2,6 +2,9 @@
 //!
 //! With an encrypt key, every callback must be encrypted and signed. With a verification token alone, the token inside the
 //! body must match. With neither, every callback is refused.
+//!
+//! A historical card callback (`card.action.trigger_v1`) is never encrypted. Its signature is made with the verification
+//! token, so that it is accepted in both cases if that token is set.
 
 mod crypto;
 mod replay;
@@ -16,6 +19,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
+use crypto::OLD_SIGNATURE_BYTES;
 pub use crypto::{decrypt, encrypt, sign};
 use replay::ReplayCache;
 
@@ -85,6 +89,13 @@ pub enum CallbackError {
     /// The verification token is missing or does not match.
     #[error("the callback's verification token is missing or differs from the developer console's")]
     WrongToken,
+    /// The body is a historical card callback, and there is no verification token to check its signature with.
+    #[error(
+        "the callback is a historical card callback, which only the verification token proves: set the application's \
+         verification token, or in the developer console, under Events & Callbacks, Callback Configuration, replace \
+         card.action.trigger_v1 by card.action.trigger"
+    )]
+    OldCard,
     /// The URL check has no usable challenge.
     #[error("the URL check has no challenge of 1 to 1024 bytes")]
     NoChallenge,
@@ -118,6 +129,10 @@ struct Plain {
     token: Value,
     #[serde(default)]
     header: Value,
+    #[serde(default)]
+    event: Value,
+    #[serde(default)]
+    action: Value,
     encrypt: Option<String>,
 }
 
@@ -132,8 +147,19 @@ impl Plain {
         self.kind == "url_verification"
     }
 
+    /// Returns true for a historical card callback. The token in it is for updates of the card.
+    fn is_old_card(&self) -> bool {
+        !self.is_url_check() && self.header.is_null() && self.event.is_null() && self.action.is_object()
+    }
+
+    /// Returns the verification token. An event of version 1 has it outside, as it has no header.
     fn token(&self) -> Option<&str> {
-        if self.is_url_check() { self.token.as_str() } else { self.header["token"].as_str() }
+        match &self.header {
+            _ if self.is_url_check() => self.token.as_str(),
+            Value::Object(header) => header.get("token")?.as_str(),
+            _ if self.event.is_object() => self.token.as_str(),
+            _ => None,
+        }
     }
 }
 
@@ -160,6 +186,12 @@ impl CallbackVerifier {
     /// # Errors
     /// When the request is not genuine. The caller refuses it with a 4xx status and ignores its content.
     pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<Callback, CallbackError> {
+        if self.encrypt_key.is_some() || self.verification_token.is_some() {
+            let plain = Plain::parse(body).ok_or(CallbackError::NotJson)?;
+            if plain.is_old_card() {
+                return self.verify_old_card(headers, body);
+            }
+        }
         match (&self.encrypt_key, &self.verification_token) {
             (Some(key), _) => self.verify_encrypted(key, headers, body),
             (None, Some(token)) => {
@@ -180,7 +212,7 @@ impl CallbackVerifier {
         if let Ok(signed) = Signed::read(headers)
             && let Some(sent_at) = request_time(signed.timestamp)
         {
-            self.replays.insert(signed.signature, self.clock.now(), sent_at + REPLAY_WINDOW);
+            self.replays.insert(signed.signature.key(), self.clock.now(), sent_at + REPLAY_WINDOW);
         }
     }
 
@@ -218,22 +250,40 @@ impl CallbackVerifier {
         callback(&plain, &body).map_err(hide)
     }
 
+    fn verify_old_card(&self, headers: &HeaderMap, body: &[u8]) -> Result<Callback, CallbackError> {
+        let token = self.verification_token.as_ref().ok_or(CallbackError::OldCard)?;
+        self.check(&Signed::read(headers)?, |timestamp, nonce| {
+            Signature::Old(crypto::old_card_signature(token, timestamp, nonce, body))
+        })?;
+        Ok(Callback::Event(body.to_vec()))
+    }
+
     fn check_signature(
         &self,
         key: &SecretString,
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<(), CallbackError> {
-        let Signed { timestamp, nonce, signature } = Signed::read(headers)?;
-        let expected = crypto::signature(key, timestamp, nonce, body);
-        if !bool::from(signature.ct_eq(&expected)) {
+        self.check(&Signed::read(headers)?, |timestamp, nonce| {
+            Signature::Current(crypto::signature(key, timestamp, nonce, body))
+        })
+    }
+
+    /// Checks the signature, the time and that the request is new.
+    fn check(
+        &self,
+        signed: &Signed<'_>,
+        expected: impl Fn(&str, &str) -> Signature,
+    ) -> Result<(), CallbackError> {
+        let Signed { timestamp, nonce, signature } = signed;
+        if !signature.is(&expected(timestamp, nonce)) {
             return Err(CallbackError::WrongSignature);
         }
         let sent_at = request_time(timestamp).ok_or(CallbackError::OutsideWindow)?;
         if !(self.clock.now() - sent_at).abs().to_std().is_ok_and(|age| age <= REPLAY_WINDOW) {
             return Err(CallbackError::OutsideWindow);
         }
-        if self.replays.contains(&signature) { Err(CallbackError::Replayed) } else { Ok(()) }
+        if self.replays.contains(&signature.key()) { Err(CallbackError::Replayed) } else { Ok(()) }
     }
 }
 
@@ -241,7 +291,46 @@ impl CallbackVerifier {
 struct Signed<'a> {
     timestamp: &'a str,
     nonce: &'a str,
-    signature: [u8; 32],
+    signature: Signature,
+}
+
+/// The value of [`SIGNATURE_HEADER`]. Its length tells which one it is.
+enum Signature {
+    /// SHA-256 with the encrypt key.
+    Current([u8; 32]),
+    /// SHA-1 with the verification token, of a historical card callback.
+    Old([u8; OLD_SIGNATURE_BYTES]),
+}
+
+impl Signature {
+    fn parse(text: &str) -> Option<Self> {
+        let bytes = hex::decode(text).ok()?;
+        Some(match bytes.len() {
+            OLD_SIGNATURE_BYTES => Self::Old(bytes.try_into().ok()?),
+            _ => Self::Current(bytes.try_into().ok()?),
+        })
+    }
+
+    /// Compares in constant time.
+    fn is(&self, expected: &Self) -> bool {
+        match (self, expected) {
+            (Self::Current(given), Self::Current(expected)) => given.ct_eq(expected).into(),
+            (Self::Old(given), Self::Old(expected)) => given.ct_eq(expected).into(),
+            _ => false,
+        }
+    }
+
+    /// Returns the bytes, padded with zeros.
+    fn key(&self) -> [u8; 32] {
+        match self {
+            Self::Current(bytes) => *bytes,
+            Self::Old(bytes) => {
+                let mut key = [0; 32];
+                key[..OLD_SIGNATURE_BYTES].copy_from_slice(bytes);
+                key
+            }
+        }
+    }
 }
 
 impl<'a> Signed<'a> {
@@ -249,9 +338,7 @@ impl<'a> Signed<'a> {
         let text =
             |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(CallbackError::NotSigned);
         let (timestamp, nonce) = (text(TIMESTAMP_HEADER)?, text(NONCE_HEADER)?);
-        let mut signature = [0; 32];
-        hex::decode_to_slice(text(SIGNATURE_HEADER)?, &mut signature)
-            .map_err(|_| CallbackError::WrongSignature)?;
+        let signature = Signature::parse(text(SIGNATURE_HEADER)?).ok_or(CallbackError::WrongSignature)?;
         Ok(Self { timestamp, nonce, signature })
     }
 }

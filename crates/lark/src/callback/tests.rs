@@ -150,6 +150,67 @@ fn verify_signed_flat_card_without_token_is_accepted() {
     assert_eq!(f.verifier.verify(&f.signed("n", &body), &body), expected);
 }
 
+const OLD_CARD: &str = r#"{"open_id":"ou_1","user_id":"u1","open_message_id":"om_1","tenant_key":"t","token":"c-1","action":{"value":{},"tag":"button"}}"#;
+
+fn old_card_headers(f: &Fixture, token: &str, nonce: &str, body: &str) -> HeaderMap {
+    let timestamp = f.clock.now().timestamp().to_string();
+    let signature =
+        crypto::old_card_signature(&SecretString::from(token), &timestamp, nonce, body.as_bytes());
+    let mut headers = HeaderMap::new();
+    for (name, value) in
+        [(TIMESTAMP_HEADER, &*timestamp), (NONCE_HEADER, nonce), (SIGNATURE_HEADER, &hex::encode(signature))]
+    {
+        headers.insert(name, HeaderValue::from_str(value).unwrap());
+    }
+    headers
+}
+
+#[test]
+fn verify_old_card_checks_signature_of_verification_token() {
+    for f in [fixture(Some(TOKEN), None), fixture(Some(TOKEN), Some(KEY))] {
+        let body = OLD_CARD.as_bytes();
+        let headers = old_card_headers(&f, TOKEN, "n1", OLD_CARD);
+        assert_eq!(f.verifier.verify(&headers, body), Ok(Callback::Event(body.to_vec())));
+        f.verifier.mark_processed(&headers);
+        assert_eq!(f.verifier.verify(&headers, body), Err(CallbackError::Replayed));
+
+        assert_eq!(f.verifier.verify(&HeaderMap::new(), body), Err(CallbackError::NotSigned));
+        let forged = old_card_headers(&f, "other", "n2", OLD_CARD);
+        assert_eq!(f.verifier.verify(&forged, body), Err(CallbackError::WrongSignature));
+        let other_body = old_card_headers(&f, TOKEN, "n3", "{}");
+        assert_eq!(f.verifier.verify(&other_body, body), Err(CallbackError::WrongSignature));
+        assert_eq!(f.verifier.verify(&f.signed("n4", body), body), Err(CallbackError::WrongSignature));
+        // The signature of the old form proves nothing but an old card.
+        let event = old_card_headers(&f, TOKEN, "n5", &EVENT.replace(TOKEN, "x"));
+        assert!(f.verifier.verify(&event, EVENT.replace(TOKEN, "x").as_bytes()).is_err());
+        f.clock.advance(Duration::from_secs(301));
+        let old = old_card_headers(&fixture(None, None), TOKEN, "n6", OLD_CARD);
+        assert_eq!(f.verifier.verify(&old, body), Err(CallbackError::OutsideWindow));
+    }
+}
+
+#[test]
+fn verify_old_card_without_verification_token_names_switch() {
+    let f = fixture(None, Some(KEY));
+    let error =
+        f.verifier.verify(&old_card_headers(&f, TOKEN, "n", OLD_CARD), OLD_CARD.as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("card.action.trigger"), "{error}");
+}
+
+#[test]
+fn verify_version_1_event_compares_outer_token() {
+    let event = r#"{"uuid":"e","type":"event_callback","token":"verification-token","event":{"type":"t"}}"#;
+    let taken = Ok(Callback::Event(event.as_bytes().to_vec()));
+    let forged = event.replace(TOKEN, "other");
+    let f = fixture(Some(TOKEN), None);
+    assert_eq!(f.verifier.verify(&HeaderMap::new(), event.as_bytes()), taken);
+    assert_eq!(f.verifier.verify(&HeaderMap::new(), forged.as_bytes()), Err(CallbackError::WrongToken));
+    let f = fixture(Some(TOKEN), Some(KEY));
+    let (body, forged) = (sealed(event), sealed(&forged));
+    assert_eq!(f.verifier.verify(&f.signed("n1", &body), &body), taken);
+    assert_eq!(f.verifier.verify(&f.signed("n2", &forged), &forged), Err(CallbackError::WrongToken));
+}
+
 #[test]
 fn verify_with_token_only_compares_token() {
     let f = fixture(Some(TOKEN), None);

@@ -9,6 +9,7 @@ mod answer;
 #[cfg(test)]
 mod tests;
 mod text;
+mod version1;
 
 use std::time::Duration;
 
@@ -67,6 +68,29 @@ pub fn render(content: &CardContent<'_>) -> Value {
         Some(id) if invites(content.face) => template(id, content),
         _ => built_in(content),
     }
+}
+
+/// Renders a card for the answer to a click. The card of an invitation from a template stays the template, whose variable
+/// `face` says what happened: a card of another schema would be refused, and the schema of a template is not known. Returns
+/// whether the result shows the face.
+#[must_use]
+pub fn render_answer(content: &CardContent<'_>) -> (Value, bool) {
+    match &content.options.template_id {
+        Some(id) => (template(id, content), invites(content.face)),
+        None => (built_in(content), true),
+    }
+}
+
+/// Renders a card for an update by message id: the forms to try, in this order. The schema of a template is not known, so
+/// the card of an invitation from a template has a form for each schema. Lark certainly refuses to replace a card of schema
+/// 2.0 by one of schema 1.0, so that schema 1.0 comes first.
+#[must_use]
+pub fn render_update(content: &CardContent<'_>) -> Vec<Value> {
+    let card = render(content);
+    if content.options.template_id.is_none() || invites(content.face) {
+        return vec![card];
+    }
+    vec![version1::version1(&card), card]
 }
 
 const fn invites(face: CardFace) -> bool {

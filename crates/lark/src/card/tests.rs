@@ -1,4 +1,12 @@
 use super::*;
+use crate::event::{CardAction, Event};
+
+/// Returns a click whose push has this `action`.
+pub(super) fn click(action: &Value) -> CardAction {
+    let event = json!({ "operator": { "open_id": "ou_1" }, "action": action });
+    let push = json!({ "header": { "event_type": "card.action.trigger" }, "event": event });
+    CardAction::from_event(&Event::parse(push.to_string().as_bytes()).unwrap()).unwrap()
+}
 
 const LARK_LIMIT: usize = 30 * 1024;
 
@@ -128,7 +136,7 @@ fn render_every_face_can_be_updated_and_has_its_buttons() {
         let mut callbacks = Vec::new();
         find(&card, "value", &mut callbacks);
         let actions: Vec<_> =
-            callbacks.iter().map(|c| ButtonAction::parse(&c["value"]).unwrap().action).collect();
+            callbacks.iter().map(|c| ButtonAction::read(&click(c)).unwrap().action).collect();
         let expected: &[ButtonKind] = match face {
             CardFace::Invitation | CardFace::Reauthorize => &[ButtonKind::Authorize, ButtonKind::Cancel],
             CardFace::Processing => &[ButtonKind::Authorize],
@@ -137,6 +145,45 @@ fn render_every_face_can_be_updated_and_has_its_buttons() {
         };
         assert_eq!(actions, expected, "{face}");
     }
+}
+
+#[test]
+fn render_update_of_template_has_form_for_each_schema() {
+    let template = CardOptions { template_id: Some("AAq0123".into()), ..options() };
+    for face in CardFace::ALL {
+        let plain = options();
+        let plain = with_content(*face, &plain, |content| render_update(&content));
+        assert_eq!(plain, [card(*face, &options())], "{face}");
+        let forms = with_content(*face, &template, |content| render_update(&content));
+        let (answer, shows) = with_content(*face, &template, |content| render_answer(&content));
+        assert_eq!((answer["type"].as_str(), shows), (Some("template"), invites(*face)), "{face}");
+        assert_eq!(answer["data"]["template_variable"]["face"], face.as_str());
+        if invites(*face) {
+            assert_eq!(forms, [answer], "{face}");
+            continue;
+        }
+        let [old, new] = &forms[..] else { panic!("{face}: {forms:?}") };
+        assert_eq!(*new, card(*face, &options()));
+        assert!(old.get("schema").is_none() && old["elements"].is_array(), "{old}");
+        assert_eq!(old["config"]["update_multi"], true);
+        for absent in ["behaviors", "i18n_content", "column_set", "text_size", "primary_filled"] {
+            assert!(!old.to_string().contains(absent), "{absent}: {old}");
+        }
+        let actions = |card: &Value| {
+            let mut values = Vec::new();
+            find(card, "value", &mut values);
+            values.iter().map(|c| ButtonAction::read(&click(c)).unwrap().action).collect::<Vec<_>>()
+        };
+        assert_eq!(actions(old), actions(new), "{face}");
+    }
+    insta::assert_json_snapshot!(
+        "version1_failed",
+        with_content(CardFace::Failed, &template, |c| render_update(&c))[0]
+    );
+    insta::assert_json_snapshot!(
+        "version1_processing",
+        with_content(CardFace::Processing, &template, |c| render_update(&c))[0]
+    );
 }
 
 #[test]

@@ -23,7 +23,10 @@ use super::{
     error::websocket_reason,
     push::{Answer, Push, PushHandler, PushKind, answer_frame},
 };
-use crate::frame::{Frame, Header, METHOD_CONTROL, METHOD_DATA, header};
+use crate::{
+    frame::{Frame, Header, METHOD_CONTROL, METHOD_DATA, header},
+    lenient::Fields,
+};
 
 /// Time that Lark waits for an answer. Lark ignores a later answer.
 const LARK_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -248,12 +251,12 @@ impl Reader<'_> {
         if payload.is_empty() {
             return;
         }
-        match serde_json::from_slice::<ClientConfig>(payload) {
-            Ok(config) => {
-                let interval = config.ping_interval(self.config.heartbeat_interval);
+        match Fields::parse(payload) {
+            Some(config) => {
+                let interval = ClientConfig::read(&config).ping_interval(self.config.heartbeat_interval);
                 self.interval.send_if_modified(|current| std::mem::replace(current, interval) != interval);
             }
-            Err(_) => tracing::debug!("the payload of a pong is not a client configuration"),
+            None => tracing::debug!("the payload of a pong is not a client configuration"),
         }
     }
 

@@ -2,8 +2,7 @@ use std::{future::Future, time::Duration};
 
 use http::{Response, StatusCode};
 use larkauth_models::{AppId, ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -19,11 +18,16 @@ use super::{
     config::LongConnectionConfig,
     error::{ConnectError, websocket_reason},
 };
-use crate::http::{BodyError, http_reason, one_line, read_body};
+use crate::{
+    http::{BodyError, http_reason, one_line, read_body},
+    lenient::Fields,
+};
 
 const SYSTEM_BUSY: i64 = 1;
 const INTERNAL_ERROR: i64 = 1_000_040_343;
 const TOO_MANY_CONNECTIONS: i64 = 1_000_040_350;
+/// The codes that only long connections have.
+const OWN_CODES: std::ops::Range<i64> = 1_000_040_300..1_000_040_400;
 const FORBIDDEN: u16 = 403;
 const AUTH_FAILED: u16 = 514;
 
@@ -45,14 +49,18 @@ pub(super) struct OpenConnection<S> {
 
 /// The configuration that the server asks for, in the response of discovery and in some pongs. The fields about
 /// reconnecting are ignored: [`Backoff`](larkauth_models::Backoff) decides the waits.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ClientConfig {
     /// Seconds. Zero or less means no preference.
-    #[serde(rename = "PingInterval", default)]
-    ping_interval: i64,
+    pub(super) ping_interval: i64,
 }
 
 impl ClientConfig {
+    /// Reads a configuration.
+    pub(super) fn read(fields: &Fields) -> Self {
+        Self { ping_interval: fields.seconds("PingInterval").unwrap_or_default() }
+    }
+
     /// Returns the shorter of the configured interval and the server's.
     pub(super) fn ping_interval(self, configured: Duration) -> Duration {
         match u64::try_from(self.ping_interval) {
@@ -62,21 +70,9 @@ impl ClientConfig {
     }
 }
 
-#[derive(Deserialize)]
-struct Discovery {
-    code: i64,
-    #[serde(default)]
-    msg: String,
-    #[serde(default)]
-    data: Value,
-}
-
-#[derive(Deserialize)]
 struct Endpoint {
-    #[serde(rename = "URL")]
     url: Url,
-    #[serde(rename = "ClientConfig", default)]
-    client_config: Option<ClientConfig>,
+    client_config: ClientConfig,
 }
 
 /// Connects to Lark.
@@ -99,7 +95,7 @@ impl Dial for LarkDial {
         let socket = timeout(self.config.handshake_deadline, self.handshake(&endpoint.url))
             .await
             .map_err(|_| ConnectError::Deadline { step: "handshake" })??;
-        Ok(OpenConnection { socket, service_id, client_config: endpoint.client_config.unwrap_or_default() })
+        Ok(OpenConnection { socket, service_id, client_config: endpoint.client_config })
     }
 }
 
@@ -139,14 +135,12 @@ async fn request_endpoint(
             .send()
             .await
             .map_err(network)?;
-        if response.status() != StatusCode::OK {
-            return Err(ConnectError::HttpStatus { step: "discovery", status: response.status().as_u16() });
-        }
+        let status = response.status();
         let body = read_body(response).await.map_err(|e| match e {
             BodyError::TooLong => ConnectError::Malformed { reason: "the response is too long".into() },
             BodyError::Http(e) => network(e),
         })?;
-        read_discovery(&body)
+        read_answer(status, &body)
     };
     timeout(deadline, request).await.map_err(|_| ConnectError::Deadline { step: "discovery" })?
 }
@@ -165,16 +159,38 @@ impl LarkDial {
     }
 }
 
-fn read_discovery(body: &[u8]) -> Result<Endpoint, ConnectError> {
-    // serde's messages quote values, and a value may be a ticket. Only the position is reported.
-    let malformed = |e: &serde_json::Error| ConnectError::Malformed {
-        reason: format!("unexpected JSON at column {}", e.column()),
+/// Reads the response of discovery. With an HTTP error status only the codes of long connections count, as others may come
+/// from a gateway in between.
+fn read_answer(status: StatusCode, body: &[u8]) -> Result<Endpoint, ConnectError> {
+    let answer = read_discovery(body);
+    let is_own = match &answer {
+        Err(ConnectError::Busy { code, .. } | ConnectError::Rejected { code, .. }) => {
+            OWN_CODES.contains(code)
+        }
+        Err(ConnectError::TooManyConnections) => true,
+        _ => false,
     };
-    let answer: Discovery = serde_json::from_slice(body).map_err(|e| malformed(&e))?;
-    let message = one_line(&answer.msg);
-    match answer.code {
-        0 => serde_json::from_value(answer.data)
-            .map_err(|_| ConnectError::Malformed { reason: "the response has no usable address".into() }),
+    if status == StatusCode::OK || is_own {
+        answer
+    } else {
+        Err(ConnectError::HttpStatus { step: "discovery", status: status.as_u16() })
+    }
+}
+
+/// Reads the body of the response. An address in it decides, whatever else it lacks.
+fn read_discovery(body: &[u8]) -> Result<Endpoint, ConnectError> {
+    let malformed = |reason: &str| ConnectError::Malformed { reason: reason.into() };
+    let answer = Fields::parse(body).ok_or_else(|| malformed("it is not a JSON object"))?;
+    let message = one_line(&answer.text("msg").unwrap_or_default());
+    match answer.number("code").unwrap_or_default() {
+        0 => {
+            let url = answer.text("URL").or_else(|| answer.text("url")).and_then(|url| url.parse().ok());
+            let config = answer.object("ClientConfig").map(|config| ClientConfig::read(&config));
+            Ok(Endpoint {
+                url: url.ok_or_else(|| malformed("it has no usable address"))?,
+                client_config: config.unwrap_or_default(),
+            })
+        }
         code @ (SYSTEM_BUSY | INTERNAL_ERROR) => Err(ConnectError::Busy { code, message }),
         TOO_MANY_CONNECTIONS => Err(ConnectError::TooManyConnections),
         code => Err(ConnectError::Rejected { code, message }),
@@ -234,10 +250,47 @@ mod tests {
         }});
         let endpoint = read_discovery(body.to_string().as_bytes()).unwrap();
         assert_eq!(service_id(&endpoint.url), Ok(-7));
-        let config = endpoint.client_config.unwrap();
+        let config = endpoint.client_config;
         assert_eq!(config.ping_interval(Duration::from_secs(30)), Duration::from_secs(20));
         assert_eq!(config.ping_interval(Duration::from_secs(5)), Duration::from_secs(5));
         assert_eq!(ClientConfig::default().ping_interval(Duration::from_secs(5)), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn read_discovery_odd_success_returns_address() {
+        let url = "wss://host/path?service_id=7";
+        for body in [
+            json!({"code": "0", "data": {"URL": url, "ClientConfig": {"PingInterval": "20"}}}),
+            json!({"data": {"URL": url, "ClientConfig": {"PingInterval": 20.0}}, "msg": 7}),
+            json!({"code": 0.0, "URL": url, "ClientConfig": {"PingInterval": "20s", "ReconnectCount": []}}),
+            json!({"code": null, "data": {"url": url, "ClientConfig": "{\"PingInterval\":20}"}}),
+        ] {
+            let endpoint = read_discovery(format!("\u{feff}{body}\n").as_bytes()).unwrap();
+            assert_eq!(
+                endpoint.client_config.ping_interval(Duration::from_secs(30)),
+                Duration::from_secs(20)
+            );
+        }
+        for config in [json!(null), json!([]), json!({"PingInterval": {}}), json!("x")] {
+            let body = json!({"code": 0, "data": {"URL": url, "ClientConfig": config}});
+            let config = read_discovery(body.to_string().as_bytes()).unwrap().client_config;
+            assert_eq!(config.ping_interval(Duration::from_secs(30)), Duration::from_secs(30));
+        }
+    }
+
+    #[test]
+    fn read_answer_wrong_cloud_names_setting_with_any_status() {
+        let body = json!({"code": "1000040351", "msg": "system busy"}).to_string();
+        for status in [StatusCode::OK, StatusCode::FORBIDDEN] {
+            let error = read_answer(status, body.as_bytes()).err().unwrap();
+            let text = error.to_string();
+            assert!(matches!(error, ConnectError::Rejected { code: 1_000_040_351, .. }), "{text}");
+            assert!(text.contains("LARK_BASE_URL") && text.contains("brand"), "{text}");
+        }
+        for (body, status) in [("{\"code\":99991400}", 429), ("{\"code\":0}", 502), ("<html>", 403)] {
+            let answer = read_answer(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+            assert_eq!(answer.err(), Some(ConnectError::HttpStatus { step: "discovery", status }));
+        }
     }
 
     #[test]

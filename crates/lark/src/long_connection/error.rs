@@ -1,6 +1,9 @@
 use tokio_tungstenite::tungstenite;
 
-use crate::http::one_line;
+use crate::{
+    error::{WRONG_CLOUD, WRONG_CLOUD_MESSAGE},
+    http::one_line,
+};
 
 /// Why a connection could not be made. Texts of Lark are cut to one bounded line. Secrets and addresses are left out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,9 +56,7 @@ pub enum ConnectError {
     #[error("the application has too many long connections open: stop some of them")]
     TooManyConnections,
     /// The credentials are wrong, or the application may not use long connections. A retry alone does not help.
-    #[error(
-        "Lark refuses this application (code {code}: {message}): check its id, its secret and its event settings in the developer console"
-    )]
+    #[error("Lark refuses this application (code {code}: {message}): {}", rejection(*code))]
     Rejected {
         /// Lark's code.
         code: i64,
@@ -72,6 +73,14 @@ pub enum ConnectError {
 
 /// Lark's code for an application that may not use long connections. Only published, self-built applications may.
 const NOT_ALLOWED: i64 = 403;
+
+/// Returns what to do about an application that Lark refuses.
+const fn rejection(code: i64) -> &'static str {
+    match code {
+        WRONG_CLOUD => WRONG_CLOUD_MESSAGE,
+        _ => "check its id, its secret and its event settings in the developer console",
+    }
+}
 
 impl ConnectError {
     /// Returns true when the application may not use long connections, whatever its secret.

@@ -2,6 +2,7 @@
 
 mod answers;
 mod app_token;
+mod lenient;
 mod message;
 mod oauth;
 mod person;

@@ -5,7 +5,7 @@ use wiremock::matchers::{body_json, body_string, header};
 use super::*;
 use crate::{
     api::{AuthorizeRequest, CodeGrant, NoObserver, pkce_challenge},
-    error::{Cause, ErrorKind, Outcome, known},
+    error::{ErrorKind, Outcome, known},
 };
 
 const V2: &str = "/open-apis/authen/v2/oauth/token";
@@ -196,18 +196,38 @@ async fn refresh_every_known_code_returns_its_kind_without_repeat() {
 }
 
 #[tokio::test]
-async fn refresh_unknown_code_returns_retryable_error() {
-    let lark = Lark::start().await;
-    lark.answer(
-        "POST",
-        V2,
-        ResponseTemplate::new(400).set_body_json(json!({ "code": 29999, "error": "invalid_grant" })),
-    )
-    .await;
-    let error = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err();
-    assert_eq!((error.kind.clone(), error.outcome), (ErrorKind::Unknown, Outcome::NotProcessed));
-    assert!(error.is_retryable());
-    assert_eq!(lark.calls(), ["refresh_token code_other"]);
+async fn refresh_unknown_code_returns_kind_of_oauth_error() {
+    for (error, kind) in [
+        (json!("invalid_grant"), ErrorKind::RefreshTokenInvalid),
+        (json!(" INVALID_GRANT "), ErrorKind::RefreshTokenInvalid),
+        (json!("invalid_client"), ErrorKind::App),
+        (json!("unauthorized_client"), ErrorKind::App),
+        (json!("access_denied"), ErrorKind::AccessDenied),
+        (json!("invalid_request"), ErrorKind::InvalidRequest),
+        (json!("invalid_scope"), ErrorKind::InvalidRequest),
+        (json!("unsupported_grant_type"), ErrorKind::InvalidRequest),
+        (json!("server_error"), ErrorKind::Transient),
+        (json!("temporarily_unavailable"), ErrorKind::Transient),
+        (json!("something_new"), ErrorKind::Unknown),
+        (json!({ "log_id": "1" }), ErrorKind::Unknown),
+        (json!(null), ErrorKind::Unknown),
+    ] {
+        for code in [json!(29999), json!("29999"), json!(29999.0), json!(1e300)] {
+            let lark = Lark::start().await;
+            let answer = json!({ "code": code, "error": error });
+            lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(answer)).await;
+            let refused = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err();
+            assert_eq!(refused.kind, kind, "{code} {error}");
+            let label = if kind == ErrorKind::Unknown {
+                "code_other"
+            } else if kind == ErrorKind::AccessDenied {
+                "access_denied"
+            } else {
+                "oauth_error"
+            };
+            assert_eq!(lark.calls(), [format!("refresh_token {label}")]);
+        }
+    }
 }
 
 #[tokio::test]
@@ -234,19 +254,6 @@ async fn invalid_grant_without_code_returns_kind_by_grant() {
         ErrorKind::InvalidGrant
     );
     assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().kind, ErrorKind::InvalidGrant);
-}
-
-#[tokio::test]
-async fn refresh_implausible_lifetime_returns_invalid_answer() {
-    for life in [json!(0), json!(-1), json!(1_i64 << 40), json!(null), json!("7200")] {
-        let lark = Lark::start().await;
-        let mut answer = pair();
-        answer["expires_in"] = life;
-        lark.answer("POST", V2, ok(&answer)).await;
-        let error = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err();
-        assert_eq!((error.kind, error.outcome), (ErrorKind::Transient, Outcome::MaybeProcessed));
-        assert_eq!(error.cause, Cause::InvalidAnswer);
-    }
 }
 
 #[tokio::test]

@@ -69,8 +69,7 @@ impl Dial for FakeDial {
         let (client_io, server_io) = tokio::io::duplex(self.buffer);
         let server = Server(WebSocketStream::from_raw_socket(server_io, Role::Server, None).await);
         self.servers.send(server).ok();
-        let client_config =
-            serde_json::from_value::<ClientConfig>(json!({ "PingInterval": self.ping_interval })).unwrap();
+        let client_config = ClientConfig { ping_interval: self.ping_interval };
         let socket = WebSocketStream::from_raw_socket(client_io, Role::Client, None).await;
         Ok(OpenConnection { socket, service_id: SERVICE, client_config })
     }
