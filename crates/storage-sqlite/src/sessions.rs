@@ -241,7 +241,7 @@ async fn list(
         (None, None) => {
             select_sessions!(
                 "where (created_at, session_id) < (?1, ?2) and (?3 is null or state = ?3)
-                   and (?5 = '[]' or app_id in (select value ->> 0 from json_each(?5)))
+                   and (?5 = '[]' or app_id in (select value from json_each(?5)))
                  order by created_at desc, session_id desc limit ?4",
                 created_at,
                 id,
@@ -255,7 +255,7 @@ async fn list(
         (Some(app_id), None) => {
             select_sessions!(
                 "where app_id = ?5 and (created_at, session_id) < (?1, ?2) and (?3 is null or state = ?3)
-                   and (?6 = '[]' or app_id in (select value ->> 0 from json_each(?6)))
+                   and (?6 = '[]' or app_id in (select value from json_each(?6)))
                  order by created_at desc, session_id desc limit ?4",
                 created_at,
                 id,
@@ -270,7 +270,7 @@ async fn list(
         (None, Some(open_id)) => {
             select_sessions!(
                 "where open_id = ?5 and (created_at, session_id) < (?1, ?2) and (?3 is null or state = ?3)
-                   and (?6 = '[]' or app_id in (select value ->> 0 from json_each(?6)))
+                   and (?6 = '[]' or app_id in (select value from json_each(?6)))
                  order by created_at desc, session_id desc limit ?4",
                 created_at,
                 id,
@@ -286,7 +286,7 @@ async fn list(
             select_sessions!(
                 "where app_id = ?5 and open_id = ?6 and (created_at, session_id) < (?1, ?2)
                    and (?3 is null or state = ?3)
-                   and (?7 = '[]' or app_id in (select value ->> 0 from json_each(?7)))
+                   and (?7 = '[]' or app_id in (select value from json_each(?7)))
                  order by created_at desc, session_id desc limit ?4",
                 created_at,
                 id,

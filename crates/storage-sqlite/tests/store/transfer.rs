@@ -1,9 +1,12 @@
 //! Transfer between PostgreSQL and SQLite.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use async_trait::async_trait;
-use larkauth_models::{CardFace, EventId, ExposeSecret, MessageId, TokenKind};
+use larkauth_models::{CardFace, EventId, ExposeSecret, KeyAccess, MessageId, TokenKind};
 use larkauth_storage::{
     ApiKey, CipherError, Result, SessionEnding, StorageError, Store,
     testing::{TestAuthorization, cipher_of, test_cipher},
@@ -51,6 +54,13 @@ async fn fill(store: &dyn Store) {
             scopes: vec!["token:read".to_owned()],
             created_at: now,
             revoked_at: (number == 2).then_some(now),
+            access: KeyAccess {
+                app_ids: vec!["cli_0123456789abcdef".to_owned(); usize::from(number) - 1],
+                lark_scopes: vec!["docs:read".to_owned(); usize::from(number) - 1],
+            },
+            requests_per_minute: NonZeroU32::new(u32::from(number) - 1),
+            expires_at: (number == 3).then_some(now),
+            last_used_at: (number == 3).then_some(now),
         };
         store.put_api_key(&key, &[number; 32]).await.unwrap();
         store.mark_processed("cards", &EventId::new(format!("e-{number}")).unwrap(), now).await.unwrap();

@@ -71,7 +71,7 @@ async fn invalid_request_names_its_mistake() {
         let request = request("POST", "/v1/auth/sessions").header("content-type", content_type);
         world.send(request.body(Body::from(body)).unwrap()).await.summary()
     };
-    let id = OsEntropy.uuid(&SystemClock);
+    let id = world.context.new_uuid();
     let said = [
         world.post("/v1/auth/sessions", &json!({"app_id": "cli_bad", "open_id": PERSON})).await.summary(),
         world.post("/v1/auth/sessions", &json!({"app_id": APP})).await.summary(),
