@@ -181,12 +181,14 @@ async fn prepare_template() -> String {
     template
 }
 
-/// Returns the template's name: the prefix and the start of the checksum of all migrations.
+/// Returns the template's name: the prefix and a digest of the numbers and checksums of all migrations.
 fn template_name() -> String {
     let mut checksum = [0_u8; 8];
     for migration in MIGRATIONS.iter() {
-        for (sum, byte) in checksum.iter_mut().zip(migration.checksum.iter()) {
-            *sum = sum.rotate_left(1) ^ byte;
+        // A migration that gets another number keeps its checksum.
+        let bytes = migration.version.to_le_bytes().into_iter().zip(migration.checksum.iter());
+        for (sum, (version, byte)) in checksum.iter_mut().zip(bytes) {
+            *sum = sum.rotate_left(1) ^ byte ^ version;
         }
     }
     checksum.iter().fold(TEMPLATE_PREFIX.to_owned(), |mut name, byte| {
