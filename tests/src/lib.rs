@@ -6,6 +6,7 @@
 
 mod api;
 mod otlp;
+mod sdk;
 mod service;
 mod taps;
 mod wait;
@@ -13,6 +14,7 @@ mod world;
 
 pub use api::{Answer, Api};
 pub use otlp::{Collector, Span};
+pub use sdk::SdkProgram;
 pub use service::{Kind, Service};
 pub use taps::{BusTap, Call, LarkTap, RawMessage};
 pub use wait::{TIMEOUT, eventually};

@@ -11,8 +11,18 @@ use larkauth_messaging::{Outgoing, PendingReply};
 use larkauth_models::{AppId, CardFace, EventId, SecretString, SessionId};
 use serde_json::Value;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::{cards, context::Context, error::AuthError, event_id::event_id, seal};
+use crate::{
+    cards,
+    context::Context,
+    error::AuthError,
+    relay::{
+        self, Relayed,
+        foreign::{Classified, Click, Foreign, UNREADABLE, classify},
+    },
+    seal,
+};
 
 /// The answer to a callback.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,41 +31,47 @@ pub struct Answered {
     pub answer: Option<Value>,
     /// The card face that the answer shows; an argument of [`Context::answer_sent`].
     pub shows: Option<(SessionId, CardFace)>,
-    /// A label for metrics: `in_time`, `late`, `publish_failed`, `unrecognized`.
+    /// A label for metrics. larkauth's own: `in_time`, `late`, `unknown_session`. Of other programs: `relayed`,
+    /// `relay_late`, `foreign` when no program receives it. Else `publish_failed`, `unrecognized`.
     pub outcome: &'static str,
 }
 
-/// Event type of a payload that is no event.
-const UNREADABLE: &str = "unreadable";
-
 impl Context {
-    /// Takes one verified callback. The answer is positive only after the broker confirmed the message.
+    /// Takes one verified callback. The answer is positive only after the broker confirmed the message, or another program
+    /// was given the event.
     pub async fn take_callback(&self, app_id: &AppId, payload: &[u8], received_at: Instant) -> Answered {
-        let parsed = Event::parse(payload);
-        let form = parsed.as_ref().map_or(PushForm::Current, |event| event.form);
-        if let Some(advice) = form.advice() {
-            tracing::warn!("auth.callback.old_form: {advice}");
-        }
-        let (event_id, event_type, action) = match &parsed {
-            Ok(event) => {
-                let action = CardAction::from_event(event);
-                (event.event_id.clone(), event.event_type.clone(), action.map_err(|e| e.to_string()))
-            }
-            Err(error) => (derived_id(payload), UNREADABLE.to_owned(), Err(error.to_string())),
-        };
-        let ours = action.and_then(|action| {
-            let button = ButtonAction::read(&action).ok_or(
-                "a click on a card that is not larkauth's, or on a button without a session_id in its value",
-            )?;
-            Ok((action, button))
-        });
-        match ours {
-            Ok((action, button)) => {
+        match classify(payload) {
+            Classified::Click(click) => {
+                let Click { event_id, form, action, button } = *click;
+                if let Some(advice) = form.advice() {
+                    tracing::warn!("auth.callback.old_form: {advice}");
+                }
                 let outgoing = self.card_action(app_id, &event_id, action, button);
                 in_form(form, self.publish_action(outgoing, received_at).await)
             }
-            Err(reason) => self.publish_unrecognized(app_id, &event_id, event_type, reason, payload).await,
+            Classified::Foreign(event) => self.pass_on(app_id, &event, received_at).await,
+            Classified::Unrecognized { event_id, event_type, reason } => {
+                self.publish_unrecognized(app_id, &event_id, event_type, reason, payload).await
+            }
         }
+    }
+
+    /// Passes an event on that is not larkauth's. The answer of another program is passed back when it comes in time.
+    async fn pass_on(&self, app_id: &AppId, event: &Foreign, received_at: Instant) -> Answered {
+        let until = received_at + self.policy.answer_deadline;
+        let (answer, outcome) = match self.relay.pass_on(app_id, event, until).await {
+            Relayed::Taken(Some(answer)) => (answer, "relayed"),
+            Relayed::Taken(None) if event.wants_answer() => (relay::nothing(), "relay_late"),
+            Relayed::Taken(None) => (relay::nothing(), "relayed"),
+            Relayed::NotTaken => (relay::nothing(), "foreign"),
+            Relayed::Failed => return not_taken(&event.payload),
+        };
+        Answered { answer: Some(answer), shows: None, outcome }
+    }
+
+    /// Posts the events that wait for `EVENT_RELAY_URL`, until `stopping`, and then gives what is left one more attempt.
+    pub async fn relay_events(&self, stopping: CancellationToken) {
+        self.relay.run(stopping).await;
     }
 
     fn card_action(
@@ -108,7 +124,7 @@ impl Context {
         }
     }
 
-    /// Publishes a callback of an unknown shape as a dead letter for an operator. It may carry secrets, so it is sealed.
+    /// Publishes a callback that larkauth cannot read as a dead letter for an operator. It may carry secrets, so it is sealed.
     async fn publish_unrecognized(
         &self,
         app_id: &AppId,
@@ -195,10 +211,6 @@ async fn in_time(mut reply: PendingReply, until: Instant) -> Option<Answered> {
             |error| tracing::error!(%error, "auth.callback.reply: the worker's reply cannot be read"),
         )
         .ok()?;
-    Some(Answered { answer: reply.answer, shows: reply.shows, outcome: "in_time" })
-}
-
-/// Returns the event id of a callback without a readable one, made of its bytes.
-fn derived_id(payload: &[u8]) -> EventId {
-    event_id("sha256", &hex::encode(seal::sha256(payload)))
+    let outcome = if reply.unknown_session { "unknown_session" } else { "in_time" };
+    Some(Answered { answer: reply.answer, shows: reply.shows, outcome })
 }

@@ -11,6 +11,7 @@ use crate::{
     apps::{AppRegistry, LarkSettings},
     error::AuthError,
     policy::Policy,
+    relay::Relay,
 };
 
 /// What a [`Context`] is built from.
@@ -45,6 +46,7 @@ pub struct Context {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) metrics: Metrics,
     pub(crate) policy: Arc<Policy>,
+    pub(crate) relay: Arc<Relay>,
 }
 
 impl Context {
@@ -52,7 +54,8 @@ impl Context {
     #[must_use]
     pub fn new(parts: ContextParts) -> Self {
         let ContextParts { store, bus, apps, cipher, clock, entropy, metrics, policy } = parts;
-        Self { store, bus, apps, cipher, clock, entropy, metrics, policy: Arc::new(policy) }
+        let relay = Arc::new(Relay::new(bus.clone(), &apps, &metrics, &clock, &entropy, &policy));
+        Self { store, bus, apps, cipher, clock, entropy, metrics, policy: Arc::new(policy), relay }
     }
 
     /// Returns the time now.

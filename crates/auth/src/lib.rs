@@ -8,7 +8,7 @@
 //!
 //! The way of the data, by module: [`sessions`] creates an invitation → [`handlers`] send the card → [`callbacks`] take the
 //! click and [`redirect`] the browser → `consent` exchanges the code and ends the session → [`handlers`] update the card to
-//! its final face → `tokens` serves the token. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
+//! its final face → `tokens` serves the token. `relay` passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
 //! applications, `registrations`, [`api_keys`] and `dead_letters` what an operator does, `process` what a service needs.
 //!
 //! To add an operation: a method of [`Context`] in the module of its subject, which calls `note_operation` first. To add a
@@ -31,6 +31,7 @@ mod policy;
 mod process;
 pub mod redirect;
 mod registrations;
+mod relay;
 mod seal;
 pub mod sessions;
 mod tokens;
@@ -38,4 +39,4 @@ mod tokens;
 pub use apps::{App, AppRegistry, LarkSettings};
 pub use context::{Context, ContextParts};
 pub use error::AuthError;
-pub use policy::Policy;
+pub use policy::{Policy, WebhookTimings};

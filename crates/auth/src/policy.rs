@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use larkauth_models::{Backoff, CardOptions};
 use larkauth_storage::InvitationLimit;
+use url::Url;
 
 /// The settings and timings that decisions depend on. A test sets short ones.
 #[derive(Clone, Debug)]
@@ -21,6 +22,10 @@ pub struct Policy {
     pub redirect_deadline: Duration,
     /// Delay of what must come after the answer to a callback: 4 s. Lark takes at most 3 s for an answer.
     pub after_answer_delay: Duration,
+    /// Where events that are not larkauth's are posted, besides the events exchange.
+    pub event_relay_url: Option<Url>,
+    /// Timings of those posts.
+    pub webhook: WebhookTimings,
     /// First and longest pause between two looks at a session whose end is awaited: 100 ms to 1 s.
     pub session_poll: Backoff,
 
@@ -81,6 +86,8 @@ impl Default for Policy {
             answer_deadline: seconds(2),
             redirect_deadline: Duration::from_millis(2500),
             after_answer_delay: seconds(4),
+            event_relay_url: None,
+            webhook: WebhookTimings::default(),
             session_poll: backoff(100, 1000),
             handler_deadline: seconds(24),
             identity_reserve: seconds(4),
@@ -98,6 +105,30 @@ impl Default for Policy {
             card_reconcile_window: seconds(24 * 3600),
             event_retention: seconds(48 * 3600),
             sweep_batch: 200,
+        }
+    }
+}
+
+/// Timings of [`Policy::event_relay_url`].
+#[derive(Clone, Debug)]
+pub struct WebhookTimings {
+    /// Deadline of one call: 3 s, as Lark's own.
+    pub call: Duration,
+    /// Pauses between the attempts of one event: 500 ms to 8 s.
+    pub backoff: Backoff,
+    /// How long an event is tried: 30 s. It is dropped and counted then.
+    pub window: Duration,
+    /// How long a stopping process goes on with what waits: 5 s.
+    pub drain: Duration,
+}
+
+impl Default for WebhookTimings {
+    fn default() -> Self {
+        Self {
+            call: Duration::from_secs(3),
+            backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(8), 0.2),
+            window: Duration::from_secs(30),
+            drain: Duration::from_secs(5),
         }
     }
 }

@@ -112,6 +112,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
             callback_enabled: s.require(&t::HTTP_CALLBACK_ENABLED, parse::switch)?,
             api_key: s.get(&t::API_KEY, parse::api_key)?,
         },
+        event_relay_url: s.get(&t::EVENT_RELAY_URL, parse::base_url)?,
         app_id: app_id(s)?,
         application: application(s, service, &lark, &oauth)?,
         unset: Unset {

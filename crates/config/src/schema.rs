@@ -89,6 +89,10 @@ settings! {
     API_KEY (secret) = None, "Bootstrap API key with every scope, at least 16 characters.";
     SHUTDOWN_GRACE_SECONDS = Fixed("25"), "Seconds to finish running work after a stop signal; a message takes at most 24.";
 
+    "Other events of the application":
+    EVENT_RELAY_URL = None, "Post the application's events that are not larkauth's to this address, as Lark's webhook would. With RabbitMQ they are published as `lark.event.#` and `lark.card.action` in any case.";
+    EVENT_RELAY_ALLOW_HTTP = Fixed("false"), "Accept an `http` address of another machine in EVENT_RELAY_URL: chat messages travel unencrypted there, unless LARK_ENCRYPT_KEY is set.";
+
     "Application":
     APP_ID = None, "Application to register at start: `cli_` and 16 to 32 letters or digits.";
     APP_SECRET (secret) = None, "Application secret.";

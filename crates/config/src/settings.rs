@@ -74,6 +74,8 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// The process's HTTP server.
     pub http: HttpSettings,
+    /// Where events that are not larkauth's are posted.
+    pub event_relay_url: Option<Url>,
     /// The platform.
     pub lark: LarkSettings,
     /// Defaults of consent.

@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// Prefixes of variables that are probably settings of this product.
-const PREFIXES: &[&str] = &["WEBSOCKET_", "AUTH_", "USER_INFO_SYNC_", "LARK_", "OAUTH_", "ENCRYPTION_"];
+const PREFIXES: &[&str] =
+    &["WEBSOCKET_", "AUTH_", "USER_INFO_SYNC_", "LARK_", "OAUTH_", "ENCRYPTION_", "EVENT_RELAY_"];
 /// Maximum size of the settings file and of the file of a secret, in bytes; larger files are a mistake.
 const MAX_FILE: u64 = 256 * 1024;
 

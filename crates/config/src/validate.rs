@@ -1,6 +1,8 @@
 //! Checks that involve more than one setting.
 
-use crate::{ConfigError, DatabaseUrl, Service, Settings, schema as t, source::Source};
+use url::{Host, Url};
+
+use crate::{ConfigError, DatabaseUrl, Service, Settings, parse, schema as t, source::Source};
 
 /// Checks the settings of a process. Adds warnings for what is valid but probably a mistake.
 pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), ConfigError> {
@@ -14,6 +16,19 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
         }
         settings.broker.required_url()?;
         settings.encryption.required_keys()?;
+    }
+    let allow_http = source.require(&t::EVENT_RELAY_ALLOW_HTTP, parse::switch)?;
+    if let Some(url) = &settings.event_relay_url
+        && url.scheme() != "https"
+        && !is_loopback(url)
+        && !allow_http
+    {
+        return Err(ConfigError::Invalid {
+            name: t::EVENT_RELAY_URL.name.into(),
+            problem: "chat messages would travel unencrypted to another machine".into(),
+            cure: "give an https address or one of this machine, or set EVENT_RELAY_ALLOW_HTTP=true in a network you trust"
+                .into(),
+        });
     }
     let takes_callbacks = matches!(settings.service, Service::Gateway | Service::Standalone);
     let unverifiable = takes_callbacks
@@ -50,6 +65,15 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
         }
     }
     Ok(())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
 }
 
 /// Checks that `APP_ID` and `APP_SECRET` are given together, and other settings of an application only with them.

@@ -62,6 +62,24 @@ fn settings_without_input_have_specified_defaults() {
 }
 
 #[test]
+fn event_relay_url_unencrypted_to_another_machine_is_refused_unless_allowed() {
+    for url in
+        ["https://bot.example.com/webhook", "http://127.0.0.1:3000/", "http://localhost/x", "http://[::1]:1/"]
+    {
+        let s = load(Service::Standalone, &[("EVENT_RELAY_URL", url)]).unwrap();
+        assert_eq!(s.event_relay_url.unwrap().as_str(), url);
+    }
+    let url = ("EVENT_RELAY_URL", "http://bot:3000/webhook");
+    let error = load(Service::Standalone, &[url]).unwrap_err().to_string();
+    assert!(error.starts_with("EVENT_RELAY_URL: ") && error.contains("EVENT_RELAY_ALLOW_HTTP"), "{error}");
+    assert!(load(Service::Standalone, &[url, ("EVENT_RELAY_ALLOW_HTTP", "true")]).is_ok());
+    for secret in ["https://user:pass1234@bot.example.com/", "https://bot.example.com/?token=pass1234"] {
+        let error = load(Service::Standalone, &[("EVENT_RELAY_URL", secret)]).unwrap_err().to_string();
+        assert!(error.starts_with("EVENT_RELAY_URL: "), "{error}");
+    }
+}
+
+#[test]
 fn settings_of_each_service_have_own_address_and_required_names() {
     let keys = format!("k1:{KEY}");
     let shared = [

@@ -1,7 +1,7 @@
 //! Data that crosses a process border: message types with their routing keys, the queue topology, REST bodies, problem codes.
 //!
 //! What may live here: serialisable types and constants. What may not: behaviour, IO, a secret in the clear (a code on
-//! the bus is sealed). From here `contracts/asyncapi.yaml` is generated; `contracts/openapi.yaml` is generated from the
+//! the bus is sealed; `relay` names what only passes through). From here `contracts/asyncapi.yaml` is generated; `contracts/openapi.yaml` is generated from the
 //! gateway's routes, whose bodies live here.
 //!
 //! Feature `schema` derives JSON schemas of the messages and adds `asyncapi`; feature `openapi` derives schemas of the REST
@@ -15,6 +15,7 @@
 pub mod asyncapi;
 pub mod message;
 pub mod problem;
+pub mod relay;
 pub mod rest;
 #[cfg(any(feature = "openapi", feature = "schema"))]
 pub mod schema;

@@ -228,7 +228,7 @@ pub struct SessionEnded {
     pub card_answer_pending: bool,
 }
 
-/// A callback of an unknown shape. Goes to the dead letters for inspection.
+/// A callback that is larkauth's or may be, and cannot be read. Goes to the dead letters for inspection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnrecognizedCallback {
@@ -241,7 +241,7 @@ pub struct UnrecognizedCallback {
 }
 
 /// Reply of the worker to a waiting gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     /// Answer to the callback: toast and card, in Lark's format. Absent for a browser redirect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -249,6 +249,9 @@ pub struct Reply {
     /// Session whose card the answer shows, and the shown face.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shows: Option<(SessionId, CardFace)>,
+    /// True when the clicked card belongs to a session that the store does not have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown_session: bool,
 }
 
 macro_rules! message {

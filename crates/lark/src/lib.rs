@@ -1,5 +1,6 @@
 //! The client of the Lark/Feishu open platform: the HTTP API ([`api`]), the long connection ([`long_connection`]), HTTP
-//! callbacks ([`callback`]), the events of both ([`event`]), and the cards in chats ([`card`]).
+//! callbacks ([`callback`]), the events of both ([`event`]), webhooks of other programs ([`webhook`]), and the cards in
+//! chats ([`card`]).
 //!
 //! This crate holds the platform's protocols and the meaning of its responses. It does not hold the decisions of larkauth,
 //! a database or a broker. Clock, rate limiter, deadlines and observers are arguments. Errors name the kind of failure
@@ -13,10 +14,12 @@ pub mod callback;
 pub mod card;
 pub mod error;
 pub mod event;
+pub mod event_type;
 pub mod frame;
 mod http;
 mod lenient;
 pub mod long_connection;
+pub mod webhook;
 
 pub use api::{
     AccountStatus, AuthorizeRequest, CallObserver, CodeGrant, Contact, DeviceAuthorization, EndpointClass,

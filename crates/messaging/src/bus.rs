@@ -71,6 +71,36 @@ impl Outgoing {
     }
 }
 
+/// A message for other programs, published without an envelope. larkauth neither keeps it nor consumes it.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// See [`Outgoing::id`].
+    pub id: EventId,
+    /// Routing key on the events exchange.
+    pub routing_key: String,
+    /// Becomes the AMQP `type`.
+    pub r#type: String,
+    /// Media type of the body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Bytes,
+    /// Extra headers.
+    pub headers: BTreeMap<String, String>,
+    /// Whether a consumer may reply.
+    pub wants_reply: bool,
+}
+
+/// Outcome of [`Bus::offer`].
+#[derive(Debug)]
+pub enum Offered {
+    /// Every queue that is bound to the routing key has the message, at least one. With the reply that was asked for.
+    Taken(Option<PendingReply>),
+    /// No queue took the message: none is bound to its routing key, or one is full.
+    NotTaken,
+    /// This bus has no place where other programs bind queues.
+    Unsupported,
+}
+
 /// Address of a reply. Opaque to handlers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplyAddress {
@@ -209,6 +239,11 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Publishes as [`Bus::publish`] does, with a reply address. The number of pending replies is bounded.
     async fn request(&self, message: Outgoing) -> Result<PendingReply, BusError>;
+
+    /// Publishes a message for other programs. That no queue takes it is an outcome and no error.
+    async fn offer(&self, _: Offer) -> Result<Offered, BusError> {
+        Ok(Offered::Unsupported)
+    }
 
     /// Publishes to `queue` only, with delivery after at least `delay`.
     async fn publish_later(&self, message: Outgoing, queue: Queue, delay: Duration) -> Result<(), BusError>;

@@ -17,8 +17,8 @@ mod rabbitmq;
 pub mod testing;
 
 pub use bus::{
-    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Disposition, Handler, Outgoing, PendingReply,
-    ReplyAddress,
+    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Disposition, Handler, Offer, Offered, Outgoing,
+    PendingReply, ReplyAddress,
 };
 pub use policy::RetryPolicy;
 pub use rabbitmq::{RabbitMq, RabbitMqOptions};

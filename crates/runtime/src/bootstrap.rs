@@ -37,6 +37,7 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
         session_lifetime: settings.sessions.expiry,
         invitation_limit: InvitationLimit { max: settings.sessions.rate_limit_per_minute, window: A_MINUTE },
         card: settings.card.clone(),
+        event_relay_url: settings.event_relay_url.clone(),
         ..Policy::default()
     };
     let apps =

@@ -75,6 +75,11 @@ pub async fn spawn_tasks(process: &Process, settings: &Settings) -> anyhow::Resu
     );
     state.api_keys.warn().await?;
 
+    let (relaying, stopping) = (context.clone(), process.stopping.clone());
+    process.spawn("the event relay", async move {
+        relaying.relay_events(stopping).await;
+        Ok(())
+    });
     process.spawn("the record of sent answers", record_sent_answers(context, sent_answers));
     process.spawn("the long connections", supervisor.run(process.stopping.clone()));
     Ok(router::routes(state))

@@ -8,6 +8,7 @@ mod concurrency;
 mod conformance;
 mod flow;
 mod recovery;
+mod relay;
 mod secrets;
 mod standalone;
 mod startup;

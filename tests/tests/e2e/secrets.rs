@@ -133,7 +133,13 @@ async fn nothing_leaks(log_format: &str) -> anyhow::Result<()> {
         }
     }
     for message in bus.published().await?.into_iter().chain(bus.dead_letters().await?) {
-        evidence.add(format!("message {}", message.routing_key), message.properties + "\n" + &message.body);
+        let mut body = message.body;
+        if message.routing_key.starts_with("lark.") {
+            // An event of another program is passed on as Lark pushed it: with its content and the verification token.
+            ensure!(body.contains(CANARY), "the relayed event is not the pushed one: {body}");
+            body = body.replace(CANARY, "").replace(&world.env(Kind::Gateway)["LARK_VERIFICATION_TOKEN"], "");
+        }
+        evidence.add(format!("message {}", message.routing_key), message.properties + "\n" + &body);
     }
     tables(&world, &mut evidence).await?;
     for service in std::mem::take(&mut world.services) {
@@ -164,7 +170,7 @@ fn is_substantial(evidence: &Evidence) -> anyhow::Result<()> {
         ("output of TokenRefresher", "DEBUG"),
         ("exported spans", &session_id),
         ("message session.", &session_id),
-        ("message callback.unrecognized", "im.message.receive_v1"),
+        ("message lark.event.", "im.message.receive_v1"),
         ("message callback.unrecognized", "card.action.trigger"),
         ("table user_auth_sessions", &session_id),
         ("table access_tokens", "\\x"),
@@ -270,7 +276,7 @@ async fn strangers(world: &World, evidence: &mut Evidence) -> anyhow::Result<()>
     world.sim.push_event(app_id, "im.message.receive_v1", &event)?;
     let click = json!({
         "operator": {"open_id": world.person(0)}, "token": format!("c-{CANARY}"),
-        "action": {"value": {"authorization_code": CANARY}, "tag": "button"}, "context": {"open_message_id": "om_1"},
+        "action": {"value": {"larkauth": 2, "authorization_code": CANARY}, "tag": "button"}, "context": {"open_message_id": "om_1"},
     });
     world.sim.push_event(app_id, "card.action.trigger", &click)?;
 

@@ -35,7 +35,7 @@ pub(crate) enum ClickOutcome {
 /// Why a click changed nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal {
-    /// The card belongs to no session.
+    /// The database does not have the card's session.
     UnknownSession,
     /// Another person than the one who was asked clicked.
     OtherPerson,
@@ -68,6 +68,11 @@ impl Context {
     ) -> Result<ClickOutcome, ConsentError> {
         let click = &message.data;
         let Some(session) = self.store.session(click.session_id).await? else {
+            self.metrics.unknown_session_clicked(message.appid.as_str());
+            tracing::error!(
+                "auth.card.unknown_session: a click on a larkauth card whose session this database does not have, nothing \
+                 changes; another program is connected as this application, or the database was replaced"
+            );
             return Ok(ClickOutcome::Refused(Refusal::UnknownSession));
         };
         if let Some(refusal) = check_operator(&session, click) {

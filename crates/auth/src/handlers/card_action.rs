@@ -35,7 +35,11 @@ impl CardActionHandler {
         match outcome {
             ClickOutcome::Refused(refusal) => {
                 let (kind, text) = refusal_toast(refusal);
-                Reply { answer: Some(card::answer(Some(card::toast(kind, text)), None)), shows: None }
+                Reply {
+                    answer: Some(card::answer(Some(card::toast(kind, text)), None)),
+                    shows: None,
+                    unknown_session: matches!(refusal, Refusal::UnknownSession),
+                }
             }
             ClickOutcome::Shown { app, session, view } => {
                 let (face, kind, text) = shown(&session, view);
@@ -43,6 +47,7 @@ impl CardActionHandler {
                 Reply {
                     answer: Some(card::answer(Some(card::toast(kind, text)), Some(&card))),
                     shows: shows.then_some((session.id, face)),
+                    unknown_session: false,
                 }
             }
         }
@@ -51,7 +56,7 @@ impl CardActionHandler {
 
 const fn refusal_toast(refusal: Refusal) -> (ToastKind, ToastText) {
     match refusal {
-        Refusal::UnknownSession => (ToastKind::Warning, ToastText::AlreadyOver),
+        Refusal::UnknownSession => (ToastKind::Error, ToastText::UnknownSession),
         Refusal::OtherPerson => (ToastKind::Warning, ToastText::NotForYou),
         Refusal::UnidentifiedPerson => (ToastKind::Error, ToastText::Failed(FailureReason::AppMisconfigured)),
         Refusal::TooOften => (ToastKind::Warning, ToastText::TooOften),

@@ -12,7 +12,7 @@ use crate::context::Context;
 /// then reads the session.
 pub(super) struct OauthRedirectHandler(pub(super) Context);
 
-const EMPTY_REPLY: Reply = Reply { answer: None, shows: None };
+const EMPTY_REPLY: Reply = Reply { answer: None, shows: None, unknown_session: false };
 
 #[async_trait]
 impl Handler for OauthRedirectHandler {

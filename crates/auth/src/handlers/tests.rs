@@ -121,9 +121,7 @@ fn application_errors_are_retried() {
 #[test]
 fn success_is_done_with_or_without_reply() {
     assert_eq!(into_disposition(Ok(None)), Disposition::DONE);
-    let Disposition::Done { reply: Some(body) } =
-        into_disposition(Ok(Some(Reply { answer: None, shows: None })))
-    else {
+    let Disposition::Done { reply: Some(body) } = into_disposition(Ok(Some(Reply::default()))) else {
         panic!("a reply")
     };
     assert_eq!(body, "{}");

@@ -121,12 +121,19 @@ async fn click_before_expiry_handled_late_counts() {
 }
 
 #[tokio::test]
-async fn click_on_unknown_session_changes_nothing() {
+async fn click_on_unknown_session_is_counted_and_told_to_the_person() {
     let fixture = Fixture::new().await;
     let mut invited = fixture.invited(0).await;
     invited.session_id = larkauth_models::SessionId(uuid::Uuid::from_u128(7));
     let reply = reply(fixture.deliver(fixture.click(&invited, CardActionKind::Authorize)).await);
-    assert_eq!((reply.shows, seen(&reply).1), (None, None));
+    assert_eq!((reply.shows, reply.unknown_session), (None, true));
+    let (toast, colour) = seen(&reply);
+    assert!(toast.contains("another program") && colour.is_none(), "{toast}");
+    let metrics = fixture.context.metrics().render();
+    assert!(
+        metrics.contains("lark_service_unknown_session_clicks_total{app_id=\"cli_0123456789abcdef\"} 1"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

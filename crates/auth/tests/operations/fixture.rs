@@ -19,7 +19,8 @@ use larkauth_contracts::{
 use larkauth_lark::{Endpoints, HttpTimeouts, http_client};
 use larkauth_lark_sim::{Sim, SimApp, SimConfig, SimHandle};
 use larkauth_messaging::{
-    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Disposition, Handler, Outgoing, PendingReply,
+    Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Disposition, Handler, Offer, Offered, Outgoing,
+    PendingReply,
 };
 use larkauth_models::{
     Actor, AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, Clock, EventId, ExposeSecret,
@@ -379,6 +380,12 @@ impl Bus for Recorder {
     async fn request(&self, message: Outgoing) -> Result<PendingReply, BusError> {
         self.note(message, None)?;
         Err(BusError::Unavailable { during: "request", message: "there is no consumer".to_owned() })
+    }
+    async fn offer(&self, _: Offer) -> Result<Offered, BusError> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(BusError::Unavailable { during: "publish", message: "switched off".to_owned() });
+        }
+        Ok(Offered::Unsupported)
     }
     async fn publish_later(&self, message: Outgoing, queue: Queue, delay: Duration) -> Result<(), BusError> {
         self.note(message, Some((queue, delay)))

@@ -11,5 +11,6 @@ mod invitations;
 mod jobs;
 mod live;
 mod maintenance;
+mod relay;
 mod slow;
 mod tokens;

@@ -79,7 +79,7 @@ pub(super) async fn listen(addr: SocketAddr) -> Finding {
 }
 
 /// Returns the origin under which this machine reaches the address.
-fn reached_at(mut addr: SocketAddr) -> String {
+pub(super) fn reached_at(mut addr: SocketAddr) -> String {
     match addr {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),

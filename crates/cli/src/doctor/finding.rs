@@ -15,6 +15,8 @@ pub(crate) mod page {
     pub(crate) const PERMISSIONS: &str = "docs/troubleshooting/permissions.md";
     /// The bot cannot reach the person.
     pub(crate) const PERSON: &str = "docs/troubleshooting/bot-cannot-reach-person.md";
+    /// The application is shared with other programs.
+    pub(crate) const RELAY: &str = "docs/operations/relay.md";
     /// Wrong secret, or wrong cloud.
     pub(crate) const CREDENTIALS: &str = "docs/troubleshooting/secret-or-brand.md";
     /// This side: settings, database, broker, keys, clock, network, address.

@@ -1,7 +1,7 @@
 //! `larkauth doctor`: checks every part, changes nothing, and names the cure.
 //!
 //! `parts` checks this side (settings, database, keys, broker), `lark` the platform, `edge` the addresses that others
-//! reach.
+//! reach, `traffic` what the running gateway counted.
 //! To add a check: a function that returns a [`Finding`], called where its inputs are known.
 
 mod deadline;
@@ -9,6 +9,7 @@ mod edge;
 mod finding;
 mod lark;
 mod parts;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -60,12 +61,18 @@ pub(crate) async fn run(_: Arguments, globals: &Globals) -> anyhow::Result<ExitC
 
 async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     let mut findings = parts::settings(settings);
-    let (store, broker, listen) =
-        futures::join!(parts::store(settings), parts::broker(settings), edge::listen(settings.http.addr));
+    let (store, broker, listen, counted) = futures::join!(
+        parts::store(settings),
+        parts::broker(settings),
+        edge::listen(settings.http.addr),
+        traffic::counted(settings.http.addr)
+    );
     let (stored, of_store) = store;
     findings.extend(of_store);
     findings.extend(broker);
+    findings.push(traffic::relay(settings));
     findings.push(listen);
+    findings.extend(counted);
 
     let is_known = stored.is_some();
     let apps = applications(settings, stored.unwrap_or_default());

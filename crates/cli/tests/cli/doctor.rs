@@ -1,9 +1,9 @@
-use larkauth_messaging::testing::TestBus;
+use larkauth_messaging::testing::{PATIENCE, TestBus};
 use larkauth_models::ExposeSecret;
 use larkauth_storage::Store;
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_storage_sqlite::testing::TestSqlite;
-use serde_json::Value;
+use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
 use crate::stage::{APP_ID, APP_SECRET, Ended, Stage};
@@ -184,6 +184,28 @@ async fn doctor_beside_running_standalone_succeeds() {
     stage.set("HTTP_ADDR", format!("0.0.0.0:{port}"));
     let ended = stage.run("doctor --json").await.with(0);
     assert!(ended.out.contains("larkauth is listening"), "{}", ended.out);
+    standalone.terminate().await.with(0);
+}
+
+#[tokio::test]
+async fn doctor_beside_shared_application_explains_foreign_events() {
+    let (mut stage, sim) = Stage::with_lark().await;
+    stage.env.remove("DATABASE_URL");
+    stage.env.remove("ENCRYPTION_KEYS");
+    stage.set("APP_ID", APP_ID);
+    stage.set("APP_SECRET", APP_SECRET);
+    let standalone = stage.standalone().await;
+    sim.wait_until(PATIENCE, |sim| (sim.connections(APP_ID) == 1).then_some(())).await.unwrap();
+    let click = json!({"operator": {"open_id": "ou_1"}, "token": "c-1", "action": {"tag": "button", "value":
+        {"larkauth": 1, "session_id": "0190163d-8694-739b-aea5-966c26f8ad91", "action": "authorize"}}});
+    sim.push_event(APP_ID, "im.message.receive_v1", &json!({"text": "hello"})).unwrap();
+    sim.push_event(APP_ID, "card.action.trigger", &click).unwrap();
+    sim.wait_until(PATIENCE, |sim| (sim.stats().answers == 2).then_some(())).await.unwrap();
+    let ended = stage.run("doctor --json").await.with(0);
+    says(&ended, &format!("{APP_ID} events"), "doubtful");
+    says(&ended, &format!("{APP_ID} clicks"), "doubtful");
+    assert!(ended.out.contains("another program is connected as this application"), "{}", ended.out);
+    assert!(ended.out.contains("docs/operations/relay.md") && ended.out.contains("application of its own"));
     standalone.terminate().await.with(0);
 }
 

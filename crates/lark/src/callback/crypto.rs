@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 const IV_BYTES: usize = 16;
 /// Length of the signature of a historical card callback.
-pub(super) const OLD_SIGNATURE_BYTES: usize = 20;
+pub(crate) const OLD_SIGNATURE_BYTES: usize = 20;
 
 /// Encrypts a body as Lark does: AES-256-CBC with PKCS#7 padding under the SHA-256 of the key, prefixed with the IV, in
 /// base64. The IV must be random.
@@ -48,7 +48,7 @@ pub(super) fn signature(encrypt_key: &SecretString, timestamp: &str, nonce: &str
 
 /// Returns the signature of a historical card callback: SHA-1 of timestamp, nonce, verification token and the body as
 /// sent.
-pub(super) fn old_card_signature(
+pub(crate) fn old_card_signature(
     verification_token: &SecretString,
     timestamp: &str,
     nonce: &str,

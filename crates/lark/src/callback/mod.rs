@@ -6,7 +6,7 @@
 //! A historical card callback (`card.action.trigger_v1`) is never encrypted. Its signature is made with the verification
 //! token, so that it is accepted in both cases if that token is set.
 
-mod crypto;
+pub(crate) mod crypto;
 mod replay;
 #[cfg(test)]
 mod tests;

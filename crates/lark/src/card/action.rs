@@ -1,10 +1,14 @@
+use std::borrow::Cow;
+
 use larkauth_models::{SecretString, SessionId};
 use serde_json::{Value, json};
 
 use crate::event::CardAction;
 
-/// Version of the layout of a button's value. The field that holds it marks a button of this crate.
+/// Version of the layout of a button's value.
 const VERSION: u64 = 1;
+/// The field of the version. It marks a button of this crate, as does the start of a name.
+const MARK: &str = "larkauth";
 
 /// The action of a button.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +37,7 @@ impl ButtonKind {
     /// Reads the name of a button: an action, alone or followed by the session.
     fn from_name(name: &str) -> Option<(Self, Option<SessionId>)> {
         const SEPARATORS: [char; 4] = [':', '_', '-', '.'];
-        let name = name.strip_prefix("larkauth").map_or(name, |rest| rest.trim_start_matches(SEPARATORS));
+        let name = name.strip_prefix(MARK).map_or(name, |rest| rest.trim_start_matches(SEPARATORS));
         match name.split_once(SEPARATORS) {
             None => Some((Self::parse(name)?, None)),
             Some((action, session)) => Some((Self::parse(action)?, Some(session.parse().ok()?))),
@@ -42,7 +46,7 @@ impl ButtonKind {
 
     /// Returns the value of a button with this action.
     pub(super) fn value(self, session_id: SessionId) -> Value {
-        json!({ "larkauth": VERSION, "session_id": session_id, "action": self.as_str() })
+        json!({ MARK: VERSION, "session_id": session_id, "action": self.as_str() })
     }
 }
 
@@ -66,7 +70,7 @@ impl ButtonAction {
     #[must_use]
     pub fn read(click: &CardAction) -> Option<Self> {
         let (value, form) = (&click.value, &click.form);
-        if let Some(version) = value.get("larkauth")
+        if let Some(version) = value.get(MARK)
             && version.as_u64() != Some(VERSION)
             && version.as_str() != Some("1")
         {
@@ -92,6 +96,23 @@ impl ButtonAction {
             authorization_code,
         })
     }
+
+    /// Returns whether the `action` of a click has the mark of this crate, of whatever version.
+    #[must_use]
+    pub fn is_marked(action: &Value) -> bool {
+        let is_named = action["name"].as_str().is_some_and(|name| name.starts_with(MARK));
+        is_named || has_mark(&action["value"])
+    }
+}
+
+/// A value may be the JSON text of an object, in some templates quoted twice.
+fn has_mark(value: &Value) -> bool {
+    let mut value = Cow::Borrowed(value);
+    for _ in 0..2 {
+        let Some(parsed) = value.as_str().and_then(|text| serde_json::from_str(text).ok()) else { break };
+        value = Cow::Owned(parsed);
+    }
+    value.get(MARK).is_some()
 }
 
 #[cfg(test)]
@@ -188,6 +209,8 @@ mod tests {
             json!({"larkauth": 2, "session_id": ID, "action": "authorize"}),
         ] {
             assert!(read_value(&value).is_none(), "{value}");
+            let action = json!({ "value": value });
+            assert_eq!(ButtonAction::is_marked(&action), value["larkauth"] == 2, "{value}");
         }
     }
 }

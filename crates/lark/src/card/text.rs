@@ -187,8 +187,8 @@ pub enum ToastText {
     Declined,
     /// A new invitation will be sent.
     AskedAgain,
-    /// The session ended before this click.
-    AlreadyOver,
+    /// The card's session is not known here.
+    UnknownSession,
     /// The session expired.
     Expired,
     /// The card was sent to another person.
@@ -211,7 +211,10 @@ impl ToastText {
             Self::Authorized => fixed("授权成功", "Authorized, thank you"),
             Self::Declined => fixed("已拒绝授权", "Declined"),
             Self::AskedAgain => fixed("新的邀请马上就到", "A new invitation is on its way"),
-            Self::AlreadyOver => fixed("这次邀请已经结束", "This invitation is already over"),
+            Self::UnknownSession => fixed(
+                "这里没有这张卡片的授权请求，卡片可能由另一个程序发出。没有做任何更改，请重新发起授权",
+                "This card's request is not known here; another program may have sent it. Nothing was changed, please ask for a new card",
+            ),
             Self::Expired => fixed("这次邀请已过期", "This invitation has expired"),
             Self::NotForYou => fixed("这张卡片是发给其他人的", "This card was sent to another person"),
             Self::TooOften => fixed("操作太频繁，请稍后再试", "That was a bit often, please wait a minute"),
@@ -230,7 +233,7 @@ impl ToastText {
             Self::Authorized,
             Self::Declined,
             Self::AskedAgain,
-            Self::AlreadyOver,
+            Self::UnknownSession,
             Self::Expired,
             Self::NotForYou,
             Self::TooOften,

@@ -27,7 +27,7 @@ pub use self::options::RabbitMqOptions;
 #[cfg(feature = "conformance")]
 pub(crate) use self::topology::{Names, remove as remove_topology};
 use self::{connection::Publication, connection_manager::ConnectionManager, topology::delay_key};
-use crate::{Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Outgoing, PendingReply};
+use crate::{Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Offer, Offered, Outgoing, PendingReply};
 
 /// The bus on RabbitMQ. Dropping it closes the socket; [`Bus::close`] closes the connection in order.
 #[derive(Debug)]
@@ -81,6 +81,25 @@ impl Bus for RabbitMq {
 
     async fn request(&self, message: Outgoing) -> Result<PendingReply, BusError> {
         self.manager.request(self.event(message)).await
+    }
+
+    async fn offer(&self, offer: Offer) -> Result<Offered, BusError> {
+        let publication = Publication {
+            exchange: self.manager.names.events(),
+            routing_key: offer.routing_key.clone(),
+            properties: wire::offered(&offer, self.app_id(), self.manager.options.clock.now()),
+            body: offer.body,
+        };
+        let taken = if offer.wants_reply {
+            self.manager.request(publication).await.map(Some)
+        } else {
+            self.manager.publish(publication).await.map(|()| None)
+        };
+        match taken {
+            Ok(reply) => Ok(Offered::Taken(reply)),
+            Err(BusError::Refused { .. }) => Ok(Offered::NotTaken),
+            Err(error) => Err(error),
+        }
     }
 
     async fn publish_later(&self, message: Outgoing, queue: Queue, delay: Duration) -> Result<(), BusError> {

@@ -12,7 +12,7 @@ use larkauth_contracts::{
 };
 use larkauth_models::{EventId, Timestamp};
 
-use crate::{Delivery, Outgoing, ReplyAddress, backend::Incoming};
+use crate::{Delivery, Offer, Outgoing, ReplyAddress, backend::Incoming};
 
 /// Prefix of this product's headers.
 const OURS: &str = "x-larkauth-";
@@ -44,6 +44,28 @@ pub(super) fn first(message: &Outgoing, app_id: &str, now: Option<Timestamp>) ->
         properties = properties.with_timestamp(u64::try_from(now.timestamp()).unwrap_or(0));
     }
     properties.with_headers(headers)
+}
+
+/// Returns the properties of a message for other programs.
+pub(super) fn offered(offer: &Offer, app_id: &str, now: Timestamp) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in &offer.headers {
+        if let Ok(name) = ShortString::try_new(name) {
+            headers.insert(name, text(value));
+        }
+    }
+    let properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type(offer.content_type.into())
+        .with_message_id(offer.id.as_str().into())
+        .with_app_id(app_id.into())
+        .with_timestamp(u64::try_from(now.timestamp()).unwrap_or(0))
+        .with_headers(headers);
+    // AMQP has room for 255 bytes in a type. A longer one is left out.
+    match ShortString::try_new(&offer.r#type) {
+        Ok(kind) => properties.with_type(kind),
+        Err(_) => properties,
+    }
 }
 
 /// Returns the properties of a reply.

@@ -48,6 +48,9 @@ families! {
     websocket_fallback_active: IntGaugeVec ["app_id"], "1 while HTTP callbacks replace the long connection, else 0.";
     websocket_reconnect_total: IntCounterVec ["app_id", "outcome"], "Attempts to reconnect, by outcome.";
     callback_answer_seconds: HistogramVec ["app_id", "outcome"] in FAST, "Seconds from the arrival of a callback to its answer; Lark waits 3.";
+    foreign_events_total: IntCounterVec ["app_id", "event_type"], "Events and callbacks that are not larkauth's, by type; unknown types are `other`.";
+    event_relay_total: IntCounterVec ["app_id", "destination", "outcome"], "Events and callbacks passed on to other programs, by outcome.";
+    unknown_session_clicks_total: IntCounterVec ["app_id"], "Clicks on larkauth cards whose session the database does not have.";
 
     auth_session_total: IntCounterVec ["app_id", "auth_method"], "Sessions created.";
     auth_session_active: IntGaugeVec ["app_id"], "Sessions that are pending.";

@@ -64,6 +64,21 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// Counts an event or a callback that is not larkauth's. `event_type` is one of a fixed list.
+    pub fn foreign_event(&self, app_id: &str, event_type: &'static str) {
+        self.families.foreign_events_total.with_label_values(&[app_id, event_type]).inc();
+    }
+
+    /// Counts an event or a callback that was passed on, or was not.
+    pub fn event_relayed(&self, app_id: &str, destination: &'static str, outcome: &'static str) {
+        self.families.event_relay_total.with_label_values(&[app_id, destination, outcome]).inc();
+    }
+
+    /// Counts a click on a larkauth card whose session the database does not have.
+    pub fn unknown_session_clicked(&self, app_id: &str) {
+        self.families.unknown_session_clicks_total.with_label_values(&[app_id]).inc();
+    }
+
     /// Counts a created session.
     pub fn session_created(&self, app_id: &str, auth_method: &'static str) {
         self.families.auth_session_total.with_label_values(&[app_id, auth_method]).inc();
@@ -226,6 +241,9 @@ mod tests {
         metrics.websocket_fallback(app, false);
         metrics.websocket_reconnected(app, "connected");
         metrics.callback_answered(app, "ok", took);
+        metrics.foreign_event(app, "im.message.receive_v1");
+        metrics.event_relayed(app, "exchange", "taken");
+        metrics.unknown_session_clicked(app);
         metrics.session_created(app, "websocket_card");
         metrics.sessions_active(app, 3);
         metrics.sessions_expired(app, 2);
@@ -273,7 +291,7 @@ mod tests {
         let text = ours(&used());
         let types: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(types.len(), 30);
+        assert_eq!(types.len(), 33);
         for (name, kind) in types {
             let rest = name.strip_prefix("lark_service_").unwrap();
             assert!(rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !rest.is_empty(), "{name}");

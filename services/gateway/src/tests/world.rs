@@ -16,7 +16,9 @@ use larkauth_auth::{AppRegistry, Context, ContextParts, LarkSettings, Policy};
 use larkauth_config::HttpSettings;
 use larkauth_contracts::{problem::Problem, topology::Queue};
 use larkauth_lark::{HttpTimeouts, api::Endpoints, http_client};
-use larkauth_messaging::{Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Outgoing, PendingReply};
+use larkauth_messaging::{
+    Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Offer, Offered, Outgoing, PendingReply,
+};
 use larkauth_models::{
     AppId, Application, AuthMethod, AuthSession, Brand, CardFace, CardOptions, ConsentSecrets, Entropy,
     EventId, MessageId, OpenId, OsEntropy, Person, SecretString, SessionId, SystemClock, Timestamp, TokenApi,
@@ -49,6 +51,7 @@ pub(super) const PERSON: &str = "ou_person";
 pub(super) struct FakeBus {
     pub(super) down: AtomicBool,
     pub(super) published: Mutex<Vec<Outgoing>>,
+    pub(super) offered: Mutex<Vec<Offer>>,
 }
 
 impl FakeBus {
@@ -65,6 +68,13 @@ impl FakeBus {
 impl Bus for FakeBus {
     async fn publish(&self, message: Outgoing) -> Result<(), BusError> {
         self.take(message)
+    }
+    async fn offer(&self, offer: Offer) -> Result<Offered, BusError> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(BusError::Unavailable { during: "publish", message: "it is down".to_owned() });
+        }
+        self.offered.lock().unwrap().push(offer);
+        Ok(Offered::Taken(None))
     }
     async fn request(&self, _: Outgoing) -> Result<PendingReply, BusError> {
         Err(BusError::Unavailable { during: "request", message: "it is down".to_owned() })
