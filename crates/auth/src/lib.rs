@@ -39,3 +39,4 @@ pub use apps::{App, AppRegistry, LarkSettings};
 pub use context::{Context, ContextParts};
 pub use error::AuthError;
 pub use policy::Policy;
+pub use process::check_writes;

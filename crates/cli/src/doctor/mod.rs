@@ -65,7 +65,7 @@ async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     let (stored, of_store) = store;
     findings.extend(of_store);
     findings.extend(broker);
-    findings.push(listen);
+    findings.extend(listen);
 
     let is_known = stored.is_some();
     let apps = applications(settings, stored.unwrap_or_default());

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larkauth_models::Entropy;
+use larkauth_models::{Entropy, ExposeSecret};
 use tokio::{
     sync::{Semaphore, oneshot, watch},
     time::{Instant, sleep, timeout_at},
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     RabbitMqOptions,
     error::{late, unavailable},
-    session::{OpenError, Publication, Session},
+    session::{OpenError, Publication, Session, parse},
     topology::Names,
 };
 use crate::{BusError, BusHealth, PendingReply};
@@ -62,16 +62,66 @@ impl Link {
             sleep(pause).await;
             attempt += 1;
         };
-        options.metrics.bus_up(true);
-        let link = Arc::new(Self {
+        let link = Self::new(options, names);
+        link.set(State::Up(Arc::clone(&session)));
+        let supervisor = Supervisor { link: Arc::clone(&link), opened: Some((session, answers)) };
+        Ok((link, supervisor))
+    }
+
+    /// Leaves the first connection to the supervisor. Fails for options under which it never succeeds.
+    pub(super) fn unconnected(options: RabbitMqOptions) -> Result<(Arc<Self>, Supervisor), BusError> {
+        check(&options)?;
+        parse(options.url.expose_secret())?;
+        let names = Names::new(&options.prefix);
+        let link = Self::new(options, names);
+        let supervisor = Supervisor { link: Arc::clone(&link), opened: None };
+        Ok((link, supervisor))
+    }
+
+    fn new(options: RabbitMqOptions, names: Names) -> Arc<Self> {
+        let message = "not connected yet".to_owned();
+        let link = Self {
             names,
-            state: watch::Sender::new(State::Up(Arc::clone(&session))),
+            state: watch::Sender::new(State::Closed),
             health: watch::Sender::new(BusHealth::Up),
             in_flight: Semaphore::new(options.max_in_flight.clamp(1, 1024)),
             options,
-        });
-        let supervisor = Supervisor { link: Arc::clone(&link), session, answers };
-        Ok((link, supervisor))
+        };
+        link.set(State::Down(BusError::Unavailable { during: "connect", message }));
+        Arc::new(link)
+    }
+
+    /// Opens a session after `pause`, and again after longer ones until it succeeds. `None` when told to stop.
+    async fn open_again(
+        &self,
+        stop: &CancellationToken,
+        attempt: &mut u32,
+        shortest: Duration,
+        mut pause: Duration,
+    ) -> Option<Opened> {
+        loop {
+            let opening = async {
+                sleep(pause).await;
+                Session::open(&self.options, &self.names).await
+            };
+            *attempt = attempt.saturating_add(1);
+            let Some(opened) = stop.run_until_cancelled(opening).await else {
+                self.set(State::Closed);
+                return None;
+            };
+            match opened {
+                Ok((session, answers)) => {
+                    tracing::info!(attempt, "the message broker is connected");
+                    self.set(State::Up(Arc::clone(&session)));
+                    return Some((session, answers));
+                }
+                Err(OpenError { error, .. }) => {
+                    tracing::warn!(%error, attempt, "the message broker cannot be reached");
+                    self.set(State::Down(error));
+                    pause = backoff(self.options.entropy.as_ref(), *attempt, shortest);
+                }
+            }
+        }
     }
 
     pub(super) fn health(&self) -> watch::Receiver<BusHealth> {
@@ -229,16 +279,24 @@ impl Link {
     }
 }
 
-/// Owns the connection: replaces it when it is lost, closes it when told to.
+/// A session, and where its answers come in.
+type Opened = (Arc<Session>, lapin::Consumer);
+
+/// Owns the connection: makes it, replaces it when it is lost, closes it when told to.
 pub(super) struct Supervisor {
     link: Arc<Link>,
-    session: Arc<Session>,
-    answers: lapin::Consumer,
+    /// None before the first connection.
+    opened: Option<Opened>,
 }
 
 impl Supervisor {
     pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { link, mut session, mut answers } = self;
+        let Self { link, opened } = self;
+        let first = match opened {
+            Some(opened) => Some(opened),
+            None => link.open_again(&stop, &mut 0, STARTING_BACKOFF, Duration::ZERO).await,
+        };
+        let Some((mut session, mut answers)) = first else { return };
         let mut attempt = 0;
         loop {
             let since = Instant::now();
@@ -258,30 +316,9 @@ impl Supervisor {
             if since.elapsed() > BACKOFF.1 {
                 attempt = 0;
             }
-            (session, answers) = loop {
-                let pause = backoff(link.options.entropy.as_ref(), attempt, BACKOFF.0);
-                attempt = attempt.saturating_add(1);
-                let opened = tokio::select! {
-                    biased;
-                    () = stop.cancelled() => {
-                        link.set(State::Closed);
-                        return;
-                    }
-                    opened = async {
-                        sleep(pause).await;
-                        Session::open(&link.options, &link.names).await
-                    } => opened,
-                };
-                match opened {
-                    Ok(opened) => break opened,
-                    Err(OpenError { error, .. }) => {
-                        tracing::warn!(%error, attempt, "the message broker cannot be reached");
-                        link.set(State::Down(error));
-                    }
-                }
-            };
-            tracing::info!(attempt, "the message broker is connected again");
-            link.set(State::Up(Arc::clone(&session)));
+            let pause = backoff(link.options.entropy.as_ref(), attempt, BACKOFF.0);
+            let Some(opened) = link.open_again(&stop, &mut attempt, BACKOFF.0, pause).await else { return };
+            (session, answers) = opened;
         }
     }
 }

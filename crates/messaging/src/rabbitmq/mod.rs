@@ -27,7 +27,11 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "conformance")]
 pub(crate) use self::topology::{Names, remove as remove_topology};
-use self::{link::Link, session::Publication, topology::delay_key};
+use self::{
+    link::{Link, Supervisor},
+    session::Publication,
+    topology::delay_key,
+};
 use crate::{Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Outgoing, PendingReply, RetryPolicy};
 
 /// How to use a RabbitMQ broker. Start with [`RabbitMqOptions::new`].
@@ -95,10 +99,17 @@ impl RabbitMq {
     /// credentials), [`BusError::Topology`] when queues of that prefix exist with other properties.
     pub async fn connect(options: RabbitMqOptions) -> Result<Self, BusError> {
         let (link, supervisor) = Link::connect(options).await?;
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(supervisor.run(stop.clone()));
-        Ok(Self { link, stop, supervisor: Mutex::new(tasks) })
+        Ok(Self::supervised(link, supervisor))
+    }
+
+    /// Returns a bus without a connection, which it makes in the background. Until then [`Bus::health`] is down and
+    /// publishing fails with [`BusError::Unavailable`].
+    ///
+    /// # Errors
+    /// [`BusError::Unavailable`] when the options are not valid.
+    pub fn connect_lazily(options: RabbitMqOptions) -> Result<Self, BusError> {
+        let (link, supervisor) = Link::unconnected(options)?;
+        Ok(Self::supervised(link, supervisor))
     }
 
     /// Removes every exchange and queue of that prefix, with the messages in them. For demonstrations and tests; nothing
@@ -108,6 +119,13 @@ impl RabbitMq {
     /// [`BusError::Unavailable`] when the broker does not do it within `connect_deadline`.
     pub async fn remove_topology(options: RabbitMqOptions) -> Result<(), BusError> {
         session::remove_topology(&options).await
+    }
+
+    fn supervised(link: Arc<Link>, supervisor: Supervisor) -> Self {
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(supervisor.run(stop.clone()));
+        Self { link, stop, supervisor: Mutex::new(tasks) }
     }
 
     fn app_id(&self) -> &str {
