@@ -28,6 +28,15 @@ pub struct Answer {
     pub text: String,
 }
 
+impl Answer {
+    /// Returns a part of the health document, or `null`.
+    #[must_use]
+    pub fn part(&self, name: &str) -> &Value {
+        let mut parts = self.json["parts"].as_array().into_iter().flatten();
+        parts.find(|part| part["name"] == name).unwrap_or(&Value::Null)
+    }
+}
+
 impl Api {
     /// Returns a caller with this key.
     ///

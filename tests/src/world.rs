@@ -133,7 +133,7 @@ impl World {
         env
     }
 
-    /// Starts one more process with these settings changed and waits until it is ready.
+    /// Starts one more process with these settings changed and waits until all its parts work.
     ///
     /// # Errors
     /// When it does not start.
@@ -142,23 +142,25 @@ impl World {
         env.extend(change.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let mut service = Service::spawn(kind, &[], &env)?;
         let address = service.address().await?;
-        let ready = wait_ready(&address).await;
+        let healthy = wait_for(&address, "/health", "\"status\":\"ok\"").await;
         let output = service.output();
         self.services.push(service);
-        ready.with_context(|| output)
+        healthy.with_context(|| output)
     }
 
-    /// As [`World::start_service`], for a process that is not expected to become ready.
+    /// As [`World::start_service`], for a process of which some parts do not work: waits until it is ready.
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn start_unready(&mut self, kind: Kind, change: &[(&str, &str)]) -> anyhow::Result<()> {
+    pub async fn start_degraded(&mut self, kind: Kind, change: &[(&str, &str)]) -> anyhow::Result<()> {
         let mut env = self.env(kind);
         env.extend(change.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let mut service = Service::spawn(kind, &[], &env)?;
-        service.address().await?;
+        let address = service.address().await?;
+        let ready = wait_for(&address, "/readyz", "\"ready\":true").await;
+        let output = service.output();
         self.services.push(service);
-        Ok(())
+        ready.with_context(|| output)
     }
 
     /// Adds up a counter or gauge over all running processes of this kind; `name` without the prefix `lark_service_`,
@@ -311,14 +313,15 @@ async fn metric(address: &str, name: &str, labels: &str) -> anyhow::Result<f64> 
     Ok(lines.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }
 
-async fn wait_ready(address: &str) -> anyhow::Result<()> {
+/// Waits until the document at this path contains `wanted`.
+async fn wait_for(address: &str, path: &str, wanted: &str) -> anyhow::Result<()> {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
     eventually(TIMEOUT, async || {
-        let answer = http.get(format!("http://{address}/readyz")).send().await;
-        Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some(()))
+        let Ok(answer) = http.get(format!("http://{address}{path}")).send().await else { return Ok(None) };
+        Ok(answer.text().await?.contains(wanted).then_some(()))
     })
     .await
-    .context("the service does not become ready")
+    .with_context(|| format!("{path} does not become {wanted}"))
 }
 
 fn host_and_port(url: &SecretString) -> anyhow::Result<String> {

@@ -40,3 +40,4 @@ pub use apps::{App, AppRegistry, LarkSettings};
 pub use context::{Context, ContextParts};
 pub use error::AuthError;
 pub use policy::{Policy, WebhookTimings};
+pub use process::check_writes;

@@ -4,11 +4,20 @@ use std::sync::Arc;
 
 use larkauth_contracts::topology::{DEAD_LETTER_QUEUE, Queue};
 use larkauth_messaging::{BusError, BusHealth, Consume, Handler};
-use larkauth_storage::StorageError;
+use larkauth_models::Timestamp;
+use larkauth_storage::{StorageError, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+
+/// Answers when a store takes writes. See [`Context::check_database_writes`].
+///
+/// # Errors
+/// The store's.
+pub async fn check_writes(store: &dyn Store) -> Result<(), StorageError> {
+    store.purge_processed(Timestamp::UNIX_EPOCH, 1).await.map(drop)
+}
 
 impl Context {
     /// Answers when the database answers, within the deadline of one statement.
@@ -17,6 +26,14 @@ impl Context {
     /// The store's.
     pub async fn ping_database(&self) -> Result<(), StorageError> {
         self.store.ping().await
+    }
+
+    /// Answers when the database takes writes. Changes nothing: the statement deletes what was recorded before 1970.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn check_database_writes(&self) -> Result<(), StorageError> {
+        check_writes(&*self.store).await
     }
 
     /// Returns the state of the bus, and its changes.

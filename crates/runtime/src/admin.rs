@@ -6,18 +6,21 @@ use axum::{
 };
 use larkauth_telemetry::{Health, Metrics};
 
-/// `/healthz` (the process answers), `/readyz` (it can do its work), `/metrics` (Prometheus text).
+/// `/healthz` (the process answers), `/readyz` (it can take requests), `/health` (the state of each part), `/metrics`
+/// (Prometheus text).
 pub fn admin_routes(health: Health, metrics: Metrics) -> Router {
+    let reported = health.clone();
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/health", get(move || async move { Json(reported.report()) }))
         .route("/readyz", get(move || async move { ready(&health) }))
         .route("/metrics", get(move || async move { render(&metrics) }))
 }
 
 fn ready(health: &Health) -> Response {
-    let report = health.report();
-    let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(report)).into_response()
+    let readiness = health.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness)).into_response()
 }
 
 fn render(metrics: &Metrics) -> Response {

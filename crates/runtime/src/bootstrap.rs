@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use larkauth_auth::{AppRegistry, Context, ContextParts, LarkSettings, Policy};
+use larkauth_auth::{AppRegistry, AuthError, Context, ContextParts, LarkSettings, Policy};
 use larkauth_config::{Service, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, api::LocalRateLimiter, http_client};
 use larkauth_models::{Actor, Brand, Clock, OsEntropy, SystemClock};
@@ -81,10 +81,15 @@ pub(crate) fn actor(settings: &Settings) -> Actor {
     Actor::Service(short_name(settings))
 }
 
-/// Registers the application of `APP_ID`. What the settings say wins over what is registered.
-pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::Result<()> {
-    let Some(application) = settings.application.clone() else { return Ok(()) };
+/// Registers the application of `APP_ID`. What the settings say wins over what is registered. Returns false when that
+/// has to be tried again, because the database takes no writes.
+pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::Result<bool> {
+    let Some(application) = settings.application.clone() else { return Ok(true) };
     let actor = actor(settings);
     let merge = |known| settings.application_over(known);
-    Ok(context.bootstrap_application(&actor, context.now(), application, merge).await?)
+    match context.bootstrap_application(&actor, context.now(), application, merge).await {
+        Ok(()) => Ok(true),
+        Err(AuthError::Storage(error)) if error.is_transient() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }

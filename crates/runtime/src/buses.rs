@@ -10,7 +10,7 @@ use larkauth_telemetry::Metrics;
 
 use crate::{DataDir, Database};
 
-/// How long a start waits for the broker.
+/// How long a command waits for the broker, and how long one attempt of a service takes.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Where a bus is.
@@ -41,7 +41,8 @@ impl Broker {
         }
     }
 
-    /// Opens it. Only standalone makes and migrates its own file.
+    /// Opens it. Only standalone makes and migrates its own file. A service starts also without RabbitMQ, and connects
+    /// when it answers; a command waits for the connection.
     ///
     /// # Errors
     /// One line that says what is wrong and the cure.
@@ -53,7 +54,10 @@ impl Broker {
                     connect_deadline: CONNECT,
                     ..RabbitMqOptions::new(url.clone(), settings.service.name(), metrics)
                 };
-                Arc::new(RabbitMq::connect(options).await?)
+                Arc::new(match settings.service {
+                    Service::Command => RabbitMq::connect(options).await?,
+                    _ => RabbitMq::connect_lazily(options)?,
+                })
             }
             Self::Embedded(path) => {
                 if settings.service == Service::Standalone {

@@ -86,8 +86,10 @@ fn arguments(
     let settings: String =
         SETTINGS.iter().map(|setting| format!("  {:width$}  {}\n", setting.name, setting.help())).collect();
     let endpoints = match service {
-        Service::Gateway => "/v1, /docs, /oauth/callback, /lark/callback, /healthz, /readyz, /metrics",
-        _ => "/healthz, /readyz, /metrics",
+        Service::Gateway => {
+            "/v1, /docs, /oauth/callback, /lark/callback, /healthz, /readyz, /health, /metrics"
+        }
+        _ => "/healthz, /readyz, /health, /metrics",
     };
     let config = Arg::new("config")
         .long("config")

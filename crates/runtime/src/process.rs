@@ -10,6 +10,8 @@ use larkauth_telemetry::{Health, Metrics};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::database_probe::DatabaseProbe;
+
 /// How often the database is asked whether it is there.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -17,7 +19,7 @@ const PROBE: Duration = Duration::from_secs(5);
 pub struct Process {
     /// The way to every operation.
     pub context: Context,
-    /// What readiness depends on.
+    /// The parts that report their state.
     pub health: Health,
     /// Cancelled when the process is to stop: take no new work, finish work in progress.
     pub stopping: CancellationToken,
@@ -33,7 +35,7 @@ pub struct ServiceHandle {
     pub addr: SocketAddr,
     /// The way to every operation, for processes that hold several services.
     pub context: Context,
-    /// What readiness depends on.
+    /// The parts that report their state.
     pub health: Health,
     stopping: CancellationToken,
     tasks: TaskTracker,
@@ -51,11 +53,11 @@ impl Process {
         let context = crate::bootstrap::connect(settings, metrics).await?;
         let actor = crate::bootstrap::actor(settings);
         crate::registrations::check(&context.applications(&actor, context.now()).await?)?;
-        crate::bootstrap::register(&context, settings).await?;
+        let unregistered = (!crate::bootstrap::register(&context, settings).await?).then(|| settings.clone());
         let (failed, failures) = mpsc::channel(8);
         let process = Self {
+            health: Health::new(context.clock().clone()),
             context,
-            health: Health::new(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             failed,
@@ -64,7 +66,7 @@ impl Process {
         };
         process.watch_database();
         process.watch_bus();
-        process.watch_registrations(actor);
+        process.watch_registrations(actor, unregistered);
         Ok(process)
     }
 
@@ -119,16 +121,11 @@ impl Process {
     }
 
     fn watch_database(&self) {
-        let part = self.health.register("database");
-        let (context, stopping) = (self.context.clone(), self.stopping.clone());
+        let probe = DatabaseProbe::new(self.context.clone(), &self.health);
+        let stopping = self.stopping.clone();
         self.spawn("the database probe", async move {
             loop {
-                let answer = context.ping_database().await;
-                context.metrics().database_up(answer.is_ok());
-                match answer {
-                    Ok(()) => part.set_ready(),
-                    Err(error) => part.set_not_ready(error.to_string()),
-                }
+                probe.look().await;
                 if stopping.run_until_cancelled(tokio::time::sleep(PROBE)).await.is_none() {
                     return Ok(());
                 }
@@ -136,11 +133,11 @@ impl Process {
         });
     }
 
-    fn watch_registrations(&self, actor: Actor) {
+    fn watch_registrations(&self, actor: Actor, unregistered: Option<Settings>) {
         let part = self.health.register("registrations");
         let (context, stopping) = (self.context.clone(), self.stopping.clone());
         self.spawn("the registration watch", async move {
-            crate::registrations::Watch::new(part).run(context, actor, stopping).await;
+            crate::registrations::Watch::new(part, unregistered).run(context, actor, stopping).await;
             Ok(())
         });
     }

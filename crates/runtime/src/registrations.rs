@@ -3,10 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use larkauth_auth::Context;
+use larkauth_config::Settings;
 use larkauth_models::{Actor, AppId};
 use larkauth_storage::{Registration, StorageError};
 use larkauth_telemetry::HealthHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::bootstrap;
 
 /// Time between two looks: 10 s, as often as a registration is read for serving it.
 const LOOK: Duration = Duration::from_secs(10);
@@ -27,19 +30,22 @@ pub(crate) fn check(stored: &[Registration]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reports which applications cannot be served because their registration cannot be read. Not ready when none can be.
+/// Reports which applications cannot be served because their registration cannot be read.
 pub(crate) struct Watch {
     part: HealthHandle,
+    /// Settings whose application is not registered yet.
+    unregistered: Option<Settings>,
     unreadable: BTreeMap<AppId, String>,
 }
 
 impl Watch {
-    pub(crate) const fn new(part: HealthHandle) -> Self {
-        Self { part, unreadable: BTreeMap::new() }
+    pub(crate) const fn new(part: HealthHandle, unregistered: Option<Settings>) -> Self {
+        Self { part, unregistered, unreadable: BTreeMap::new() }
     }
 
     pub(crate) async fn run(mut self, context: Context, actor: Actor, stopping: CancellationToken) {
         loop {
+            self.register(&context).await;
             // The database probe reports a store that does not answer.
             if let Ok(stored) = context.applications(&actor, context.now()).await {
                 self.look(stored);
@@ -50,9 +56,20 @@ impl Watch {
         }
     }
 
+    /// Registers the application of the settings, if the start could not.
+    async fn register(&mut self, context: &Context) {
+        let Some(settings) = &self.unregistered else { return };
+        match bootstrap::register(context, settings).await {
+            Ok(true) => self.unregistered = None,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "runtime.registrations.not_registered")
+            }
+        }
+    }
+
     fn look(&mut self, stored: Vec<Registration>) {
         let enabled: Vec<_> = stored.into_iter().filter(|listed| listed.enabled).collect();
-        let is_one_readable = enabled.iter().any(|listed| listed.application.is_ok());
         let unreadable: BTreeMap<AppId, String> = enabled
             .into_iter()
             .filter_map(|listed| Some((listed.app_id, listed.application.err()?.to_string())))
@@ -65,8 +82,11 @@ impl Watch {
                  are back in ENCRYPTION_KEYS, or `larkauth apps add` registers it anew"
             );
         }
-        match unreadable.values().next().filter(|_| !is_one_readable) {
+        match unreadable.values().next() {
             Some(first) => self.part.set_not_ready(first.clone()),
+            None if self.unregistered.is_some() => self.part.set_not_ready(
+                "the application of APP_ID is not registered with the present settings: the database takes no writes",
+            ),
             None => self.part.set_ready(),
         }
         self.unreadable = unreadable;
@@ -77,26 +97,30 @@ impl Watch {
 mod tests {
     use std::sync::Arc;
 
-    use larkauth_models::Timestamp;
+    use larkauth_models::{SystemClock, Timestamp};
     use larkauth_storage::{
         Applications, Store,
         testing::{TestAuthorization, cipher_of},
     };
     use larkauth_storage_sqlite::testing::TestSqlite;
-    use larkauth_telemetry::Health;
+    use larkauth_telemetry::{Health, PartState};
 
     use super::*;
+
+    fn is_failing(health: &Health) -> bool {
+        health.report().parts[0].state == PartState::Failing
+    }
 
     #[tokio::test]
     async fn look_reports_one_unreadable_application_and_check_fails_for_all() {
         let database = TestSqlite::create().await;
         let store: Arc<dyn Store> = Arc::new(database.store().await);
-        let health = Health::new();
-        let mut watch = Watch::new(health.register("registrations"));
+        let health = Health::new(Arc::new(SystemClock));
+        let mut watch = Watch::new(health.register("registrations"), None);
         check(&store.applications().await.unwrap()).unwrap();
         TestAuthorization::new(1).register(&*store).await;
         watch.look(store.applications().await.unwrap());
-        assert!(health.report().ready);
+        assert!(!is_failing(&health));
 
         // Another process, with other keys, registers a second one.
         let [listed] = store.applications().await.unwrap().try_into().unwrap();
@@ -113,7 +137,7 @@ mod tests {
         watch.look(store.applications().await.unwrap());
         let reason = &watch.unreadable[&other.app_id];
         assert!(reason.contains("`other`"), "{reason}");
-        assert!(health.report().ready, "the first one is served");
+        assert!(is_failing(&health));
         check(&store.applications().await.unwrap()).unwrap();
 
         elsewhere.put_application(&first, Timestamp::UNIX_EPOCH).await.unwrap();
@@ -131,6 +155,6 @@ mod tests {
         store.put_application(&first, Timestamp::UNIX_EPOCH).await.unwrap();
         store.set_application_enabled(&other.app_id, false, Timestamp::UNIX_EPOCH).await.unwrap();
         watch.look(store.applications().await.unwrap());
-        assert!(health.report().ready);
+        assert!(!is_failing(&health));
     }
 }

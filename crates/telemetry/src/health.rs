@@ -1,58 +1,87 @@
-//! Readiness of a process, the answer of `/readyz`.
+//! Health of a process: what its parts report, and whether it can take requests.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
+use larkauth_models::{Clock, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
-/// The parts of a process on which its readiness depends. A clone shares the parts.
+/// The parts of a process. A clone shares the parts.
 ///
-/// Parts whose names are equal up to a colon (`websocket:cli_…`) are of one kind, each for one application. One ready part
-/// makes its kind ready.
-#[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<String, Option<Cow<'static, str>>>>>);
+/// Readiness depends on the required parts only: a part whose failure leaves requests served must not take the process
+/// out of a load balancer.
+#[derive(Clone, Debug)]
+pub struct Health {
+    clock: Arc<dyn Clock>,
+    parts: Arc<Mutex<BTreeMap<String, Part>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    required: bool,
+    state: PartState,
+    since: Timestamp,
+    reason: Option<Cow<'static, str>>,
+}
 
 impl Health {
-    /// Creates a value without parts, which is ready.
+    /// Creates a value without parts, which is ready. The clock tells since when a part is in its state.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, parts: Arc::default() }
     }
 
-    /// Adds a part, not ready ("starting") until its owner changes that. Replaces a part of the same name.
+    /// Adds a part, which is starting until its owner changes that. Replaces a part of the same name.
     pub fn register(&self, name: impl Into<String>) -> HealthHandle {
-        let name = name.into();
-        self.parts().insert(name.clone(), Some("starting".into()));
+        self.add(name.into(), false)
+    }
+
+    /// Adds a part as [`Health::register`] does, and makes readiness depend on it.
+    pub fn register_required(&self, name: impl Into<String>) -> HealthHandle {
+        self.add(name.into(), true)
+    }
+
+    fn add(&self, name: String, required: bool) -> HealthHandle {
+        let part = Part { required, state: PartState::Starting, since: self.clock.now(), reason: None };
+        self.parts().insert(name.clone(), part);
         HealthHandle { health: self.clone(), name }
     }
 
     /// Returns the state of all parts, by name.
     #[must_use]
     pub fn report(&self) -> HealthReport {
-        let parts: Vec<_> = self
-            .parts()
-            .iter()
-            .map(|(name, reason)| HealthPart {
-                name: name.clone(),
-                ready: reason.is_none(),
-                reason: reason.clone().map(Cow::into_owned),
-            })
-            .collect();
-        let mut kinds = BTreeMap::<&str, bool>::new();
-        for part in &parts {
-            let kind = part.name.split(':').next().unwrap_or_default();
-            *kinds.entry(kind).or_default() |= part.ready;
-        }
-        let ready = kinds.into_values().all(|ready| ready);
-        HealthReport { ready, parts }
+        let parts = self.select(|_| true);
+        let status =
+            if parts.iter().all(HealthPart::is_ok) { HealthStatus::Ok } else { HealthStatus::Degraded };
+        HealthReport { status, parts }
     }
 
-    fn parts(&self) -> MutexGuard<'_, BTreeMap<String, Option<Cow<'static, str>>>> {
-        self.0.lock()
+    /// Returns whether the process can take requests, and the parts that decide it.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let parts = self.select(|part| part.required);
+        Readiness { ready: parts.iter().all(HealthPart::is_ok), parts }
+    }
+
+    fn select(&self, wanted: impl Fn(&Part) -> bool) -> Vec<HealthPart> {
+        let parts = self.parts();
+        let wanted = parts.iter().filter(|(_, part)| wanted(part));
+        wanted
+            .map(|(name, part)| HealthPart {
+                name: name.clone(),
+                state: part.state,
+                since: part.since,
+                reason: part.reason.clone().map(Cow::into_owned),
+            })
+            .collect()
+    }
+
+    fn parts(&self) -> MutexGuard<'_, BTreeMap<String, Part>> {
+        self.parts.lock()
     }
 }
 
-/// Handle of the owner of one part. Dropping the handle makes the part not ready ("stopped"), so a dead owner is visible.
+/// Handle of the owner of one part. Dropping the handle stops the part, so a dead owner is visible.
 #[derive(Debug)]
 pub struct HealthHandle {
     health: Health,
@@ -60,32 +89,36 @@ pub struct HealthHandle {
 }
 
 impl HealthHandle {
-    /// Marks the part as ready.
+    /// Marks the part as working.
     pub fn set_ready(&self) {
-        if self.set(None) {
-            tracing::info!(part = self.name, "ready");
+        if self.set(PartState::Ok, None) {
+            tracing::info!(part = self.name, "health.part.ok");
         }
     }
 
-    /// Marks the part as not ready. Operators see the reason, so it must not contain a secret.
+    /// Marks the part as failing. Operators see the reason, so it must not contain a secret.
     pub fn set_not_ready(&self, reason: impl Into<Cow<'static, str>>) {
         let reason = reason.into();
-        if self.set(Some(reason.clone())) {
-            tracing::warn!(part = self.name, %reason, "not ready");
+        if self.set(PartState::Failing, Some(reason.clone())) {
+            tracing::warn!(part = self.name, %reason, "health.part.failing");
         }
     }
 
-    /// Removes the part: readiness no longer depends on it.
+    /// Removes the part.
     pub fn remove(self) {
         self.health.parts().remove(&self.name);
     }
 
-    /// Sets the reason and returns true when the state changed. Does nothing for a removed part.
-    fn set(&self, reason: Option<Cow<'static, str>>) -> bool {
+    /// Sets state and reason, and returns true when one of them changed. Does nothing for a removed part.
+    fn set(&self, state: PartState, reason: Option<Cow<'static, str>>) -> bool {
+        let now = self.health.clock.now();
         let mut parts = self.health.parts();
         parts.get_mut(&self.name).is_some_and(|part| {
-            let changed = *part != reason;
-            *part = reason;
+            let changed = (part.state, &part.reason) != (state, &reason);
+            if part.state != state {
+                part.since = now;
+            }
+            (part.state, part.reason) = (state, reason);
             changed
         })
     }
@@ -93,16 +126,49 @@ impl HealthHandle {
 
 impl Drop for HealthHandle {
     fn drop(&mut self) {
-        self.set(Some("stopped".into()));
+        self.set(PartState::Stopped, None);
     }
+}
+
+/// State of one part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartState {
+    /// Its owner has not reported yet.
+    Starting,
+    /// Works.
+    Ok,
+    /// Does not work; the reason says why.
+    Failing,
+    /// Its owner has ended.
+    Stopped,
+}
+
+/// State of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthStatus {
+    /// Every part works.
+    Ok,
+    /// At least one part does not work. What does not need it is served.
+    Degraded,
+}
+
+/// The answer of `/health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HealthReport {
+    /// State of the process.
+    pub status: HealthStatus,
+    /// Parts, by name.
+    pub parts: Vec<HealthPart>,
 }
 
 /// The answer of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HealthReport {
-    /// True when one part of each kind is ready.
+pub struct Readiness {
+    /// True when every required part works.
     pub ready: bool,
-    /// Parts, by name.
+    /// Required parts, by name.
     pub parts: Vec<HealthPart>,
 }
 
@@ -111,53 +177,70 @@ pub struct HealthReport {
 pub struct HealthPart {
     /// Name, for example `database` or `websocket:cli_…`.
     pub name: String,
-    /// True when the part is ready.
-    pub ready: bool,
-    /// Reason of a part that is not ready.
+    /// State.
+    pub state: PartState,
+    /// Time of the last change of the state.
+    pub since: Timestamp,
+    /// Reason of a part that fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
+impl HealthPart {
+    /// Returns whether the part works.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.state == PartState::Ok
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use larkauth_models::ManualClock;
+
     use super::*;
 
-    #[test]
-    fn health_report_with_unready_part_is_not_ready() {
-        let health = Health::new();
-        assert!(health.report().ready);
-        let (database, bus) = (health.register("database"), health.register("bus"));
-        assert!(!health.report().ready);
-        database.set_ready();
-        bus.set_ready();
-        assert!(health.report().ready);
-        bus.set_not_ready("no connection to the broker");
-        assert_eq!(
-            serde_json::to_string(&health.report()).unwrap(),
-            r#"{"ready":false,"parts":[{"name":"bus","ready":false,"reason":"no connection to the broker"},{"name":"database","ready":true}]}"#
-        );
-        bus.remove();
-        assert!(health.report().ready);
-        drop(database);
-        assert_eq!(health.report().parts[0].reason.as_deref(), Some("stopped"));
+    fn health() -> (Health, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+        (Health::new(clock.clone()), clock)
     }
 
     #[test]
-    fn health_report_with_one_ready_part_of_a_kind_is_ready() {
-        let health = Health::new();
-        let (database, first) = (health.register("database"), health.register("websocket:cli_1"));
-        let second = health.register("websocket:cli_2");
+    fn readiness_depends_on_required_parts_only() {
+        let (health, _) = health();
+        assert!(health.readiness().ready);
+        let (database, bus) = (health.register_required("database"), health.register("bus"));
+        assert!(!health.readiness().ready);
         database.set_ready();
-        assert!(!health.report().ready);
-        second.set_ready();
-        first.set_not_ready("Lark refuses the application");
-        let report = health.report();
-        assert!(report.ready && !report.parts[1].ready, "the other part is still reported: {report:?}");
-        second.set_not_ready("connecting");
-        assert!(!health.report().ready);
-        first.set_ready();
-        assert!(health.report().ready);
-        database.set_not_ready("gone");
-        assert!(!health.report().ready);
+        bus.set_not_ready("no connection to the broker");
+        let readiness = health.readiness();
+        assert!(readiness.ready);
+        assert_eq!(readiness.parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>(), ["database"]);
+        drop(database);
+        assert!(!health.readiness().ready);
+        assert_eq!(health.readiness().parts[0].state, PartState::Stopped);
+    }
+
+    #[test]
+    fn report_with_failing_part_is_degraded_and_tells_since_when() {
+        let (health, clock) = health();
+        let (database, bus) = (health.register_required("database"), health.register("bus"));
+        database.set_ready();
+        clock.advance(Duration::from_secs(60));
+        bus.set_not_ready("no connection to the broker");
+        clock.advance(Duration::from_secs(60));
+        // Another reason is no other state.
+        bus.set_not_ready("the broker is silent");
+        assert_eq!(
+            serde_json::to_string(&health.report()).unwrap(),
+            r#"{"status":"degraded","parts":[{"name":"bus","state":"failing","since":"1970-01-01T00:01:00Z","reason":"the broker is silent"},{"name":"database","state":"ok","since":"1970-01-01T00:00:00Z"}]}"#
+        );
+        bus.set_ready();
+        assert_eq!(health.report().status, HealthStatus::Ok);
+        bus.set_not_ready("gone");
+        bus.remove();
+        assert_eq!(health.report().status, HealthStatus::Ok);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`init`] is called once at the start of a process, its guard is shut down at the end. [`propagation`] carries the
 //! W3C trace context through message headers and HTTP. [`Metrics`] has every Prometheus metric of the product,
-//! [`Health`] the answer of `/readyz`. This crate has no HTTP server and no background task.
+//! [`Health`] the answers of `/health` and `/readyz`. This crate has no HTTP server and no background task.
 //!
 //! Two measures keep secrets out: `Debug` of our types shows none, and third-party crates are capped ([`init`]).
 //!
@@ -18,6 +18,6 @@ mod panic;
 pub mod propagation;
 
 pub use error::TelemetryError;
-pub use health::{Health, HealthHandle, HealthPart, HealthReport};
+pub use health::{Health, HealthHandle, HealthPart, HealthReport, HealthStatus, PartState, Readiness};
 pub use init::{LogFormat, TelemetryConfig, TelemetryGuard, init, init_with};
 pub use metrics::Metrics;

@@ -6,6 +6,7 @@ mod browser;
 mod cards;
 mod concurrency;
 mod conformance;
+mod degraded;
 mod flow;
 mod recovery;
 mod relay;

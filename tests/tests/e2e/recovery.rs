@@ -241,7 +241,16 @@ async fn broker_outage_loses_nothing_after_recovery() -> anyhow::Result<()> {
             );
             assert_eq!(world.sim.follow(&redirect).await?.status, 503, "{outage}");
             let ready = world.api.raw(|http, base| http.get(format!("{base}/readyz"))).await?;
-            assert_eq!(ready.status, 503, "{outage}: {ready:?}");
+            assert_eq!(ready.status, 200, "{outage}: what needs no broker is served: {ready:?}");
+            let health = world.api.raw(|http, base| http.get(format!("{base}/health"))).await?;
+            assert_eq!(
+                (health.status, &health.json["status"]),
+                (200, &"degraded".into()),
+                "{outage}: {health:?}"
+            );
+            let bus = health.part("bus");
+            assert_eq!(bus["state"], "failing", "{outage}: {health:?}");
+            assert!(bus["since"].is_string() && bus["reason"].is_string(), "{outage}: {health:?}");
         }
         world.broker_proxy.resume();
         // People follow the message: click again, reload the page.

@@ -127,7 +127,7 @@ async fn nothing_leaks(log_format: &str) -> anyhow::Result<()> {
     secrets.extend(world.sim.issued_secrets());
     for service in &mut world.services {
         let base = format!("http://{}", service.address().await?);
-        for path in ["/metrics", "/readyz"] {
+        for path in ["/metrics", "/readyz", "/health"] {
             let text = reqwest::get(format!("{base}{path}")).await?.text().await?;
             evidence.add(format!("{path} of {:?}", service.kind), text);
         }
@@ -355,12 +355,12 @@ async fn broken_parts(
         let proxy = if part == "database" { &world.database_proxy } else { &world.broker_proxy };
         proxy.down();
         let gateway = world.services[0].address().await?;
-        let ready = format!("http://{gateway}/readyz");
-        let down = eventually(TIMEOUT, async || {
-            let answer = reqwest::get(&ready).await?;
-            Ok(if answer.status() == 503 { Some(answer.text().await?) } else { None })
+        let health = format!("http://{gateway}/health");
+        let degraded = eventually(TIMEOUT, async || {
+            let health = reqwest::get(&health).await?.text().await?;
+            Ok(health.contains("degraded").then_some(health))
         });
-        evidence.add("/readyz while a part is down", down.await?);
+        evidence.add("/health while a part is down", degraded.await?);
         evidence.add_answer(&world.api.send(Method::POST, "/v1/auth/sessions", Some(body.clone())).await?);
         let click = world.sim.click(&asked.message_id, "authorize", &asked.person).await?;
         evidence.add("an answer to Lark", format!("{:?}", click.toast));
@@ -371,9 +371,11 @@ async fn broken_parts(
         }
         proxy.resume();
         for service in &mut world.services {
-            let ready = format!("http://{}/readyz", service.address().await?);
-            eventually(TIMEOUT, async || Ok(reqwest::get(&ready).await?.status().is_success().then_some(())))
-                .await?;
+            let health = format!("http://{}/health", service.address().await?);
+            eventually(TIMEOUT, async || {
+                Ok((!reqwest::get(&health).await?.text().await?.contains("degraded")).then_some(()))
+            })
+            .await?;
         }
         evidence.add("a page", world.sim.follow(&redirect).await?.html);
         world.shows(&asked, "green").await.with_context(|| format!("after the {part} came back"))?;

@@ -26,11 +26,12 @@ async fn connection_cut_or_half_open_is_replaced_by_exactly_one() -> anyhow::Res
     // Half-open: neither side is notified.
     let opened = world.sim.stats().connections_opened;
     assert_eq!(world.sim.half_open_connections(None), 1);
-    let unready = eventually(TIMEOUT, async || {
-        let ready = ready(&world).await?;
-        Ok((ready.status == 503).then_some(ready))
-    });
-    assert!(unready.await?.text.contains("websocket"), "readiness says what is wrong");
+    eventually(TIMEOUT, async || {
+        let health = health(&world).await?;
+        let connection = health.part(&format!("websocket:{}", world.app_id()));
+        Ok((connection["state"] == "failing").then_some(()))
+    })
+    .await?;
     connected_again(&world, opened).await?;
     assert!(taken(&world.sim.click(&second.message_id, "cancel", &second.person).await?));
 
@@ -127,8 +128,7 @@ async fn fallback_after_failed_reconnects_accepts_http_callbacks() -> anyhow::Re
         200,
         "what is stored is served"
     );
-    let answer = ready(&world).await?;
-    assert_eq!(answer.status, 200, "it can do its work: {answer:?}");
+    assert!(is_healthy(&world).await?, "it can do its work");
 
     // Lark has recovered: the next attempt, at the longest interval, restores the long connection.
     world.sim.faults().clear();
@@ -170,7 +170,7 @@ async fn fallback_disabled_keeps_reconnecting_and_refuses_http_callbacks() -> an
     let click = world.sim.click(&asked.message_id, "cancel", &asked.person).await?;
     assert!(click.answered && !taken(&click), "asked to try again: {click:?}");
     assert_eq!(world.api.session(asked.session_id, 0).await?.state, SessionState::Pending);
-    assert_eq!(ready(&world).await?.status, 503);
+    assert!(!is_healthy(&world).await?);
     assert_eq!(
         world.api.token(world.app_id(), &before.person).await?.status,
         200,
@@ -185,20 +185,22 @@ async fn fallback_disabled_keeps_reconnecting_and_refuses_http_callbacks() -> an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connection_with_refused_credentials_leaves_gateway_unready_and_serving() -> anyhow::Result<()> {
+async fn connection_with_refused_credentials_leaves_gateway_ready_and_degraded() -> anyhow::Result<()> {
     let world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     consents(&world, &asked).await?;
     world.sim.change_app(world.app_id(), |app| app.secret = SecretString::from("changed-in-the-console"))?;
     assert_eq!(world.sim.drop_connections(None), 1);
     let refused = eventually(TIMEOUT, async || {
-        let ready = ready(&world).await?;
-        Ok((ready.text.contains("1000040344")).then_some(ready))
+        let health = health(&world).await?;
+        Ok((health.text.contains("1000040344")).then_some(health))
     })
     .await?;
-    assert_eq!(refused.status, 503, "{refused:?}");
-    let alive = world.api.raw(|http, base| http.get(format!("{base}/healthz"))).await?;
-    assert_eq!(alive.status, 200, "{alive:?}");
+    assert_eq!(refused.json["status"], "degraded", "{refused:?}");
+    for path in ["/healthz", "/readyz"] {
+        let answer = world.api.raw(|http, base| http.get(format!("{base}{path}"))).await?;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
     assert_eq!(world.api.token(world.app_id(), &asked.person).await?.status, 200, "what is stored is served");
     let calls = world.sim.stats().calls(Endpoint::Discovery);
     assert_eq!(calls, 2, "refused for good: not tried again and again");
@@ -236,20 +238,24 @@ async fn two_gateways_share_pushes() -> anyhow::Result<()> {
     world.finish().await
 }
 
-/// Waits until exactly one more connection was opened, it is the only one, and the gateway is ready.
+/// Waits until exactly one more connection was opened, it is the only one, and every part of the gateway works.
 async fn connected_again(world: &World, opened_before: u64) -> anyhow::Result<()> {
     eventually(TIMEOUT, async || {
         let opened = world.sim.stats().connections_opened - opened_before;
         anyhow::ensure!(opened <= 1, "{opened} connections were opened instead of one");
         let one = opened == 1 && world.sim.connections(world.app_id()) == 1;
-        Ok((one && ready(world).await?.status == 200).then_some(()))
+        Ok((one && is_healthy(world).await?).then_some(()))
     })
     .await
     .with_context(|| format!("{} connections\n{}", world.sim.connections(world.app_id()), world.outputs()))
 }
 
-async fn ready(world: &World) -> anyhow::Result<Answer> {
-    world.api.raw(|http, base| http.get(format!("{base}/readyz"))).await
+async fn health(world: &World) -> anyhow::Result<Answer> {
+    world.api.raw(|http, base| http.get(format!("{base}/health"))).await
+}
+
+async fn is_healthy(world: &World) -> anyhow::Result<bool> {
+    Ok(health(world).await?.json["status"] == "ok")
 }
 
 /// Returns whether a click was answered, and not with "please try again".

@@ -303,7 +303,7 @@ function showStatus() {
   pill(status.ready ? "good" : "bad", t(status.ready ? "ready" : "not_ready"));
   const parts = status.parts.map((one) => {
     const kind = one.name.split(":")[0];
-    return part(one.ready ? "good" : "bad", texts[`part_${kind}`] ? t(`part_${kind}`) : kind, undefined, one.reason);
+    return part(one.state === "ok" ? "good" : "bad", texts[`part_${kind}`] ? t(`part_${kind}`) : kind, undefined, one.reason);
   });
   const dead = status.dead_letters;
   parts.push(part(status.connections ? "good" : "bad", t("connections"), status.connections));

@@ -34,6 +34,7 @@ export const texts = {
   part_websocket: ["长连接", "long connection"],
   part_registrations: ["应用", "applications"],
   part_database: ["数据库", "database"],
+  part_database_writes: ["数据库写入", "database writes"],
   part_bus: ["消息总线", "bus"],
   dead_letters: ["死信", "dead letters"],
   connections: ["连接数", "connections"],
@@ -129,8 +130,8 @@ const known = {
   "auth.exchange.refused": ["worker", "换令牌没有成功", "The exchange failed"],
   "auth.exchange.identity_mismatch: another person consented, nothing is stored": ["worker", "授权的是另一个人，未存储任何内容", "Another person consented, nothing is stored"],
   "auth.callback.unrecognized": ["gateway", "不认识的事件", "An event without a handler"],
-  ready: ["gateway", "{part} 恢复正常", "{part} is ready"],
-  "not ready": ["gateway", "{part} 不可用", "{part} is not ready"],
+  "health.part.ok": ["gateway", "{part} 恢复正常", "{part} is ready"],
+  "health.part.failing": ["gateway", "{part} 不可用", "{part} is not ready"],
 };
 
 const translations = {

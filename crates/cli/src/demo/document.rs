@@ -144,7 +144,7 @@ impl Publisher {
             people: people.collect(),
             chats,
             status: Status {
-                ready: parts.iter().all(|part| part.ready),
+                ready: parts.iter().all(HealthPart::is_ok),
                 connections: self.sim.connections(&self.app_id),
                 dead_letters,
                 parts,

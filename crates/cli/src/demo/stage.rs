@@ -76,7 +76,7 @@ impl Stage {
 }
 
 impl ServiceHealth {
-    /// Returns the parts that readiness depends on.
+    /// Returns the parts that report their state.
     pub(crate) fn parts(&self) -> Vec<HealthPart> {
         self.health.report().parts
     }
@@ -88,7 +88,7 @@ impl ServiceHealth {
 
     async fn until_ready(&self) -> anyhow::Result<()> {
         let ready = async {
-            while !self.parts().iter().all(|part| part.ready) {
+            while !self.parts().iter().all(HealthPart::is_ok) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };

@@ -8,6 +8,7 @@ use std::{
 
 use larkauth_lark::http_reason;
 use larkauth_models::Application;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use url::{Host, Url};
 
@@ -57,17 +58,21 @@ pub(crate) async fn redirect_uri(app: &Application) -> Vec<Finding> {
     findings
 }
 
-/// Checks that the address to listen on is free, or taken by larkauth.
-pub(super) async fn listen(addr: SocketAddr) -> Finding {
+/// Checks that the address to listen on is free, or taken by larkauth, and reports what that larkauth says of itself.
+pub(super) async fn listen(addr: SocketAddr) -> Vec<Finding> {
     let check = format!("HTTP_ADDR {addr}");
-    match TcpListener::bind(addr).await {
+    vec![match TcpListener::bind(addr).await {
         Ok(_) if addr.ip().is_unspecified() => {
             Finding::doubtful(check, "free, and reachable from every network of this machine")
                 .cure("put a firewall or a TLS proxy in front of it, or listen on 127.0.0.1", page::THIS_SIDE)
         }
         Ok(_) => Finding::ok(check, "free"),
         Err(error) if error.kind() == ErrorKind::AddrInUse => match Url::parse(&reached_at(addr)) {
-            Ok(url) if gateway_at(&url, true).await.is_ok() => Finding::ok(check, "larkauth is listening"),
+            Ok(url) if gateway_at(&url, true).await.is_ok() => {
+                let mut findings = vec![Finding::ok(check, "larkauth is listening")];
+                findings.extend(running(&url).await);
+                return findings;
+            }
             _ => Finding::wrong(check, "taken by another program")
                 .cure("stop that program, or choose another address with HTTP_ADDR", page::THIS_SIDE),
         },
@@ -75,7 +80,39 @@ pub(super) async fn listen(addr: SocketAddr) -> Finding {
             "choose an address of this machine, and a port of 1024 or more unless it runs as root",
             page::THIS_SIDE,
         ),
-    }
+    }]
+}
+
+/// Returns a finding for each part that the larkauth on this machine reports as not working.
+async fn running(origin: &Url) -> Vec<Finding> {
+    let document = async {
+        let url = origin.join("/health").map_err(|error| error.to_string())?;
+        let response = client(true)?.get(url).send().await.map_err(http_reason)?;
+        response.json::<Value>().await.map_err(http_reason)
+    };
+    let document = match document.await {
+        Ok(document) => document,
+        Err(why) => {
+            return vec![Finding::doubtful("running larkauth", format!("no health document: {why}"))];
+        }
+    };
+    let parts = document["parts"].as_array().into_iter().flatten();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    parts
+        .filter(|part| part["state"] != "ok")
+        .map(|part| {
+            let reason = part.get("reason").unwrap_or(&part["state"]);
+            let detail = format!("{} (since {})", text(reason), text(&part["since"]));
+            Finding::doubtful(format!("running larkauth, {}", text(&part["name"])), detail).page(page::HEALTH)
+        })
+        .collect()
+}
+
+fn client(is_here: bool) -> Result<reqwest::Client, String> {
+    let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+    // No proxy leads back to this machine.
+    let http = if is_here { http.no_proxy() } else { http };
+    http.build().map_err(http_reason)
 }
 
 /// Returns the origin under which this machine reaches the address.
@@ -93,13 +130,7 @@ async fn gateway_at(uri: &Url, is_here: bool) -> Result<(), String> {
     let mut url = uri.clone();
     url.set_path("/healthz");
     url.set_query(None);
-    let mut http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
-    if is_here {
-        // No proxy leads back to this machine.
-        http = http.no_proxy();
-    }
-    let http = http.build().map_err(http_reason)?;
-    let mut response = http.get(url).send().await.map_err(http_reason)?;
+    let mut response = client(is_here)?.get(url).send().await.map_err(http_reason)?;
     let status = response.status();
     // The gateway's body fits one chunk. More of another server's body is not needed.
     let start = if status.is_success() { response.chunk().await.map_err(http_reason)? } else { None };

@@ -19,6 +19,8 @@ pub(crate) mod page {
     pub(crate) const RELAY: &str = "docs/operations/relay.md";
     /// Wrong secret, or wrong cloud.
     pub(crate) const CREDENTIALS: &str = "docs/troubleshooting/secret-or-brand.md";
+    /// A part of a running larkauth does not work.
+    pub(crate) const HEALTH: &str = "docs/operations/health.md";
     /// This side: settings, database, broker, keys, clock, network, address.
     pub(crate) const THIS_SIDE: &str = "docs/troubleshooting/README.md";
 }

@@ -71,7 +71,7 @@ async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     findings.extend(of_store);
     findings.extend(broker);
     findings.push(traffic::relay(settings));
-    findings.push(listen);
+    findings.extend(listen);
     findings.extend(counted);
 
     let is_known = stored.is_some();

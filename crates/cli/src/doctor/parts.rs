@@ -1,9 +1,10 @@
 //! This side. Opens each part alone, so that one broken part hides no other.
 
+use larkauth_auth::check_writes;
 use larkauth_config::Settings;
 use larkauth_contracts::topology::Queue;
 use larkauth_models::Application;
-use larkauth_runtime::{Broker, Database, cipher, no_cipher};
+use larkauth_runtime::{Broker, Database, cipher, no_cipher, no_writes};
 use larkauth_storage::Registration;
 use larkauth_telemetry::Metrics;
 
@@ -62,13 +63,16 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
     };
     let contents = with_deadline(async {
         let store = database.open(settings, false, cipher).await?.shared();
-        let contents = (store.applications().await, store.api_keys().await);
+        let contents = (check_writes(&*store).await, store.applications().await, store.api_keys().await);
         store.close().await;
         Ok(contents)
     });
     match contents.await {
         Err(error) => findings.push(wrong("database", &error)),
-        Ok((apps, api_keys)) => {
+        Ok((writes, apps, api_keys)) => {
+            if let Err(error) = writes {
+                findings.push(Finding::wrong("database writes", no_writes(&error)).page(page::HEALTH));
+            }
             match api_keys {
                 Ok(keys) => findings
                     .push(api_keys_of(settings, keys.iter().filter(|k| k.revoked_at.is_none()).count())),

@@ -16,6 +16,7 @@ use larkauth_auth::{Context, sessions::Invite};
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_models::{AppId, Application, AuthMethod, ExposeSecret, OpenId, Person, SessionState};
 use larkauth_runtime::ServiceHandle;
+use larkauth_telemetry::HealthPart;
 use tokio::time::Instant;
 use url::Url;
 
@@ -52,7 +53,7 @@ async fn run_steps(arguments: &Arguments, settings: &Settings) -> anyhow::Result
     let address = standalone.running.addr;
     report::done("gateway, auth-worker and token-refresher are running", &format!("http://{address}"));
     let asked = async {
-        ready(&standalone.running).await?;
+        ready(&standalone.running, &app.app_id).await?;
         // After the connection is up: the console offers the persistent connection only while one is open.
         console(app, arguments.yes).await?;
         heading(4, "The person");
@@ -89,20 +90,23 @@ async fn console(app: &Application, is_done: bool) -> anyhow::Result<()> {
 }
 
 /// Waits until the long connection is up.
-async fn ready(running: &ServiceHandle) -> anyhow::Result<()> {
+async fn ready(running: &ServiceHandle, app_id: &AppId) -> anyhow::Result<()> {
     let until = Instant::now() + READY_TIMEOUT;
     let mut line = report::Progress::new();
     let started = Instant::now();
     loop {
-        let health = running.health.report();
-        if health.ready {
+        let connection = format!("websocket:{app_id}");
+        let mut parts = running.health.report().parts;
+        // Connections of other applications are not needed.
+        parts.retain(|part| !part.name.starts_with("websocket:") || part.name == connection);
+        if parts.iter().any(|part| part.name == connection) && parts.iter().all(HealthPart::is_ok) {
             line.finish();
             report::done("the long connection is up", "clicks will arrive here");
             return Ok(());
         }
         if Instant::now() >= until {
             line.finish();
-            let reasons = health.parts.into_iter().filter(|part| !part.ready);
+            let reasons = parts.into_iter().filter(|part| !part.is_ok());
             let reasons: Vec<String> =
                 reasons.map(|part| format!("{}: {}", part.name, part.reason.unwrap_or_default())).collect();
             bail!(

@@ -210,6 +210,24 @@ async fn doctor_beside_shared_application_explains_foreign_events() {
 }
 
 #[tokio::test]
+async fn doctor_beside_degraded_standalone_names_failing_part() {
+    let (mut stage, _sim) = Stage::with_lark().await;
+    stage.env.remove("DATABASE_URL");
+    stage.env.remove("ENCRYPTION_KEYS");
+    stage.set("APP_ID", APP_ID);
+    stage.set("APP_SECRET", APP_SECRET);
+    stage.set("AMQP_URL", "amqp://someone:broker-password@127.0.0.1:1/%2f");
+    let standalone = stage.standalone().await;
+    let ended = stage.run("doctor --json").await.with(1);
+    says(&ended, "HTTP_ADDR", "ok");
+    says(&ended, "running larkauth, bus", "doubtful");
+    says(&ended, "broker", "wrong");
+    assert!(ended.out.contains("docs/operations/health.md"), "{}", ended.out);
+    assert!(!ended.out.contains("broker-password"), "{}", ended.out);
+    standalone.terminate().await.with(0);
+}
+
+#[tokio::test]
 async fn doctor_with_clock_skew_reports_clock() {
     let lark = MockServer::start().await;
     let then = chrono::DateTime::UNIX_EPOCH.to_rfc2822();

@@ -264,7 +264,7 @@ pub(super) async fn remove_topology(options: &RabbitMqOptions) -> Result<(), Bus
 }
 
 /// Parses the address. The error contains no part of it.
-fn parse(url: &str) -> Result<AMQPUri, BusError> {
+pub(super) fn parse(url: &str) -> Result<AMQPUri, BusError> {
     let wrong = || BusError::Unavailable {
         during: "connect",
         message: "AMQP_URL is not of the form amqp://user:password@host:port/vhost (or amqps://)".to_owned(),

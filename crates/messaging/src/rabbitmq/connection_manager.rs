@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larkauth_models::Backoff;
+use larkauth_models::{Backoff, ExposeSecret};
 use tokio::{
     sync::{Semaphore, oneshot, watch},
     time::{Instant, sleep, timeout_at},
@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connection::{Connection, OpenError, Publication},
+    connection::{Connection, OpenError, Publication, parse},
     error::{late, unavailable},
     options::RabbitMqOptions,
     topology::Names,
@@ -65,16 +65,66 @@ impl ConnectionManager {
             }
             sleep(pause).await;
         };
-        options.metrics.bus_up(true);
-        let manager = Arc::new(Self {
+        let manager = Self::new(options, names);
+        manager.set(State::Up(Arc::clone(&connection)));
+        let supervisor = Supervisor { manager: Arc::clone(&manager), opened: Some((connection, replies)) };
+        Ok((manager, supervisor))
+    }
+
+    /// Leaves the first connection to the supervisor. Fails for options that cannot succeed.
+    pub(super) fn unconnected(options: RabbitMqOptions) -> Result<(Arc<Self>, Supervisor), BusError> {
+        check(&options)?;
+        parse(options.url.expose_secret())?;
+        let names = Names::new(&options.prefix);
+        let manager = Self::new(options, names);
+        let supervisor = Supervisor { manager: Arc::clone(&manager), opened: None };
+        Ok((manager, supervisor))
+    }
+
+    fn new(options: RabbitMqOptions, names: Names) -> Arc<Self> {
+        let message = "not connected yet".to_owned();
+        let manager = Self {
             names,
-            state: watch::Sender::new(State::Up(Arc::clone(&connection))),
+            state: watch::Sender::new(State::Closed),
             health: watch::Sender::new(BusHealth::Up),
             in_flight: Semaphore::new(options.max_in_flight.clamp(1, 1024)),
             options,
-        });
-        let supervisor = Supervisor { manager: Arc::clone(&manager), connection, replies };
-        Ok((manager, supervisor))
+        };
+        manager.set(State::Down(BusError::Unavailable { during: "connect", message }));
+        Arc::new(manager)
+    }
+
+    /// Opens a connection after `pause`, and again after longer waits until it succeeds. Returns `None` on `stop`.
+    async fn open_repeatedly(
+        &self,
+        stop: &CancellationToken,
+        backoff: &mut Backoff,
+        attempt: &mut u32,
+        mut pause: Duration,
+    ) -> Option<Opened> {
+        loop {
+            let opening = async {
+                sleep(pause).await;
+                Connection::open(&self.options, &self.names).await
+            };
+            *attempt = attempt.saturating_add(1);
+            let Some(opened) = stop.run_until_cancelled(opening).await else {
+                self.set(State::Closed);
+                return None;
+            };
+            match opened {
+                Ok((connection, replies)) => {
+                    tracing::info!(attempt, "the message broker is connected");
+                    self.set(State::Up(Arc::clone(&connection)));
+                    return Some((connection, replies));
+                }
+                Err(OpenError { error, .. }) => {
+                    tracing::warn!(%error, attempt, "the message broker cannot be reached");
+                    self.set(State::Down(error));
+                    pause = backoff.next(self.options.entropy.as_ref());
+                }
+            }
+        }
     }
 
     pub(super) fn health(&self) -> watch::Receiver<BusHealth> {
@@ -233,16 +283,24 @@ impl ConnectionManager {
     }
 }
 
-/// Owns the connection: replaces a lost one, and closes it on `stop`.
+/// A connection with the consumer of its replies.
+type Opened = (Arc<Connection>, lapin::Consumer);
+
+/// Owns the connection: opens it, replaces a lost one, and closes it on `stop`.
 pub(super) struct Supervisor {
     manager: Arc<ConnectionManager>,
-    connection: Arc<Connection>,
-    replies: lapin::Consumer,
+    /// `None` before the first connection.
+    opened: Option<Opened>,
 }
 
 impl Supervisor {
     pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { manager, mut connection, mut replies } = self;
+        let Self { manager, opened } = self;
+        let first = match opened {
+            Some(opened) => Some(opened),
+            None => manager.open_repeatedly(&stop, &mut STARTING.clone(), &mut 0, Duration::ZERO).await,
+        };
+        let Some((mut connection, mut replies)) = first else { return };
         let mut backoff = RECONNECTING;
         let mut attempt = 0_u32;
         loop {
@@ -264,30 +322,10 @@ impl Supervisor {
                 backoff.reset();
                 attempt = 0;
             }
-            (connection, replies) = loop {
-                let pause = backoff.next(manager.options.entropy.as_ref());
-                attempt = attempt.saturating_add(1);
-                let opened = tokio::select! {
-                    biased;
-                    () = stop.cancelled() => {
-                        manager.set(State::Closed);
-                        return;
-                    }
-                    opened = async {
-                        sleep(pause).await;
-                        Connection::open(&manager.options, &manager.names).await
-                    } => opened,
-                };
-                match opened {
-                    Ok(opened) => break opened,
-                    Err(OpenError { error, .. }) => {
-                        tracing::warn!(%error, attempt, "the message broker cannot be reached");
-                        manager.set(State::Down(error));
-                    }
-                }
-            };
-            tracing::info!(attempt, "the message broker is connected again");
-            manager.set(State::Up(Arc::clone(&connection)));
+            let pause = backoff.next(manager.options.entropy.as_ref());
+            let opened = manager.open_repeatedly(&stop, &mut backoff, &mut attempt, pause).await;
+            let Some(opened) = opened else { return };
+            (connection, replies) = opened;
         }
     }
 }

@@ -26,7 +26,11 @@ use tokio_util::sync::CancellationToken;
 pub use self::options::RabbitMqOptions;
 #[cfg(feature = "conformance")]
 pub(crate) use self::topology::{Names, remove as remove_topology};
-use self::{connection::Publication, connection_manager::ConnectionManager, topology::delay_key};
+use self::{
+    connection::Publication,
+    connection_manager::{ConnectionManager, Supervisor},
+    topology::delay_key,
+};
 use crate::{Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Offer, Offered, Outgoing, PendingReply};
 
 /// The bus on RabbitMQ. Dropping it closes the socket; [`Bus::close`] closes the connection in order.
@@ -44,10 +48,17 @@ impl RabbitMq {
     /// [`BusError::Unavailable`] after `connect_deadline`, or at once when the broker refuses the credentials; [`BusError::Topology`] when queues of that prefix exist with other properties.
     pub async fn connect(options: RabbitMqOptions) -> Result<Self, BusError> {
         let (manager, supervisor) = ConnectionManager::connect(options).await?;
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(supervisor.run(stop.clone()));
-        Ok(Self { manager, stop, supervisor: Mutex::new(tasks) })
+        Ok(Self::supervised(manager, supervisor))
+    }
+
+    /// Returns a bus without a connection, which is opened in the background. Until then [`Bus::health`] is down and
+    /// publishing fails with [`BusError::Unavailable`].
+    ///
+    /// # Errors
+    /// [`BusError::Unavailable`] when the options are not valid.
+    pub fn connect_lazily(options: RabbitMqOptions) -> Result<Self, BusError> {
+        let (manager, supervisor) = ConnectionManager::unconnected(options)?;
+        Ok(Self::supervised(manager, supervisor))
     }
 
     /// Removes every exchange and queue of the prefix, with their messages. For demonstrations and tests; no process may
@@ -57,6 +68,13 @@ impl RabbitMq {
     /// [`BusError::Unavailable`] when the broker does not complete it within `connect_deadline`.
     pub async fn remove_topology(options: RabbitMqOptions) -> Result<(), BusError> {
         connection::remove_topology(&options).await
+    }
+
+    fn supervised(manager: Arc<ConnectionManager>, supervisor: Supervisor) -> Self {
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(supervisor.run(stop.clone()));
+        Self { manager, stop, supervisor: Mutex::new(tasks) }
     }
 
     fn app_id(&self) -> &str {

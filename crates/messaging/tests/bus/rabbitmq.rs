@@ -258,6 +258,34 @@ async fn connect_to_unreachable_broker_fails_with_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connect_lazily_without_broker_connects_when_it_comes() {
+    let bed = TestBus::fast().await;
+    let proxy = TcpProxy::start(bed.target()).await;
+    proxy.down();
+    let mut options = bed.options();
+    options.url = bed.url_through(proxy.address()).into();
+    options.publish_deadline = Duration::from_secs(1);
+    let wrong = RabbitMqOptions { url: "amqp:no-address".to_owned().into(), ..options.clone() };
+    assert!(RabbitMq::connect_lazily(wrong).is_err());
+    let closed_early = RabbitMq::connect_lazily(options.clone()).unwrap();
+    tokio::time::timeout(PATIENCE, closed_early.close()).await.unwrap();
+
+    let bus: Arc<dyn Bus> = Arc::new(RabbitMq::connect_lazily(options).unwrap());
+    let (handler, seen) = collecting();
+    let consuming = consume(&bus, ALL, handler);
+    assert!(!is_up(&bus).await);
+    let error = bus.publish(message(1)).await.unwrap_err();
+    assert!(matches!(error, BusError::Unavailable { .. }), "{error}");
+    proxy.resume();
+    eventually("the bus is up", async || is_up(&bus).await).await;
+    bus.publish(message(3)).await.unwrap();
+    eventually("the message is handled", async || seen.lock().unwrap().contains("event-3")).await;
+    consuming.stop().await;
+    bus.close().await;
+    bed.teardown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connect_with_wrong_password_fails_at_once() {
     let bed = TestBus::fast().await;
     let mut options = bed.options();

@@ -81,6 +81,7 @@ families! {
     http_requests_total: IntCounterVec ["route", "method", "status"], "HTTP requests served.";
     http_request_seconds: HistogramVec ["route"] in FAST, "Seconds to serve one HTTP request.";
     database_up: IntGauge [], "1 while the database answers, else 0.";
+    database_writable: IntGauge [], "1 while the database takes writes, else 0.";
 }
 
 fn add<C: Collector + Clone + 'static>(

@@ -195,6 +195,11 @@ impl Metrics {
         self.families.database_up.set(up.into());
     }
 
+    /// Sets whether the database takes writes.
+    pub fn database_writable(&self, writable: bool) {
+        self.families.database_writable.set(writable.into());
+    }
+
     /// Removes the gauges of an application that is no longer served, so that no alarm depends on their last value.
     pub fn forget_app(&self, app_id: &str) {
         let f = &self.families;
@@ -265,6 +270,7 @@ mod tests {
         metrics.lark_api_called(app, "send_card", "ok", took);
         metrics.http_request("/healthz", &Method::GET, StatusCode::OK, took);
         metrics.database_up(true);
+        metrics.database_writable(true);
         metrics
     }
 
@@ -291,7 +297,7 @@ mod tests {
         let text = ours(&used());
         let types: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(types.len(), 33);
+        assert_eq!(types.len(), 34);
         for (name, kind) in types {
             let rest = name.strip_prefix("lark_service_").unwrap();
             assert!(rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !rest.is_empty(), "{name}");

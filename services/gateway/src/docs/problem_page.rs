@@ -51,9 +51,9 @@ const fn cure(code: ProblemCode) -> &'static str {
             "The operator corrects the application in Lark's developer console (secret, scopes, availability). Until then no person is invited; stored tokens are still served."
         }
         ProblemCode::Unavailable => {
-            "Try again after Retry-After. The operator looks at /readyz, which names the part that is down."
+            "Try again after Retry-After. The operator looks at /health, which names the part that is down."
         }
-        ProblemCode::Timeout => "Try again. If it stays, the operator looks at /readyz and the metrics.",
+        ProblemCode::Timeout => "Try again. If it stays, the operator looks at /health and the metrics.",
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use larkauth_config::WebsocketSettings;
 use larkauth_messaging::testing::eventually;
 use larkauth_storage::{Applications, testing::cipher_of};
-use larkauth_telemetry::Health;
+use larkauth_telemetry::{Health, HealthStatus};
 use tokio_util::sync::CancellationToken;
 
 use super::world::{APP, World, app_id, application, now};
@@ -12,7 +12,7 @@ use crate::connections::ConnectionSupervisor;
 #[tokio::test]
 async fn supervisor_connects_enabled_applications_only() {
     let world = World::new().await;
-    let (health, stopping) = (Health::new(), CancellationToken::new());
+    let (health, stopping) = (Health::new(world.context.clock().clone()), CancellationToken::new());
     // No server listens where Lark should be, so the first attempt fails and HTTP callbacks take over.
     let settings = WebsocketSettings {
         max_reconnect_retries: 1,
@@ -24,14 +24,14 @@ async fn supervisor_connects_enabled_applications_only() {
     let states = connections.states();
     let part = |name: String| {
         let parts = health.report().parts;
-        parts.into_iter().find(|part| part.name == name).map(|part| part.ready)
+        parts.into_iter().find(|part| part.name == name).map(|part| part.is_ok())
     };
     let websocket = |app: &str| part(format!("websocket:{app}"));
-    assert!(!health.report().ready);
+    assert_eq!(health.report().status, HealthStatus::Degraded);
 
     let watch = async {
         eventually("HTTP callbacks take over", async || states.is_fallen_back(&app_id())).await;
-        eventually("readiness follows", async || websocket(APP) == Some(true)).await;
+        eventually("health follows", async || websocket(APP) == Some(true)).await;
         let metrics = world.context.metrics().render();
         assert!(metrics.contains(&format!("websocket_fallback_active{{app_id=\"{APP}\"}} 1")), "{metrics}");
         assert!(metrics.contains(&format!("websocket_connection_status{{app_id=\"{APP}\"}} 0")), "{metrics}");

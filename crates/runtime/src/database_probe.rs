@@ -1,0 +1,50 @@
+use larkauth_auth::Context;
+use larkauth_storage::StorageError;
+use larkauth_telemetry::{Health, HealthHandle};
+
+/// Reports whether the database answers, on which readiness depends, and whether it takes writes.
+pub(crate) struct DatabaseProbe {
+    context: Context,
+    answers: HealthHandle,
+    writes: HealthHandle,
+}
+
+impl DatabaseProbe {
+    pub(crate) fn new(context: Context, health: &Health) -> Self {
+        Self {
+            context,
+            answers: health.register_required("database"),
+            writes: health.register("database_writes"),
+        }
+    }
+
+    pub(crate) async fn look(&self) {
+        let answer = self.context.ping_database().await;
+        self.context.metrics().database_up(answer.is_ok());
+        if let Err(error) = answer {
+            self.context.metrics().database_writable(false);
+            self.answers.set_not_ready(error.to_string());
+            self.writes.set_not_ready("the database does not answer");
+            return;
+        }
+        self.answers.set_ready();
+        let writes = self.context.check_database_writes().await;
+        self.context.metrics().database_writable(writes.is_ok());
+        match writes {
+            Ok(()) => self.writes.set_ready(),
+            Err(error) => self.writes.set_not_ready(no_writes(&error)),
+        }
+    }
+}
+
+/// Returns why a database that answers takes no writes, and the cure.
+pub fn no_writes(error: &StorageError) -> String {
+    let why = match error {
+        StorageError::Unavailable { message, .. } => message.clone(),
+        error => error.to_string(),
+    };
+    format!(
+        "the database answers and takes no writes ({why}); stored tokens are served, everything else waits: let \
+         DATABASE_URL lead to the primary server, promote this standby, or unset default_transaction_read_only"
+    )
+}
