@@ -42,6 +42,8 @@ pub fn http_client(timeouts: &HttpTimeouts) -> Result<reqwest::Client, reqwest::
         .pool_idle_timeout(Duration::from_secs(20))
         .pool_max_idle_per_host(32)
         .tcp_keepalive(Duration::from_secs(15))
+        // A program that gets relayed events may look for a header in Lark's own spelling, like `X-Lark-Signature`.
+        .http1_title_case_headers()
         .user_agent(concat!("larkauth/", env!("CARGO_PKG_VERSION")))
         .build()
 }
