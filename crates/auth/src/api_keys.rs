@@ -1,6 +1,6 @@
 //! Keys of the REST API.
 
-use larkauth_models::{Actor, ExposeSecret, KeyScope, SecretString, Timestamp};
+use larkauth_models::{Actor, ExposeSecret, KeyScope, SecretString, Timestamp, is_secret_token};
 use larkauth_storage::ApiKey;
 use uuid::Uuid;
 
@@ -80,6 +80,12 @@ impl Context {
     }
 }
 
+/// Returns whether a secret has the form of a key that [`Context::create_api_key`] makes.
+#[must_use]
+pub fn has_key_form(secret: &str) -> bool {
+    secret.strip_prefix(PREFIX).is_some_and(is_secret_token)
+}
+
 /// Returns whether a key may have this name.
 #[must_use]
 pub fn is_valid_name(name: &str) -> bool {
@@ -89,6 +95,22 @@ pub fn is_valid_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn has_key_form_other_texts_are_refused() {
+        let token = "0123456789abcdefABCDEF-_0123456789abcdefABC";
+        assert!(has_key_form(&format!("lak_{token}")));
+        for other in [
+            "",
+            "lak_",
+            token,
+            &format!("lak_{token}x"),
+            &format!("LAK_{token}"),
+            &format!("lak_{}+", &token[1..]),
+        ] {
+            assert!(!has_key_form(other), "{other}");
+        }
+    }
 
     #[test]
     fn name_is_one_short_line() {

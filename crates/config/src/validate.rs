@@ -15,6 +15,7 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
         settings.broker.required_url()?;
         settings.encryption.required_keys()?;
     }
+    two_listeners(settings)?;
     let takes_callbacks = matches!(settings.service, Service::Gateway | Service::Standalone);
     let unverifiable = takes_callbacks
         && settings
@@ -48,6 +49,31 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
         if is_set {
             settings.warnings.push(format!("{} has no effect in this version", setting.name));
         }
+    }
+    Ok(())
+}
+
+/// Checks the address of the second listener, if there is one.
+fn two_listeners(settings: &mut Settings) -> Result<(), ConfigError> {
+    let Some(public) = settings.http.public_addr else { return Ok(()) };
+    let private = settings.http.addr;
+    let overlap =
+        public.ip() == private.ip() || public.ip().is_unspecified() || private.ip().is_unspecified();
+    // Port 0 is a free port each time.
+    if public.port() == private.port() && public.port() != 0 && overlap {
+        return Err(ConfigError::Invalid {
+            name: t::PUBLIC_HTTP_ADDR.name.into(),
+            problem: format!("`{public}` and HTTP_ADDR `{private}` are the same address"),
+            cure: "give two ports; or leave PUBLIC_HTTP_ADDR out, and HTTP_ADDR serves everything".into(),
+        });
+    }
+    let redirect = &settings.oauth.redirect_uri;
+    let is_here = matches!(redirect.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    if is_here && redirect.port_or_known_default() == Some(private.port()) {
+        settings.warnings.push(format!(
+            "OAUTH_REDIRECT_URI leads to HTTP_ADDR, which serves no /oauth/callback when PUBLIC_HTTP_ADDR is set: let it \
+             lead to {public}, or to the proxy in front of it"
+        ));
     }
     Ok(())
 }

@@ -1,16 +1,18 @@
 use std::{sync::Arc, time::Duration};
 
-use larkauth_auth::{AuthError, Context};
+use larkauth_auth::{AuthError, Context, api_keys::has_key_form};
 use larkauth_models::{ExposeSecret, KeyScope, SecretString};
 use larkauth_storage::ApiKey;
 use moka::future::Cache;
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use crate::actor::ACTOR;
+use crate::{
+    actor::ACTOR,
+    unknown::{Unknown, sha256},
+};
 
-/// Life of a cached key, known or unknown: 10 s. A revoked key works no longer than this.
+/// Life of a cached key: 10 s. A revoked key works no longer than this.
 const CACHE_TTL: Duration = Duration::from_secs(10);
 /// Most keys that are cached.
 const CACHE_CAPACITY: u64 = 10_000;
@@ -22,7 +24,8 @@ pub(crate) struct ApiKeys {
     /// The key of the setting `API_KEY`, with its SHA-256.
     bootstrap: Option<([u8; 32], Arc<ApiKey>)>,
     context: Context,
-    cache: Cache<[u8; 32], Option<Arc<ApiKey>>>,
+    known: Cache<[u8; 32], Arc<ApiKey>>,
+    unknown: Unknown,
 }
 
 impl ApiKeys {
@@ -35,10 +38,10 @@ impl ApiKeys {
                 created_at: context.now(),
                 revoked_at: None,
             };
-            (Sha256::digest(secret.expose_secret().as_bytes()).into(), Arc::new(key))
+            (sha256(secret.expose_secret()), Arc::new(key))
         });
-        let cache = Cache::builder().max_capacity(CACHE_CAPACITY).time_to_live(CACHE_TTL).build();
-        Self { bootstrap, context, cache }
+        let known = Cache::builder().max_capacity(CACHE_CAPACITY).time_to_live(CACHE_TTL).build();
+        Self { bootstrap, context, known, unknown: Unknown::default() }
     }
 
     /// Warns when there is no key, since the API then refuses every caller.
@@ -55,16 +58,23 @@ impl ApiKeys {
         Ok(())
     }
 
-    /// Returns the active key with this SHA-256.
-    pub(crate) async fn authenticate(&self, sha256: &[u8; 32]) -> Result<Option<Arc<ApiKey>>, AuthError> {
-        if let Some((_, key)) = self.bootstrap.as_ref().filter(|(known, _)| known.ct_eq(sha256).into()) {
+    /// Returns the active key with this secret. The store is asked only for a secret of the form of a key.
+    pub(crate) async fn authenticate(&self, secret: &str) -> Result<Option<Arc<ApiKey>>, AuthError> {
+        let sha256 = sha256(secret);
+        if let Some((_, key)) = self.bootstrap.as_ref().filter(|(known, _)| known.ct_eq(&sha256).into()) {
             return Ok(Some(key.clone()));
         }
-        if let Some(cached) = self.cache.get(sha256).await {
-            return Ok(cached);
+        if !has_key_form(secret) || self.unknown.contains(&sha256).await {
+            return Ok(None);
         }
-        let found = self.context.authenticate_api_key(sha256).await?.map(Arc::new);
-        self.cache.insert(*sha256, found.clone()).await;
-        Ok(found)
+        if let Some(key) = self.known.get(&sha256).await {
+            return Ok(Some(key));
+        }
+        let Some(key) = self.context.authenticate_api_key(&sha256).await?.map(Arc::new) else {
+            self.unknown.insert(sha256).await;
+            return Ok(None);
+        };
+        self.known.insert(sha256, key.clone()).await;
+        Ok(Some(key))
     }
 }

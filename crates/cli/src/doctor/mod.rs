@@ -61,7 +61,7 @@ pub(crate) async fn run(_: Arguments, globals: &Globals) -> anyhow::Result<ExitC
 async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     let mut findings = parts::settings(settings);
     let (store, broker, listen) =
-        futures::join!(parts::store(settings), parts::broker(settings), edge::listen(settings.http.addr));
+        futures::join!(parts::store(settings), parts::broker(settings), edge::listen(&settings.http));
     let (stored, of_store) = store;
     findings.extend(of_store);
     findings.extend(broker);

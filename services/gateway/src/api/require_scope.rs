@@ -8,7 +8,6 @@ use axum::{
 };
 use larkauth_contracts::problem::ProblemCode;
 use larkauth_models::{Actor, KeyScope};
-use sha2::{Digest, Sha256};
 
 use crate::{problem::ApiError, state::AppState};
 
@@ -49,8 +48,7 @@ impl<S: Scope> FromRequestParts<Arc<AppState>> for RequireScope<S> {
                 "Bearer realm=\"larkauth\"",
             ));
         };
-        let sha256 = Sha256::digest(key.as_bytes()).into();
-        match state.api_keys.authenticate(&sha256).await? {
+        match state.api_keys.authenticate(key).await? {
             Some(key) if S::SCOPE.is_among(&key.scopes) => {
                 let actor = Actor::ApiKey { id: key.id, name: key.name.clone() };
                 Ok(Self { actor, scope: PhantomData })

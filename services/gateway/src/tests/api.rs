@@ -10,13 +10,13 @@ use larkauth_contracts::{
     rest::{SessionPage, SessionView, TokenView},
 };
 use larkauth_messaging::testing::eventually;
-use larkauth_models::{AuthMethod, Entropy, OsEntropy, SessionState, SystemClock, Timestamp};
+use larkauth_models::{AuthMethod, Entropy, ExposeSecret, OsEntropy, SessionState, SystemClock, Timestamp};
 use larkauth_storage::{ApiKey, SessionEnding, testing::cipher_of};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::world::{APP, FakeBus, PERSON, World, application, now, request};
-use crate::state::LONG_POLLS;
+use crate::{problem::Audience, state::LONG_POLLS};
 
 #[tokio::test]
 async fn create_session_is_found_by_id_and_in_list() {
@@ -162,7 +162,9 @@ async fn api_key_without_scope_is_refused() {
         created_at: now(),
         revoked_at: None,
     };
-    world.store.put_api_key(&key, &Sha256::digest("a-stored-key").into()).await.unwrap();
+    let stored = format!("lak_{}", OsEntropy.secret_token().expose_secret());
+    world.store.put_api_key(&key, &Sha256::digest(&stored).into()).await.unwrap();
+    let stored = format!("Bearer {stored}");
 
     let missing = send(None, "/v1/auth/sessions").await;
     assert_eq!(missing.problem().code, ProblemCode::Unauthorized);
@@ -171,8 +173,8 @@ async fn api_key_without_scope_is_refused() {
     assert_eq!(wrong.problem().code, ProblemCode::Unauthorized);
     assert!(wrong.header("www-authenticate").contains("invalid_token"));
     assert!(!wrong.text.contains("wrong-key"));
-    assert_eq!(send(Some("Bearer a-stored-key"), "/v1/auth/sessions").await.status, StatusCode::OK);
-    let narrow = send(Some("Bearer a-stored-key"), &format!("/v1/apps/{APP}/users/{PERSON}/token")).await;
+    assert_eq!(send(Some(&stored), "/v1/auth/sessions").await.status, StatusCode::OK);
+    let narrow = send(Some(&stored), &format!("/v1/apps/{APP}/users/{PERSON}/token")).await;
     assert_eq!(narrow.problem().code, ProblemCode::Forbidden);
     assert!(narrow.header("www-authenticate").contains("scope=\"tokens:read\""));
 }
@@ -352,7 +354,7 @@ async fn panics() -> &'static str {
 async fn panic_is_500_problem() {
     let mut world = World::new().await;
     let routes = Router::new().route("/panic", get(panics));
-    world.router = crate::router::with_middleware(routes, world.state.take().unwrap());
+    world.router = crate::router::with_middleware(routes, &world.state.take().unwrap(), Audience::Callers);
     let problem = world.get("/panic").await.problem();
     assert_eq!((problem.code, problem.status), (ProblemCode::Internal, 500));
     let metrics = world.context.metrics().render();
