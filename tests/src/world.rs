@@ -28,6 +28,8 @@ pub struct Options {
     pub env: Vec<(&'static str, String)>,
     /// Which services to start.
     pub start: Vec<Kind>,
+    /// Whether the gateway has a second listener for browsers and Lark.
+    pub two_listeners: bool,
 }
 
 impl Default for Options {
@@ -36,6 +38,7 @@ impl Default for Options {
             sim: SimConfig::default().with_users(3),
             env: Vec::new(),
             start: vec![Kind::Gateway, Kind::AuthWorker, Kind::TokenRefresher],
+            two_listeners: false,
         }
     }
 }
@@ -47,6 +50,8 @@ pub struct World {
     pub sim: SimHandle,
     /// The gateway's REST API, with the bootstrap key.
     pub api: Api,
+    /// What browsers and Lark reach of the gateway.
+    pub public: Api,
     /// The running services.
     pub services: Vec<Service>,
     /// Between the services and the database.
@@ -68,9 +73,13 @@ impl World {
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let base = format!("http://127.0.0.1:{port}");
-        let redirect_uri = format!("{base}/oauth/callback");
+        let public = match options.two_listeners {
+            true => format!("http://{}", TcpListener::bind("127.0.0.1:0")?.local_addr()?),
+            false => base.clone(),
+        };
+        let redirect_uri = format!("{public}/oauth/callback");
         let app = SimApp {
-            callback_url: Some(format!("{base}/lark/callback/{APP_ID}")),
+            callback_url: Some(format!("{public}/lark/callback/{APP_ID}")),
             ..SimApp::new(APP_ID, APP_SECRET)
                 .with_redirect_uri(&redirect_uri)
                 .with_callback_secrets("simulated-verification-token", "simulated-encrypt-key")
@@ -100,11 +109,15 @@ impl World {
         ] {
             env.insert(name.to_owned(), value);
         }
+        if options.two_listeners {
+            env.insert("PUBLIC_HTTP_ADDR".to_owned(), public.trim_start_matches("http://").to_owned());
+        }
         env.extend(options.env.into_iter().map(|(name, value)| (name.to_owned(), value)));
         env.insert("GATEWAY_ADDR".to_owned(), format!("127.0.0.1:{port}"));
         let api = Api::new(base, API_KEY)?;
+        let public = Api::new(public, API_KEY)?;
         let mut world =
-            Self { sim, api, services: Vec::new(), database_proxy, broker_proxy, database, bus, env };
+            Self { sim, api, public, services: Vec::new(), database_proxy, broker_proxy, database, bus, env };
         for kind in options.start {
             world.start_service(kind, &[]).await?;
         }

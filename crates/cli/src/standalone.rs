@@ -24,12 +24,16 @@ pub(crate) struct Arguments {
     /// Where to listen; instead of HTTP_ADDR
     #[arg(long, value_name = "ADDRESS")]
     http_addr: Option<SocketAddr>,
+    /// Where to listen for browsers and Lark, apart from the rest; instead of PUBLIC_HTTP_ADDR
+    #[arg(long, value_name = "ADDRESS")]
+    public_http_addr: Option<SocketAddr>,
 }
 
 pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let flags = [
         ("DATA_DIR", arguments.data_dir.map(|path| path.display().to_string())),
         ("HTTP_ADDR", arguments.http_addr.map(|addr| addr.to_string())),
+        ("PUBLIC_HTTP_ADDR", arguments.public_http_addr.map(|addr| addr.to_string())),
     ];
     let mut environment = environment();
     for (name, value) in flags {
@@ -48,8 +52,16 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
     let result = async {
         let standalone = start(&settings).await?;
         let address = format!("http://{}", standalone.running.addr);
-        report::result(&json!({ "ready": true, "address": address }), || {
+        let public = standalone.running.public_addr.map(|addr| format!("http://{addr}"));
+        let result = match &public {
+            Some(public) => json!({ "ready": true, "address": address, "public_address": public }),
+            None => json!({ "ready": true, "address": address }),
+        };
+        report::result(&result, || {
             report::done("larkauth is running", &address);
+            if let Some(public) = &public {
+                report::done("browsers and Lark are served", public);
+            }
         });
         let context = &standalone.running.context;
         if context.applications(&operator(), context.now()).await?.is_empty() {

@@ -109,6 +109,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         worker: WorkerSettings { concurrency: s.require(&t::WORKER_CONCURRENCY, parse::number(1, 1024))? },
         http: HttpSettings {
             addr: s.get(&t::HTTP_ADDR, address)?.unwrap_or(default_address(service)),
+            public_addr: s.get(&t::PUBLIC_HTTP_ADDR, address)?.filter(|_| has_public_routes(service)),
             callback_enabled: s.require(&t::HTTP_CALLBACK_ENABLED, parse::switch)?,
             api_key: s.get(&t::API_KEY, parse::api_key)?,
         },
@@ -204,6 +205,10 @@ fn application(
         frozen_since: None,
         frozen_reason: None,
     }))
+}
+
+const fn has_public_routes(service: Service) -> bool {
+    matches!(service, Service::Gateway | Service::Standalone | Service::Command)
 }
 
 fn default_address(service: Service) -> SocketAddr {

@@ -84,7 +84,8 @@ settings! {
     WORKER_CONCURRENCY = Fixed("32"), "Messages that one process handles concurrently.";
 
     "HTTP":
-    HTTP_ADDR = Varies("`127.0.0.1:8080` (gateway), `:8081` (auth-worker), `:8082` (token-refresher)"), "Address to listen on: `/healthz`, `/readyz`, `/metrics`, and for the gateway all other routes.";
+    HTTP_ADDR = Varies("`127.0.0.1:8080` (gateway), `:8081` (auth-worker), `:8082` (token-refresher)"), "Address to listen on: `/healthz`, `/readyz`, `/health`, `/metrics`, and for the gateway all other routes.";
+    PUBLIC_HTTP_ADDR = None, "Second address of the gateway, for browsers and Lark: `/oauth`, `/lark` and `/healthz` only. `HTTP_ADDR` then serves everything but `/oauth` and `/lark`.";
     HTTP_CALLBACK_ENABLED = Fixed("false"), "Always accept HTTP callbacks, not only as fallback.";
     API_KEY (secret) = None, "Bootstrap API key with every scope, at least 16 characters.";
     SHUTDOWN_GRACE_SECONDS = Fixed("25"), "Seconds to finish running work after a stop signal; a message takes at most 24.";

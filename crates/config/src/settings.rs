@@ -229,6 +229,9 @@ pub struct WorkerSettings {
 pub struct HttpSettings {
     /// Address to listen on.
     pub addr: SocketAddr,
+    /// Address of the second listener, for browsers and Lark. `None` when the first one serves them, and for services
+    /// that serve nothing to them.
+    pub public_addr: Option<SocketAddr>,
     /// Accept HTTP callbacks always (true) or only as fallback (false).
     pub callback_enabled: bool,
     /// Bootstrap API key with every scope.

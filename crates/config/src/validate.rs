@@ -30,6 +30,7 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
                 .into(),
         });
     }
+    two_listeners(settings)?;
     let takes_callbacks = matches!(settings.service, Service::Gateway | Service::Standalone);
     let unverifiable = takes_callbacks
         && settings
@@ -74,6 +75,31 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
     }
+}
+
+/// Checks the address of the second listener, if there is one.
+fn two_listeners(settings: &mut Settings) -> Result<(), ConfigError> {
+    let Some(public) = settings.http.public_addr else { return Ok(()) };
+    let private = settings.http.addr;
+    let overlap =
+        public.ip() == private.ip() || public.ip().is_unspecified() || private.ip().is_unspecified();
+    // Port 0 is a free port each time.
+    if public.port() == private.port() && public.port() != 0 && overlap {
+        return Err(ConfigError::Invalid {
+            name: t::PUBLIC_HTTP_ADDR.name.into(),
+            problem: format!("`{public}` and HTTP_ADDR `{private}` are the same address"),
+            cure: "give two ports; or leave PUBLIC_HTTP_ADDR out, and HTTP_ADDR serves everything".into(),
+        });
+    }
+    let redirect = &settings.oauth.redirect_uri;
+    let is_here = matches!(redirect.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    if is_here && redirect.port_or_known_default() == Some(private.port()) {
+        settings.warnings.push(format!(
+            "OAUTH_REDIRECT_URI leads to HTTP_ADDR, which serves no /oauth/callback when PUBLIC_HTTP_ADDR is set: let it \
+             lead to {public}, or to the proxy in front of it"
+        ));
+    }
+    Ok(())
 }
 
 /// Checks that `APP_ID` and `APP_SECRET` are given together, and other settings of an application only with them.

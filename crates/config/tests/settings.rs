@@ -107,6 +107,31 @@ fn settings_of_each_service_have_own_address_and_required_names() {
 }
 
 #[test]
+fn public_address_equal_to_private_one_is_refused() {
+    let load =
+        |private, public| load(Service::Standalone, &[("HTTP_ADDR", private), ("PUBLIC_HTTP_ADDR", public)]);
+    for (private, public) in
+        [("127.0.0.1:80", "127.0.0.1:80"), ("127.0.0.1:80", "0.0.0.0:80"), ("[::]:80", "10.0.0.1:80")]
+    {
+        let error = load(private, public).unwrap_err().to_string();
+        assert!(error.starts_with("PUBLIC_HTTP_ADDR: ") && error.contains("two ports"), "{error}");
+    }
+    for (private, public) in
+        [("127.0.0.1:80", "127.0.0.1:81"), ("127.0.0.1:80", "10.0.0.1:80"), ("127.0.0.1:0", "127.0.0.1:0")]
+    {
+        let settings = load(private, public).unwrap();
+        assert_eq!(settings.http.public_addr.unwrap().to_string(), public);
+        assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+    }
+    let settings = load("127.0.0.1:8080", "127.0.0.1:8090").unwrap();
+    assert!(
+        settings.warnings[0].starts_with("OAUTH_REDIRECT_URI leads to HTTP_ADDR"),
+        "{:?}",
+        settings.warnings
+    );
+}
+
+#[test]
 fn settings_from_pairs_reads_every_given_value() {
     let two_keys = format!("new:{KEY}, old:{KEY}");
     let s = load(

@@ -87,6 +87,12 @@ impl Entropy for SeededEntropy {
     }
 }
 
+/// Returns whether a text has the form of an [`Entropy::secret_token`]: 32 bytes in unpadded base64url.
+#[must_use]
+pub fn is_secret_token(text: &str) -> bool {
+    text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

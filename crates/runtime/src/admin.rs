@@ -6,12 +6,16 @@ use axum::{
 };
 use larkauth_telemetry::{Health, Metrics};
 
-/// `/healthz` (the process answers), `/readyz` (it can take requests), `/health` (the state of each part), `/metrics`
+/// `/healthz` (the process answers), for every listener.
+pub(crate) fn liveness() -> Router {
+    Router::new().route("/healthz", get(|| async { "ok\n" }))
+}
+
+/// [`liveness`], `/readyz` (it can take requests), `/health` (the state of each part), `/metrics`
 /// (Prometheus text).
-pub fn admin_routes(health: Health, metrics: Metrics) -> Router {
+pub(crate) fn admin_routes(health: Health, metrics: Metrics) -> Router {
     let reported = health.clone();
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+    liveness()
         .route("/health", get(move || async move { Json(reported.report()) }))
         .route("/readyz", get(move || async move { ready(&health) }))
         .route("/metrics", get(move || async move { render(&metrics) }))

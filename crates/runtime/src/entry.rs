@@ -87,7 +87,7 @@ fn arguments(
         SETTINGS.iter().map(|setting| format!("  {:width$}  {}\n", setting.name, setting.help())).collect();
     let endpoints = match service {
         Service::Gateway => {
-            "/v1, /docs, /oauth/callback, /lark/callback, /healthz, /readyz, /health, /metrics"
+            "/v1, /docs, /healthz, /readyz, /health, /metrics; for browsers and Lark: /oauth/callback, /lark/callback"
         }
         _ => "/healthz, /readyz, /health, /metrics",
     };

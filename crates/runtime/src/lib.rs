@@ -11,15 +11,16 @@ mod database_probe;
 mod entry;
 mod process;
 mod registrations;
+mod routes;
 mod server;
 mod stores;
 
-pub use admin::admin_routes;
 pub use bootstrap::{connect, lark_settings};
 pub use buses::Broker;
 pub use data_dir::{DataDir, DataDirLock};
 pub use database_probe::no_writes;
 pub use entry::{service_main, shutdown_signal, until_stopped};
 pub use process::{Process, ServiceHandle};
+pub use routes::Routes;
 pub use server::serve;
 pub use stores::{AnyStore, Database, cipher, cipher_of, no_cipher};

@@ -10,7 +10,11 @@ use larkauth_telemetry::{Health, Metrics};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::database_probe::DatabaseProbe;
+use crate::{
+    Routes,
+    admin::{admin_routes, liveness},
+    database_probe::DatabaseProbe,
+};
 
 /// How often the database is asked whether it is there.
 const PROBE: Duration = Duration::from_secs(5);
@@ -33,6 +37,8 @@ pub struct Process {
 pub struct ServiceHandle {
     /// Where its HTTP server listens.
     pub addr: SocketAddr,
+    /// Where its second HTTP server listens, for browsers and Lark.
+    pub public_addr: Option<SocketAddr>,
     /// The way to every operation, for processes that hold several services.
     pub context: Context,
     /// The parts that report their state.
@@ -93,24 +99,28 @@ impl Process {
         });
     }
 
-    /// Opens the HTTP server; a request in progress when the process stops is finished.
+    /// Opens one or two HTTP servers; a request in progress when the process stops is finished. Each server has its own
+    /// limits, so that connections to one take no room of the other.
     ///
     /// # Errors
-    /// When the address cannot be bound.
-    pub async fn serve(self, addr: SocketAddr, routes: Router) -> anyhow::Result<ServiceHandle> {
-        let routes = routes.merge(crate::admin_routes(self.health.clone(), self.context.metrics().clone()));
-        let listener = TcpListener::bind(addr)
-            .await
-            .with_context(|| format!("HTTP_ADDR {addr} cannot be listened on; choose a free address"))?;
-        let addr = listener.local_addr().context("HTTP_ADDR")?;
-        let stopping = self.stopping.clone();
-        self.spawn("the HTTP server", async move {
-            crate::serve(listener, routes, stopping).await;
-            Ok(())
-        });
+    /// When an address cannot be bound.
+    pub async fn serve(self, addr: SocketAddr, routes: Routes) -> anyhow::Result<ServiceHandle> {
+        let private = bind("HTTP_ADDR", addr).await?;
+        let addr = private.local_addr().context("HTTP_ADDR")?;
+        let mut public_addr = None;
+        if let Some((wanted, public)) = routes.public {
+            let listener = bind("PUBLIC_HTTP_ADDR", wanted).await?;
+            let bound = listener.local_addr().context("PUBLIC_HTTP_ADDR")?;
+            self.spawn_server("the public HTTP server", listener, public.merge(liveness()));
+            tracing::info!(addr = %bound, "listening for browsers and Lark");
+            public_addr = Some(bound);
+        }
+        let admin = admin_routes(self.health.clone(), self.context.metrics().clone());
+        self.spawn_server("the HTTP server", private, routes.private.merge(admin));
         tracing::info!(%addr, "listening");
         Ok(ServiceHandle {
             addr,
+            public_addr,
             context: self.context,
             health: self.health,
             stopping: self.stopping,
@@ -118,6 +128,14 @@ impl Process {
             failures: self.failures,
             grace: self.grace,
         })
+    }
+
+    fn spawn_server(&self, name: &'static str, listener: TcpListener, routes: Router) {
+        let stopping = self.stopping.clone();
+        self.spawn(name, async move {
+            crate::serve(listener, routes, stopping).await;
+            Ok(())
+        });
     }
 
     fn watch_database(&self) {
@@ -197,4 +215,10 @@ impl ServiceHandle {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+async fn bind(setting: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("{setting} {addr} cannot be listened on; choose a free address"))
 }

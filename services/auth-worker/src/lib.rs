@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use larkauth_auth::{Context, handlers};
 use larkauth_config::Settings;
-use larkauth_runtime::{Process, ServiceHandle};
+use larkauth_runtime::{Process, Routes, ServiceHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Time between two measurements of the queues: 15 s, the usual interval of a scrape.
@@ -20,7 +20,7 @@ const MEASURE: Duration = Duration::from_secs(15);
 pub async fn start(settings: Settings) -> anyhow::Result<ServiceHandle> {
     let process = Process::start(&settings).await?;
     spawn_tasks(&process, &settings);
-    process.serve(settings.http.addr, Router::new()).await
+    process.serve(settings.http.addr, Routes::on_one_listener(Router::new())).await
 }
 
 /// Spawns the service's tasks in a process that may hold others too.

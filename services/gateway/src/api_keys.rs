@@ -5,13 +5,15 @@ use larkauth_auth::{AuthError, Context, api_keys::is_well_formed};
 use larkauth_models::{ExposeSecret, KeyAccess, KeyScope, SecretString};
 use larkauth_storage::ApiKey;
 use moka::future::Cache;
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use crate::actor::ACTOR;
+use crate::{
+    actor::ACTOR,
+    unknown::{Unknown, sha256},
+};
 
-/// Life of a cached key, known or unknown: 10 s. A revoked key works no longer than this.
+/// Life of a cached key: 10 s. A revoked key works no longer than this.
 const CACHE_TTL: Duration = Duration::from_secs(10);
 /// Most keys that are cached.
 const CACHE_CAPACITY: u64 = 10_000;
@@ -25,7 +27,8 @@ pub(crate) struct ApiKeys {
     /// The key of the setting `API_KEY`, with its SHA-256.
     bootstrap: Option<([u8; 32], Arc<ApiKey>)>,
     context: Context,
-    cache: Cache<[u8; 32], Option<Arc<ApiKey>>>,
+    known: Cache<[u8; 32], Arc<ApiKey>>,
+    unknown: Unknown,
     /// Requests of each key with a limit, with the limit that was in force.
     limiters: Cache<(Uuid, NonZeroU32), Arc<DefaultDirectRateLimiter>>,
 }
@@ -44,11 +47,11 @@ impl ApiKeys {
                 expires_at: None,
                 last_used_at: None,
             };
-            (Sha256::digest(secret.expose_secret().as_bytes()).into(), Arc::new(key))
+            (sha256(secret.expose_secret()), Arc::new(key))
         });
-        let cache = Cache::builder().max_capacity(CACHE_CAPACITY).time_to_live(CACHE_TTL).build();
+        let known = Cache::builder().max_capacity(CACHE_CAPACITY).time_to_live(CACHE_TTL).build();
         let limiters = Cache::builder().max_capacity(CACHE_CAPACITY).time_to_idle(LIMITER_IDLE).build();
-        Self { bootstrap, context, cache, limiters }
+        Self { bootstrap, context, known, unknown: Unknown::default(), limiters }
     }
 
     /// Warns when there is no key, since the API then refuses every caller, and when a key permits everything.
@@ -77,23 +80,23 @@ impl ApiKeys {
 
     /// Returns the active key with this secret. A secret without the form of a key causes no query.
     pub(crate) async fn authenticate(&self, secret: &str) -> Result<Option<Arc<ApiKey>>, AuthError> {
-        let sha256: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
+        let sha256 = sha256(secret);
         if let Some((_, key)) = self.bootstrap.as_ref().filter(|(known, _)| known.ct_eq(&sha256).into()) {
             return Ok(Some(key.clone()));
         }
-        if !is_well_formed(secret) {
+        if !is_well_formed(secret) || self.unknown.contains(&sha256).await {
             return Ok(None);
         }
-        let key = match self.cache.get(&sha256).await {
-            Some(cached) => cached,
-            None => {
-                let found = self.context.authenticate_api_key(&sha256).await?.map(Arc::new);
-                self.cache.insert(sha256, found.clone()).await;
-                found
-            }
+        if let Some(key) = self.known.get(&sha256).await {
+            // A cached key may have expired since.
+            return Ok(Some(key).filter(|key| key.is_active(self.context.now())));
+        }
+        let Some(key) = self.context.authenticate_api_key(&sha256).await?.map(Arc::new) else {
+            self.unknown.insert(sha256).await;
+            return Ok(None);
         };
-        // A cached key may have expired since.
-        Ok(key.filter(|key| key.is_active(self.context.now())))
+        self.known.insert(sha256, key.clone()).await;
+        Ok(Some(key))
     }
 
     /// Counts a request of a key. Returns the time to wait when the key's limit is reached.

@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use larkauth_contracts::problem::ProblemCode;
+use larkauth_models::OpenId;
 use serde::de::DeserializeOwned;
 
 use crate::problem::{ApiError, without_content};
@@ -66,6 +67,15 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 /// A field's name as one short line: it may be the caller's invention.
 fn bounded(field: &str) -> String {
     field.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Refuses an open id that Lark cannot have issued, before it is looked up.
+pub(crate) fn issued(open_id: OpenId) -> Result<OpenId, ApiError> {
+    if open_id.as_str().starts_with("ou_") {
+        Ok(open_id)
+    } else {
+        Err(ApiError::invalid("open_id: expected `ou_`…, as Lark issues it to this application"))
+    }
 }
 
 /// What the path's pattern leaves open.

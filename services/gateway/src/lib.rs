@@ -7,7 +7,7 @@
 //! By module: `connections` owns one long connection per application and `http_callbacks` is its HTTP twin; both hand each
 //! callback to `callbacks`. `redirect` shows a person the outcome. `api` holds the REST API, `extract` its extractors,
 //! `problem` every error answer, `docs` the pages about the API. `router` puts the routers together, each with its
-//! `limits`, inside the common `middleware`. `state` is what the handlers share.
+//! `limits`, inside the common `middleware`, and says which listener serves which. `state` is what the handlers share.
 //!
 //! To add an endpoint: its bodies in `larkauth_contracts::rest`; a handler in `api` with its `#[utoipa::path]`, whose
 //! first argument is `RequireScope` with the scope it needs; a line in `api::routes`; then regenerate
@@ -29,11 +29,11 @@ mod router;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod verifiers;
 
-use axum::Router;
 use larkauth_config::Settings;
-use larkauth_runtime::{Process, ServiceHandle};
+use larkauth_runtime::{Process, Routes, ServiceHandle};
 
 pub use router::openapi;
 
@@ -57,7 +57,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<ServiceHandle> {
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn spawn_tasks(process: &Process, settings: &Settings) -> anyhow::Result<Router> {
+pub async fn spawn_tasks(process: &Process, settings: &Settings) -> anyhow::Result<Routes> {
     let context = process.context.clone();
     let (callbacks, sent_answers) = Callbacks::new(context.clone());
     let supervisor = ConnectionSupervisor::new(
@@ -82,5 +82,5 @@ pub async fn spawn_tasks(process: &Process, settings: &Settings) -> anyhow::Resu
     });
     process.spawn("the record of sent answers", record_sent_answers(context, sent_answers));
     process.spawn("the long connections", supervisor.run(process.stopping.clone()));
-    Ok(router::routes(state))
+    Ok(router::routes(&state, settings.http.public_addr))
 }

@@ -13,7 +13,7 @@ use larkauth_telemetry::propagation;
 use tokio::time::Instant;
 use tracing::{Instrument, field::Empty};
 
-use crate::{problem::ApiError, state::AppState};
+use crate::problem::{ApiError, ProblemReporter};
 
 /// Most bytes of all header names and values.
 const MAX_HEADERS: usize = 16 << 10;
@@ -22,10 +22,17 @@ const MAX_URI: usize = 8 << 10;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What the observation of a listener's requests needs.
+#[derive(Clone)]
+pub(crate) struct Observer {
+    pub(crate) context: Context,
+    pub(crate) reporter: Arc<ProblemReporter>,
+}
+
 /// Gives the request its id and its span; completes, logs and counts the answer. Outermost.
-pub(crate) async fn observe(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let request_id = request_id(&request, &state.context);
+    let request_id = request_id(&request, &observer.context);
     let route = route(&request).to_owned();
     let method = request.method().clone();
     // Neither the query nor a header: both carry secrets.
@@ -35,13 +42,13 @@ pub(crate) async fn observe(State(state): State<Arc<AppState>>, request: Request
     );
     propagation::set_parent_from_headers(&span, request.headers());
     async {
-        let mut response = state.reporter.finish(next.run(request).await, &request_id);
+        let mut response = observer.reporter.finish(next.run(request).await, &request_id);
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
         let took = started.elapsed();
         tracing::Span::current().record("status", response.status().as_u16());
-        state.context.metrics().http_request(&route, &method, response.status(), took);
+        observer.context.metrics().http_request(&route, &method, response.status(), took);
         tracing::debug!(
             status = response.status().as_u16(),
             took_ms = took.as_millis(),

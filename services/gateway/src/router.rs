@@ -1,6 +1,6 @@
 //! All routes of the gateway with the limits of each router, and one form for all errors.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,14 +9,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use larkauth_contracts::problem::ProblemCode;
+use larkauth_runtime::Routes;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     api, docs, http_callbacks,
     limits::Limits,
-    middleware::{limit_head, observe},
-    problem::ApiError,
+    middleware::{Observer, limit_head, observe},
+    problem::{ApiError, Audience, ProblemReporter},
     redirect,
     state::{AppState, LONG_POLLS},
 };
@@ -35,44 +36,81 @@ const CALLBACKS: Limits = Limits { body: 1 << 20, timeout: Duration::from_secs(1
 /// The pages about the API.
 const DOCS: Limits = Limits { body: 64 << 10, timeout: Duration::from_secs(10), in_flight: 128 };
 
-/// All routes, but for those every service has.
-pub(crate) fn routes(state: Arc<AppState>) -> Router {
-    let (documented, openapi) = documented_routes().split_for_parts();
-    let docs = DOCS.layer(OpenApiRouter::from(docs::routes(openapi)));
-    with_middleware(documented.merge(Router::from(docs)), state)
+/// All routes, but for those every service has. With a public address, what browsers and Lark reach is served there only.
+pub(crate) fn routes(state: &Arc<AppState>, public_addr: Option<SocketAddr>) -> Routes {
+    match public_addr {
+        None => Routes::on_one_listener(common_router(state)),
+        Some(addr) => {
+            let (public, private) = separate_routers(state);
+            Routes::on_two_listeners(addr, public, private)
+        }
+    }
+}
+
+/// Everything, for one listener.
+pub(crate) fn common_router(state: &Arc<AppState>) -> Router {
+    let routes = with_docs(private_routes()).merge(Router::from(public_routes()));
+    with_middleware(routes, state, Audience::Callers)
+}
+
+/// What is public and what is private, for two listeners.
+pub(crate) fn separate_routers(state: &Arc<AppState>) -> (Router, Router) {
+    let public = with_middleware(public_routes().into(), state, Audience::Everyone);
+    (public, with_middleware(with_docs(private_routes()), state, Audience::Callers))
+}
+
+fn with_docs(routes: OpenApiRouter<Arc<AppState>>) -> Router<Arc<AppState>> {
+    let docs = DOCS.layer(OpenApiRouter::from(docs::routes(openapi())));
+    Router::from(routes).merge(Router::from(docs))
 }
 
 /// The OpenAPI 3.1 document of the gateway, also served at `/docs/openapi.json`.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    documented_routes().into_openapi()
+    let routes = OpenApiRouter::with_openapi(docs::about()).merge(private_routes()).merge(public_routes());
+    routes.into_openapi()
 }
 
-/// The routes that the OpenAPI document describes.
-fn documented_routes() -> OpenApiRouter<Arc<AppState>> {
-    OpenApiRouter::with_openapi(docs::about())
-        .merge(API.layer(api::routes()))
-        .merge(LONG_POLL.layer(api::long_poll_routes()))
-        .merge(REDIRECT.layer(redirect::routes()))
-        .merge(CALLBACKS.layer(http_callbacks::routes()))
+/// The documented routes for callers with an API key.
+fn private_routes() -> OpenApiRouter<Arc<AppState>> {
+    API.layer(api::routes()).merge(LONG_POLL.layer(api::long_poll_routes()))
+}
+
+/// The documented routes for browsers and Lark.
+fn public_routes() -> OpenApiRouter<Arc<AppState>> {
+    REDIRECT.layer(redirect::routes()).merge(CALLBACKS.layer(http_callbacks::routes()))
 }
 
 /// Puts around `routes` what every request passes through.
-pub(crate) fn with_middleware(routes: Router<Arc<AppState>>, state: Arc<AppState>) -> Router {
+pub(crate) fn with_middleware(
+    routes: Router<Arc<AppState>>,
+    state: &Arc<AppState>,
+    audience: Audience,
+) -> Router {
+    let routes = match audience {
+        Audience::Callers => routes.fallback(not_found),
+        Audience::Everyone => routes.fallback(not_found_in_public),
+    };
+    let observer =
+        Observer { context: state.context.clone(), reporter: Arc::new(ProblemReporter::new(audience)) };
     let header = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     routes
-        .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(limit_head))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(header(header::CACHE_CONTROL, "no-store"))
         .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(from_fn_with_state(state.clone(), observe))
-        .with_state(state)
+        .layer(from_fn_with_state(observer, observe))
+        .with_state(state.clone())
 }
 
 async fn not_found() -> ApiError {
     ApiError::new(ProblemCode::NotFound, "Nothing is served at this path; /docs lists what there is")
+}
+
+/// A stranger is not told where to look.
+async fn not_found_in_public() -> ApiError {
+    ApiError::new(ProblemCode::NotFound, "Nothing is served at this path")
 }
 
 async fn method_not_allowed() -> ApiError {

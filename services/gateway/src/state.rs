@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api_keys::ApiKeys, callbacks::Callbacks, connections::ConnectionStates, problem::ProblemReporter,
+    api_keys::ApiKeys, callbacks::Callbacks, connections::ConnectionStates, unknown::Unknown,
     verifiers::Verifiers,
 };
 
@@ -20,7 +20,8 @@ pub(crate) struct AppState {
     pub(crate) connections: ConnectionStates,
     pub(crate) verifiers: Verifiers,
     pub(crate) api_keys: ApiKeys,
-    pub(crate) reporter: ProblemReporter,
+    /// Values of the OAuth `state` that belong to no session.
+    pub(crate) unknown_states: Unknown,
     /// HTTP callbacks are accepted always, not only as fallback.
     pub(crate) callback_enabled: bool,
     /// Ends long polls when the process stops.
@@ -39,11 +40,11 @@ impl AppState {
     ) -> Arc<Self> {
         Arc::new(Self {
             verifiers: Verifiers::new(context.clock().clone()),
+            unknown_states: Unknown::default(),
             api_keys: ApiKeys::new(http.api_key.as_ref(), context.clone()),
             context,
             callbacks,
             connections,
-            reporter: ProblemReporter::default(),
             callback_enabled: http.callback_enabled,
             stopping,
             long_polls: Semaphore::new(LONG_POLLS),

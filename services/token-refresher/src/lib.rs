@@ -7,7 +7,7 @@ use axum::Router;
 use larkauth_auth::jobs;
 use larkauth_config::Settings;
 use larkauth_models::Actor;
-use larkauth_runtime::{Process, ServiceHandle};
+use larkauth_runtime::{Process, Routes, ServiceHandle};
 
 /// This service, as operations see it.
 const ACTOR: Actor = Actor::Service("token-refresher");
@@ -19,7 +19,7 @@ const ACTOR: Actor = Actor::Service("token-refresher");
 pub async fn start(settings: Settings) -> anyhow::Result<ServiceHandle> {
     let process = Process::start(&settings).await?;
     spawn_tasks(&process);
-    process.serve(settings.http.addr, Router::new()).await
+    process.serve(settings.http.addr, Routes::on_one_listener(Router::new())).await
 }
 
 /// Spawns the service's tasks in a process that may hold others too.

@@ -8,6 +8,7 @@ mod concurrency;
 mod conformance;
 mod degraded;
 mod flow;
+mod listeners;
 mod recovery;
 mod relay;
 mod secrets;

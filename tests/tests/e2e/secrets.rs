@@ -108,7 +108,7 @@ async fn nothing_leaks(log_format: &str) -> anyhow::Result<()> {
     // One person is asked far more often here than the default settings allow.
     let limits = Limits { messages_per_user: 100, ..Limits::default() };
     let sim = SimConfig { limits, ..SimConfig::default().with_users(3) };
-    let mut world = World::start(Options { sim, env, start: Vec::new() }).await?;
+    let mut world = World::start(Options { sim, env, start: Vec::new(), two_listeners: false }).await?;
     let (database_url, password) = with_password(&world.env(Kind::Gateway)["DATABASE_URL"])?;
     for kind in SERVICES {
         world.start_service(kind, &[("DATABASE_URL", &database_url)]).await?;

@@ -66,8 +66,13 @@ impl AppRegistry {
         if let Some(app) = self.cache.get(app_id).await {
             return Ok(app);
         }
-        let application =
-            self.store.application(app_id).await?.ok_or_else(|| AuthError::AppNotFound(app_id.clone()))?;
+        if self.cache.is_unknown(app_id).await {
+            return Err(AuthError::AppNotFound(app_id.clone()));
+        }
+        let Some(application) = self.store.application(app_id).await? else {
+            self.cache.insert_unknown(app_id.clone()).await;
+            return Err(AuthError::AppNotFound(app_id.clone()));
+        };
         let client = self.clients.client(&application).await;
         let app = Arc::new(App { application, client });
         self.cache.insert(app.clone()).await;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use larkauth_config::HttpSettings;
 use larkauth_lark::http_reason;
 use larkauth_models::Application;
 use serde_json::Value;
@@ -53,14 +54,23 @@ pub(crate) async fn redirect_uri(app: &Application) -> Vec<Finding> {
             .cure("enough for a trial; other people need an https address", page::REDIRECT_URI),
         Ok(()) => Finding::ok(check, format!("a gateway answers behind {uri}")),
         Err(why) => Finding::doubtful(check, format!("no gateway answers behind {uri}: {why}"))
-            .cure("start larkauth, or route this address to its HTTP_ADDR; some networks hide it from this machine only", page::REDIRECT_URI),
+            .cure("start larkauth, or route this address to its HTTP_ADDR, or its PUBLIC_HTTP_ADDR if that is set; some networks hide it from this machine only", page::REDIRECT_URI),
     });
     findings
 }
 
-/// Checks that the address to listen on is free, or taken by larkauth, and reports what that larkauth says of itself.
-pub(super) async fn listen(addr: SocketAddr) -> Vec<Finding> {
-    let check = format!("HTTP_ADDR {addr}");
+/// Checks the one or two addresses to listen on.
+pub(super) async fn listen(http: &HttpSettings) -> Vec<Finding> {
+    let mut findings = listen_on("HTTP_ADDR", http.addr).await;
+    if let Some(addr) = http.public_addr {
+        findings.extend(listen_on("PUBLIC_HTTP_ADDR", addr).await);
+    }
+    findings
+}
+
+/// Checks that an address to listen on is free, or taken by larkauth, and reports what that larkauth says of itself.
+async fn listen_on(setting: &str, addr: SocketAddr) -> Vec<Finding> {
+    let check = format!("{setting} {addr}");
     vec![match TcpListener::bind(addr).await {
         Ok(_) if addr.ip().is_unspecified() => {
             Finding::doubtful(check, "free, and reachable from every network of this machine")
@@ -70,11 +80,13 @@ pub(super) async fn listen(addr: SocketAddr) -> Vec<Finding> {
         Err(error) if error.kind() == ErrorKind::AddrInUse => match Url::parse(&reached_at(addr)) {
             Ok(url) if gateway_at(&url, true).await.is_ok() => {
                 let mut findings = vec![Finding::ok(check, "larkauth is listening")];
-                findings.extend(running(&url).await);
+                if setting == "HTTP_ADDR" {
+                    findings.extend(running(&url).await);
+                }
                 return findings;
             }
             _ => Finding::wrong(check, "taken by another program")
-                .cure("stop that program, or choose another address with HTTP_ADDR", page::THIS_SIDE),
+                .cure("stop that program, or choose another address", page::THIS_SIDE),
         },
         Err(error) => Finding::wrong(check, format!("cannot be listened on: {error}")).cure(
             "choose an address of this machine, and a port of 1024 or more unless it runs as root",

@@ -64,7 +64,7 @@ async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     let (store, broker, listen, counted) = futures::join!(
         parts::store(settings),
         parts::broker(settings),
-        edge::listen(settings.http.addr),
+        edge::listen(&settings.http),
         traffic::counted(settings.http.addr)
     );
     let (stored, of_store) = store;

@@ -210,6 +210,31 @@ async fn doctor_beside_shared_application_explains_foreign_events() {
 }
 
 #[tokio::test]
+async fn doctor_checks_both_addresses() {
+    let (mut stage, _sim) = Stage::with_lark().await;
+    stage.env.remove("DATABASE_URL");
+    stage.env.remove("ENCRYPTION_KEYS");
+    stage.set("APP_ID", APP_ID);
+    stage.set("APP_SECRET", APP_SECRET);
+    // The redirect URI leads to the public listener.
+    let public = stage.env["HTTP_ADDR"].clone();
+    let private = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    stage.set("PUBLIC_HTTP_ADDR", public.clone());
+    stage.set("HTTP_ADDR", private.to_string());
+    let standalone = stage.standalone().await;
+    assert!(standalone.out().contains(&public), "{}", standalone.out());
+    let ended = stage.run("doctor --json").await.with(0);
+    for check in [format!("HTTP_ADDR {private}"), format!("PUBLIC_HTTP_ADDR {public}")] {
+        says(&ended, &check, "ok");
+    }
+    assert!(ended.out.contains("works, but only for browsers on this machine"), "{}", ended.out);
+    standalone.terminate().await.with(0);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    stage.set("PUBLIC_HTTP_ADDR", taken.local_addr().unwrap().to_string());
+    says(&stage.run("doctor --json").await.with(1), "PUBLIC_HTTP_ADDR", "wrong");
+}
+
+#[tokio::test]
 async fn doctor_beside_degraded_standalone_names_failing_part() {
     let (mut stage, _sim) = Stage::with_lark().await;
     stage.env.remove("DATABASE_URL");

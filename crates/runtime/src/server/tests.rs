@@ -95,6 +95,16 @@ async fn connections_above_limit_wait() {
 }
 
 #[tokio::test]
+async fn connections_at_limit_of_one_listener_leave_other_free() {
+    let limits = Limits { connections: 1, ..PATIENT };
+    let (full, free) = (Server::start(limits, quick()).await, Server::start(limits, quick()).await);
+    let _held = full.client().await.sends(REQUEST).await.gets_its_answer().await;
+    let waiting = full.client().await.sends(REQUEST).await;
+    free.client().await.sends(REQUEST).await.gets_its_answer().await;
+    assert_eq!(waiting.0.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
 async fn connection_that_takes_no_answer_is_closed() {
     let large = get(|| async { vec![0_u8; 64 << 20] });
     let limits = Limits { connections: 1, stall: Duration::from_millis(50), ..PATIENT };

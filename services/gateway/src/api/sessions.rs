@@ -18,7 +18,7 @@ use larkauth_storage::{SessionCursor, SessionFilter};
 
 use super::require_scope::{RequireScope, SessionsRead, SessionsWrite};
 use crate::{
-    extract::{JsonBody, PathOf, QueryOf},
+    extract::{JsonBody, PathOf, QueryOf, issued},
     problem::{ApiError, CreateProblems, ReadProblems},
     state::AppState,
 };
@@ -54,7 +54,7 @@ pub(super) async fn create(
     let context = &state.context;
     let invite = Invite {
         app_id: request.app_id,
-        person: Person { open_id: request.open_id, user_id: request.user_id },
+        person: Person { open_id: request.open_id.map(issued).transpose()?, user_id: request.user_id },
         auth_method: request.auth_method.unwrap_or(AuthMethod::WebsocketCard),
         scopes: request.scopes,
         card: request.card.unwrap_or_default().or(&context.policy().card),
@@ -135,7 +135,7 @@ pub(super) async fn list(
     let filter = SessionFilter {
         app_id: query.app_id,
         app_ids: Vec::new(),
-        open_id: query.open_id,
+        open_id: query.open_id.map(issued).transpose()?,
         state: query.state,
     };
     // One more than asked for shows whether there is another page.

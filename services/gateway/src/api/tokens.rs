@@ -13,7 +13,7 @@ use larkauth_models::{Actor, AppId, AuthMethod, ExposeSecret, OpenId, Person, St
 
 use super::require_scope::{RequireScope, TokensRead};
 use crate::{
-    extract::{PathOf, QueryOf},
+    extract::{PathOf, QueryOf, issued},
     problem::{ApiError, TokenProblems},
     state::AppState,
 };
@@ -39,7 +39,7 @@ pub(super) async fn get(
     PathOf((app_id, open_id)): PathOf<(String, String)>,
     QueryOf(query): QueryOf<TokenQuery>,
 ) -> Result<Json<TokenView>, ApiError> {
-    let (app_id, open_id): (AppId, OpenId) = (app_id.parse()?, open_id.parse()?);
+    let (app_id, open_id): (AppId, OpenId) = (app_id.parse()?, issued(open_id.parse()?)?);
     tracing::Span::current().record("app_id", tracing::field::display(&app_id));
     if query.min_validity > MAX_VALIDITY {
         return Err(ApiError::invalid(format!("min_validity: at most {MAX_VALIDITY} (seconds)")));

@@ -18,7 +18,7 @@ use larkauth_models::{IdError, SessionId};
 use larkauth_storage::StorageError;
 
 pub(crate) use content::without_content;
-pub(crate) use reporter::ProblemReporter;
+pub(crate) use reporter::{Audience, ProblemReporter};
 pub(crate) use responses::{CreateProblems, ReadProblems, TokenProblems};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");

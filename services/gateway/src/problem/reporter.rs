@@ -18,20 +18,38 @@ use super::{ApiError, Inner};
 /// Most lines of one kind in a second.
 const LINES_PER_SECOND: std::num::NonZeroU32 = std::num::NonZeroU32::new(20).unwrap();
 
-/// Completes and logs error answers, each once. Of a flood it logs some and counts the others.
-#[derive(Debug, Default)]
+/// Who reaches a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Services with an API key; browsers and Lark too, while there is one listener.
+    Callers,
+    /// Browsers and Lark.
+    Everyone,
+}
+
+/// Completes and logs the error answers of one listener, each once. Of a flood it logs some and counts the others.
+#[derive(Debug)]
 pub(crate) struct ProblemReporter {
+    audience: Audience,
     service: LogThrottle<DefaultClock>,
     caller: LogThrottle<DefaultClock>,
 }
 
 impl ProblemReporter {
+    pub(crate) fn new(audience: Audience) -> Self {
+        Self { audience, service: LogThrottle::default(), caller: LogThrottle::default() }
+    }
+
     pub(crate) fn finish(&self, mut response: Response, request_id: &str) -> Response {
         let Some(ApiError(mut inner)) = response.extensions_mut().remove::<ApiError>() else {
             return response;
         };
         self.log(&inner);
         inner.problem.request_id = Some(request_id.to_owned());
+        if self.audience == Audience::Everyone {
+            // RFC 9457: no page about it. The one at /docs is on the other listener.
+            "about:blank".clone_into(&mut inner.problem.r#type);
+        }
         let (mut parts, _) = response.into_parts();
         parts.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(parts, Json(&inner.problem).into_response().into_body())

@@ -14,17 +14,16 @@ use larkauth_auth::{
     AuthError,
     redirect::{Consent, Landing},
 };
-use larkauth_models::SecretString;
+use larkauth_models::{ExposeSecret, SecretString, is_secret_token};
 use tokio::time::timeout;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{page::Page, words::Outcome};
-use crate::state::AppState;
+use crate::{state::AppState, unknown::sha256};
 
 /// Shorter than the limit of the router, so that the person gets a page and not a problem document.
 const TIMEOUT: Duration = Duration::from_secs(8);
-/// Longest `state` and `code` that are looked at, in bytes.
-const MAX_STATE: usize = 256;
+/// Longest `code` that is looked at, in bytes.
 const MAX_CODE: usize = 4096;
 
 pub(crate) fn routes() -> OpenApiRouter<Arc<AppState>> {
@@ -66,12 +65,12 @@ async fn landing(
     Page::new(&outcome, languages, page::tries_so_far(&headers)).respond()
 }
 
-/// `state` and what came with it; `None` when there is no usable `state`.
+/// `state` and what came with it; `None` when there is no `state` of the form that sessions have.
 fn read(query: &str) -> Option<(SecretString, Consent)> {
     let value = |name: &str| {
         url::form_urlencoded::parse(query.as_bytes()).find(|(key, value)| key == name && !value.is_empty())
     };
-    let (_, state) = value("state").filter(|(_, state)| state.len() <= MAX_STATE)?;
+    let (_, state) = value("state").filter(|(_, state)| is_secret_token(state))?;
     let consent = match (value("error"), value("code")) {
         (Some((_, error)), _) if error == "access_denied" => Consent::Denied,
         (None, Some((_, code))) if code.len() <= MAX_CODE => {
@@ -83,10 +82,18 @@ fn read(query: &str) -> Option<(SecretString, Consent)> {
 }
 
 async fn take(state: &AppState, oauth_state: &SecretString, consent: Consent) -> Outcome {
+    let sha256 = sha256(oauth_state.expose_secret());
+    if state.unknown_states.contains(&sha256).await {
+        return Outcome::UnknownLink;
+    }
     let landing = async {
         let landing = state.context.take_redirect(oauth_state, consent).await?;
         let english_name = match &landing {
             Landing::Session(session) => state.context.english_name(session).await,
+            Landing::UnknownState => {
+                state.unknown_states.insert(sha256).await;
+                None
+            }
             _ => None,
         };
         Ok::<_, AuthError>(Outcome::of(landing, english_name))
@@ -106,9 +113,9 @@ async fn take(state: &AppState, oauth_state: &SecretString, consent: Consent) ->
 
 #[cfg(test)]
 mod tests {
-    use larkauth_models::ExposeSecret;
-
     use super::*;
+
+    const STATE: &str = "0123456789abcdefABCDEF-_0123456789abcdefABC";
 
     fn kind(query: &str) -> Option<(String, &'static str)> {
         read(query).map(|(state, consent)| {
@@ -123,15 +130,17 @@ mod tests {
 
     #[test]
     fn read_query_returns_state_and_consent() {
-        let s = |kind| Some(("s s".to_owned(), kind));
-        assert_eq!(kind("code=c&state=s+s"), s("code"));
-        assert_eq!(kind("error=access_denied&state=s%20s"), s("denied"));
+        let s = |kind| Some((STATE.to_owned(), kind));
+        assert_eq!(kind(&format!("code=c&state={STATE}")), s("code"));
+        assert_eq!(kind(&format!("error=access_denied&state={}", STATE.replace('_', "%5F"))), s("denied"));
         // A refusal outweighs a code; neither is an error of the consent page.
-        assert_eq!(kind("error=access_denied&code=c&state=s+s"), s("denied"));
-        assert_eq!(kind("error=server_error&code=c&state=s+s"), s("error"));
-        assert_eq!(kind("state=s+s"), s("error"));
-        assert_eq!(kind(&format!("state=s+s&code={}", "c".repeat(MAX_CODE + 1))), s("error"));
+        assert_eq!(kind(&format!("error=access_denied&code=c&state={STATE}")), s("denied"));
+        assert_eq!(kind(&format!("error=server_error&code=c&state={STATE}")), s("error"));
+        assert_eq!(kind(&format!("state={STATE}")), s("error"));
+        assert_eq!(kind(&format!("state={STATE}&code={}", "c".repeat(MAX_CODE + 1))), s("error"));
         assert_eq!([kind(""), kind("code=c"), kind("state=&code=c")], [None, None, None]);
-        assert_eq!(kind(&format!("code=c&state={}", "s".repeat(MAX_STATE + 1))), None);
+        for other in [&STATE[1..], &format!("{STATE}s"), &STATE.replace('_', ".")] {
+            assert_eq!(kind(&format!("code=c&state={other}")), None, "{other}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use larkauth_storage::{SessionEnding, testing::cipher_of};
 use serde_json::{Value, json};
 
 use super::world::{APP, FakeBus, PERSON, World, application, now, request};
-use crate::{actor::ACTOR, state::LONG_POLLS};
+use crate::{actor::ACTOR, problem::Audience, state::LONG_POLLS};
 
 #[tokio::test]
 async fn create_session_is_found_by_id_and_in_list() {
@@ -460,7 +460,7 @@ async fn panics() -> &'static str {
 async fn panic_is_500_problem() {
     let mut world = World::new().await;
     let routes = Router::new().route("/panic", get(panics));
-    world.router = crate::router::with_middleware(routes, world.state.take().unwrap());
+    world.router = crate::router::with_middleware(routes, &world.state.take().unwrap(), Audience::Callers);
     let problem = world.get("/panic").await.problem();
     assert_eq!((problem.code, problem.status), (ProblemCode::Internal, 500));
     let metrics = world.context.metrics().render();

@@ -12,7 +12,7 @@ use larkauth_contracts::problem::ProblemCode;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::world::{APP, World, request};
-use crate::limits::Limits;
+use crate::{limits::Limits, problem::Audience};
 
 const LIMITS: Limits = Limits { body: 16, timeout: Duration::from_secs(3), in_flight: 1 };
 
@@ -24,7 +24,8 @@ async fn limited() -> World {
         OpenApiRouter::new().route("/pending", get(std::future::pending::<()>)).route("/echo", post(echo));
     let apart = OpenApiRouter::new().route("/apart", post(echo));
     let routes = LIMITS.layer(shared).merge(Limits { body: 64, ..LIMITS }.layer(apart));
-    world.router = crate::router::with_middleware(routes.into(), world.state.take().unwrap());
+    world.router =
+        crate::router::with_middleware(routes.into(), &world.state.take().unwrap(), Audience::Callers);
     world
 }
 

@@ -5,6 +5,7 @@ mod callbacks;
 mod connections;
 mod contract;
 mod limits;
+mod listeners;
 mod pushes;
 mod redirect;
 mod world;

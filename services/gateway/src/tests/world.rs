@@ -212,12 +212,13 @@ impl World {
         let (states, stopping) = (ConnectionStates::default(), CancellationToken::new());
         let http = HttpSettings {
             addr: "127.0.0.1:0".parse().unwrap(),
+            public_addr: None,
             callback_enabled: false,
             api_key: Some(KEY.into()),
         };
         let state =
             AppState::new(context.clone(), &http, callbacks.clone(), states.clone(), stopping.clone());
-        let router = router::routes(state.clone());
+        let router = router::common_router(&state);
         Self {
             database,
             context,
