@@ -63,6 +63,8 @@ pub struct World {
     /// The broker, with a prefix of its own.
     pub bus: TestBus,
     env: BTreeMap<String, String>,
+    /// Removed with the world.
+    _spool: tempfile::TempDir,
 }
 
 impl World {
@@ -90,6 +92,7 @@ impl World {
         let url = database.url();
         let database_proxy = TcpProxy::start(host_and_port(&url)?).await;
         let broker_proxy = TcpProxy::start(bus.target()).await;
+        let spool = tempfile::tempdir()?;
         let mut env = BTreeMap::new();
         for (name, value) in [
             ("LARK_BASE_URL", sim.base_url().to_owned()),
@@ -105,6 +108,7 @@ impl World {
             ("LARK_ENCRYPT_KEY", "simulated-encrypt-key".to_owned()),
             ("OAUTH_REDIRECT_URI", redirect_uri),
             ("LOG_FORMAT", "json".to_owned()),
+            ("ESCROW_SPOOL_DIR", spool.path().display().to_string()),
             ("AUTH_REQUEST_RATE_LIMIT", "1000".to_owned()),
         ] {
             env.insert(name.to_owned(), value);
@@ -116,8 +120,18 @@ impl World {
         env.insert("GATEWAY_ADDR".to_owned(), format!("127.0.0.1:{port}"));
         let api = Api::new(base, API_KEY)?;
         let public = Api::new(public, API_KEY)?;
-        let mut world =
-            Self { sim, api, public, services: Vec::new(), database_proxy, broker_proxy, database, bus, env };
+        let mut world = Self {
+            sim,
+            api,
+            public,
+            services: Vec::new(),
+            database_proxy,
+            broker_proxy,
+            database,
+            bus,
+            env,
+            _spool: spool,
+        };
         for kind in options.start {
             world.start_service(kind, &[]).await?;
         }

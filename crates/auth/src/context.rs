@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     apps::{AppRegistry, LarkSettings},
     error::AuthError,
+    escrow::EscrowSpool,
     policy::Policy,
     relay::Relay,
 };
@@ -25,6 +26,8 @@ pub struct ContextParts {
     pub apps: Arc<AppRegistry>,
     /// Seals secrets inside messages.
     pub cipher: Cipher,
+    /// Where tokens go that neither database nor bus takes.
+    pub spool: EscrowSpool,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -42,6 +45,7 @@ pub struct Context {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) apps: Arc<AppRegistry>,
     pub(crate) cipher: Cipher,
+    pub(crate) spool: EscrowSpool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) metrics: Metrics,
@@ -53,9 +57,9 @@ impl Context {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: ContextParts) -> Self {
-        let ContextParts { store, bus, apps, cipher, clock, entropy, metrics, policy } = parts;
+        let ContextParts { store, bus, apps, cipher, spool, clock, entropy, metrics, policy } = parts;
         let relay = Arc::new(Relay::new(bus.clone(), &apps, &metrics, &clock, &entropy, &policy));
-        Self { store, bus, apps, cipher, clock, entropy, metrics, policy: Arc::new(policy), relay }
+        Self { store, bus, apps, cipher, spool, clock, entropy, metrics, policy: Arc::new(policy), relay }
     }
 
     /// Returns the time now.

@@ -62,6 +62,9 @@ pub enum AuthError {
     /// Lark failed.
     #[error(transparent)]
     Lark(#[from] LarkError),
+    /// A file of this process could not be read or written.
+    #[error("a file of the escrow spool: {0}; check ESCROW_SPOOL_DIR")]
+    Spool(#[from] std::io::Error),
     /// A secret in a message could not be sealed or opened.
     #[error("a secret in a message: {0}")]
     Cipher(#[from] CipherError),

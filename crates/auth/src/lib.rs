@@ -7,8 +7,9 @@
 //! changes something or reads a secret takes who asks ([`Actor`](larkauth_models::Actor)) and when.
 //!
 //! The way of the data, by module: [`sessions`] creates an invitation → [`handlers`] send the card → [`callbacks`] take the
-//! click and [`redirect`] the browser → `consent` exchanges the code and ends the session → [`handlers`] update the card to
-//! its final face → `tokens` serves the token. `relay` passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
+//! click and [`redirect`] the browser → `consent` exchanges the code and ends the session, `escrow` keeps the tokens in
+//! between → [`handlers`] update the card to its final face → `tokens` serves the token. `relay` passes on what is not
+//! larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
 //! applications, `registrations`, [`api_keys`] and `dead_letters` what an operator does, `process` what a service needs.
 //!
 //! To add an operation: a method of [`Context`] in the module of its subject, which calls `note_operation` first. To add a
@@ -23,6 +24,7 @@ mod consent;
 mod context;
 mod dead_letters;
 mod error;
+mod escrow;
 mod event_id;
 mod events;
 pub mod handlers;
@@ -39,5 +41,6 @@ mod tokens;
 pub use apps::{App, AppRegistry, LarkSettings};
 pub use context::{Context, ContextParts};
 pub use error::AuthError;
+pub use escrow::EscrowSpool;
 pub use policy::{Policy, WebhookTimings};
 pub use process::check_writes;

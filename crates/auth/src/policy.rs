@@ -32,14 +32,24 @@ pub struct Policy {
     /// Longest handling of one delivery: 24 s. A handler that takes longer is cancelled and its delivery comes again. A
     /// process that stops waits at least as long (`SHUTDOWN_GRACE_SECONDS`), and Kubernetes kills after 30 s.
     pub handler_deadline: Duration,
-    /// Part of a delivery kept for asking Lark who consented: 4 s.
-    pub identity_reserve: Duration,
+    /// Part of a delivery kept for the escrow of the tokens: 8 s, for the store, the bus and the spool in turn.
+    pub escrow_reserve: Duration,
+    /// Longest attempt at putting the tokens in escrow in one place: 3 s.
+    pub escrow_attempt: Duration,
     /// Part of a delivery kept for storing the tokens: 6 s, one statement with its deadline and a little.
     pub commit_reserve: Duration,
+    /// Longest resumption of one exchange whose tokens are in escrow: 13 s, of which 4 s for who consented.
+    pub resume_deadline: Duration,
+    /// Pause until an exchange is resumed that could not be finished: 5 s.
+    pub resume_pause: Duration,
+    /// Attempts at moving tokens from the bus to the store with backoff: 5, with 1 + 2 + 4 + 8 s. After that it is tried
+    /// once per [`Policy::escrow_pause`], so that a long outage makes no dead letter of them.
+    pub escrow_attempts: u32,
+    /// Pause after those attempts: 16 s, shorter than the wait of an abandoned claim for its escrow.
+    pub escrow_pause: Duration,
     /// Part of a delivery kept for the announcement: 3 s. The next delivery repeats an announcement that is cut off.
     pub announce_reserve: Duration,
-    /// Life of the claim on a code: 60 s. Longer than [`Policy::handler_deadline`] by more than the clocks of two
-    /// machines differ (see [`Policy::CLOCK_SKEW`]).
+    /// Life of the claim on a code: 30 s, longer than [`Policy::handler_deadline`]. The clock of the database measures it.
     pub exchange_claim: Duration,
     /// How long a code is tried again: 270 s. Lark's codes expire after 300 s.
     pub code_lifetime: Duration,
@@ -67,11 +77,6 @@ pub struct Policy {
     pub sweep_batch: u32,
 }
 
-impl Policy {
-    /// Largest difference between the clocks of two machines that is allowed for.
-    pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
-}
-
 impl Default for Policy {
     fn default() -> Self {
         const fn seconds(count: u64) -> Duration {
@@ -90,10 +95,15 @@ impl Default for Policy {
             webhook: WebhookTimings::default(),
             session_poll: backoff(100, 1000),
             handler_deadline: seconds(24),
-            identity_reserve: seconds(4),
+            escrow_reserve: seconds(8),
+            escrow_attempt: seconds(3),
             commit_reserve: seconds(6),
+            resume_deadline: seconds(13),
+            resume_pause: seconds(5),
+            escrow_attempts: 5,
+            escrow_pause: seconds(16),
             announce_reserve: seconds(3),
-            exchange_claim: seconds(60),
+            exchange_claim: seconds(30),
             code_lifetime: seconds(270),
             claim_check_interval: seconds(8),
             retry: backoff(200, 2000),
@@ -138,15 +148,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn default_claim_outlives_a_delivery_and_the_skew_of_clocks() {
+    fn default_claim_outlives_a_delivery_and_a_resumption() {
         let policy = Policy::default();
-        assert!(policy.exchange_claim >= policy.handler_deadline + Policy::CLOCK_SKEW);
+        assert!(policy.exchange_claim > policy.handler_deadline.max(policy.resume_deadline));
+        assert!(policy.exchange_claim > policy.escrow_pause);
     }
 
     #[test]
     fn default_reserves_leave_time_for_the_exchange() {
         let policy = Policy::default();
-        let reserved = policy.identity_reserve + policy.commit_reserve + policy.announce_reserve;
-        assert!(reserved < policy.handler_deadline);
+        assert!(policy.escrow_reserve + policy.announce_reserve < policy.handler_deadline);
+        assert!(2 * policy.escrow_attempt < policy.escrow_reserve);
+        assert!(policy.commit_reserve + policy.announce_reserve < policy.resume_deadline);
     }
 }

@@ -1,6 +1,6 @@
 //! Builds the typed settings from their texts, one line per setting.
 
-use std::{io::IsTerminal, net::SocketAddr};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
 
 use larkauth_models::{AppId, Application, Brand, CardOptions, ExposeSecret, SecretString, TokenApi};
 use larkauth_telemetry::{LogFormat, TelemetryConfig};
@@ -68,6 +68,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         redirect_uri: s.require(&t::OAUTH_REDIRECT_URI, parse::redirect_uri)?,
         scopes: s.require(&t::OAUTH_SCOPES, parse::scopes)?,
     };
+    let data_dir = s.require(&t::DATA_DIR, |text| Ok(PathBuf::from(text)))?;
     Ok(Settings {
         service,
         websocket: WebsocketSettings {
@@ -94,7 +95,10 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
             schedule: s.require(&t::USER_INFO_SYNC_SCHEDULE, schedule)?,
             timezone: s.require(&t::USER_INFO_SYNC_TIMEZONE, timezone)?,
         },
-        data_dir: s.require(&t::DATA_DIR, |text| Ok(std::path::PathBuf::from(text)))?,
+        escrow_spool_dir: s
+            .get(&t::ESCROW_SPOOL_DIR, |text| Ok(PathBuf::from(text)))?
+            .unwrap_or_else(|| data_dir.join("escrow")),
+        data_dir,
         database: DatabaseSettings {
             url: s.get(&t::DATABASE_URL, database_url)?,
             max_connections: s.require(&t::DATABASE_MAX_CONNECTIONS, parse::number(1, 1000))?,

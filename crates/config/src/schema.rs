@@ -77,6 +77,7 @@ settings! {
 
     "Database and broker":
     DATA_DIR = Fixed("data"), "Folder of `larkauth standalone` for the database and the encryption keys.";
+    ESCROW_SPOOL_DIR = Varies("`escrow` in the data folder"), "Folder for tokens that neither database nor broker takes when Lark gives them, encrypted; on a disk that survives a restart.";
     DATABASE_URL (secret) = Varies("standalone: an SQLite file in the data folder"), "`postgres://user:password@host/database`, or `sqlite:path` for standalone.";
     DATABASE_MAX_CONNECTIONS = Fixed("10"), "Maximum number of database connections of one process.";
     AMQP_URL (secret) = Varies("standalone: the embedded bus"), "`amqp://user:password@host/vhost`, or `amqps://…`.";

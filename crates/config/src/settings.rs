@@ -66,6 +66,8 @@ pub struct Settings {
     pub user_sync: UserSyncSettings,
     /// Folder of `standalone` for all its data.
     pub data_dir: PathBuf,
+    /// Folder for tokens that neither database nor broker takes.
+    pub escrow_spool_dir: PathBuf,
     /// The database.
     pub database: DatabaseSettings,
     /// The broker.

@@ -7,6 +7,7 @@ use larkauth_models::{
     UserId,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
 
 #[cfg(feature = "schema")]
 use crate::schema;
@@ -14,7 +15,8 @@ use crate::schema;
 /// The media type of every message body.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// A secret inside a message: AES-256-GCM, bound to the message type and the session, base64url.
+/// A secret inside a message: AES-256-GCM, bound to its place (message type and session, or table, column and row),
+/// base64url.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -228,6 +230,31 @@ pub struct SessionEnded {
     pub card_answer_pending: bool,
 }
 
+/// Where a token pair in escrow belongs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EscrowPlace {
+    /// The session whose code was exchanged.
+    Session {
+        /// The session.
+        #[cfg_attr(feature = "schema", schemars(with = "schema::SessionId"))]
+        session_id: SessionId,
+        /// The claim under which the code was exchanged.
+        claim: Uuid,
+    },
+}
+
+/// Lark gave a token pair while the store did not take it. Handled until the store has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TokenEscrowed {
+    /// Where the pair belongs.
+    pub place: EscrowPlace,
+    /// The pair, sealed for its table, column and row.
+    pub pair: SealedText,
+}
+
 /// A callback that is larkauth's or may be, and cannot be read. Goes to the dead letters for inspection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -287,6 +314,15 @@ impl Message for SessionEnded {
     }
 }
 
+impl Message for TokenEscrowed {
+    const TYPE: &'static str = "larkauth.token.escrowed.v1";
+    const ROUTING_KEYS: &'static [&'static str] = &["token.escrowed"];
+    fn subject(&self) -> Option<String> {
+        let EscrowPlace::Session { session_id, .. } = &self.place;
+        Some(session_id.to_string())
+    }
+}
+
 impl Message for UnrecognizedCallback {
     const TYPE: &'static str = "larkauth.callback.unrecognized.v1";
     const ROUTING_KEYS: &'static [&'static str] = &["callback.unrecognized"];
@@ -327,6 +363,7 @@ pub fn catalogue() -> Vec<CatalogueEntry> {
         AuthorizationDenied,
         CardFaceRequested,
         SessionEnded,
+        TokenEscrowed,
         UnrecognizedCallback,
     ]
 }
@@ -336,7 +373,7 @@ mod tests {
     use super::*;
 
     fn denied() -> Envelope<AuthorizationDenied> {
-        let session_id = SessionId(uuid::Uuid::from_u128(1));
+        let session_id = SessionId(Uuid::from_u128(1));
         Envelope::new(
             EventId::new("e1").unwrap(),
             "/larkauth/gateway",

@@ -23,12 +23,14 @@ pub enum Queue {
     OauthRedirects,
     /// Cards to reconcile.
     CardFaces,
+    /// Token pairs that the store did not take.
+    Escrows,
 }
 
 impl Queue {
     /// Every queue.
     pub const ALL: &'static [Self] =
-        &[Self::Invitations, Self::CardActions, Self::OauthRedirects, Self::CardFaces];
+        &[Self::Invitations, Self::CardActions, Self::OauthRedirects, Self::CardFaces, Self::Escrows];
 
     /// Returns the name without the prefix.
     #[must_use]
@@ -38,6 +40,7 @@ impl Queue {
             Self::CardActions => "card-actions",
             Self::OauthRedirects => "oauth-redirects",
             Self::CardFaces => "card-faces",
+            Self::Escrows => "escrows",
         }
     }
 
@@ -49,6 +52,7 @@ impl Queue {
             Self::CardActions => &["card.action.*"],
             Self::OauthRedirects => &["oauth.#"],
             Self::CardFaces => &["card.face.requested", "session.*"],
+            Self::Escrows => &["token.escrowed"],
         }
     }
 }

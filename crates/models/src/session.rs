@@ -56,9 +56,9 @@ spelled_enum! {
         IdentityMismatch = "identity_mismatch",
         /// The code is unknown to Lark, expired or already used.
         CodeInvalid = "code_invalid",
-        /// A worker stopped between exchange and commit; the code cannot be used again.
+        /// A worker stopped between exchange and commit; the code cannot be used again. Sessions of earlier builds only.
         ExchangeInterrupted = "exchange_interrupted",
-        /// Lark's answer was lost; the code may have been used.
+        /// Lark's answer was lost, or a worker stopped before it was kept; the code may have been used.
         ExchangeOutcomeUnknown = "exchange_outcome_unknown",
         /// Lark was unavailable until the code expired.
         UpstreamUnavailable = "upstream_unavailable",

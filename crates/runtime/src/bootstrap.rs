@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use larkauth_auth::{AppRegistry, AuthError, Context, ContextParts, LarkSettings, Policy};
+use larkauth_auth::{AppRegistry, AuthError, Context, ContextParts, EscrowSpool, LarkSettings, Policy};
 use larkauth_config::{Service, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, api::LocalRateLimiter, http_client};
 use larkauth_models::{Actor, Brand, Clock, OsEntropy, SystemClock};
@@ -47,6 +47,7 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
         bus,
         apps: Arc::new(apps),
         cipher,
+        spool: EscrowSpool::new(settings.escrow_spool_dir.clone()),
         clock,
         entropy: Arc::new(OsEntropy),
         metrics,

@@ -1,12 +1,17 @@
 //! Exchange of an authorization code for a stored token.
 
-use larkauth_models::{SessionId, Timestamp, UnionId, UserId};
-use sqlx::{Connection, PgConnection, query, query_scalar};
+use std::time::Duration;
+
+use larkauth_models::{SessionId, TokenPair, UnionId, UserId};
+use sqlx::{Connection, PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
 use larkauth_storage::{
-    CodeBinding, Completion, ExchangeClaim, Result,
-    backend::sealed::{Outcome, SealedCompletion},
+    CodeBinding, Completion, ExchangeClaim, Result, Sealed,
+    backend::{
+        claims::{ClaimRow, ClaimStep, micros},
+        sealed::{Outcome, SealedCompletion, open_escrow},
+    },
 };
 
 use crate::store::PgStore;
@@ -16,8 +21,9 @@ impl PgStore {
         self.call("binding a code", async |db| {
             let bound = query!(
                 "update user_auth_sessions set code_sha256 = $2
-                 where session_id = $1 and state = 'pending' and exchange_claim is null
-                   and code_sha256 is distinct from $2",
+                 where session_id = $1 and state = 'pending' and code_sha256 is distinct from $2
+                   and (exchange_claim is null
+                        or (exchange_sent_at is null and exchange_claimed_until <= clock_timestamp()))",
                 id.0,
                 &code_sha256[..]
             )
@@ -48,51 +54,136 @@ impl PgStore {
         id: SessionId,
         code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
-        now: Timestamp,
-        until: Timestamp,
+        life: Duration,
     ) -> Result<ExchangeClaim> {
         let code = code_sha256.map(|code| &code[..]);
         self.call("claiming an exchange", async |db| {
-            let claimed = query!(
-                "update user_auth_sessions set exchange_claim = $2, exchange_claimed_until = $3
-                 where session_id = $1 and state = 'pending' and exchange_claim is null
-                   and ($4::bytea is null or code_sha256 = $4)",
+            let mut tx = db.begin().await?;
+            let row = query_as!(
+                ClaimRow,
+                r#"select $2::bytea is null or code_sha256 is not distinct from $2 as "is_current!",
+                          exchange_claim is not distinct from $3 as "is_mine!",
+                          (extract(epoch from exchange_claimed_until - clock_timestamp()) * 1000000)::bigint as "left?",
+                          exchange_sent_at is not null as "is_sent!",
+                          exchange_unanswered_at is not null as "is_unanswered!",
+                          exchange_escrow_sealed is not null as "is_escrowed!"
+                   from user_auth_sessions where session_id = $1 and state = 'pending' for update"#,
                 id.0,
-                claim,
-                until,
-                code
+                code,
+                claim
             )
-            .execute(&mut *db)
+            .fetch_optional(&mut *tx)
             .await?;
-            if claimed.rows_affected() == 1 {
-                return Ok(ExchangeClaim::Claimed);
+            let step = ClaimRow::decide(row.as_ref(), life);
+            match step {
+                ClaimStep::Report(_) => {}
+                ClaimStep::Take(_) => {
+                    query!(
+                        "update user_auth_sessions set exchange_claim = $2,
+                             exchange_claimed_until = clock_timestamp() + $3::bigint * interval '1 microsecond'
+                         where session_id = $1",
+                        id.0,
+                        claim,
+                        micros(life)
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                }
+                ClaimStep::AwaitEscrow(_) => {
+                    query!(
+                        "update user_auth_sessions set exchange_unanswered_at = clock_timestamp(),
+                             exchange_claimed_until = clock_timestamp() + $2::bigint * interval '1 microsecond'
+                         where session_id = $1",
+                        id.0,
+                        micros(life)
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                }
             }
-            let held = query!(
-                r#"select $2::bytea is null or code_sha256 is not distinct from $2 as "current!", exchange_claimed_until as until
-                   from user_auth_sessions where session_id = $1 and state = 'pending'"#,
-                id.0,
-                code
-            )
-            .fetch_optional(db)
-            .await?;
-            Ok(match held.map(|held| (held.current, held.until)) {
-                None => ExchangeClaim::NotPending,
-                Some((false, _)) => ExchangeClaim::Superseded,
-                Some((true, Some(until))) if until <= now => ExchangeClaim::Abandoned,
-                Some((true, Some(until))) => ExchangeClaim::Held { until },
-                // The claim was released between the two statements, so the caller can retry at once.
-                Some((true, None)) => ExchangeClaim::Held { until: now },
-            })
+            tx.commit().await?;
+            let (ClaimStep::Report(outcome) | ClaimStep::Take(outcome) | ClaimStep::AwaitEscrow(outcome)) = step;
+            Ok(outcome)
         })
         .await
+    }
+
+    pub(crate) async fn mark_sent(&self, id: SessionId, claim: Uuid) -> Result<bool> {
+        let done = self
+            .call("marking a code as sent", async |db| {
+                query!(
+                    "update user_auth_sessions set exchange_sent_at = coalesce(exchange_sent_at, clock_timestamp())
+                     where session_id = $1 and state = 'pending' and exchange_claim = $2",
+                    id.0,
+                    claim
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(crate) async fn escrow(&self, id: SessionId, claim: Uuid, pair: &Sealed) -> Result<bool> {
+        let done = self
+            .call("putting a token pair in escrow", async |db| {
+                query!(
+                    "update user_auth_sessions set
+                         exchange_escrow_sealed = coalesce(exchange_escrow_sealed, $3), exchange_unanswered_at = null
+                     where session_id = $1 and state = 'pending' and exchange_claim = $2
+                       and exchange_sent_at is not null",
+                    id.0,
+                    claim,
+                    &pair.0[..]
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(crate) async fn escrowed(&self, id: SessionId, claim: Uuid) -> Result<Option<TokenPair>> {
+        let sealed = self
+            .call("reading a token pair in escrow", async |db| {
+                query_scalar!(
+                    r#"select exchange_escrow_sealed as "sealed!" from user_auth_sessions
+                       where session_id = $1 and exchange_claim = $2 and exchange_escrow_sealed is not null"#,
+                    id.0,
+                    claim
+                )
+                .fetch_optional(db)
+                .await
+            })
+            .await?;
+        sealed.map(|sealed| open_escrow(&self.cipher, id, &sealed)).transpose()
+    }
+
+    pub(crate) async fn unfinished(&self, limit: u32) -> Result<Vec<SessionId>> {
+        let ids = self
+            .call("looking for unfinished exchanges", async |db| {
+                query_scalar!(
+                    "select session_id from user_auth_sessions
+                     where exchange_sent_at is not null and exchange_claimed_until <= clock_timestamp()
+                     order by exchange_claimed_until limit $1",
+                    i64::from(limit)
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        Ok(ids.into_iter().map(SessionId).collect())
     }
 
     pub(crate) async fn release(&self, id: SessionId, claim: Uuid) -> Result<bool> {
         let done = self
             .call("releasing an exchange", async |db| {
                 query!(
-                    "update user_auth_sessions set exchange_claim = null, exchange_claimed_until = null
-                     where session_id = $1 and state = 'pending' and exchange_claim = $2",
+                    "update user_auth_sessions set
+                         exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
+                         exchange_unanswered_at = null
+                     where session_id = $1 and state = 'pending' and exchange_claim = $2
+                       and exchange_escrow_sealed is null",
                     id.0,
                     claim
                 )
@@ -221,7 +312,8 @@ async fn write(
              open_id = $4, user_id = coalesce(user_id, $5), union_id = $6, user_name = $7,
              email_sealed = $8, mobile_sealed = $9,
              oauth_state_sealed = null, pkce_verifier_sealed = null,
-             exchange_claim = null, exchange_claimed_until = null
+             exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
+             exchange_unanswered_at = null, exchange_escrow_sealed = null
          where session_id = $1",
         session_id.0,
         now,

@@ -1,13 +1,16 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 use larkauth_models::{
     AppId, AuthSession, CardFace, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp,
+    TokenPair,
 };
 use sqlx::{Connection, query, query_as, query_scalar};
 use uuid::Uuid;
 
 use larkauth_storage::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
-    SessionCursor, SessionEnding, SessionFilter, Sessions,
+    Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
     backend::rows::{SessionRow, active_counts, claimed_cards},
 };
 
@@ -144,10 +147,25 @@ impl Sessions for PgStore {
         id: SessionId,
         code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
-        now: Timestamp,
-        until: Timestamp,
+        life: Duration,
     ) -> Result<ExchangeClaim> {
-        self.claim(id, code_sha256, claim, now, until).await
+        self.claim(id, code_sha256, claim, life).await
+    }
+
+    async fn mark_exchange_sent(&self, id: SessionId, claim: Uuid) -> Result<bool> {
+        self.mark_sent(id, claim).await
+    }
+
+    async fn escrow_exchange(&self, id: SessionId, claim: Uuid, pair: &Sealed) -> Result<bool> {
+        self.escrow(id, claim, pair).await
+    }
+
+    async fn escrowed_pair(&self, id: SessionId, claim: Uuid) -> Result<Option<TokenPair>> {
+        self.escrowed(id, claim).await
+    }
+
+    async fn unfinished_exchanges(&self, limit: u32) -> Result<Vec<SessionId>> {
+        self.unfinished(limit).await
     }
 
     async fn release_exchange(&self, id: SessionId, claim: Uuid) -> Result<bool> {
@@ -165,9 +183,11 @@ impl Sessions for PgStore {
                     "update user_auth_sessions set
                          state = $2, failure_reason = $3, ended_at = $4,
                          oauth_state_sealed = null, pkce_verifier_sealed = null,
-                         exchange_claim = null, exchange_claimed_until = null
+                         exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
+                         exchange_unanswered_at = null, exchange_escrow_sealed = null
                      where session_id = $1 and state = 'pending'
-                       and ($2 = 'failed' or exchange_claim is null or exchange_claimed_until <= $4)",
+                       and ($2 = 'failed' or (exchange_sent_at is null
+                            and (exchange_claim is null or exchange_claimed_until <= clock_timestamp())))",
                     id.0,
                     ending.state().as_str(),
                     ending.reason().map(FailureReason::as_str),
@@ -191,7 +211,8 @@ impl Sessions for PgStore {
                      where session_id = any(array(
                          select session_id from user_auth_sessions
                          where state = 'pending' and expires_at <= $1
-                           and (exchange_claimed_until is null or exchange_claimed_until <= $1)
+                           and exchange_sent_at is null
+                           and (exchange_claimed_until is null or exchange_claimed_until <= clock_timestamp())
                          order by expires_at limit $2
                          for update skip locked))
                      returning session_id",

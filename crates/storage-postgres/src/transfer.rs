@@ -127,8 +127,9 @@ async fn export(
                 SessionRecord,
                 "select session_id, app_id, user_id, open_id, union_id, user_name, email_sealed, mobile_sealed,
                     auth_method, state, failure_reason, scopes, card, oauth_state_sha256, oauth_state_sealed,
-                    pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, message_id, card_face,
-                    card_asked_at, created_at, expires_at, completed_at, ended_at
+                    pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, exchange_sent_at,
+                    exchange_unanswered_at, exchange_escrow_sealed, message_id, card_face, card_asked_at, created_at,
+                    expires_at, completed_at, ended_at
                  from user_auth_sessions where session_id > $1 order by session_id limit $2",
                 uuid(after),
                 limit
@@ -206,8 +207,9 @@ async fn find(db: &mut PgConnection, table: Table, keys: &[RowKey]) -> sqlx::Res
                 SessionRecord,
                 "select session_id, app_id, user_id, open_id, union_id, user_name, email_sealed, mobile_sealed,
                     auth_method, state, failure_reason, scopes, card, oauth_state_sha256, oauth_state_sealed,
-                    pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, message_id, card_face,
-                    card_asked_at, created_at, expires_at, completed_at, ended_at
+                    pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, exchange_sent_at,
+                    exchange_unanswered_at, exchange_escrow_sealed, message_id, card_face, card_asked_at, created_at,
+                    expires_at, completed_at, ended_at
                  from user_auth_sessions where session_id = any($1)",
                 &uuids(keys)
             )
@@ -323,10 +325,11 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
             query!(
                 "insert into user_auth_sessions (session_id, app_id, user_id, open_id, union_id, user_name, email_sealed, mobile_sealed,
                     auth_method, state, failure_reason, scopes, card, oauth_state_sha256, oauth_state_sealed,
-                    pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, message_id, card_face,
-                    card_asked_at, created_at, expires_at, completed_at, ended_at, token_id)
+                    pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, exchange_sent_at,
+                    exchange_unanswered_at, exchange_escrow_sealed, message_id, card_face, card_asked_at, created_at,
+                    expires_at, completed_at, ended_at, token_id)
                  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                        $22, $23, $24, $25, $26,
+                        $22, $23, $24, $25, $26, $27, $28, $29,
                         case when $10::text = 'completed' then
                             (select token_id from access_tokens t
                              where t.app_id = $2 and t.open_id = $4 and t.kind = 'user') end)
@@ -350,6 +353,9 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
                 row.code_sha256.as_deref(),
                 row.exchange_claim,
                 row.exchange_claimed_until,
+                row.exchange_sent_at,
+                row.exchange_unanswered_at,
+                row.exchange_escrow_sealed.as_deref(),
                 row.message_id.as_deref(),
                 row.card_face.as_deref(),
                 row.card_asked_at,

@@ -1,23 +1,30 @@
 //! Exchange of an authorization code for a stored token.
 
-use larkauth_models::{SessionId, Timestamp, UnionId, UserId};
+use std::time::Duration;
+
+use larkauth_models::{SessionId, TokenPair, UnionId, UserId};
 use larkauth_sqlite::BEGIN_WRITING;
-use sqlx::{Connection, SqliteConnection, query, query_scalar, types::Json};
+use sqlx::{Connection, SqliteConnection, query, query_as, query_scalar, types::Json};
 use uuid::Uuid;
 
 use larkauth_storage::{
-    CodeBinding, Completion, ExchangeClaim, Result,
-    backend::sealed::{Outcome, SealedCompletion},
+    CodeBinding, Completion, ExchangeClaim, Result, Sealed,
+    backend::{
+        claims::{self, ClaimRow, ClaimStep},
+        sealed::{Outcome, SealedCompletion, open_escrow},
+    },
 };
 
-use crate::{columns::OptionalMicros, store::SqliteStore};
+use crate::{columns::Id, store::SqliteStore};
 
 impl SqliteStore {
     pub(crate) async fn bind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
         self.write("binding a code", async |db| {
             let mut tx = db.begin_with(BEGIN_WRITING).await?;
             let bound = query!(
-                r#"select code_sha256, exchange_claim is not null as "claimed!: bool" from user_auth_sessions
+                r#"select code_sha256, exchange_claim is not null and (exchange_sent_at is not null
+                        or exchange_claimed_until > cast(unixepoch('subsec') * 1000000 as integer)) as "claimed!: bool"
+                 from user_auth_sessions
                  where session_id = ?1 and state = 'pending'"#,
                 id.0.hyphenated()
             )
@@ -49,50 +56,138 @@ impl SqliteStore {
         id: SessionId,
         code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
-        now: Timestamp,
-        until: Timestamp,
+        life: Duration,
     ) -> Result<ExchangeClaim> {
         self.write("claiming an exchange", async |db| {
             let mut tx = db.begin_with(BEGIN_WRITING).await?;
-            let held = query!(
-                r#"select ?2 is null or code_sha256 is not distinct from ?2 as "current!: bool",
-                        exchange_claimed_until as "until!: OptionalMicros"
+            let row = query_as!(
+                ClaimRow,
+                r#"select ?2 is null or code_sha256 is not distinct from ?2 as "is_current!: bool",
+                        exchange_claim is not distinct from ?3 as "is_mine!: bool",
+                        exchange_claimed_until - cast(unixepoch('subsec') * 1000000 as integer) as "left?: i64",
+                        exchange_sent_at is not null as "is_sent!: bool",
+                        exchange_unanswered_at is not null as "is_unanswered!: bool",
+                        exchange_escrow_sealed is not null as "is_escrowed!: bool"
                  from user_auth_sessions where session_id = ?1 and state = 'pending'"#,
                 id.0.hyphenated(),
-                code_sha256.map(|code| &code[..])
+                code_sha256.map(|code| &code[..]),
+                claim.hyphenated()
             )
             .fetch_optional(&mut *tx)
             .await?;
-            let outcome = match held.map(|held| (held.current, Option::from(held.until))) {
-                None => ExchangeClaim::NotPending,
-                Some((false, _)) => ExchangeClaim::Superseded,
-                Some((true, Some(until))) if until <= now => ExchangeClaim::Abandoned,
-                Some((true, Some(until))) => ExchangeClaim::Held { until },
-                Some((true, None)) => {
+            let step = ClaimRow::decide(row.as_ref(), life);
+            match step {
+                ClaimStep::Report(_) => {}
+                ClaimStep::Take(_) => {
                     query!(
-                        "update user_auth_sessions set exchange_claim = ?2, exchange_claimed_until = ?3
+                        "update user_auth_sessions set exchange_claim = ?2,
+                             exchange_claimed_until = cast(unixepoch('subsec') * 1000000 as integer) + ?3
                          where session_id = ?1",
                         id.0.hyphenated(),
                         claim.hyphenated(),
-                        until.timestamp_micros()
+                        claims::micros(life)
                     )
                     .execute(&mut *tx)
                     .await?;
-                    ExchangeClaim::Claimed
                 }
-            };
+                ClaimStep::AwaitEscrow(_) => {
+                    query!(
+                        "update user_auth_sessions set
+                             exchange_unanswered_at = cast(unixepoch('subsec') * 1000000 as integer),
+                             exchange_claimed_until = cast(unixepoch('subsec') * 1000000 as integer) + ?2
+                         where session_id = ?1",
+                        id.0.hyphenated(),
+                        claims::micros(life)
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                }
+            }
             tx.commit().await?;
+            let (ClaimStep::Report(outcome) | ClaimStep::Take(outcome) | ClaimStep::AwaitEscrow(outcome)) = step;
             Ok(outcome)
         })
         .await
+    }
+
+    pub(crate) async fn mark_sent(&self, id: SessionId, claim: Uuid) -> Result<bool> {
+        let done = self
+            .write("marking a code as sent", async |db| {
+                query!(
+                    "update user_auth_sessions set
+                         exchange_sent_at = coalesce(exchange_sent_at, cast(unixepoch('subsec') * 1000000 as integer))
+                     where session_id = ?1 and state = 'pending' and exchange_claim = ?2",
+                    id.0.hyphenated(),
+                    claim.hyphenated()
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(crate) async fn escrow(&self, id: SessionId, claim: Uuid, pair: &Sealed) -> Result<bool> {
+        let done = self
+            .write("putting a token pair in escrow", async |db| {
+                query!(
+                    "update user_auth_sessions set
+                         exchange_escrow_sealed = coalesce(exchange_escrow_sealed, ?3), exchange_unanswered_at = null
+                     where session_id = ?1 and state = 'pending' and exchange_claim = ?2
+                       and exchange_sent_at is not null",
+                    id.0.hyphenated(),
+                    claim.hyphenated(),
+                    &pair.0[..]
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(crate) async fn escrowed(&self, id: SessionId, claim: Uuid) -> Result<Option<TokenPair>> {
+        let sealed = self
+            .read("reading a token pair in escrow", async |db| {
+                query_scalar!(
+                    r#"select exchange_escrow_sealed as "sealed!" from user_auth_sessions
+                     where session_id = ?1 and exchange_claim = ?2 and exchange_escrow_sealed is not null"#,
+                    id.0.hyphenated(),
+                    claim.hyphenated()
+                )
+                .fetch_optional(db)
+                .await
+            })
+            .await?;
+        sealed.map(|sealed| open_escrow(&self.cipher, id, &sealed)).transpose()
+    }
+
+    pub(crate) async fn unfinished(&self, limit: u32) -> Result<Vec<SessionId>> {
+        let ids = self
+            .read("looking for unfinished exchanges", async |db| {
+                query_scalar!(
+                    r#"select session_id as "id!: Id" from user_auth_sessions
+                     where exchange_sent_at is not null
+                       and exchange_claimed_until <= cast(unixepoch('subsec') * 1000000 as integer)
+                     order by exchange_claimed_until limit ?1"#,
+                    limit
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        Ok(ids.into_iter().map(|id| SessionId(id.into())).collect())
     }
 
     pub(crate) async fn release(&self, id: SessionId, claim: Uuid) -> Result<bool> {
         let done = self
             .write("releasing an exchange", async |db| {
                 query!(
-                    "update user_auth_sessions set exchange_claim = null, exchange_claimed_until = null
-                     where session_id = ?1 and state = 'pending' and exchange_claim = ?2",
+                    "update user_auth_sessions set
+                         exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
+                         exchange_unanswered_at = null
+                     where session_id = ?1 and state = 'pending' and exchange_claim = ?2
+                       and exchange_escrow_sealed is null",
                     id.0.hyphenated(),
                     claim.hyphenated()
                 )
@@ -224,7 +319,8 @@ async fn complete_row(
              open_id = ?4, user_id = coalesce(user_id, ?5), union_id = ?6, user_name = ?7,
              email_sealed = ?8, mobile_sealed = ?9,
              oauth_state_sealed = null, pkce_verifier_sealed = null,
-             exchange_claim = null, exchange_claimed_until = null
+             exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
+             exchange_unanswered_at = null, exchange_escrow_sealed = null
          where session_id = ?1",
         session_id.0.hyphenated(),
         now.timestamp_micros(),

@@ -1,13 +1,16 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 use larkauth_models::{
     AppId, AuthSession, CardFace, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp,
+    TokenPair,
 };
 use sqlx::{SqliteConnection, query, query_as, query_scalar, types::Json};
 use uuid::Uuid;
 
 use larkauth_storage::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
-    SessionCursor, SessionEnding, SessionFilter, Sessions,
+    Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
     backend::rows::{SessionRow, active_counts, claimed_cards},
 };
 
@@ -126,10 +129,25 @@ impl Sessions for SqliteStore {
         id: SessionId,
         code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
-        now: Timestamp,
-        until: Timestamp,
+        life: Duration,
     ) -> Result<ExchangeClaim> {
-        self.claim(id, code_sha256, claim, now, until).await
+        self.claim(id, code_sha256, claim, life).await
+    }
+
+    async fn mark_exchange_sent(&self, id: SessionId, claim: Uuid) -> Result<bool> {
+        self.mark_sent(id, claim).await
+    }
+
+    async fn escrow_exchange(&self, id: SessionId, claim: Uuid, pair: &Sealed) -> Result<bool> {
+        self.escrow(id, claim, pair).await
+    }
+
+    async fn escrowed_pair(&self, id: SessionId, claim: Uuid) -> Result<Option<TokenPair>> {
+        self.escrowed(id, claim).await
+    }
+
+    async fn unfinished_exchanges(&self, limit: u32) -> Result<Vec<SessionId>> {
+        self.unfinished(limit).await
     }
 
     async fn release_exchange(&self, id: SessionId, claim: Uuid) -> Result<bool> {
@@ -146,9 +164,12 @@ impl Sessions for SqliteStore {
                 query!("update user_auth_sessions set
                                   state = ?2, failure_reason = ?3, ended_at = ?4,
                                   oauth_state_sealed = null, pkce_verifier_sealed = null,
-                                  exchange_claim = null, exchange_claimed_until = null
+                                  exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
+                                  exchange_unanswered_at = null, exchange_escrow_sealed = null
                               where session_id = ?1 and state = 'pending'
-                                and (?2 = 'failed' or exchange_claim is null or exchange_claimed_until <= ?4)", id.0.hyphenated(), ending.state().as_str(), ending.reason().map(FailureReason::as_str), now.timestamp_micros())
+                                and (?2 = 'failed' or (exchange_sent_at is null
+                                     and (exchange_claim is null
+                                          or exchange_claimed_until <= cast(unixepoch('subsec') * 1000000 as integer))))", id.0.hyphenated(), ending.state().as_str(), ending.reason().map(FailureReason::as_str), now.timestamp_micros())
                     .execute(db)
                     .await
             })
@@ -167,7 +188,9 @@ impl Sessions for SqliteStore {
                                  where session_id in (
                                      select session_id from user_auth_sessions
                                      where state = 'pending' and expires_at <= ?1
-                                       and (exchange_claimed_until is null or exchange_claimed_until <= ?1)
+                                       and exchange_sent_at is null
+                                       and (exchange_claimed_until is null
+                                            or exchange_claimed_until <= cast(unixepoch('subsec') * 1000000 as integer))
                                      order by expires_at limit ?2)
                                  returning session_id as "id!: Id""#,
                     now.timestamp_micros(),

@@ -144,7 +144,10 @@ async fn export(
                       scopes as "scopes!: Texts", card as "card!: JsonValue",
                       oauth_state_sha256 as "oauth_state_sha256!", oauth_state_sealed, pkce_verifier_sealed, code_sha256,
                       exchange_claim as "exchange_claim!: OptionalId",
-                      exchange_claimed_until as "exchange_claimed_until!: OptionalMicros", message_id, card_face,
+                      exchange_claimed_until as "exchange_claimed_until!: OptionalMicros",
+                      exchange_sent_at as "exchange_sent_at!: OptionalMicros",
+                      exchange_unanswered_at as "exchange_unanswered_at!: OptionalMicros",
+                      exchange_escrow_sealed, message_id, card_face,
                       card_asked_at as "card_asked_at!: OptionalMicros", created_at as "created_at!: Micros",
                       expires_at as "expires_at!: Micros", completed_at as "completed_at!: OptionalMicros",
                       ended_at as "ended_at!: OptionalMicros"
@@ -245,7 +248,10 @@ async fn find(db: &mut SqliteConnection, table: Table, keys: &[RowKey]) -> sqlx:
                       scopes as "scopes!: Texts", card as "card!: JsonValue",
                       oauth_state_sha256 as "oauth_state_sha256!", oauth_state_sealed, pkce_verifier_sealed, code_sha256,
                       exchange_claim as "exchange_claim!: OptionalId",
-                      exchange_claimed_until as "exchange_claimed_until!: OptionalMicros", message_id, card_face,
+                      exchange_claimed_until as "exchange_claimed_until!: OptionalMicros",
+                      exchange_sent_at as "exchange_sent_at!: OptionalMicros",
+                      exchange_unanswered_at as "exchange_unanswered_at!: OptionalMicros",
+                      exchange_escrow_sealed, message_id, card_face,
                       card_asked_at as "card_asked_at!: OptionalMicros", created_at as "created_at!: Micros",
                       expires_at as "expires_at!: Micros", completed_at as "completed_at!: OptionalMicros",
                       ended_at as "ended_at!: OptionalMicros"
@@ -381,6 +387,8 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
             let card = Json(&row.card);
             let exchange_claim = row.exchange_claim.map(|id| id.hyphenated());
             let exchange_claimed_until = row.exchange_claimed_until.map(micros);
+            let exchange_sent_at = row.exchange_sent_at.map(micros);
+            let exchange_unanswered_at = row.exchange_unanswered_at.map(micros);
             let card_asked_at = row.card_asked_at.map(micros);
             let created_at = micros(row.created_at);
             let expires_at = micros(row.expires_at);
@@ -389,10 +397,11 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
             query!(
                 "insert into user_auth_sessions (session_id, app_id, user_id, open_id, union_id, user_name, email_sealed, mobile_sealed,
                     auth_method, state, failure_reason, scopes, card, oauth_state_sha256, oauth_state_sealed,
-                    pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, message_id, card_face,
-                    card_asked_at, created_at, expires_at, completed_at, ended_at, token_id)
+                    pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, exchange_sent_at,
+                    exchange_unanswered_at, exchange_escrow_sealed, message_id, card_face, card_asked_at, created_at,
+                    expires_at, completed_at, ended_at, token_id)
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                        ?22, ?23, ?24, ?25, ?26,
+                        ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29,
                         case when ?10 = 'completed' then
                             (select token_id from access_tokens t
                              where t.app_id = ?2 and t.open_id = ?4 and t.kind = 'user') end)
@@ -416,6 +425,9 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
                 row.code_sha256,
                 exchange_claim,
                 exchange_claimed_until,
+                exchange_sent_at,
+                exchange_unanswered_at,
+                row.exchange_escrow_sealed,
                 row.message_id,
                 row.card_face,
                 card_asked_at,

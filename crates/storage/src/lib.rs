@@ -4,7 +4,8 @@
 //! authorization, a call to Lark, a message. Callers know [`Store`] only and cannot tell which database implements it;
 //! `larkauth-storage-postgres` and `larkauth-storage-sqlite` do.
 //!
-//! To add a query: declare it in the trait of its table, with `now` as an argument (the database's clock is not used);
+//! To add a query: declare it in the trait of its table, with `now` as an argument (the database's clock measures
+//! claims of exchanges only, which several machines compare);
 //! make every change of state one conditional statement and check the number of affected rows; implement it in the file
 //! of the same name of each database crate; add a case to `conformance`; run `scripts/generate`.
 //! To add a table or a column: a migration for each database, under the same names (sealed values are bound to them),
@@ -18,6 +19,7 @@ mod cipher;
 #[expect(clippy::unwrap_used, reason = "a case that cannot continue has failed")]
 pub mod conformance;
 mod error;
+mod escrow;
 mod job_ticks;
 mod processed_events;
 mod profiles;
@@ -35,6 +37,7 @@ pub use applications::{Applications, Registration};
 pub use backend::migrations::MigrationReport;
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
+pub use escrow::seal_escrow;
 pub use job_ticks::JobTicks;
 pub use processed_events::ProcessedEvents;
 pub use profiles::Profiles;

@@ -77,14 +77,16 @@ pub enum CodeBinding {
 /// The outcome of [`Sessions::claim_exchange`](crate::Sessions::claim_exchange).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeClaim {
-    /// The caller may exchange the code.
+    /// The caller may exchange the code, which was not sent before.
     Claimed,
-    /// Another caller holds the claim.
+    /// The caller may finish the exchange: its token pair is in escrow.
+    Escrowed,
+    /// Another caller holds the claim, or the code was sent and its pair may still arrive in escrow.
     Held {
-        /// Time at which that claim expires.
-        until: Timestamp,
+        /// Time until that claim expires.
+        left: Duration,
     },
-    /// An earlier claim expired without a result, so the code may already be consumed.
+    /// The code was sent and its pair did not arrive in escrow: the code may be consumed, and the pair is unknown.
     Abandoned,
     /// The session has another code: a later one replaced this code, or this code was never bound.
     Superseded,

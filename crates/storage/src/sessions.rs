@@ -1,10 +1,12 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
-use larkauth_models::{AppId, AuthSession, CardFace, MessageId, OpenId, SessionId, Timestamp};
+use larkauth_models::{AppId, AuthSession, CardFace, MessageId, OpenId, SessionId, Timestamp, TokenPair};
 use uuid::Uuid;
 
 use crate::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
-    SessionCursor, SessionEnding, SessionFilter,
+    Sealed, SessionCursor, SessionEnding, SessionFilter,
 };
 
 /// Authorization sessions. Every transition is one conditional update; `true` means that this call made the change.
@@ -32,29 +34,43 @@ pub trait Sessions {
     /// Records the open id of a person who was invited by user id.
     async fn record_open_id(&self, id: SessionId, open_id: &OpenId) -> Result<bool>;
     /// Binds an authorization code (its SHA-256) to a pending session. Until the exchange is claimed, a later code
-    /// replaces an earlier one, because the message with the earlier code may be lost. After the claim the code stays.
+    /// replaces an earlier one, because the message with the earlier code may be lost. After the claim the code stays,
+    /// unless the claim expired before the code was sent.
     async fn bind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding>;
-    /// Claims the exchange of the session's code until `until`. The claim is stored before the code is sent to Lark.
-    /// `code_sha256` is the hash of a bound code, which the session must still have; `None` for a code that is not
-    /// bound.
+    /// Claims the exchange of the session's code for `life`, by the clock of the database. The same claim again renews
+    /// it. An expired claim is taken over unless its code was sent and no pair is in escrow: such a claim is extended
+    /// once, by `life`, for an escrow on its way, and then abandoned. `code_sha256` is the hash of a bound code, which the
+    /// session must still have; `None` for a code that is not bound.
     async fn claim_exchange(
         &self,
         id: SessionId,
         code_sha256: Option<&[u8; 32]>,
         claim: Uuid,
-        now: Timestamp,
-        until: Timestamp,
+        life: Duration,
     ) -> Result<ExchangeClaim>;
-    /// Releases a claim after an attempt that has certainly not consumed the code.
+    /// Notes under the claim that the code is about to be sent. Called before the code leaves; false when another caller
+    /// has the claim, or the session has ended: the code must not be sent.
+    async fn mark_exchange_sent(&self, id: SessionId, claim: Uuid) -> Result<bool>;
+    /// Puts the token pair of a sent code in escrow under the claim; see [`seal_escrow`](crate::seal_escrow). The same
+    /// call again changes nothing. False when the pair is not wanted: the session has ended, or another caller has
+    /// taken the claim over with the pair.
+    async fn escrow_exchange(&self, id: SessionId, claim: Uuid, pair: &Sealed) -> Result<bool>;
+    /// Returns the token pair in escrow under the claim.
+    async fn escrowed_pair(&self, id: SessionId, claim: Uuid) -> Result<Option<TokenPair>>;
+    /// Returns at most `limit` sessions whose code was sent and whose claim has expired, the longest expired first. Their
+    /// exchange has to be resumed or ended.
+    async fn unfinished_exchanges(&self, limit: u32) -> Result<Vec<SessionId>>;
+    /// Releases a claim after an attempt that has certainly not consumed the code. A pair in escrow stays.
     async fn release_exchange(&self, id: SessionId, claim: Uuid) -> Result<bool>;
     /// Completes a pending session: writes token, profile and state in one transaction. Fails, and writes nothing, when
     /// the profile is not that of the session's person.
     async fn complete_session(&self, completion: &Completion) -> Result<bool>;
-    /// Ends a pending session without a token. While its code is being exchanged, only `Failed` is accepted: the
-    /// exchange may already have succeeded, so the session can neither be declined nor expire.
+    /// Ends a pending session without a token, and wipes a pair in escrow. While its code is being exchanged, and once
+    /// its code was sent, only `Failed` is accepted: the exchange may already have succeeded, so the session can neither
+    /// be declined nor expire.
     async fn end_session(&self, id: SessionId, ending: SessionEnding, now: Timestamp) -> Result<bool>;
-    /// Expires at most `limit` pending sessions past their `expires_at` whose code is not being exchanged, and returns
-    /// their ids. The sessions that are due longest come first. Concurrent calls expire different sessions.
+    /// Expires at most `limit` pending sessions past their `expires_at` whose code was not sent and is not being
+    /// exchanged, and returns their ids. The sessions that are due longest come first. Concurrent calls expire different sessions.
     async fn expire_due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>>;
     /// Claims at most `limit` sessions whose card has to be reconciled: the session ended at or after `ended_after` and
     /// before `ended_before`, the recorded face is not the final one, and the application is enabled and not frozen.

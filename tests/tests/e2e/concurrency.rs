@@ -368,7 +368,8 @@ async fn check_integrity(world: &World) -> anyhow::Result<()> {
         (
             "an ended session keeps no secret and no claim",
             "select count(*) from user_auth_sessions where state <> 'pending' and
-             (oauth_state_sealed is not null or pkce_verifier_sealed is not null or exchange_claim is not null)",
+             (oauth_state_sealed is not null or pkce_verifier_sealed is not null or exchange_claim is not null
+              or exchange_escrow_sealed is not null)",
         ),
         (
             "no claim is left behind",
@@ -378,7 +379,10 @@ async fn check_integrity(world: &World) -> anyhow::Result<()> {
             "no lease is held, nothing has failed",
             "select count(*) from access_tokens where lease_owner is not null or failures > 0 or status <> 'active'",
         ),
-        ("every ended session's card shows it", "select count(*) from user_auth_sessions where card_is_stale"),
+        (
+            "every ended session's card shows it",
+            "select count(*) from user_auth_sessions where card_is_stale",
+        ),
     ];
     for (rule, exceptions) in RULES {
         eventually(TIMEOUT, async || {

@@ -309,7 +309,7 @@ async fn gateway_killed_under_load_loses_no_acknowledged_click() -> anyhow::Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn worker_killed_between_exchange_and_commit_fails_session() -> anyhow::Result<()> {
+async fn worker_killed_between_exchange_and_commit_completes_session() -> anyhow::Result<()> {
     let mut world = World::start(Options::default()).await?;
     let asked = world.ask(0).await?;
     world.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::Hang));
@@ -321,9 +321,32 @@ async fn worker_killed_between_exchange_and_commit_fails_session() -> anyhow::Re
     world.start_service(Kind::AuthWorker, &[]).await?;
 
     let session = world.api.session(asked.session_id, 60).await?;
+    assert_eq!((session.state, session.failure_reason), (SessionState::Completed, None));
+    assert_eq!(world.sim.stats().calls(Endpoint::TokenCode), 1, "the code was not used again");
+    assert_eq!(world.api.token(world.app_id(), &asked.person).await?.status, 200);
+    world.shows(&asked, "green").await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn worker_killed_during_exchange_fails_session() -> anyhow::Result<()> {
+    let mut world = World::start(Options::default()).await?;
+    let asked = world.ask(0).await?;
+    world.sim.faults().push(Fault::at(Endpoint::TokenCode, Effect::Hang));
+    let redirect = world.consent(&asked).await?;
+    assert_eq!(world.sim.follow(&redirect).await?.status, 202);
+    assert_eq!(world.sim.stats().calls(Endpoint::TokenCode), 1, "the worker is in the middle of it");
+    world.take(Kind::AuthWorker)?.kill().await?;
+    world.start_service(Kind::AuthWorker, &[]).await?;
+
+    // Once for the claim, once more for an escrow on its way.
+    let mut session = world.api.session(asked.session_id, 60).await?;
+    if session.state == SessionState::Pending {
+        session = world.api.session(asked.session_id, 60).await?;
+    }
     assert_eq!(
         (session.state, session.failure_reason),
-        (SessionState::Failed, Some(FailureReason::ExchangeInterrupted))
+        (SessionState::Failed, Some(FailureReason::ExchangeOutcomeUnknown))
     );
     assert_eq!(world.sim.stats().calls(Endpoint::TokenCode), 1, "the code was not used again");
     assert_eq!(world.api.token(world.app_id(), &asked.person).await?.status, 404);

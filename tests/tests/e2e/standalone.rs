@@ -132,9 +132,13 @@ async fn standalone_killed_during_authorizations_loses_nothing() -> anyhow::Resu
                 completed += 1;
                 assert_eq!(token.status, 200, "{token:?}");
             }
-            // Killed between the exchange and the commit: said so, and the code is not used again.
+            // Killed before Lark's answer to the code was in escrow: said so, and the code is not used again.
             SessionState::Failed => {
-                assert_eq!(session.failure_reason, Some(FailureReason::ExchangeInterrupted), "{session:?}");
+                assert_eq!(
+                    session.failure_reason,
+                    Some(FailureReason::ExchangeOutcomeUnknown),
+                    "{session:?}"
+                );
                 assert_eq!(token.status, 404);
             }
             other => panic!("{person} ended as {other}"),

@@ -1,12 +1,15 @@
+use std::time::Duration;
+
 use larkauth_models::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
 use crate::policy::Policy;
 
-/// A step of an exchange that the end of the delivery must not cut off.
+/// A step of an exchange.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
-    /// The code goes to Lark and a pair comes back. Not begun when too little time is left.
+    /// The code goes to Lark and a pair comes back. Not begun when too little time is left; the end leaves time for the
+    /// escrow of the pair, which nothing may cut off.
     Exchange,
     /// Lark says who consented.
     Identity,
@@ -14,7 +17,8 @@ pub(super) enum Step {
     Commit,
 }
 
-/// The time of one delivery. Each step may take all that is left, except for what the later steps need.
+/// The time of one delivery or resumption. Each step may take all that is left, except for what the steps after it need
+/// that cannot be resumed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     exchange: Instant,
@@ -25,9 +29,17 @@ pub(crate) struct Deadline {
 impl Deadline {
     /// Starts with the delivery.
     pub(crate) fn start(policy: &Policy) -> Self {
-        let commit = Instant::now() + policy.handler_deadline - policy.announce_reserve;
-        let identity = commit - policy.commit_reserve;
-        Self { exchange: identity - policy.identity_reserve, identity, commit }
+        Self::after(policy.handler_deadline, policy)
+    }
+
+    /// Starts with the resumption of an exchange.
+    pub(super) fn resume(policy: &Policy) -> Self {
+        Self::after(policy.resume_deadline, policy)
+    }
+
+    fn after(whole: Duration, policy: &Policy) -> Self {
+        let commit = Instant::now() + whole - policy.announce_reserve;
+        Self { exchange: commit - policy.escrow_reserve, identity: commit - policy.commit_reserve, commit }
     }
 
     /// Returns when a step must have ended.

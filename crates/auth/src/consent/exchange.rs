@@ -2,21 +2,24 @@
 
 use std::time::Duration;
 
+use larkauth_contracts::message::EscrowPlace;
 use larkauth_lark::{
     api::CodeGrant,
     error::{ErrorKind, LarkError, Outcome},
 };
-use larkauth_models::{AuthSession, ExposeSecret, FailureReason, SecretString, SessionState, TokenApi};
-use larkauth_storage::{ExchangeClaim, SessionEnding};
+use larkauth_models::{
+    AuthSession, ExposeSecret, FailureReason, SecretString, SessionState, TokenApi, TokenPair,
+};
+use larkauth_storage::{ExchangeClaim, SessionEnding, StorageError, seal_escrow};
 use uuid::Uuid;
 
 use super::{
-    commit::commit,
     deadline::{Received, Step},
     error::ConsentError,
-    identity::{check_identity, consenter},
+    promote::{Claimed, promote},
+    retry::retry_transient,
 };
-use crate::{apps::App, context::Context, seal};
+use crate::{apps::App, context::Context, escrow::Kept, seal};
 
 /// Shortest wait until a delivery whose code another worker exchanges is looked at again.
 const MIN_CLAIM_CHECK: Duration = Duration::from_secs(1);
@@ -32,11 +35,12 @@ pub(super) struct Attempt {
     pub(super) received: Received,
 }
 
-/// Exchanges the code and ends the session. Returns the session as it is then; it is still pending only if a later code
-/// superseded this one, which then had no effect.
+/// Exchanges the code and ends the session. Returns the session as it is then. It is still pending if a later code
+/// superseded this one, which then had no effect; or if the tokens are in escrow and the exchange is resumed later.
 ///
-/// The claim is persisted before the code is sent. An expired claim means that the code may be consumed: the session
-/// fails, and the code is not used again.
+/// The claim is persisted before the code is sent, and marked as sent just before. The first act after Lark's answer is
+/// the escrow of the pair. An expired claim whose code was sent and whose pair did not arrive in escrow means that the
+/// code may be consumed: the session fails, and the code is not used again.
 pub(super) async fn exchange(
     context: &Context,
     session: AuthSession,
@@ -47,13 +51,30 @@ pub(super) async fn exchange(
         return Ok(context.end_session(session.id, SessionEnding::Expired, attempt.from_card).await?);
     }
     let app = context.apps.get(&session.app_id).await?;
-    let now = context.now();
     let claim = context.new_uuid();
     // A code inside a card callback was never bound: its click is answered by itself.
     let bound = (!attempt.from_card).then(|| seal::sha256(attempt.code.expose_secret()));
-    let claim_end = now + context.policy.exchange_claim;
-    match context.store.claim_exchange(session.id, bound.as_ref(), claim, now, claim_end).await? {
-        ExchangeClaim::Claimed => {}
+    let life = context.policy.exchange_claim;
+    let (pair, is_escrowed) = match context
+        .store
+        .claim_exchange(session.id, bound.as_ref(), claim, life)
+        .await?
+    {
+        ExchangeClaim::Claimed => match send(context, &app, &session, &attempt, claim).await? {
+            Sent::Answered(pair) => {
+                let sealed = seal_escrow(&context.cipher, session.id, &pair)?;
+                let place = EscrowPlace::Session { session_id: session.id, claim };
+                match context.keep_pair(&session.app_id, place, &sealed).await {
+                    Kept::Unwanted => return Ok(context.existing_session(session.id).await?),
+                    kept => (*pair, kept == Kept::Yes),
+                }
+            }
+            Sent::Refused(error) => return refused(context, &session, &attempt, claim, *error).await,
+        },
+        ExchangeClaim::Escrowed => match context.store.escrowed_pair(session.id, claim).await? {
+            Some(pair) => (pair, true),
+            None => return Err(taken_over()),
+        },
         ExchangeClaim::Superseded => {
             tracing::info!("auth.exchange.superseded: a later code has taken this one's place");
             return Ok(session);
@@ -65,40 +86,62 @@ pub(super) async fn exchange(
             }
             return Ok(session);
         }
-        ExchangeClaim::Held { until } => {
+        ExchangeClaim::Held { left } => {
             let longest = context.policy.claim_check_interval.max(MIN_CLAIM_CHECK);
-            let wait = (until - now).to_std().unwrap_or_default().clamp(MIN_CLAIM_CHECK, longest);
             let reason = "another worker is exchanging this code".to_owned();
-            return Err(ConsentError::Retry { after: Some(wait), reason });
+            return Err(ConsentError::Retry { after: Some(left.clamp(MIN_CLAIM_CHECK, longest)), reason });
         }
         ExchangeClaim::Abandoned => {
-            let ending = SessionEnding::Failed(FailureReason::ExchangeInterrupted);
-            return Ok(context.end_session(session.id, ending, attempt.from_card).await?);
-        }
-    }
-    let (grant, until) = (grant(&app, &session, &attempt), deadline.end_of(Step::Exchange));
-    let pair = match app.client.exchange_code(app.application.token_api, &grant, until).await {
-        Ok(pair) => pair,
-        Err(error) => return refused(context, &session, &attempt, claim, error).await,
-    };
-    let identified = match consenter(context, deadline, &app, &pair).await {
-        Ok(profile) => check_identity(&session, &profile).map(|()| profile),
-        Err(reason) => Err(reason),
-    };
-    let profile = match identified {
-        Ok(profile) => profile,
-        Err(reason) => {
-            let ending = SessionEnding::Failed(reason);
+            let ending = SessionEnding::Failed(FailureReason::ExchangeOutcomeUnknown);
             return Ok(context.end_session(session.id, ending, attempt.from_card).await?);
         }
     };
-    commit(context, deadline, &session, claim, pair, profile).await?;
-    let session = context.after_end(session.id, attempt.from_card).await?;
-    // The tokens are stored. A breaker that could not be closed is closed by the next success.
-    if let Err(error) = context.apps.breaker().close(&app, context.now()).await {
-        tracing::warn!(%error, "auth.app.breaker_close");
+    let claimed = Claimed { session, claim, pair, is_escrowed };
+    promote(context, &app, claimed, deadline, attempt.from_card).await
+}
+
+/// Lark's answer to a code.
+enum Sent {
+    Answered(Box<TokenPair>),
+    Refused(Box<LarkError>),
+}
+
+/// Marks the code as sent, and sends it.
+///
+/// # Errors
+/// The store's; the code was not sent.
+async fn send(
+    context: &Context,
+    app: &App,
+    session: &AuthSession,
+    attempt: &Attempt,
+    claim: Uuid,
+) -> Result<Sent, ConsentError> {
+    let (policy, deadline) = (&context.policy, attempt.received.deadline);
+    let until = deadline.end_of(Step::Exchange);
+    let mark = || context.store.mark_exchange_sent(session.id, claim);
+    let marking = retry_transient(policy.retry, &*context.entropy, until, mark, StorageError::is_transient);
+    match deadline.within(Step::Exchange, marking).await {
+        Some(marked) => {
+            if !marked? {
+                return Err(taken_over());
+            }
+        }
+        None => {
+            context.store.release_exchange(session.id, claim).await?;
+            let reason = "too little time was left to send the code".to_owned();
+            return Err(ConsentError::Retry { after: None, reason });
+        }
     }
-    Ok(session)
+    let grant = grant(app, session, attempt);
+    Ok(match app.client.exchange_code(app.application.token_api, &grant, until).await {
+        Ok(pair) => Sent::Answered(Box::new(pair)),
+        Err(error) => Sent::Refused(Box::new(error)),
+    })
+}
+
+fn taken_over() -> ConsentError {
+    ConsentError::Retry { after: None, reason: "another worker has taken the exchange over".to_owned() }
 }
 
 fn grant(app: &App, session: &AuthSession, attempt: &Attempt) -> CodeGrant {

@@ -1,7 +1,8 @@
 //! From a click or a redirect to a stored token.
 //!
-//! [`click`] and [`redirect`] are the two ways in. Both end in [`exchange`], which claims the code, sends it to Lark, has
-//! [`identity`] check who consented, and has [`commit`] store the pair. [`deadline`] keeps time for the later steps.
+//! [`click`] and [`redirect`] are the two ways in. Both end in [`exchange`], which claims the code, sends it to Lark and
+//! puts the pair in escrow. [`promote`] has [`identity`] check who consented and [`commit`] store the pair; [`resume`] does
+//! it for a pair in escrow whose worker did not. [`deadline`] keeps time for the later steps.
 
 pub(crate) mod click;
 mod commit;
@@ -9,5 +10,7 @@ pub(crate) mod deadline;
 pub(crate) mod error;
 mod exchange;
 mod identity;
+mod promote;
 pub(crate) mod redirect;
+mod resume;
 mod retry;

@@ -8,6 +8,7 @@ mod card_action;
 mod card_face;
 mod decode;
 mod error;
+mod escrow;
 mod invitation;
 mod oauth_redirect;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub fn consumers(context: &Context, concurrency: u16) -> Vec<(Consume, Arc<dyn H
             Queue::CardActions => Arc::new(card_action::CardActionHandler(context)),
             Queue::OauthRedirects => Arc::new(oauth_redirect::OauthRedirectHandler(context)),
             Queue::CardFaces => Arc::new(card_face::CardFaceHandler(context)),
+            Queue::Escrows => Arc::new(escrow::EscrowHandler(context)),
         }
     };
     let handler_deadline = context.policy().handler_deadline;

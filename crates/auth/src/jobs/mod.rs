@@ -14,10 +14,20 @@ pub use job::{Job, Scope};
 pub use runner::run;
 pub use schedule::Schedule;
 
-/// Returns every job of this project.
+/// Returns the jobs of a process that exchanges codes.
+#[must_use]
+pub fn of_worker() -> Vec<Job> {
+    vec![Job {
+        name: "replay_spool",
+        schedule: every(5),
+        scope: Scope::Process,
+        run: |context, actor, now| Box::pin(context.replay_spool(actor, now)),
+    }]
+}
+
+/// Returns every other job of this project.
 #[must_use]
 pub fn all() -> Vec<Job> {
-    let every = |seconds| Schedule::Interval(Duration::from_secs(seconds));
     vec![
         Job {
             name: "expire_sessions",
@@ -26,6 +36,12 @@ pub fn all() -> Vec<Job> {
             run: |context, actor, now| {
                 Box::pin(async move { Ok(context.expire_sessions(actor, now).await? as u64) })
             },
+        },
+        Job {
+            name: "resume_exchanges",
+            schedule: every(5),
+            scope: Scope::Cluster,
+            run: |context, actor, now| Box::pin(context.resume_exchanges(actor, now)),
         },
         Job {
             name: "reconcile_cards",
@@ -53,4 +69,8 @@ pub fn all() -> Vec<Job> {
             },
         },
     ]
+}
+
+const fn every(seconds: u64) -> Schedule {
+    Schedule::Interval(Duration::from_secs(seconds))
 }

@@ -8,7 +8,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use larkauth_auth::{AppRegistry, Context, ContextParts, LarkSettings, Policy, handlers, sessions::Invite};
+use larkauth_auth::{
+    AppRegistry, Context, ContextParts, EscrowSpool, LarkSettings, Policy, handlers, sessions::Invite,
+};
 use larkauth_contracts::{
     message::{
         AuthorizationCodeReceived, CardActionKind, CardActionTriggered, Envelope, InvitationRequested,
@@ -30,6 +32,7 @@ use larkauth_storage::{InvitationLimit, Store, testing::test_cipher};
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_telemetry::Metrics;
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -74,6 +77,8 @@ pub(crate) struct Fixture {
     pub(crate) database: TestDatabase,
     /// Where Lark posts callbacks: answered with nothing, so that a test can look at them.
     pub(crate) callbacks: MockServer,
+    /// Parent of the folder for tokens that neither store nor bus takes.
+    pub(crate) spool: TempDir,
 }
 
 /// A person with a card in the chat.
@@ -113,6 +118,7 @@ impl Fixture {
             rate_limiter: Arc::new(larkauth_lark::api::LocalRateLimiter::default()),
         };
         let (bus, metrics) = (Arc::new(Recorder::default()), Metrics::new().unwrap());
+        let spool = tempfile::tempdir().unwrap();
         let policy = setup.policy;
         let apps = AppRegistry::new(store.clone(), lark, clock.clone(), metrics.clone(), &policy);
         let parts = ContextParts {
@@ -120,13 +126,14 @@ impl Fixture {
             store,
             bus: bus.clone(),
             cipher: test_cipher(),
+            spool: EscrowSpool::new(spool.path().join("escrow")),
             clock: clock.clone(),
             entropy: Arc::new(OsEntropy),
             metrics,
             policy,
         };
         let context = Context::new(parts.clone());
-        let fixture = Self { context, parts, bus, clock, sim, database, callbacks };
+        let fixture = Self { context, parts, bus, clock, sim, database, callbacks, spool };
         let application = fixture.application(APP, setup.token_api);
         fixture.parts.store.put_application(&application, start).await.unwrap();
         fixture
@@ -282,6 +289,7 @@ fn queue_of(routing_key: &str) -> Queue {
     match routing_key.split('.').next().unwrap() {
         "invitation" => Queue::Invitations,
         "oauth" => Queue::OauthRedirects,
+        "token" => Queue::Escrows,
         "card" if routing_key.starts_with("card.action") => Queue::CardActions,
         _ => Queue::CardFaces,
     }
@@ -342,6 +350,10 @@ impl Default for Recorder {
 impl Recorder {
     pub(crate) fn go_down(&self) {
         self.down.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.down.store(false, Ordering::SeqCst);
     }
 
     /// Takes the first message of this type out.

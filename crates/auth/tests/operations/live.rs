@@ -14,7 +14,7 @@ use larkauth_messaging::{
     Bus,
     testing::{Consuming, TestBus, consume},
 };
-use larkauth_models::{CardFace, Clock, ExposeSecret, SecretString, SessionState};
+use larkauth_models::{CardFace, ExposeSecret, SecretString, SessionState};
 use larkauth_storage::Sealed;
 use serde_json::json;
 use tokio::time::Instant;
@@ -293,9 +293,8 @@ async fn redirect_with_unknown_or_used_state_has_no_effect() {
     );
 
     // The state works for one code, from the claim of its exchange on.
-    let (claim, now) = (uuid::Uuid::from_u128(1), live.fixture.clock.now());
-    let until = now + chrono::TimeDelta::seconds(60);
-    live.fixture.parts.store.claim_exchange(invited.session_id, None, claim, now, until).await.unwrap();
+    let (claim, minute) = (uuid::Uuid::from_u128(1), Duration::from_secs(60));
+    live.fixture.parts.store.claim_exchange(invited.session_id, None, claim, minute).await.unwrap();
     let code = live.fixture.consent(&invited, 0).await;
     assert!(matches!(live.land(&state, Consent::Code(code)).await, Landing::StateUsed));
     assert_eq!(live.fixture.sim.stats().calls(Endpoint::TokenCode), 0);

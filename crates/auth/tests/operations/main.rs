@@ -6,6 +6,7 @@
 mod card_faces;
 mod clicks;
 mod codes;
+mod escrow;
 mod fixture;
 mod invitations;
 mod jobs;

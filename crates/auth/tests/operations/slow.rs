@@ -3,21 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use larkauth_auth::{Context, ContextParts};
+use larkauth_auth::{Context, ContextParts, Policy};
 use larkauth_lark_sim::{Effect, Endpoint, Fault};
 use larkauth_models::{
-    AppId, Application, AuthSession, CardFace, Clock, EventId, MessageId, OpenId, SessionId, SessionState,
-    StoredToken, Timestamp, TokenKind, UserProfile,
+    AppId, Application, AuthSession, CardFace, EventId, MessageId, OpenId, SessionId, SessionState,
+    StoredToken, Timestamp, TokenKind, TokenPair, UserProfile,
 };
 use larkauth_storage::{
     ActiveCounts, ApiKey, ApiKeys, Applications, CodeBinding, Completion, Created, ExchangeClaim,
-    InvitationLimit, JobTicks, NewSession, ProcessedEvents, Profiles, Registration, SessionCursor,
+    InvitationLimit, JobTicks, NewSession, ProcessedEvents, Profiles, Registration, Sealed, SessionCursor,
     SessionEnding, SessionFilter, Sessions, StorageError, Store, Tokens,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::fixture::{Fixture, delivery};
+use crate::fixture::{ACTOR, Fixture, Setup, delivery, policy};
 
 /// A store whose answers take their time, on a clock that stands still while the real one works.
 struct SlowStore {
@@ -74,7 +74,11 @@ delegate! {
         fn record_face(id: SessionId, face: CardFace) -> Stored<bool>;
         fn record_open_id(id: SessionId, open_id: &OpenId) -> Stored<bool>;
         fn bind_code(id: SessionId, code_sha256: &[u8; 32]) -> Stored<CodeBinding>;
-        fn claim_exchange(id: SessionId, code: Option<&[u8; 32]>, claim: Uuid, now: Timestamp, until: Timestamp) -> Stored<ExchangeClaim>;
+        fn claim_exchange(id: SessionId, code: Option<&[u8; 32]>, claim: Uuid, life: Duration) -> Stored<ExchangeClaim>;
+        fn mark_exchange_sent(id: SessionId, claim: Uuid) -> Stored<bool>;
+        fn escrow_exchange(id: SessionId, claim: Uuid, pair: &Sealed) -> Stored<bool>;
+        fn escrowed_pair(id: SessionId, claim: Uuid) -> Stored<Option<TokenPair>>;
+        fn unfinished_exchanges(limit: u32) -> Stored<Vec<SessionId>>;
         fn release_exchange(id: SessionId, claim: Uuid) -> Stored<bool>;
         fn complete_session(completion: &Completion) -> Stored<bool>;
         fn end_session(id: SessionId, ending: SessionEnding, now: Timestamp) -> Stored<bool>;
@@ -140,14 +144,15 @@ async fn exchanged(fixture: &mut Fixture, slowness: Slowness) -> (SessionState, 
     let _ = timeout(fixture.parts.policy.handler_deadline, fixture.handle(delivery(&message))).await;
     tokio::time::resume();
     fixture.context = quick;
-    let (store, now) = (&fixture.parts.store, fixture.clock.now());
-    let claim = store.claim_exchange(invited.session_id, None, Uuid::from_u128(9), now, now).await.unwrap();
-    (fixture.session(invited.session_id).await.state, claim)
+    let state = fixture.session(invited.session_id).await.state;
+    let (store, other) = (&fixture.parts.store, Uuid::from_u128(9));
+    (state, store.claim_exchange(invited.session_id, None, other, Duration::ZERO).await.unwrap())
 }
 
 #[tokio::test]
 async fn exchange_with_slow_parts_ends_within_deadline() {
-    let mut fixture = Fixture::new().await;
+    let policy = Policy { resume_pause: Duration::ZERO, ..policy(100) };
+    let mut fixture = Fixture::with(Setup { policy, ..Setup::default() }).await;
     let codes = [None, Some(Effect::LateAnswer(4_900)), Some(Effect::Hang)];
     let people = [
         None,
@@ -165,11 +170,19 @@ async fn exchange_with_slow_parts_ends_within_deadline() {
                 let expected = match store {
                     // Too late to begin: the code stays at home, the claim is given back.
                     4_900 => (SessionState::Pending, ExchangeClaim::Claimed),
-                    _ if hopeless(code) || hopeless(who) => (SessionState::Failed, ExchangeClaim::NotPending),
-                    // A pair that Lark has given is stored, though the database needs all the time that is kept for it.
+                    _ if hopeless(code) => (SessionState::Failed, ExchangeClaim::NotPending),
+                    // A pair that Lark has given is in escrow when there is no time to learn whose it is.
+                    _ if hopeless(who) => (SessionState::Pending, ExchangeClaim::Escrowed),
+                    1_900 if code.is_some() && who.is_some() => {
+                        (SessionState::Pending, ExchangeClaim::Escrowed)
+                    }
+                    // It is stored, though the database needs all the time that is kept for it.
                     _ => (SessionState::Completed, ExchangeClaim::NotPending),
                 };
                 assert_eq!((state, claim), expected, "{slowness:?}");
+                fixture.sim.faults().clear();
+                let resumed = fixture.context.resume_exchanges(&ACTOR, fixture.context.now()).await.unwrap();
+                assert_eq!(resumed, u64::from(claim == ExchangeClaim::Escrowed), "{slowness:?}");
             }
         }
     }

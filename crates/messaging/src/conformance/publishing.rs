@@ -30,6 +30,7 @@ pub async fn publish_with_each_routing_key_reaches_its_queue(bed: &impl TestBed)
         (Queue::CardFaces, "session.rejected"),
         (Queue::CardFaces, "session.expired"),
         (Queue::CardFaces, "session.failed"),
+        (Queue::Escrows, "token.escrowed"),
     ]);
     let known: BTreeSet<_> =
         catalogue().iter().flat_map(|entry| entry.routing_keys.iter().copied()).collect();

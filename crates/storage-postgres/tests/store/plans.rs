@@ -78,7 +78,7 @@ async fn hot_query_plan_uses_index() {
     let always = ["force_custom_plan", "force_generic_plan"];
     let once = ["force_custom_plan"];
     let list = "order by created_at desc, session_id desc limit $6";
-    let cases: [(&str, String, &str, &[&str]); 19] = [
+    let cases: [(&str, String, &str, &[&str]); 20] = [
         (
             "completed_at from user_auth_sessions where session_id = $1",
             id(""),
@@ -111,9 +111,15 @@ async fn hot_query_plan_uses_index() {
             &always,
         ),
         (
-            "set exchange_claim = $2",
-            id(&format!(", {ID}, now(), '\\x01'")),
+            "and state = 'pending' for update",
+            id(&format!(", '\\x01', {ID}")),
             "user_auth_sessions_pkey",
+            &always,
+        ),
+        (
+            "where exchange_sent_at is not null and exchange_claimed_until <= clock_timestamp()",
+            "100".to_owned(),
+            "user_auth_sessions_sent",
             &always,
         ),
         (

@@ -56,6 +56,7 @@ async fn hot_query_plan_uses_index() {
         ("state = ?2, failure_reason = ?3, ended_at = ?4", "sqlite_autoindex_user_auth_sessions_1"),
         ("set state = 'expired'", "user_auth_sessions_pending"),
         ("set card_asked_at = ?1", "user_auth_sessions_stale_card"),
+        ("where exchange_sent_at is not null and exchange_claimed_until <=", "user_auth_sessions_sent"),
         (
             "from access_tokens where app_id = ?1 and open_id = ?2 and kind = ?3 and status <> 'revoked'",
             "sqlite_autoindex_access_tokens_1",

@@ -3,6 +3,7 @@
 use std::{
     num::NonZeroU32,
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -39,7 +40,16 @@ async fn fill(store: &dyn Store) {
             }
             1 => {
                 store.bind_code(id, &[7; 32]).await.unwrap();
-                store.claim_exchange(id, None, Uuid::from_u128(9), now, now).await.unwrap();
+                // The code was sent and not answered, or the pair is in escrow.
+                let claim = Uuid::from_u128(9);
+                for _ in 0..2 {
+                    store.claim_exchange(id, None, claim, Duration::ZERO).await.unwrap();
+                    assert!(store.mark_exchange_sent(id, claim).await.unwrap());
+                }
+                if number % 8 == 1 {
+                    let pair = authorization.sealed_pair(&test_cipher());
+                    assert!(store.escrow_exchange(id, claim, &pair).await.unwrap());
+                }
             }
             _ => authorization.complete(store).await,
         }

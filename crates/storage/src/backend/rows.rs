@@ -80,7 +80,7 @@ impl<'a> RowSeal<'a> {
         value.map(|value| self.seal(column, value)).transpose()
     }
 
-    fn open(&self, column: &'static str, sealed: &[u8]) -> Result<SecretString> {
+    pub(crate) fn open(&self, column: &'static str, sealed: &[u8]) -> Result<SecretString> {
         self.cipher.open(&[self.table, column, &self.key], sealed).map_err(|source| {
             StorageError::Undecryptable { table: self.table, column, row: self.key.clone(), source }
         })
@@ -90,7 +90,7 @@ impl<'a> RowSeal<'a> {
         sealed.map(|sealed| self.open(column, sealed)).transpose()
     }
 
-    fn corrupt(&self, message: String) -> StorageError {
+    pub(crate) fn corrupt(&self, message: String) -> StorageError {
         StorageError::Corrupt { table: self.table, row: self.key.clone(), message }
     }
 

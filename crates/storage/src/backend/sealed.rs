@@ -8,6 +8,8 @@ use crate::{
     backend::rows::{PROFILES, RowSeal, SESSIONS, TOKENS},
 };
 
+pub use crate::escrow::open_escrow;
+
 /// Columns of a [`NewSession`] that are stored sealed, hashed or as JSON.
 pub struct SealedSession {
     pub state_sha256: [u8; 32],

@@ -3,12 +3,27 @@
 use std::time::Duration;
 
 use larkauth_models::{
-    ExposeSecret, FailureReason, OpenId, Person, SessionState, StoredToken, TokenKind, TokenStatus, UserId,
-    UserProfile,
+    ExposeSecret, FailureReason, OpenId, Person, SessionId, SessionState, StoredToken, TokenKind,
+    TokenStatus, UserId, UserProfile,
 };
 
 use super::fixtures::{Bed, ou, person, secret};
-use crate::{CodeBinding, Completion, ExchangeClaim, SessionEnding, StorageError};
+use crate::{
+    CodeBinding, Completion, ExchangeClaim, Sealed, SessionEnding, StorageError, seal_escrow,
+    testing::test_cipher,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn is_held(outcome: ExchangeClaim) -> bool {
+    matches!(outcome, ExchangeClaim::Held { left } if left <= MINUTE)
+}
+
+/// Returns the pair of a completion, sealed for the session's row.
+fn sealed(bed: &Bed, id: SessionId, token: &str) -> Sealed {
+    let completion = bed.completion(id, bed.uuid(), "ou_1", token);
+    seal_escrow(&test_cipher(), id, &completion.pair).unwrap()
+}
 
 async fn token(bed: &Bed, open_id: &str) -> Option<StoredToken> {
     bed.second.token(&bed.app, &ou(open_id), TokenKind::User).await.unwrap()
@@ -21,11 +36,7 @@ pub async fn bind_code_until_claimed_newest_code_kept(bed: &Bed) {
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::SameCode);
     // The message with the first code may be lost, so the second code is accepted.
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::Bound);
-    let until = bed.now() + Duration::from_secs(60);
-    assert_eq!(
-        bed.store.claim_exchange(id, None, bed.uuid(), bed.now(), until).await.unwrap(),
-        ExchangeClaim::Claimed
-    );
+    bed.claim(id).await;
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::SameCode);
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::OtherCode);
     for ending in [SessionEnding::Rejected, SessionEnding::Expired] {
@@ -41,70 +52,162 @@ pub async fn bind_code_until_claimed_newest_code_kept(bed: &Bed) {
     assert_eq!(outcomes, [CodeBinding::Bound]);
 }
 
-/// A claim is held, released, and abandoned when it expires.
-pub async fn claim_exchange_claimed_session_held_until_released_or_abandoned(bed: &Bed) {
+/// A claim is held until it is released. The same claim again renews it.
+pub async fn claim_exchange_claimed_session_held_until_released(bed: &Bed) {
     let id = bed.pending("ou_1").await;
     let (mine, other) = (bed.uuid(), bed.uuid());
-    let until = bed.now() + Duration::from_secs(60);
-    let claim = async |who| bed.second.claim_exchange(id, None, who, bed.now(), until).await.unwrap();
+    let claim = async |who| bed.second.claim_exchange(id, None, who, MINUTE).await.unwrap();
 
     assert_eq!(claim(mine).await, ExchangeClaim::Claimed);
-    assert_eq!(claim(other).await, ExchangeClaim::Held { until });
+    assert_eq!(claim(mine).await, ExchangeClaim::Claimed, "its answer was lost");
+    assert!(is_held(claim(other).await));
     assert!(!bed.store.release_exchange(id, other).await.unwrap(), "only its owner releases a claim");
     assert!(bed.store.release_exchange(id, mine).await.unwrap());
     assert!(!bed.store.release_exchange(id, mine).await.unwrap());
     assert_eq!(claim(other).await, ExchangeClaim::Claimed);
-    bed.advance(59);
-    assert_eq!(claim(mine).await, ExchangeClaim::Held { until });
-    bed.advance(1);
-    assert_eq!(claim(mine).await, ExchangeClaim::Abandoned);
+    bed.advance(100_000);
+    assert!(is_held(claim(mine).await), "the clock of the database counts");
+    let failed = SessionEnding::Failed(FailureReason::CodeInvalid);
+    assert!(bed.store.end_session(id, failed, bed.now()).await.unwrap());
+    assert_eq!(claim(other).await, ExchangeClaim::NotPending);
+}
+
+/// A claim that expired before the code was sent is taken over, also for a later code. Its former owner cannot send.
+pub async fn claim_exchange_expired_before_sent_taken_over(bed: &Bed) {
+    let id = bed.pending("ou_1").await;
+    assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::Bound);
+    let first = bed.claim_for(id, Duration::ZERO).await;
+    assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::Bound);
+    let second = bed.claim(id).await;
+    assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::OtherCode);
+    assert!(!bed.store.mark_exchange_sent(id, first).await.unwrap());
+    assert!(bed.store.mark_exchange_sent(id, second).await.unwrap());
+    assert!(bed.store.mark_exchange_sent(id, second).await.unwrap(), "its answer was lost");
+    assert!(bed.store.release_exchange(id, second).await.unwrap(), "Lark refused the code");
+    let third = bed.claim_for(id, Duration::ZERO).await;
+    bed.claim(id).await;
+    assert!(!bed.store.release_exchange(id, third).await.unwrap());
+}
+
+/// A claim that expired after the code was sent waits once for the escrow, and is abandoned without one.
+pub async fn claim_exchange_expired_after_sent_waits_then_abandoned(bed: &Bed) {
+    let id = bed.pending("ou_1").await;
+    let claim = async |who, life| bed.second.claim_exchange(id, None, who, life).await.unwrap();
+    let sent = bed.sent_for(id, Duration::ZERO).await;
+    assert_eq!(bed.store.unfinished_exchanges(10).await.unwrap(), [id]);
+    assert!(is_held(claim(bed.uuid(), Duration::ZERO).await), "a pair may be on its way");
+    for who in [bed.uuid(), sent] {
+        assert_eq!(claim(who, MINUTE).await, ExchangeClaim::Abandoned, "no caller sends the code again");
+    }
+    assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::OtherCode);
+    assert_eq!(bed.store.escrowed_pair(id, sent).await.unwrap().map(|_| ()), None);
+
+    // The pair arrives late.
+    assert!(bed.store.escrow_exchange(id, sent, &sealed(bed, id, "u-1")).await.unwrap());
+    assert_eq!(claim(bed.uuid(), MINUTE).await, ExchangeClaim::Escrowed);
+    assert_eq!(bed.store.unfinished_exchanges(10).await.unwrap(), []);
+}
+
+/// A pair in escrow is kept for the next owner of the claim, who completes the session with it.
+pub async fn escrow_exchange_abandoned_claim_resumed_with_pair(bed: &Bed) {
+    let id = bed.pending("ou_1").await;
+    let pair = sealed(bed, id, "u-1");
+    let first = bed.claim_for(id, Duration::ZERO).await;
+    assert!(!bed.store.escrow_exchange(id, first, &pair).await.unwrap(), "the code was not sent");
+    assert!(bed.store.mark_exchange_sent(id, first).await.unwrap());
+    assert!(!bed.store.escrow_exchange(id, bed.uuid(), &pair).await.unwrap(), "the claim of another caller");
+    assert!(bed.store.escrow_exchange(id, first, &pair).await.unwrap());
+    assert!(bed.second.escrow_exchange(id, first, &sealed(bed, id, "u-2")).await.unwrap(), "kept before");
+    assert!(!bed.store.release_exchange(id, first).await.unwrap(), "the pair stays");
+
+    let second = bed.uuid();
+    let claim = async |who| bed.second.claim_exchange(id, None, who, MINUTE).await.unwrap();
+    assert_eq!(claim(second).await, ExchangeClaim::Escrowed);
+    assert_eq!(claim(second).await, ExchangeClaim::Escrowed, "its answer was lost");
+    assert!(is_held(claim(first).await));
+    assert!(bed.store.escrowed_pair(id, first).await.unwrap().is_none());
+    let kept = bed.store.escrowed_pair(id, second).await.unwrap().unwrap();
+    let given = bed.completion(id, second, "ou_1", "u-1").pair;
+    assert_eq!(kept.access_token.expose_secret(), "u-1");
+    assert_eq!(kept.refresh_token.as_ref().unwrap().expose_secret(), "refresh-u-1");
     assert_eq!(
-        claim(mine).await,
-        ExchangeClaim::Abandoned,
-        "the code may be consumed, so no caller gets the claim again"
+        (kept.access_expires_at, kept.refresh_expires_at, &kept.scopes),
+        (given.access_expires_at, given.refresh_expires_at, &given.scopes)
     );
-    assert!(bed.store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
-    assert_eq!(claim(mine).await, ExchangeClaim::NotPending);
+
+    let stale = bed.completion(id, first, "ou_1", "u-0");
+    assert!(!bed.store.complete_session(&stale).await.unwrap());
+    let completion = Completion { pair: kept, ..bed.completion(id, second, "ou_1", "") };
+    assert!(bed.store.complete_session(&completion).await.unwrap());
+    assert_eq!(token(bed, "ou_1").await.unwrap().pair.access_token.expose_secret(), "u-1");
+    assert!(!bed.store.escrow_exchange(id, second, &pair).await.unwrap(), "the session has ended");
+    assert!(bed.store.escrowed_pair(id, second).await.unwrap().is_none(), "wiped");
+    assert_eq!(claim(first).await, ExchangeClaim::NotPending);
+}
+
+/// The session of a sent code is neither declined nor expired, also after its claim has expired. A failure wipes the pair.
+pub async fn end_session_after_sent_only_fails(bed: &Bed) {
+    let (empty, kept) = (bed.pending("ou_1").await, bed.pending("ou_2").await);
+    bed.sent_for(empty, Duration::ZERO).await;
+    let claim = bed.sent_for(kept, Duration::ZERO).await;
+    assert!(bed.store.escrow_exchange(kept, claim, &sealed(bed, kept, "u-1")).await.unwrap());
+    bed.advance(100_000);
+    assert_eq!(bed.store.expire_due_sessions(bed.now(), 10).await.unwrap(), []);
+    for id in [empty, kept] {
+        for ending in [SessionEnding::Rejected, SessionEnding::Expired] {
+            assert!(!bed.store.end_session(id, ending, bed.now()).await.unwrap());
+        }
+    }
+    assert_eq!(bed.store.unfinished_exchanges(1).await.unwrap(), [empty], "the longest expired first");
+    assert_eq!(bed.store.unfinished_exchanges(10).await.unwrap(), [empty, kept]);
+    let failed = SessionEnding::Failed(FailureReason::IdentityMismatch);
+    for id in [empty, kept] {
+        assert!(bed.store.end_session(id, failed, bed.now()).await.unwrap());
+    }
+    assert!(bed.store.escrowed_pair(kept, claim).await.unwrap().is_none());
+    assert_eq!(bed.store.unfinished_exchanges(10).await.unwrap(), []);
 }
 
 /// Only the latest bound code can be claimed, also when the claim is held or abandoned. A claim without a code is not
 /// compared with the bound code.
 pub async fn claim_exchange_superseded_code_refused(bed: &Bed) {
     let id = bed.pending("ou_1").await;
-    let until = bed.now() + Duration::from_secs(60);
-    let claim = async |code: Option<[u8; 32]>| {
-        bed.second.claim_exchange(id, code.as_ref(), bed.uuid(), bed.now(), until).await.unwrap()
+    let claim = async |code: Option<[u8; 32]>, life| {
+        bed.second.claim_exchange(id, code.as_ref(), bed.uuid(), life).await.unwrap()
     };
     let (first, second) = (Some([1; 32]), Some([2; 32]));
-    assert_eq!(claim(first).await, ExchangeClaim::Superseded, "never bound");
+    assert_eq!(claim(first, MINUTE).await, ExchangeClaim::Superseded, "never bound");
     for code in [&[1; 32], &[2; 32]] {
         assert_eq!(bed.store.bind_code(id, code).await.unwrap(), CodeBinding::Bound);
     }
-    assert_eq!(claim(first).await, ExchangeClaim::Superseded);
-    assert_eq!(claim(second).await, ExchangeClaim::Claimed);
-    assert_eq!(claim(None).await, ExchangeClaim::Held { until });
-    assert_eq!(claim(first).await, ExchangeClaim::Superseded, "held for another code");
-    bed.advance(60);
-    assert_eq!(claim(first).await, ExchangeClaim::Superseded, "abandoned with another code");
-    assert_eq!(claim(second).await, ExchangeClaim::Abandoned);
+    assert_eq!(claim(first, MINUTE).await, ExchangeClaim::Superseded);
+    assert_eq!(claim(second, Duration::ZERO).await, ExchangeClaim::Claimed);
+    assert_eq!(claim(first, MINUTE).await, ExchangeClaim::Superseded, "expired with another code");
+    assert_eq!(claim(second, MINUTE).await, ExchangeClaim::Claimed);
+    assert!(is_held(claim(None, MINUTE).await));
+    assert_eq!(claim(first, MINUTE).await, ExchangeClaim::Superseded, "held for another code");
 
     let id = bed.pending("ou_1").await;
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::Bound);
     bed.claim(id).await;
 }
 
-/// Of twenty concurrent callers one gets the claim.
+/// Of twenty concurrent callers one gets the claim, whether it is free or has a pair in escrow.
 pub async fn claim_exchange_concurrent_callers_one_claims(bed: &Bed) {
-    let id = bed.pending("ou_1").await;
-    let (now, until) = (bed.now(), bed.now() + Duration::from_secs(60));
-    let mut outcomes = bed
-        .race(20, |_, store| {
-            let claim = bed.uuid();
-            async move { store.claim_exchange(id, None, claim, now, until).await }
-        })
-        .await;
-    outcomes.retain(|outcome| *outcome != ExchangeClaim::Held { until });
-    assert_eq!(outcomes, [ExchangeClaim::Claimed]);
+    let free = bed.pending("ou_1").await;
+    let kept = bed.pending("ou_2").await;
+    let claim = bed.sent_for(kept, Duration::ZERO).await;
+    assert!(bed.store.escrow_exchange(kept, claim, &sealed(bed, kept, "u-1")).await.unwrap());
+    for (id, won) in [(free, ExchangeClaim::Claimed), (kept, ExchangeClaim::Escrowed)] {
+        let mut outcomes = bed
+            .race(20, |_, store| {
+                let claim = bed.uuid();
+                async move { store.claim_exchange(id, None, claim, MINUTE).await }
+            })
+            .await;
+        outcomes.retain(|outcome| !is_held(*outcome));
+        assert_eq!(outcomes, [won]);
+    }
 }
 
 /// Every value of a completion can be read back.

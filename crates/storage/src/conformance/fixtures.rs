@@ -112,10 +112,21 @@ impl Bed {
     }
 
     pub(super) async fn claim(&self, id: SessionId) -> Uuid {
+        self.claim_for(id, Duration::from_secs(60)).await
+    }
+
+    /// Claims the exchange for `life` of the database's clock. A claim of no life has expired at once.
+    pub(super) async fn claim_for(&self, id: SessionId, life: Duration) -> Uuid {
         let claim = self.uuid();
-        let until = self.now() + Duration::from_secs(60);
-        let outcome = self.store.claim_exchange(id, None, claim, self.now(), until).await.unwrap();
+        let outcome = self.store.claim_exchange(id, None, claim, life).await.unwrap();
         assert_eq!(outcome, ExchangeClaim::Claimed);
+        claim
+    }
+
+    /// Claims the exchange for `life` and marks the code as sent.
+    pub(super) async fn sent_for(&self, id: SessionId, life: Duration) -> Uuid {
+        let claim = self.claim_for(id, life).await;
+        assert!(self.store.mark_exchange_sent(id, claim).await.unwrap());
         claim
     }
 

@@ -21,7 +21,11 @@ macro_rules! conformance_suite {
     ($backend:expr) => {
         $crate::conformance_suite!(@cases $backend;
             exchange::bind_code_until_claimed_newest_code_kept,
-            exchange::claim_exchange_claimed_session_held_until_released_or_abandoned,
+            exchange::claim_exchange_claimed_session_held_until_released,
+            exchange::claim_exchange_expired_before_sent_taken_over,
+            exchange::claim_exchange_expired_after_sent_waits_then_abandoned,
+            exchange::escrow_exchange_abandoned_claim_resumed_with_pair,
+            exchange::end_session_after_sent_only_fails,
             exchange::claim_exchange_superseded_code_refused,
             exchange::claim_exchange_concurrent_callers_one_claims,
             exchange::complete_session_claimed_stores_token_profile_and_session,

@@ -9,7 +9,7 @@ use larkauth_models::{
 use sha2::{Digest, Sha256};
 
 use super::fixtures::{Bed, ou, person, wins};
-use crate::{CodeBinding, ExchangeClaim, NewSession, SessionCursor, SessionEnding, SessionFilter};
+use crate::{CodeBinding, ExchangeClaim, NewSession, Sealed, SessionCursor, SessionEnding, SessionFilter};
 
 const ENDINGS: [SessionEnding; 3] =
     [SessionEnding::Rejected, SessionEnding::Expired, SessionEnding::Failed(FailureReason::CodeInvalid)];
@@ -60,8 +60,11 @@ pub async fn unknown_session_every_call_changes_nothing(bed: &Bed) {
     assert!(!store.record_face(id, CardFace::Done).await.unwrap());
     assert!(!store.record_open_id(id, &ou("ou_1")).await.unwrap());
     assert_eq!(store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::NotPending);
-    let outcome = store.claim_exchange(id, None, claim, bed.now(), bed.now()).await.unwrap();
+    let outcome = store.claim_exchange(id, None, claim, Duration::ZERO).await.unwrap();
     assert_eq!(outcome, ExchangeClaim::NotPending);
+    assert!(!store.mark_exchange_sent(id, claim).await.unwrap());
+    assert!(!store.escrow_exchange(id, claim, &Sealed(vec![1])).await.unwrap());
+    assert!(store.escrowed_pair(id, claim).await.unwrap().is_none());
     assert!(!store.release_exchange(id, claim).await.unwrap());
     assert!(!store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await.unwrap());
     assert!(!store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
@@ -90,7 +93,7 @@ pub async fn end_session_ended_session_refused(bed: &Bed) {
         }
         assert!(!bed.store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await.unwrap());
         assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::NotPending);
-        let outcome = bed.store.claim_exchange(id, None, bed.uuid(), bed.now(), bed.now()).await.unwrap();
+        let outcome = bed.store.claim_exchange(id, None, bed.uuid(), Duration::ZERO).await.unwrap();
         assert_eq!(outcome, ExchangeClaim::NotPending);
         assert!(!bed.store.release_exchange(id, claim).await.unwrap());
         let session = bed.get(id).await;

@@ -6,7 +6,9 @@ use larkauth_models::{
 };
 use uuid::Uuid;
 
-use crate::{Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Store};
+use crate::{
+    Cipher, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Sealed, Store, seal_escrow,
+};
 
 /// One recognisable part of each secret of a [`TestAuthorization`]. A test searches a dump for them.
 pub const NEEDLES: [&str; 9] = [
@@ -68,6 +70,25 @@ impl TestAuthorization {
         format!("{}-{}", NEEDLES[5], self.number)
     }
 
+    fn pair(&self, expires_at: Timestamp) -> TokenPair {
+        TokenPair {
+            access_token: secret(self.access_token()),
+            access_expires_at: expires_at,
+            refresh_token: Some(secret(NEEDLES[6])),
+            refresh_expires_at: Some(expires_at),
+            scopes: vec!["offline_access".to_owned()],
+        }
+    }
+
+    /// Returns the token pair sealed for escrow.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn sealed_pair(&self, cipher: &Cipher) -> Sealed {
+        seal_escrow(cipher, self.session_id, &self.pair(self.started_at())).unwrap()
+    }
+
     /// Registers the application.
     ///
     /// # Panics
@@ -120,19 +141,12 @@ impl TestAuthorization {
     pub async fn complete(&self, store: &dyn Store) {
         let now = self.started_at() + Duration::from_secs(1);
         let claim = Uuid::from_u128(2);
-        let until = now + Duration::from_secs(60);
-        let claimed = store.claim_exchange(self.session_id, None, claim, now, until).await;
+        let claimed = store.claim_exchange(self.session_id, None, claim, Duration::from_secs(60)).await;
         assert_eq!(claimed.unwrap(), ExchangeClaim::Claimed);
         let completion = Completion {
             session_id: self.session_id,
             claim,
-            pair: TokenPair {
-                access_token: secret(self.access_token()),
-                access_expires_at: now,
-                refresh_token: Some(secret(NEEDLES[6])),
-                refresh_expires_at: Some(now),
-                scopes: vec!["offline_access".to_owned()],
-            },
+            pair: self.pair(now),
             profile: UserProfile {
                 open_id: self.open_id.clone(),
                 union_id: None,

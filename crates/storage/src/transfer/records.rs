@@ -124,7 +124,7 @@ record! {
     /// person.
     SessionRecord of Sessions
     key [session_id]
-    sealed [email_sealed, mobile_sealed, oauth_state_sealed, pkce_verifier_sealed]
+    sealed [email_sealed, mobile_sealed, oauth_state_sealed, pkce_verifier_sealed, exchange_escrow_sealed]
     {
         session_id: Uuid,
         app_id: String,
@@ -145,6 +145,9 @@ record! {
         code_sha256: Option<Vec<u8>>,
         exchange_claim: Option<Uuid>,
         exchange_claimed_until: Option<Timestamp>,
+        exchange_sent_at: Option<Timestamp>,
+        exchange_unanswered_at: Option<Timestamp>,
+        exchange_escrow_sealed: Option<Vec<u8>>,
         message_id: Option<String>,
         card_face: Option<String>,
         card_asked_at: Option<Timestamp>,

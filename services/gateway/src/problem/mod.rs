@@ -98,6 +98,7 @@ impl From<AuthError> for ApiError {
                 return Self::unavailable("Lark is not available; try again later").caused_by(error);
             }
             AuthError::Cipher(error) => return Self::internal(error),
+            AuthError::Spool(error) => return Self::internal(error),
             AuthError::Invalid(_) => ProblemCode::InvalidRequest,
             AuthError::Forbidden(_) => ProblemCode::Forbidden,
             AuthError::AppNotFound(_) => ProblemCode::AppNotFound,

@@ -1,4 +1,7 @@
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::{body::Body, http::Request};
 use larkauth_messaging::testing::TestBus;
@@ -80,9 +83,8 @@ async fn landing_of_unknown_link_is_404() {
     let query = format!("error=server_error&state={}", state(&session));
     assert_eq!(title(&open(&world, &query, "").await), (400, "The consent page reported an error"));
     // Its code is being exchanged: another one comes too late.
-    let (claim, now) = (uuid::Uuid::from_u128(1), world.context.now());
-    let until = now + chrono::TimeDelta::seconds(60);
-    world.store.claim_exchange(session.id, None, claim, now, until).await.unwrap();
+    let (claim, minute) = (uuid::Uuid::from_u128(1), Duration::from_secs(60));
+    world.store.claim_exchange(session.id, None, claim, minute).await.unwrap();
     let query = format!("code=s3cret-code&state={}", state(&session));
     assert_eq!(title(&open(&world, &query, "").await), (409, "This link was used already"));
 }

@@ -12,7 +12,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, Request, StatusCode},
 };
-use larkauth_auth::{AppRegistry, Context, ContextParts, LarkSettings, Policy};
+use larkauth_auth::{AppRegistry, Context, ContextParts, EscrowSpool, LarkSettings, Policy};
 use larkauth_config::HttpSettings;
 use larkauth_contracts::{problem::Problem, topology::Queue};
 use larkauth_lark::{HttpTimeouts, api::Endpoints, http_client};
@@ -203,6 +203,7 @@ impl World {
             store: store.clone(),
             bus,
             cipher,
+            spool: EscrowSpool::new("no-spool".into()),
             clock,
             entropy: Arc::new(OsEntropy),
             metrics,
@@ -291,7 +292,7 @@ impl World {
         let (now, hour) = (now(), chrono::TimeDelta::hours(1));
         let store = &self.store;
         store.bind_code(session.id, &[1; 32]).await.unwrap();
-        store.claim_exchange(session.id, None, claim, now, now + hour).await.unwrap();
+        store.claim_exchange(session.id, None, claim, Duration::from_secs(60)).await.unwrap();
         let completion = Completion {
             session_id: session.id,
             claim,

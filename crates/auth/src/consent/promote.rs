@@ -1,0 +1,98 @@
+//! From a token pair to the end of its session. Every step can be repeated.
+
+use larkauth_models::{AuthSession, FailureReason, TokenPair};
+use larkauth_storage::SessionEnding;
+use uuid::Uuid;
+
+use super::{
+    commit::commit,
+    deadline::Deadline,
+    error::ConsentError,
+    identity::{Unidentified, check_identity, consenter},
+};
+use crate::{apps::App, context::Context};
+
+/// A token pair, and the claim under which it may be stored.
+pub(super) struct Claimed {
+    /// The session, as it was read before the claim.
+    pub(super) session: AuthSession,
+    /// The claim.
+    pub(super) claim: Uuid,
+    /// The pair.
+    pub(super) pair: TokenPair,
+    /// The pair is in escrow, in the store or on its way there.
+    pub(super) is_escrowed: bool,
+}
+
+/// What became of a pair.
+enum Promotion {
+    /// It is stored.
+    Stored,
+    /// It is not stored, now or later.
+    Refused(FailureReason),
+    /// It could not be stored now, for a reason for the log.
+    Postponed(String),
+}
+
+/// Learns who consented, then stores the pair, or wipes it. Returns the session as it is then: it is still pending when
+/// the pair is in escrow and could not be stored now.
+///
+/// # Errors
+/// The announcement's; and when a pair that is not in escrow could not be stored.
+pub(super) async fn promote(
+    context: &Context,
+    app: &App,
+    claimed: Claimed,
+    deadline: Deadline,
+    answer_pending: bool,
+) -> Result<AuthSession, ConsentError> {
+    let Claimed { session, claim, pair, is_escrowed } = claimed;
+    match try_to_store(context, app, &session, claim, pair, deadline).await {
+        Promotion::Stored => {
+            let session = context.after_end(session.id, answer_pending).await?;
+            // The tokens are stored. A breaker that could not be closed is closed by the next success.
+            if let Err(error) = context.apps.breaker().close(app, context.now()).await {
+                tracing::warn!(%error, "auth.app.breaker_close");
+            }
+            Ok(session)
+        }
+        Promotion::Refused(reason) => {
+            Ok(context.end_session(session.id, SessionEnding::Failed(reason), answer_pending).await?)
+        }
+        Promotion::Postponed(reason) if is_escrowed => {
+            tracing::warn!(
+                reason,
+                "auth.exchange.postponed: the tokens are in escrow, the exchange is resumed"
+            );
+            // The claim ends early, so that the exchange is resumed soon. Otherwise it expires by itself.
+            let pause = context.policy.resume_pause;
+            if let Err(error) = context.store.claim_exchange(session.id, None, claim, pause).await {
+                tracing::debug!(%error, "auth.exchange.postponed: the claim keeps its end");
+            }
+            Ok(session)
+        }
+        Promotion::Postponed(reason) => Err(ConsentError::Retry { after: None, reason }),
+    }
+}
+
+async fn try_to_store(
+    context: &Context,
+    app: &App,
+    session: &AuthSession,
+    claim: Uuid,
+    pair: TokenPair,
+    deadline: Deadline,
+) -> Promotion {
+    let profile = match consenter(context, deadline, app, &pair).await {
+        Ok(profile) => profile,
+        Err(Unidentified::Failed(reason)) => return Promotion::Refused(reason),
+        Err(Unidentified::Later(reason)) => return Promotion::Postponed(reason),
+    };
+    if let Err(reason) = check_identity(session, &profile) {
+        return Promotion::Refused(reason);
+    }
+    match commit(context, deadline, session, claim, pair, profile).await {
+        Ok(()) => Promotion::Stored,
+        Err(reason) => Promotion::Postponed(reason),
+    }
+}
