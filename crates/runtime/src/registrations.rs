@@ -63,7 +63,7 @@ impl Watch {
             Ok(true) => self.unregistered = None,
             Ok(false) => {}
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "runtime.registrations.not_registered")
+                tracing::error!(error = format!("{error:#}"), "runtime.registrations.not_registered");
             }
         }
     }
