@@ -10,9 +10,9 @@ use uuid::Uuid;
 use crate::{
     apps::{AppRegistry, LarkSettings},
     error::AuthError,
-    escrow::EscrowSpool,
     policy::Policy,
     relay::Relay,
+    spool::EscrowSpool,
 };
 
 /// What a [`Context`] is built from.

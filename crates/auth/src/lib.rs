@@ -36,11 +36,12 @@ mod registrations;
 mod relay;
 mod seal;
 pub mod sessions;
+mod spool;
 mod tokens;
 
 pub use apps::{App, AppRegistry, LarkSettings};
 pub use context::{Context, ContextParts};
 pub use error::AuthError;
-pub use escrow::EscrowSpool;
 pub use policy::{Policy, WebhookTimings};
 pub use process::check_writes;
+pub use spool::EscrowSpool;

@@ -192,7 +192,7 @@ async fn bot_works_unchanged(script: &str, encrypt_key: &str) -> anyhow::Result<
     ];
     let start = vec![Kind::Gateway, Kind::AuthWorker];
     let sim = SimConfig::default().with_users(1);
-    let mut world = World::start(Options { sim, env, start }).await?;
+    let mut world = World::start(Options { sim, env, start, ..Options::default() }).await?;
 
     let event_id = world.sim.push_event(world.app_id(), MESSAGE, &message(1))?;
     let got = bot.step("message").await.with_context(|| world.outputs())?;

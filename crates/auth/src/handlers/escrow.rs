@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use larkauth_contracts::message::TokenEscrowed;
-use larkauth_messaging::{Delivery, Handler, Verdict};
+use larkauth_messaging::{Delivery, Disposition, Handler};
 
 use super::{
     decode::decode,
@@ -13,7 +13,7 @@ pub(super) struct EscrowHandler(pub(super) Context);
 
 #[async_trait]
 impl Handler for EscrowHandler {
-    async fn handle(&self, delivery: Delivery) -> Verdict {
+    async fn handle(&self, delivery: Delivery) -> Disposition {
         into_disposition(self.escrowed(&delivery).await)
     }
 }

@@ -123,7 +123,7 @@ impl Webhook {
 
     async fn deliver_event(self: Arc<Self>, mut post: Post, stopping: CancellationToken) {
         let give_up = Instant::now() + self.parts.timings.window;
-        let mut backoff = self.parts.timings.backoff.clone();
+        let mut backoff = self.parts.timings.backoff;
         loop {
             let Err(failure) = self.call(&post).await else {
                 post.fate.outcome = "delivered";

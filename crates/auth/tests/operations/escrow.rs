@@ -9,7 +9,7 @@ use larkauth_contracts::{
 };
 use larkauth_lark::api::CodeGrant;
 use larkauth_lark_sim::{Effect, Endpoint, Fault};
-use larkauth_messaging::Verdict;
+use larkauth_messaging::Disposition;
 use larkauth_models::{Backoff, FailureReason, SecretString, SessionState, TokenApi, TokenPair};
 use larkauth_storage::seal_escrow;
 use sqlx::AssertSqlSafe;
@@ -219,8 +219,8 @@ async fn exchange_killed_after_sent_without_escrow_fails_after_a_wait() {
         fixture.exchanged_and_killed(&consented).await;
         // The first look waits for an escrow that may be on its way.
         if by_delivery {
-            let verdict = fixture.deliver(consented.message.clone()).await;
-            assert!(matches!(verdict, Verdict::Retry { after: Some(_), .. }), "{verdict:?}");
+            let disposition = fixture.deliver(consented.message.clone()).await;
+            assert!(matches!(disposition, Disposition::Retry { after: Some(_), .. }), "{disposition:?}");
             reply(fixture.deliver(consented.message.clone()).await);
         } else {
             assert_eq!(fixture.resume().await, 0);
@@ -243,16 +243,16 @@ async fn exchange_with_refused_row_completes_by_bus() {
 
     // The row is still refused: retried with backoff, then published anew instead of becoming a dead letter.
     let mut again = delivery(&escrowed);
-    assert!(matches!(fixture.handle(again.clone()).await, Verdict::Retry { after: None, .. }));
+    assert!(matches!(fixture.handle(again.clone()).await, Disposition::Retry { after: None, .. }));
     again.attempt = 5;
-    assert_eq!(fixture.handle(again).await, Verdict::DONE);
+    assert_eq!(fixture.handle(again).await, Disposition::DONE);
     let (later, wait) = fixture.bus.take_delayed::<TokenEscrowed>();
     assert_eq!((&later, wait), (&escrowed, Some((Queue::Escrows, Duration::from_secs(16)))));
 
     fixture.accept_rows().await;
-    assert_eq!(fixture.deliver(later).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(later).await, Disposition::DONE);
     fixture.assert_completed(&consented).await;
-    assert_eq!(fixture.deliver(escrowed).await, Verdict::DONE, "a repeated message has no second effect");
+    assert_eq!(fixture.deliver(escrowed).await, Disposition::DONE, "a repeated message has no second effect");
     assert_eq!(fixture.bus.left(), [""; 0]);
 }
 
@@ -295,14 +295,14 @@ async fn escrow_of_moved_or_ended_session_changes_nothing() {
     // Moved to another session, the value does not open there.
     store.claim_exchange(other.session_id, None, claim, Duration::ZERO).await.unwrap();
     assert!(store.mark_exchange_sent(other.session_id, claim).await.unwrap());
-    assert_eq!(fixture.deliver(message(other.session_id)).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(message(other.session_id)).await, Disposition::DONE);
     assert!(fixture.token(&other.open_id).await.is_none());
     assert_eq!(fixture.session(other.session_id).await.state, SessionState::Pending);
 
     let failure = larkauth_storage::SessionEnding::Failed(FailureReason::ExchangeOutcomeUnknown);
     let id = consented.invited.session_id;
     assert!(store.end_session(id, failure, fixture.context.now()).await.unwrap());
-    assert_eq!(fixture.deliver(message(id)).await, Verdict::DONE);
+    assert_eq!(fixture.deliver(message(id)).await, Disposition::DONE);
     assert_eq!(fixture.state(&consented).await, SessionState::Failed);
     assert!(fixture.token(&consented.invited.open_id).await.is_none());
     assert!(!fixture.bus.left().contains(&<SessionEnded as larkauth_contracts::message::Message>::TYPE));

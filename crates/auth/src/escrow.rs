@@ -3,8 +3,6 @@
 //!
 //! To keep a pair of another origin: a variant of [`EscrowPlace`], and what the store does with it in `put_in_store`.
 
-mod spool;
-
 use larkauth_contracts::{
     message::{Envelope, EscrowPlace, SealedText, TokenEscrowed},
     topology::Queue,
@@ -14,7 +12,6 @@ use larkauth_storage::{Sealed, StorageError};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-pub use self::spool::EscrowSpool;
 use crate::{context::Context, error::AuthError, event_id::event_id};
 
 /// What became of a pair.
