@@ -4,13 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     BoxError,
-    body::{Body, to_bytes},
+    body::Body,
     error_handling::HandleErrorLayer,
     extract::Request,
-    http::header,
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use larkauth_contracts::problem::ProblemCode;
 use tokio::time::timeout;
 use tower::{
@@ -22,6 +23,9 @@ use crate::{problem::ApiError, state::AppState};
 
 /// Time for the whole body to arrive: 10 s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most bytes that are read beyond the limit of a body: 1 MiB.
+const MAX_DISCARDED: usize = 1 << 20;
 
 /// What the requests of one router may take.
 #[derive(Clone, Copy, Debug)]
@@ -48,20 +52,34 @@ impl Limits {
     /// Reads the body first, so that a slow client holds no place among the requests in flight.
     async fn with_body(self, request: Request, next: Next) -> Response {
         let (parts, body) = request.into_parts();
-        let declared =
-            parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if declared.is_some_and(|length: u64| length > self.body as u64) {
-            return self.too_large().into_response();
-        }
-        match timeout(BODY_TIMEOUT, to_bytes(body, self.body)).await {
+        match timeout(BODY_TIMEOUT, self.read(body)).await {
             Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
-            Ok(Err(error)) if is_length_limit(&error) => self.too_large().into_response(),
-            Ok(Err(_)) => ApiError::invalid("the body broke off").into_response(),
+            Ok(Err(error)) => error.into_response(),
             Err(_) => {
                 let detail = format!("The body did not arrive within {} s", BODY_TIMEOUT.as_secs());
                 ApiError::new(ProblemCode::RequestTimeout, detail).into_response()
             }
         }
+    }
+
+    /// Reads a body. Discards what is beyond the limit, because a client that is still sending gets no answer from a
+    /// closed connection.
+    async fn read(self, mut body: Body) -> Result<Bytes, ApiError> {
+        let (mut kept, mut size) = (BytesMut::new(), 0_usize);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| ApiError::invalid("the body broke off"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            size += data.len();
+            if size > self.body {
+                kept.clear();
+            } else {
+                kept.extend_from_slice(&data);
+            }
+            if size > self.body + MAX_DISCARDED {
+                break;
+            }
+        }
+        if size > self.body { Err(self.too_large()) } else { Ok(kept.freeze()) }
     }
 
     fn too_large(self) -> ApiError {
@@ -81,16 +99,4 @@ impl Limits {
             ApiError::internal(error)
         }
     }
-}
-
-/// Whether a body was cut because of its length, and not because its connection broke.
-fn is_length_limit(error: &axum::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }

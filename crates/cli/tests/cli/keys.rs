@@ -10,7 +10,7 @@ async fn keys_create_shows_key_once_and_stores_its_hash() {
     let stage = Stage::new().await;
     let ended = stage.run("keys create --name crm --scope tokens:read --scope sessions:read").await.with(0);
     let key = ended.out.trim();
-    assert!(key.starts_with("lak_") && key.len() == 47 && ended.out.lines().count() == 1, "{}", ended.out);
+    assert!(key.starts_with("lak_") && key.len() == 53 && ended.out.lines().count() == 1, "{}", ended.out);
     assert!(ended.err.contains("only time") && !ended.err.contains(key), "{}", ended.err);
 
     let store = SqliteStore::open(&stage.database.options(), test_cipher()).await.unwrap();
@@ -22,7 +22,7 @@ async fn keys_create_shows_key_once_and_stores_its_hash() {
     let id = list.json()[0]["id"].as_str().unwrap().to_owned();
     let revoked = stage.run(&format!("keys revoke {id}")).await.with(0);
     assert!(revoked.out.contains("is revoked"), "{}", revoked.out);
-    assert!(stage.run("keys list").await.with(0).out.contains("\tcrm\tsessions:read tokens:read\t"));
+    assert!(stage.run("keys list").await.with(0).out.contains("\tcrm\tsessions:read tokens:read\tall\t"));
     stage.run(&format!("keys revoke {id}")).await.with(3);
     let name = stage.run("keys revoke crm").await.with(2);
     assert!(name.err.contains("not the id of a key; `larkauth keys list` shows the ids"), "{}", name.err);
