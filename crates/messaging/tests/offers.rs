@@ -1,5 +1,5 @@
 //! Messages for other programs on a real broker.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "for tests: a failure is a failed test")]
+#![expect(clippy::unwrap_used, reason = "for tests: a failure is a failed test")]
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -7,7 +7,7 @@ use larkauth_lark::callback::{Callback, CallbackVerifier};
 use larkauth_messaging::testing::eventually;
 use larkauth_models::{Application, Backoff, TokenApi};
 use serde_json::{Value, json};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use wiremock::{Match, Mock, MockServer, Request, ResponseTemplate, matchers::any};
 
@@ -33,7 +33,7 @@ struct Relaying {
     context: Context,
     bot: MockServer,
     stopping: CancellationToken,
-    task: JoinHandle<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Relaying {
@@ -65,8 +65,9 @@ impl Relaying {
         let context = Context::new(ContextParts { apps: Arc::new(apps), policy, ..parts });
         let (relaying, stopping) = (context.clone(), CancellationToken::new());
         let stop = stopping.clone();
-        let task = tokio::spawn(async move { relaying.relay_events(stop).await });
-        Self { fixture, context, bot, stopping, task }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { relaying.relay_events(stop).await });
+        Self { fixture, context, bot, stopping, tasks }
     }
 
     async fn answers(&self, matcher: impl Match + 'static, response: ResponseTemplate, times: u64) {
@@ -89,9 +90,10 @@ impl Relaying {
         line.unwrap_or(0)
     }
 
-    async fn finish(self) {
+    async fn finish(mut self) {
         self.stopping.cancel();
-        tokio::time::timeout(Duration::from_secs(20), self.task).await.unwrap().unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(20), self.tasks.join_next()).await;
+        ended.unwrap().unwrap().unwrap();
     }
 }
 
