@@ -1,4 +1,4 @@
-//! The suite that every [`Store`] must pass.
+//! The suite that every [`Store`](crate::Store) must pass.
 //!
 //! An implementation runs the suite with one line in a test file: [`conformance_suite!`](crate::conformance_suite) and
 //! an expression that returns a [`Backend`]. To add a case: write a `pub async fn name(bed: &Bed)` in one of the
