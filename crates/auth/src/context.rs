@@ -110,7 +110,7 @@ impl Context {
             return Ok(());
         }
         Err(AuthError::Forbidden(format!(
-            "The API key is not for application {app_id}; the operator makes keys with `larkauth keys create --app`"
+            "The API key is not for application {app_id}; the operator makes keys with `larkauth keys create --for-app`"
         )))
     }
 
