@@ -319,10 +319,10 @@ for (const [width, height] of [[1280, 800], [390, 844], [320, 640]]) {
   }
 }
 
-// The last test: its dead letter stays there.
-test("unknown event is kept as a dead letter", async () => {
+test("chat message of a bot is counted and no dead letter", async () => {
   const page = await open(browser);
-  await page.getByRole("button", { name: "an unknown event" }).click();
-  await page.locator(".part.warn", { hasText: "dead letters" }).waitFor();
+  await page.getByRole("button", { name: "a bot’s chat message" }).click();
+  await page.locator("#timeline .entry", { hasText: "An event that is not larkauth’s" }).first().waitFor();
+  assert.equal(await page.locator(".part.warn", { hasText: "dead letters" }).count(), 0);
   await close(page);
 });

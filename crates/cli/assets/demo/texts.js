@@ -51,14 +51,14 @@ export const texts = {
   lost_answer: ["丢失令牌应答", "lose the token’s answer"],
   cut_connection: ["切断长连接", "cut the connection"],
   half_open: ["长连接静默", "silent connection"],
-  unknown_event: ["不认识的事件", "an unknown event"],
+  unknown_event: ["机器人的聊天消息", "a bot’s chat message"],
   hint_lark_down: ["所有接口都回 503，长连接被切断，直到恢复。", "Every call is answered 503 and the long connection is cut, until the faults are cleared."],
   hint_slow_lark: ["每个接口都要 2.5 秒，直到恢复。", "Every call takes 2.5 s, until the faults are cleared."],
   hint_rate_limited: ["每个接口接下来的三次调用都被要求一秒后再来。", "The next three calls of each API are answered 429 with a wait of one second."],
   hint_lost_answer: ["下一次用授权码换令牌成功了，但应答丢了：会话以失败结束，卡片可以重试。", "The next code is exchanged, but the answer is lost: the session fails, and the card offers to try again."],
   hint_cut_connection: ["TCP 连接被切断，会自动重连。", "The TCP connection is cut; it is restored by itself."],
   hint_half_open: ["连接还在但不再有数据，几秒后会被发现。", "The socket stays open but silent; this is detected after some seconds."],
-  hint_unknown_event: ["没有处理者认识的事件：礼貌应答，进入死信等人来看。", "An event without a handler: it is acknowledged and kept in the dead letters for an operator."],
+  hint_unknown_event: ["不属于 larkauth 的事件：应答、计数，可转给机器人，从不保留。", "An event that is not larkauth’s: it is acknowledged, counted, passed on where a bot wants it, and never kept."],
 };
 
 export const lanes = ["lark", "gateway", "bus", "worker", "store"];
@@ -131,7 +131,8 @@ const known = {
   "a message goes to the dead letters": ["bus", "消息进入死信", "A message goes to the dead letters"],
   "auth.exchange.refused": ["worker", "换令牌没有成功", "The exchange failed"],
   "auth.exchange.identity_mismatch: another person consented, nothing is stored": ["worker", "授权的是另一个人，未存储任何内容", "Another person consented, nothing is stored"],
-  "auth.callback.unrecognized": ["gateway", "不认识的事件", "An event without a handler"],
+  "auth.relay.nowhere: this application gets events that are not larkauth's; they are acknowledged, counted and dropped. Give larkauth an application of its own, or set EVENT_RELAY_URL, see docs/operations/relay.md":
+    ["gateway", "不属于 larkauth 的事件：已应答并计数，没有保留", "An event that is not larkauth’s: acknowledged and counted, not kept"],
   "health.part.ok": ["gateway", "{part} 恢复正常", "{part} is ready"],
   "health.part.failing": ["gateway", "{part} 不可用", "{part} is not ready"],
 };
