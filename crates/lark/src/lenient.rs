@@ -16,7 +16,7 @@ use serde_json::{Value, value::RawValue};
 pub(crate) struct Fields(Vec<(String, Box<RawValue>)>);
 
 impl Fields {
-    /// Reads the body of an answer: a JSON object, whatever its content type says. Fields inside `data` are read as if
+    /// Reads the body of an answer: a JSON object under any content type. Fields inside `data` are read as if
     /// they were outside; a usable field outside takes precedence. Returns `None` for anything else.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(body);

@@ -188,7 +188,7 @@ impl ServiceHandle {
         self.stopping.cancel();
     }
 
-    /// Cancelled when the process stops, for whatever reason.
+    /// Cancelled when the process stops, for any reason.
     #[must_use]
     pub fn stop_token(&self) -> CancellationToken {
         self.stopping.clone()

@@ -6,7 +6,7 @@ use crate::{Cipher, Result, Sealed, backend::rows::RowSeal};
 /// Column of a session's sealed token pair.
 const ESCROW: &str = "exchange_escrow_sealed";
 
-/// Seals a token pair for the row of its session. The value opens in that row only, whatever carries it there.
+/// Seals a token pair for the row of its session. The value opens in that row only, no matter how it gets there.
 ///
 /// # Errors
 /// Fails when the pair cannot be encrypted.

@@ -6,7 +6,7 @@ use crate::Result;
 /// Tokens.
 #[async_trait]
 pub trait Tokens {
-    /// Returns the token of a person, whatever its status, unless it is revoked.
+    /// Returns the token of a person in any status but revoked.
     async fn token(&self, app_id: &AppId, open_id: &OpenId, kind: TokenKind) -> Result<Option<StoredToken>>;
     /// Revokes a token: deletes its secrets and stops its refresh. Returns false when there is no token to revoke.
     async fn revoke_token(

@@ -1,10 +1,8 @@
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
 use chrono::TimeDelta;
 use larkauth_models::{AppId, Timestamp};
+use parking_lot::Mutex;
 
 /// Time between two lines of one kind about one application: an hour. A busy bot's events would flood the log.
 const INTERVAL: TimeDelta = TimeDelta::hours(1);
@@ -16,7 +14,7 @@ pub(super) struct Notices(Mutex<HashMap<(AppId, &'static str), Timestamp>>);
 impl Notices {
     /// Returns whether the line is due, and counts it as written then.
     pub(super) fn is_due(&self, app_id: &AppId, kind: &'static str, now: Timestamp) -> bool {
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.0.lock();
         let key = (app_id.clone(), kind);
         let is_due = written.get(&key).is_none_or(|last| now - *last >= INTERVAL);
         if is_due {

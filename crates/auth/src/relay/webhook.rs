@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{
@@ -11,6 +11,7 @@ use larkauth_lark::{
 };
 use larkauth_models::{AppId, Clock, Entropy};
 use larkauth_telemetry::Metrics;
+use parking_lot::Mutex;
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::{
@@ -102,7 +103,7 @@ impl Webhook {
 
     /// Posts what waits, until `stopping` and the end of the drain. A second call has nothing to do.
     pub(super) async fn run(self: Arc<Self>, stopping: CancellationToken) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let waiting = self.waiting.lock().take();
         let Some((events, clicks)) = waiting else { return stopping.cancelled().await };
         let (for_events, for_clicks, stop) = (self.clone(), self.clone(), stopping.clone());
         let events = work(events, EVENTS_AT_ONCE, stopping.clone(), move |post| {

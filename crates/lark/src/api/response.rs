@@ -39,7 +39,7 @@ impl ResponseHead {
 
     /// Reads the result of a call with `find`, or returns the error that the response means.
     ///
-    /// A token in a response decides: whatever else the response says, the code or refresh token that it was issued for is
+    /// A token in a response decides: no matter what else the response says, the code or refresh token that it was issued for is
     /// used up.
     pub(super) fn read<T>(
         &self,

@@ -97,7 +97,7 @@ impl ButtonAction {
         })
     }
 
-    /// Returns whether the `action` of a click has the mark of this crate, of whatever version.
+    /// Returns whether the `action` of a click has the mark of this crate, of any version.
     #[must_use]
     pub fn is_marked(action: &Value) -> bool {
         let is_named = action["name"].as_str().is_some_and(|name| name.starts_with(MARK));

@@ -177,7 +177,7 @@ fn read_answer(status: StatusCode, body: &[u8]) -> Result<Endpoint, ConnectError
     }
 }
 
-/// Reads the body of the response. An address in it decides, whatever else it lacks.
+/// Reads the body of the response. An address in it is enough; other fields may be missing.
 fn read_discovery(body: &[u8]) -> Result<Endpoint, ConnectError> {
     let malformed = |reason: &str| ConnectError::Malformed { reason: reason.into() };
     let answer = Fields::parse(body).ok_or_else(|| malformed("it is not a JSON object"))?;
