@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::{SimApp, SimConfig},
     error::SimError,
-    faults::Faults,
+    faults::{Endpoint, Faults},
     net::{ConnectionControl, ConnectionControls},
     state::{State, sockets::ConnectionIds},
     users::{SimUser, UserStatus},
@@ -273,6 +273,12 @@ impl Sim {
     /// Wakes the callers of [`Self::wait_until`].
     pub(crate) fn changed(&self) {
         self.0.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Counts a call. [`Sim::wait_until`] sees it before the call is answered.
+    pub(crate) fn count_call(&self, endpoint: Endpoint) {
+        *self.state().stats.calls.entry(endpoint).or_default() += 1;
+        self.changed();
     }
 
     pub(crate) async fn stopped(&self) {

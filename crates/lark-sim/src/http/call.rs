@@ -98,7 +98,7 @@ impl Call {
         app_id: Option<&str>,
         process: impl FnOnce(&mut State, Timestamp, bool) -> Response,
     ) -> Response {
-        *self.sim.state().stats.calls.entry(endpoint).or_default() += 1;
+        self.sim.count_call(endpoint);
         let handle = |delivered| {
             let response = process(&mut self.sim.state(), self.sim.now(), delivered);
             self.sim.changed();

@@ -58,7 +58,7 @@ pub(crate) async fn connect(
     Query(params): Query<Params>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    *sim.state().stats.calls.entry(Endpoint::Handshake).or_default() += 1;
+    sim.count_call(Endpoint::Handshake);
     let app_id = sim.state().ticket_app(&params.ticket);
     match sim.faults().take(Endpoint::Handshake, app_id.as_deref()) {
         Some(Effect::Refuse { status, auth_error }) => {
@@ -176,6 +176,7 @@ impl Session {
         match (frame.method, frame.header(header::TYPE)) {
             (METHOD_CONTROL, Some("ping")) => {
                 self.sim.state().stats.pings += 1;
+                self.sim.changed();
                 let silent = self.sim.faults().take(Endpoint::Pong, Some(&self.ids.app_id)).is_some();
                 (!silent)
                     .then(|| frames::pong(self.ids.service_id, &client_config(&self.sim.config().socket)))
