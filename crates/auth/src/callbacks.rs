@@ -40,7 +40,7 @@ impl Context {
     /// Takes one verified callback. The answer is positive only after the broker confirmed the message, or another program
     /// was given the event.
     pub async fn take_callback(&self, app_id: &AppId, payload: &[u8], received_at: Instant) -> Answered {
-        match classify(payload) {
+        match classify(app_id, payload) {
             Classified::Click(click) => {
                 let Click { event_id, form, action, button } = *click;
                 if let Some(advice) = form.advice() {
@@ -164,6 +164,7 @@ impl Context {
     /// The store's or the bus's; [`Context::reconcile_cards`](Self::reconcile_cards) finds such cards later.
     pub async fn answer_sent(&self, app_id: &AppId, shown: (SessionId, CardFace)) -> Result<(), AuthError> {
         let (session_id, face) = shown;
+        self.named_session(app_id, session_id).await?;
         self.store.record_face(session_id, face).await?;
         let session = self.existing_session(session_id).await?;
         if session.state.is_final() && cards::face_of(session.state) != face {

@@ -45,6 +45,14 @@ pub enum AuthError {
     /// No such session.
     #[error("there is no session {0}")]
     SessionNotFound(SessionId),
+    /// A message of one application names the session of another.
+    #[error("the message is of application {app_id}, and session {session_id} is of another application")]
+    OtherApplication {
+        /// The application of the message.
+        app_id: AppId,
+        /// The session.
+        session_id: SessionId,
+    },
     /// No valid token is stored.
     #[error("no valid token is stored for this person")]
     AuthenticationRequired,

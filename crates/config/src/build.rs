@@ -115,6 +115,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
             addr: s.get(&t::HTTP_ADDR, address)?.unwrap_or(default_address(service)),
             public_addr: s.get(&t::PUBLIC_HTTP_ADDR, address)?.filter(|_| has_public_routes(service)),
             callback_enabled: s.require(&t::HTTP_CALLBACK_ENABLED, parse::switch)?,
+            callback_allow_unsigned: s.require(&t::HTTP_CALLBACK_ALLOW_UNSIGNED, parse::switch)?,
             api_key: s.get(&t::API_KEY, parse::api_key)?,
         },
         event_relay_url: s.get(&t::EVENT_RELAY_URL, parse::base_url)?,

@@ -59,7 +59,7 @@ settings! {
     "Long connection":
     WEBSOCKET_MAX_RECONNECT_RETRIES = Fixed("10"), "Consecutive failures before the HTTP fallback.";
     WEBSOCKET_HEARTBEAT_INTERVAL = Fixed("30"), "Seconds between pings; a shorter interval given by the server wins.";
-    WEBSOCKET_FALLBACK_TO_HTTP = Fixed("true"), "Accept HTTP callbacks after that number of failures.";
+    WEBSOCKET_FALLBACK_TO_HTTP = Fixed("true"), "Count on HTTP callbacks after that number of failures: the long connection is tried less often, and `/health` is not degraded.";
 
     "Sessions":
     AUTH_CARD_INCLUDE_DESCRIPTION = Fixed("true"), "`true` for the detailed card, `false` for the concise one.";
@@ -87,7 +87,8 @@ settings! {
     "HTTP":
     HTTP_ADDR = Varies("`127.0.0.1:8080` (gateway), `:8081` (auth-worker), `:8082` (token-refresher)"), "Address to listen on: `/healthz`, `/readyz`, `/health`, `/metrics`, and for the gateway all other routes.";
     PUBLIC_HTTP_ADDR = None, "Second address of the gateway, for browsers and Lark: `/oauth`, `/lark` and `/healthz` only. `HTTP_ADDR` then serves everything but `/oauth` and `/lark`.";
-    HTTP_CALLBACK_ENABLED = Fixed("false"), "Always accept HTTP callbacks, not only as fallback.";
+    HTTP_CALLBACK_ENABLED = Fixed("false"), "Callbacks of APP_ID come by HTTP: refuse to start when they cannot be verified. Verified callbacks are accepted in any case.";
+    HTTP_CALLBACK_ALLOW_UNSIGNED = Fixed("false"), "Accept HTTP callbacks of an application without encrypt key. The verification token inside them is then all that proves their origin.";
     API_KEY (secret) = None, "Bootstrap API key with every scope, at least 16 characters.";
     SHUTDOWN_GRACE_SECONDS = Fixed("25"), "Seconds to finish running work after a stop signal; a message takes at most 24.";
 

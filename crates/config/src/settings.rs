@@ -234,8 +234,10 @@ pub struct HttpSettings {
     /// Address of the second listener, for browsers and Lark. `None` when the first one serves them, and for services
     /// that serve nothing to them.
     pub public_addr: Option<SocketAddr>,
-    /// Accept HTTP callbacks always (true) or only as fallback (false).
+    /// Refuse to start when HTTP callbacks of the application cannot be verified.
     pub callback_enabled: bool,
+    /// Accept HTTP callbacks of an application without encrypt key.
+    pub callback_allow_unsigned: bool,
     /// Bootstrap API key with every scope.
     pub api_key: Option<SecretString>,
 }

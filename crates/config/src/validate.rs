@@ -36,19 +36,20 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
         && settings
             .application
             .as_ref()
-            .is_some_and(|app| app.verification_token.is_none() && app.encrypt_key.is_none());
+            .is_some_and(|app| !app.can_verify_callbacks(settings.http.callback_allow_unsigned));
     if unverifiable && settings.http.callback_enabled {
         return Err(ConfigError::Invalid {
             name: t::HTTP_CALLBACK_ENABLED.name.into(),
             problem: "callbacks of APP_ID cannot be verified".into(),
-            cure: "set LARK_ENCRYPT_KEY or LARK_VERIFICATION_TOKEN, as in the developer console".into(),
+            cure: "set LARK_ENCRYPT_KEY, as in the developer console; or LARK_VERIFICATION_TOKEN with \
+                   HTTP_CALLBACK_ALLOW_UNSIGNED=true"
+                .into(),
         });
     }
     // Warns only when the fallback was requested: by default, an application without these secrets has no fallback.
     if unverifiable && settings.websocket.fallback_to_http && source.has(&t::WEBSOCKET_FALLBACK_TO_HTTP) {
         settings.warnings.push(
-            "WEBSOCKET_FALLBACK_TO_HTTP cannot work for APP_ID: set LARK_ENCRYPT_KEY or LARK_VERIFICATION_TOKEN, or HTTP \
-             callbacks are refused"
+            "WEBSOCKET_FALLBACK_TO_HTTP cannot work for APP_ID: set LARK_ENCRYPT_KEY, or HTTP callbacks are refused"
                 .into(),
         );
     }

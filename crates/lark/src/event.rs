@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use larkauth_models::{AppId, EventId, MessageId, OpenId, SecretString, Timestamp, UnionId, UserId};
+use larkauth_models::{EventId, MessageId, OpenId, SecretString, Timestamp, UnionId, UserId};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -41,7 +41,7 @@ pub struct Event {
     /// Type of the event, such as [`CARD_ACTION`].
     pub event_type: String,
     /// The application that receives the event.
-    pub app_id: Option<AppId>,
+    pub app_id: Option<String>,
     /// The verification token, which proves the origin of an HTTP callback.
     pub token: Option<SecretString>,
     /// Time of the event.
@@ -152,7 +152,7 @@ impl Event {
                 .or_else(|| derived_id(json, body))
                 .ok_or(EventError::Missing("header.event_id"))?,
             event_type,
-            app_id: either("app_id").and_then(|id| AppId::new(id).ok()),
+            app_id: either("app_id"),
             // The token of a historical card callback is for updates of the card.
             token: text(header, "token").filter(|_| form != PushForm::OldCard).map(SecretString::from),
             create_time: ["create_time", "ts"].into_iter().find_map(|name| timestamp(&header[name])),
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn card_action_from_event_returns_click() {
         let event = Event::parse(&click(&json!({ "authorization_code": "c0de" }))).unwrap();
-        assert_eq!(event.app_id.as_ref().unwrap().as_str(), "cli_0123456789abcdef");
+        assert_eq!(event.app_id.as_deref().unwrap(), "cli_0123456789abcdef");
         let action = CardAction::from_event(&event).unwrap();
         assert_eq!(action.operator.open_id.as_str(), "ou_1");
         assert_eq!(action.operator.user_id, None);
@@ -460,7 +460,7 @@ mod tests {
         });
         let event = Event::parse(push.to_string().as_bytes()).unwrap();
         assert_eq!((event.event_id.as_str(), event.event_type.as_str()), ("e-1", "p2p_chat_create"));
-        assert_eq!(event.app_id.unwrap().as_str(), "cli_0123456789abcdef");
+        assert_eq!(event.app_id.unwrap(), "cli_0123456789abcdef");
         assert_eq!(
             (event.tenant_key.as_deref(), event.token.unwrap().expose_secret()),
             (Some("t"), "verification")

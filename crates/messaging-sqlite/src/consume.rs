@@ -186,10 +186,11 @@ impl Settler {
 }
 
 impl Settle for Settler {
-    async fn done(&self, reply: Option<(&ReplyAddress, Bytes)>) {
-        if let Some((address, body)) = reply {
-            self.engine.notifier.reply(address, body);
-        }
+    async fn reply(&self, address: &ReplyAddress, body: Bytes) {
+        self.engine.notifier.reply(address, body);
+    }
+
+    async fn done(&self) {
         Self::settled(self.engine.changes.make(Done(self.lease)).await);
     }
 

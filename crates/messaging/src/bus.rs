@@ -151,6 +151,8 @@ pub enum Disposition {
     Dead {
         /// Reason for the operator. Never contains a secret.
         reason: String,
+        /// The reply, if one is expected.
+        reply: Option<Bytes>,
     },
 }
 

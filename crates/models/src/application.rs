@@ -67,3 +67,11 @@ pub struct Application {
     /// Reason for the open circuit breaker.
     pub frozen_reason: Option<String>,
 }
+
+impl Application {
+    /// Whether HTTP callbacks can be verified: by the encrypt key, or by the verification token alone where that is allowed.
+    #[must_use]
+    pub const fn can_verify_callbacks(&self, allow_unsigned: bool) -> bool {
+        self.encrypt_key.is_some() || (allow_unsigned && self.verification_token.is_some())
+    }
+}

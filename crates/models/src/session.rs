@@ -81,13 +81,15 @@ pub struct Person {
 }
 
 impl Person {
-    /// Compares this person with the ids of another. Returns `None` when no id is known of both.
+    /// Compares this person with the ids of another. Every id that is known of both has to agree. Returns `None` when no
+    /// id is known of both.
     #[must_use]
     pub fn is(&self, open_id: &OpenId, user_id: Option<&UserId>) -> Option<bool> {
-        match (&self.open_id, &self.user_id) {
-            (Some(asked), _) => Some(asked == open_id),
-            (None, Some(asked)) => user_id.map(|user_id| asked == user_id),
-            (None, None) => None,
+        let same_open_id = self.open_id.as_ref().map(|own| own == open_id);
+        let same_user_id = self.user_id.as_ref().zip(user_id).map(|(own, other)| own == other);
+        match (same_open_id, same_user_id) {
+            (Some(open_ids), Some(user_ids)) => Some(open_ids && user_ids),
+            (one, other) => one.or(other),
         }
     }
 
@@ -114,7 +116,9 @@ pub struct AuthSession {
     pub id: SessionId,
     /// Application that requests the authorization.
     pub app_id: AppId,
-    /// Invited person.
+    /// Ids by which the caller asked for the person. They never change, and identity is checked against them.
+    pub asked: Person,
+    /// Invited person: the asked ids, and those that were learned since.
     pub person: Person,
     /// Known after consent.
     pub union_id: Option<UnionId>,

@@ -67,9 +67,9 @@ async fn insert(db: &mut PgConnection, new: &NewSession, sealed: &SealedSession)
         None => (None, None),
     };
     query!(
-        "insert into user_auth_sessions (session_id, app_id, user_id, open_id, auth_method, scopes, card,
+        "insert into user_auth_sessions (session_id, app_id, user_id, open_id, asked_user_id, asked_open_id, auth_method, scopes, card,
              oauth_state_sha256, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face, created_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         values ($1, $2, $3, $4, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         new.id.0,
         new.app_id.as_str(),
         new.person.user_id.as_ref().map(UserId::as_str),

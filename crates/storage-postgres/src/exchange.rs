@@ -234,11 +234,14 @@ async fn write(
     let open_id = profile.open_id.as_str();
     // Locks the row, so that no other transaction ends the session before this one ends.
     let is_this_person = query_scalar!(
-        r#"select coalesce(open_id = $3, true) as "same!" from user_auth_sessions
+        r#"select coalesce(asked_open_id = $3 and asked_user_id = $4, asked_open_id = $3, asked_user_id = $4, false)
+                  as "same!"
+           from user_auth_sessions
            where session_id = $1 and state = 'pending' and exchange_claim = $2 for update"#,
         session_id.0,
         claim,
-        open_id
+        open_id,
+        profile.user_id.as_ref().map(UserId::as_str)
     )
     .fetch_optional(&mut *db)
     .await?;

@@ -62,9 +62,9 @@ async fn insert(db: &mut SqliteConnection, new: &NewSession, sealed: &SealedSess
         Some(previous) => take_card(db, new, previous).await?,
         None => (None, None),
     };
-    query!("insert into user_auth_sessions (session_id, app_id, user_id, open_id, auth_method, scopes, card,
+    query!("insert into user_auth_sessions (session_id, app_id, user_id, open_id, asked_user_id, asked_open_id, auth_method, scopes, card,
              oauth_state_sha256, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face, created_at, expires_at)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)", new.id.0.hyphenated(), new.app_id.as_str(), new.person.user_id.as_ref().map(UserId::as_str), new.person.open_id.as_ref().map(OpenId::as_str), new.auth_method.as_str(), Json(&new.scopes), Json(&sealed.card), &sealed.state_sha256[..], &sealed.state, &sealed.pkce_verifier, message_id, card_face, new.created_at.timestamp_micros(), new.expires_at.timestamp_micros())
+         values (?1, ?2, ?3, ?4, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)", new.id.0.hyphenated(), new.app_id.as_str(), new.person.user_id.as_ref().map(UserId::as_str), new.person.open_id.as_ref().map(OpenId::as_str), new.auth_method.as_str(), Json(&new.scopes), Json(&sealed.card), &sealed.state_sha256[..], &sealed.state, &sealed.pkce_verifier, message_id, card_face, new.created_at.timestamp_micros(), new.expires_at.timestamp_micros())
     .execute(db)
     .await?;
     Ok(())

@@ -235,11 +235,14 @@ async fn write(
     sealed: &SealedCompletion,
 ) -> sqlx::Result<Outcome> {
     let is_this_person = query_scalar!(
-        r#"select coalesce(open_id = ?3, true) as "same!: bool" from user_auth_sessions
+        r#"select coalesce(asked_open_id = ?3 and asked_user_id = ?4, asked_open_id = ?3, asked_user_id = ?4, false)
+                as "same!: bool"
+         from user_auth_sessions
          where session_id = ?1 and state = 'pending' and exchange_claim = ?2"#,
         completion.session_id.0.hyphenated(),
         completion.claim.hyphenated(),
-        completion.profile.open_id.as_str()
+        completion.profile.open_id.as_str(),
+        completion.profile.user_id.as_ref().map(UserId::as_str)
     )
     .fetch_optional(&mut *db)
     .await?;

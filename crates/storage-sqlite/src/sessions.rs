@@ -24,7 +24,7 @@ macro_rules! select_sessions {
     ($rest:tt, $($parameter:expr),+) => {
         query_as!(
             SessionRow,
-            r#"select session_id as "session_id!: Id", app_id, user_id, open_id, union_id, user_name, email_sealed,
+            r#"select session_id as "session_id!: Id", app_id, user_id, open_id, asked_open_id, asked_user_id, union_id, user_name, email_sealed,
                       mobile_sealed, auth_method, state, failure_reason, scopes as "scopes!: Texts",
                       card as "card!: JsonValue", oauth_state_sealed, pkce_verifier_sealed, message_id, card_face,
                       created_at as "created_at!: Micros", expires_at as "expires_at!: Micros",

@@ -139,7 +139,7 @@ async fn export(
             let key_0 = part(0);
             let rows = query_as!(
                 SessionRecord,
-                r#"select session_id as "session_id!: Id", app_id as "app_id!", user_id, open_id, union_id, user_name,
+                r#"select session_id as "session_id!: Id", app_id as "app_id!", user_id, open_id, asked_open_id, asked_user_id, union_id, user_name,
                       email_sealed, mobile_sealed, auth_method as "auth_method!", state as "state!", failure_reason,
                       scopes as "scopes!: Texts", card as "card!: JsonValue",
                       oauth_state_sha256 as "oauth_state_sha256!", oauth_state_sealed, pkce_verifier_sealed, code_sha256,
@@ -243,7 +243,7 @@ async fn find(db: &mut SqliteConnection, table: Table, keys: &[RowKey]) -> sqlx:
         Table::Sessions => {
             let rows = query_as!(
                 SessionRecord,
-                r#"select session_id as "session_id!: Id", app_id as "app_id!", user_id, open_id, union_id, user_name,
+                r#"select session_id as "session_id!: Id", app_id as "app_id!", user_id, open_id, asked_open_id, asked_user_id, union_id, user_name,
                       email_sealed, mobile_sealed, auth_method as "auth_method!", state as "state!", failure_reason,
                       scopes as "scopes!: Texts", card as "card!: JsonValue",
                       oauth_state_sha256 as "oauth_state_sha256!", oauth_state_sealed, pkce_verifier_sealed, code_sha256,
@@ -399,9 +399,9 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
                     auth_method, state, failure_reason, scopes, card, oauth_state_sha256, oauth_state_sealed,
                     pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, exchange_sent_at,
                     exchange_unanswered_at, exchange_escrow_sealed, message_id, card_face, card_asked_at, created_at,
-                    expires_at, completed_at, ended_at, token_id)
+                    expires_at, completed_at, ended_at, asked_open_id, asked_user_id, token_id)
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                        ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29,
+                        ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31,
                         case when ?10 = 'completed' then
                             (select token_id from access_tokens t
                              where t.app_id = ?2 and t.open_id = ?4 and t.kind = 'user') end)
@@ -434,7 +434,9 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
                 created_at,
                 expires_at,
                 completed_at,
-                ended_at
+                ended_at,
+                row.asked_open_id,
+                row.asked_user_id
             )
             .execute(db)
             .await?

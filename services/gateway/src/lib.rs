@@ -63,16 +63,11 @@ pub async fn spawn_tasks(process: &Process, settings: &Settings) -> anyhow::Resu
     let supervisor = ConnectionSupervisor::new(
         context.clone(),
         &settings.websocket,
+        settings.http.callback_allow_unsigned,
         process.health.clone(),
         callbacks.clone(),
     );
-    let state = AppState::new(
-        context.clone(),
-        &settings.http,
-        callbacks,
-        supervisor.states(),
-        process.stopping.clone(),
-    );
+    let state = AppState::new(context.clone(), &settings.http, callbacks, process.stopping.clone());
     state.api_keys.warn().await?;
 
     let (relaying, stopping) = (context.clone(), process.stopping.clone());

@@ -5,10 +5,7 @@ use larkauth_config::HttpSettings;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    api_keys::ApiKeys, callbacks::Callbacks, connections::ConnectionStates, unknown::Unknown,
-    verifiers::Verifiers,
-};
+use crate::{api_keys::ApiKeys, callbacks::Callbacks, unknown::Unknown, verifiers::Verifiers};
 
 /// Most long polls that wait at once. Requests without `wait` need no place among them.
 pub(crate) const LONG_POLLS: usize = 512;
@@ -17,13 +14,10 @@ pub(crate) const LONG_POLLS: usize = 512;
 pub(crate) struct AppState {
     pub(crate) context: Context,
     pub(crate) callbacks: Arc<Callbacks>,
-    pub(crate) connections: ConnectionStates,
     pub(crate) verifiers: Verifiers,
     pub(crate) api_keys: ApiKeys,
     /// Values of the OAuth `state` that belong to no session.
     pub(crate) unknown_states: Unknown,
-    /// HTTP callbacks are accepted always, not only as fallback.
-    pub(crate) callback_enabled: bool,
     /// Ends long polls when the process stops.
     pub(crate) stopping: CancellationToken,
     /// Permits of long polls.
@@ -35,17 +29,14 @@ impl AppState {
         context: Context,
         http: &HttpSettings,
         callbacks: Arc<Callbacks>,
-        connections: ConnectionStates,
         stopping: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
-            verifiers: Verifiers::new(context.clock().clone()),
+            verifiers: Verifiers::new(context.clock().clone(), http.callback_allow_unsigned),
             unknown_states: Unknown::default(),
             api_keys: ApiKeys::new(http.api_key.as_ref(), context.clone()),
             context,
             callbacks,
-            connections,
-            callback_enabled: http.callback_enabled,
             stopping,
             long_polls: Semaphore::new(LONG_POLLS),
         })

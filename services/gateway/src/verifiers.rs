@@ -8,12 +8,14 @@ use sha2::{Digest, Sha256};
 /// One verifier per application and secrets, kept because it remembers what it has seen.
 pub(crate) struct Verifiers {
     clock: Arc<dyn Clock>,
+    accept_unsigned: bool,
     kept: Cache<(AppId, [u8; 32]), Arc<CallbackVerifier>>,
 }
 
 impl Verifiers {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, kept: Cache::new(1000) }
+    /// `accept_unsigned` allows callbacks of applications without encrypt key.
+    pub(crate) fn new(clock: Arc<dyn Clock>, accept_unsigned: bool) -> Self {
+        Self { clock, accept_unsigned, kept: Cache::new(1000) }
     }
 
     /// The verifier of an application as it is registered now.
@@ -25,7 +27,10 @@ impl Verifiers {
             digest.update((text.len() as u64).to_le_bytes());
             digest.update(text);
         }
-        let made = async { Arc::new(CallbackVerifier::new(token.clone(), key.clone(), self.clock.clone())) };
+        let made = async {
+            let verifier = CallbackVerifier::new(token.clone(), key.clone(), self.clock.clone());
+            Arc::new(verifier.accept_unsigned(self.accept_unsigned))
+        };
         self.kept.get_with((application.app_id.clone(), digest.finalize().into()), made).await
     }
 }

@@ -37,6 +37,8 @@ pub(crate) enum ClickOutcome {
 pub(crate) enum Refusal {
     /// The database does not have the card's session.
     UnknownSession,
+    /// The card's session is of another application.
+    OtherApplication,
     /// Another person than the one who was asked clicked.
     OtherPerson,
     /// Lark does not return the id by which the person was asked.
@@ -67,7 +69,13 @@ impl Context {
         received: Received,
     ) -> Result<ClickOutcome, ConsentError> {
         let click = &message.data;
-        let Some(session) = self.store.session(click.session_id).await? else {
+        let found = match self.session_of(&message.appid, click.session_id).await {
+            Err(AuthError::OtherApplication { .. }) => {
+                return Ok(ClickOutcome::Refused(Refusal::OtherApplication));
+            }
+            found => found?,
+        };
+        let Some(session) = found else {
             self.metrics.unknown_session_clicked(message.appid.as_str());
             tracing::error!(
                 "auth.card.unknown_session: a click on a larkauth card whose session this database does not have, nothing \
@@ -111,7 +119,7 @@ fn shown(app: Arc<App>, session: AuthSession, view: View) -> ClickOutcome {
 }
 
 fn check_operator(session: &AuthSession, click: &CardActionTriggered) -> Option<Refusal> {
-    match session.person.is(&click.operator_open_id, click.operator_user_id.as_ref()) {
+    match session.asked.is(&click.operator_open_id, click.operator_user_id.as_ref()) {
         Some(true) => None,
         Some(false) => {
             tracing::warn!("auth.card.click: another person than the one who was asked; nothing changes");
@@ -175,7 +183,7 @@ async fn ask_again(
     }
     let invite = Invite {
         app_id: ended.app_id.clone(),
-        person: ended.person.clone(),
+        person: ended.asked.clone(),
         auth_method: ended.auth_method,
         scopes: Some(ended.scopes.clone()),
         card: ended.card.clone(),

@@ -62,7 +62,7 @@ pub(super) async fn consenter(
 /// # Errors
 /// The reason with which the session fails.
 pub(super) fn check_identity(session: &AuthSession, profile: &UserProfile) -> Result<(), FailureReason> {
-    match session.person.is(&profile.open_id, profile.user_id.as_ref()) {
+    match session.asked.is(&profile.open_id, profile.user_id.as_ref()) {
         Some(true) => Ok(()),
         Some(false) => {
             tracing::warn!("auth.exchange.identity_mismatch: another person consented, nothing is stored");

@@ -24,7 +24,7 @@ impl Context {
         if self.store.is_processed(CONSUMER, &message.id).await? {
             return Ok(());
         }
-        let session = self.existing_session(message.data.session_id).await?;
+        let session = self.named_session(&message.appid, message.data.session_id).await?;
         let code = seal::open(&self.cipher, seal::CODE, &session.id.to_string(), &message.data.code)?;
         let session = exchange(self, session, Attempt { code, from_card: false, received }).await?;
         // A superseded code had no effect that could be recorded: a reloaded page may make it the session's code again.
@@ -43,7 +43,7 @@ impl Context {
         if self.store.is_processed(CONSUMER, &message.id).await? {
             return Ok(());
         }
-        let session = self.existing_session(message.data.session_id).await?;
+        let session = self.named_session(&message.appid, message.data.session_id).await?;
         if session.state == SessionState::Pending {
             self.end_session(session.id, SessionEnding::Rejected, false).await?;
         } else if may_be_repeated {

@@ -6,7 +6,7 @@ use larkauth_models::{AuthSession, CardFace, FailureReason, SessionState};
 
 use super::{
     decode::{decode, received},
-    error::{HandlerResult, into_disposition},
+    error::{HandlerError, HandlerResult, into_disposition},
 };
 use crate::{
     cards,
@@ -28,7 +28,17 @@ impl CardActionHandler {
     async fn click(&self, delivery: &Delivery) -> HandlerResult {
         let envelope = decode::<CardActionTriggered>(delivery)?;
         let received = received(self.0.policy(), delivery, &envelope);
-        Ok(Some(self.reply(self.0.take_click(&envelope, received).await?).await))
+        let outcome = self.0.take_click(&envelope, received).await?;
+        let is_dead = matches!(outcome, ClickOutcome::Refused(Refusal::OtherApplication));
+        let reply = self.reply(outcome).await;
+        if is_dead {
+            let reason = format!(
+                "a click of application {} on a card of another application's session {}",
+                envelope.appid, envelope.data.session_id
+            );
+            return Err(HandlerError::Refused { reason, reply });
+        }
+        Ok(Some(reply))
     }
 
     async fn reply(&self, outcome: ClickOutcome) -> Reply {
@@ -56,7 +66,7 @@ impl CardActionHandler {
 
 const fn refusal_toast(refusal: Refusal) -> (ToastKind, ToastText) {
     match refusal {
-        Refusal::UnknownSession => (ToastKind::Error, ToastText::UnknownSession),
+        Refusal::UnknownSession | Refusal::OtherApplication => (ToastKind::Error, ToastText::UnknownSession),
         Refusal::OtherPerson => (ToastKind::Warning, ToastText::NotForYou),
         Refusal::UnidentifiedPerson => (ToastKind::Error, ToastText::Failed(FailureReason::AppMisconfigured)),
         Refusal::TooOften => (ToastKind::Warning, ToastText::TooOften),

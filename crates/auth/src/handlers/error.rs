@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use bytes::Bytes;
 use larkauth_contracts::message::{DecodeError, Reply};
 use larkauth_lark::error::{ErrorKind, LarkError};
 use larkauth_messaging::{BusError, Disposition};
@@ -19,6 +20,13 @@ pub(super) enum HandlerError {
     },
     /// The delivery becomes a dead letter.
     DeadLetter(String),
+    /// The same, with a reply for the publisher.
+    Refused {
+        /// For the operator.
+        reason: String,
+        /// The reply.
+        reply: Reply,
+    },
 }
 
 /// The result of a handler, with the reply if the publisher waits for one.
@@ -98,13 +106,16 @@ impl From<ConsentError> for HandlerError {
 pub(super) fn into_disposition(result: HandlerResult) -> Disposition {
     match result {
         Ok(None) => Disposition::DONE,
-        Ok(Some(reply)) => Disposition::Done {
-            reply: serde_json::to_vec(&reply)
-                .inspect_err(|error| tracing::error!(%error, "auth.reply.encode"))
-                .ok()
-                .map(Into::into),
-        },
+        Ok(Some(reply)) => Disposition::Done { reply: encode(&reply) },
         Err(HandlerError::Retry { after, reason }) => Disposition::Retry { after, reason },
-        Err(HandlerError::DeadLetter(reason)) => Disposition::Dead { reason },
+        Err(HandlerError::DeadLetter(reason)) => Disposition::Dead { reason, reply: None },
+        Err(HandlerError::Refused { reason, reply }) => Disposition::Dead { reason, reply: encode(&reply) },
     }
+}
+
+fn encode(reply: &Reply) -> Option<Bytes> {
+    serde_json::to_vec(reply)
+        .inspect_err(|error| tracing::error!(%error, "auth.reply.encode"))
+        .ok()
+        .map(Into::into)
 }

@@ -21,7 +21,7 @@ impl Handler for InvitationHandler {
 impl InvitationHandler {
     async fn invite(&self, delivery: &Delivery) -> HandlerResult {
         let envelope = decode::<InvitationRequested>(delivery)?;
-        self.0.send_card(envelope.data.session_id, delivery.redelivered).await?;
+        self.0.send_card(&envelope.appid, envelope.data.session_id, delivery.redelivered).await?;
         Ok(None)
     }
 }

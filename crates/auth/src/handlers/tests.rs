@@ -16,7 +16,7 @@ fn retried(error: impl Into<HandlerError>) -> Option<Option<Duration>> {
             assert!(!reason.is_empty());
             Some(after)
         }
-        Disposition::Dead { reason } => {
+        Disposition::Dead { reason, .. } => {
             assert!(!reason.is_empty());
             None
         }
@@ -100,6 +100,7 @@ fn lark_errors_are_retried_by_fault() {
 #[test]
 fn application_errors_are_retried() {
     let app_id = AppId::new("cli_0123456789abcdef").unwrap();
+    let other = app_id.clone();
     for error in [
         AuthError::AppNotFound(app_id.clone()),
         AuthError::AppDisabled(app_id.clone()),
@@ -111,6 +112,7 @@ fn application_errors_are_retried() {
     for error in [
         AuthError::Invalid("i".into()),
         AuthError::SessionNotFound(session_id),
+        AuthError::OtherApplication { app_id: other, session_id },
         AuthError::AuthenticationRequired,
         AuthError::AuthMethodUnavailable(AuthMethod::DeviceCode),
     ] {

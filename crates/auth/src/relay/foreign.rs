@@ -6,7 +6,7 @@ use larkauth_lark::{
     event::{CARD_ACTION, CardAction, Event, PushForm},
     event_type,
 };
-use larkauth_models::EventId;
+use larkauth_models::{AppId, EventId};
 
 use crate::{event_id::event_id, seal};
 
@@ -52,7 +52,8 @@ pub(crate) enum Classified {
     Unrecognized { event_id: EventId, event_type: String, reason: String },
 }
 
-pub(crate) fn classify(payload: &[u8]) -> Classified {
+/// Classifies a payload that came as this application's.
+pub(crate) fn classify(app_id: &AppId, payload: &[u8]) -> Classified {
     let event = match Event::parse(payload) {
         Ok(event) => event,
         Err(error) => {
@@ -64,6 +65,11 @@ pub(crate) fn classify(payload: &[u8]) -> Classified {
             };
         }
     };
+    if event.app_id.as_deref().is_some_and(|named| named != app_id.as_str()) {
+        let Event { event_id, event_type, .. } = event;
+        let reason = "it names another application than the one it came for".to_owned();
+        return Classified::Unrecognized { event_id, event_type, reason };
+    }
     let reason = match CardAction::from_event(&event) {
         Ok(action) => match ButtonAction::read(&action) {
             Some(button) => {
@@ -88,7 +94,7 @@ mod tests {
     use super::*;
 
     fn kind(payload: &str) -> String {
-        match classify(payload.as_bytes()) {
+        match classify(&AppId::new("cli_0123456789abcdef").unwrap(), payload.as_bytes()) {
             Classified::Click(click) => format!("click {}", click.event_id),
             Classified::Foreign(foreign) => format!("foreign {} {}", foreign.event_id, foreign.event_type),
             Classified::Unrecognized { event_type, reason, .. } => format!("{event_type}: {reason}"),
@@ -118,6 +124,24 @@ mod tests {
         assert_eq!(kind(&click(&json!({"k": 1}), &json!({}))), "foreign e card.action.trigger");
         assert!(kind(&click(&ours, &json!({}))).contains("operator"));
         assert!(kind(&click(&json!({"larkauth": 2}), &person)).contains("does not know"));
+    }
+
+    #[test]
+    fn classify_event_of_other_application_is_unrecognized() {
+        for named in
+            [json!("cli_fedcba9876543210"), json!("cli_0123456789ABCDEF"), json!("another"), json!(7)]
+        {
+            for event_type in [CARD_ACTION, "im.message.receive_v1"] {
+                let header = json!({"event_id": "e", "event_type": event_type, "app_id": named});
+                let new = json!({"schema": "2.0", "header": header, "event": {}}).to_string();
+                assert!(kind(&new).contains("another application"), "{new}");
+            }
+            let old =
+                json!({"uuid": "u", "type": "event_callback", "event": {"type": "message", "app_id": named}});
+            assert!(kind(&old.to_string()).contains("another application"), "{old}");
+        }
+        let own = json!({"event_id": "e", "event_type": "t", "app_id": "cli_0123456789abcdef"});
+        assert_eq!(kind(&json!({"schema": "2.0", "header": own, "event": {}}).to_string()), "foreign e t");
     }
 
     #[test]

@@ -19,10 +19,11 @@ impl Context {
     /// wrong. Only an application that Lark refuses opens its breaker, too.
     pub(crate) async fn send_card(
         &self,
+        app_id: &AppId,
         session_id: SessionId,
         is_redelivered: bool,
     ) -> Result<(), AuthError> {
-        let Some(session) = self.store.session(session_id).await? else { return Ok(()) };
+        let Some(session) = self.session_of(app_id, session_id).await? else { return Ok(()) };
         // The maintenance expires sessions; a card that can no longer be used is not sent. But a worker that stopped with
         // this delivery may have sent the card and not recorded it. Sent again, Lark only returns its id.
         let window = TimeDelta::from_std(self.policy.send_dedup_window).unwrap_or(TimeDelta::MAX);
@@ -81,7 +82,7 @@ impl Context {
     /// Updates a session's card to the face of its state, unless the card shows it already. A card that can no longer be
     /// changed (recalled, deleted, too old) and an update that Lark refuses for good count as updated.
     pub(crate) async fn update_card(&self, app_id: &AppId, session_id: SessionId) -> Result<(), AuthError> {
-        let Some(session) = self.store.session(session_id).await? else { return Ok(()) };
+        let Some(session) = self.session_of(app_id, session_id).await? else { return Ok(()) };
         let face = cards::face_of(session.state);
         let Some(message_id) = session.message_id.as_ref().filter(|_| needs_update(&session, face)) else {
             return Ok(());

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use larkauth_models::{Actor, AuthMethod, AuthSession, SessionId, SessionState, Timestamp};
+use larkauth_models::{Actor, AppId, AuthMethod, AuthSession, SessionId, SessionState, Timestamp};
 use larkauth_storage::{SessionCursor, SessionFilter};
 use tokio::time::Instant;
 use url::Url;
@@ -96,5 +96,27 @@ impl Context {
     /// Returns one session, for operations of this crate.
     pub(crate) async fn existing_session(&self, id: SessionId) -> Result<AuthSession, AuthError> {
         self.store.session(id).await?.ok_or(AuthError::SessionNotFound(id))
+    }
+
+    /// Returns the session that a message of this application names, which must exist.
+    pub(crate) async fn named_session(
+        &self,
+        app_id: &AppId,
+        id: SessionId,
+    ) -> Result<AuthSession, AuthError> {
+        self.session_of(app_id, id).await?.ok_or(AuthError::SessionNotFound(id))
+    }
+
+    /// Returns the session that a message of this application names, if it exists. An application reaches its own sessions only.
+    pub(crate) async fn session_of(
+        &self,
+        app_id: &AppId,
+        id: SessionId,
+    ) -> Result<Option<AuthSession>, AuthError> {
+        let session = self.store.session(id).await?;
+        if session.as_ref().is_some_and(|session| session.app_id != *app_id) {
+            return Err(AuthError::OtherApplication { app_id: app_id.clone(), session_id: id });
+        }
+        Ok(session)
     }
 }

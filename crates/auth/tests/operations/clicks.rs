@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use larkauth_contracts::message::{CardActionKind, CardFaceRequested, SessionEnded};
+use larkauth_contracts::message::{
+    AuthorizationDenied, CardActionKind, CardFaceRequested, InvitationRequested, Reply, SessionEnded,
+};
 use larkauth_lark_sim::Endpoint;
 use larkauth_messaging::Disposition;
-use larkauth_models::{CardFace, OpenId, Person, SessionState, TokenApi, TokenKind, UserId};
+use larkauth_models::{AppId, CardFace, OpenId, Person, SessionState, TokenApi, TokenKind, UserId};
 
 use crate::fixture::{ACTOR, Fixture, Setup, delivery, policy, reply, seen};
 
@@ -248,9 +250,47 @@ async fn click_malformed_is_dead_letter() {
     ] {
         let mut poison = good.clone();
         poison.body = text.replace(from, to).into();
-        let Disposition::Dead { reason } = fixture.handle(poison).await else { panic!("{to} is not dead") };
+        let Disposition::Dead { reason, .. } = fixture.handle(poison).await else {
+            panic!("{to} is not dead")
+        };
         assert!(!reason.contains(OpenId::as_str(&invited.open_id)), "{reason}");
     }
+}
+
+#[tokio::test]
+async fn message_of_other_application_is_dead_letter_and_changes_nothing() {
+    let fixture = Fixture::new().await;
+    let invited = fixture.invited(0).await;
+    let other = AppId::new("cli_fedcba9876543210").unwrap();
+    fixture
+        .parts
+        .store
+        .put_application(&fixture.application(other.as_str(), TokenApi::V2), fixture.context.now())
+        .await
+        .unwrap();
+    for action in [CardActionKind::Authorize, CardActionKind::Cancel, CardActionKind::Retry] {
+        let mut click = fixture.click(&invited, action);
+        click.appid = other.clone();
+        let Disposition::Dead { reason, reply } = fixture.deliver(click).await else { panic!("{action:?}") };
+        assert!(reason.contains("another application"), "{reason}");
+        let reply: Reply = serde_json::from_slice(&reply.expect("the person gets an answer")).unwrap();
+        assert!(seen(&reply).0.contains("not known here"), "{reply:?}");
+    }
+    let code = fixture.consent(&invited, 0).await;
+    let mut code = fixture.code_message(&invited, &code).await;
+    code.appid = other.clone();
+    assert!(matches!(fixture.deliver(code).await, Disposition::Dead { .. }));
+    let mut denied = fixture.message(AuthorizationDenied { session_id: invited.session_id });
+    denied.appid = other.clone();
+    assert!(matches!(fixture.deliver(denied).await, Disposition::Dead { .. }));
+    let mut sent = fixture.message(InvitationRequested { session_id: invited.session_id });
+    sent.appid = other.clone();
+    assert!(matches!(fixture.deliver(sent).await, Disposition::Dead { .. }));
+    let mut face = fixture.message(CardFaceRequested { session_id: invited.session_id });
+    face.appid = other;
+    assert!(matches!(fixture.deliver(face).await, Disposition::Dead { .. }));
+    assert_eq!(fixture.session(invited.session_id).await.state, SessionState::Pending);
+    assert_eq!(fixture.sim.stats().calls(Endpoint::TokenCode), 0);
 }
 
 #[tokio::test]

@@ -394,7 +394,7 @@ async fn code_malformed_is_dead_letter() {
     let (invited, other) = (fixture.invited(0).await, fixture.invited(1).await);
     let code = fixture.consent(&other, 1).await;
     let dead = async |delivery| match fixture.handle(delivery).await {
-        Disposition::Dead { reason } => reason,
+        Disposition::Dead { reason, .. } => reason,
         disposition => panic!("{disposition:?}"),
     };
     let good = delivery(&fixture.code_message(&invited, &code).await);

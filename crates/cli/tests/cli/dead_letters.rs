@@ -57,7 +57,7 @@ async fn play(stage: &Stage, bus: &Arc<dyn Bus>) {
     // A message rejected by its handler returns to its queue. A callback without a handler has none.
     bus.publish(invitation()).await.unwrap();
     let what = Consume { queue: Queue::Invitations, concurrency: 1, handler_deadline: TIMEOUT };
-    let deadly = handler(|_| async { Disposition::Dead { reason: "for a test".to_owned() } });
+    let deadly = handler(|_| async { Disposition::Dead { reason: "for a test".to_owned(), reply: None } });
     let consuming = consume(bus, what, deadly);
     eventually("it is dead", || async { bus.dead_letter_depth().await.unwrap() == 3 }).await;
     consuming.stop().await;

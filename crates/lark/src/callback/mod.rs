@@ -1,7 +1,8 @@
 //! Verification of callbacks over HTTP.
 //!
-//! With an encrypt key, every callback must be encrypted and signed. With a verification token alone, the token inside the
-//! body must match. With neither, every callback is refused.
+//! With an encrypt key, every callback must be encrypted and signed. With a verification token alone, events are refused
+//! unless [`CallbackVerifier::accept_unsigned`] allows them: the token in a body is all that proves its origin, and it is
+//! the same in every body. With neither, every callback is refused.
 //!
 //! A historical card callback (`card.action.trigger_v1`) is never encrypted. Its signature is made with the verification
 //! token, so that it is accepted in both cases if that token is set.
@@ -62,6 +63,13 @@ pub enum CallbackError {
          as shown in the developer console under Events & Callbacks"
     )]
     NotConfigured,
+    /// The body is not signed, because the application has no encrypt key.
+    #[error(
+        "an HTTP callback without an encrypt key can be forged by everyone who has seen one: set an encrypt key in the \
+         developer console under Events & Callbacks and in the application's registration, or accept the verification \
+         token alone with HTTP_CALLBACK_ALLOW_UNSIGNED=true"
+    )]
+    KeyRequired,
     /// The body is not a JSON object.
     #[error("the callback's body is not a JSON object")]
     NotJson,
@@ -105,6 +113,7 @@ pub enum CallbackError {
 pub struct CallbackVerifier {
     verification_token: Option<SecretString>,
     encrypt_key: Option<SecretString>,
+    accept_unsigned: bool,
     clock: Arc<dyn Clock>,
     replays: ReplayCache,
 }
@@ -175,9 +184,17 @@ impl CallbackVerifier {
         Self {
             verification_token: verification_token.filter(filled),
             encrypt_key: encrypt_key.filter(filled),
+            accept_unsigned: false,
             clock,
             replays: ReplayCache::default(),
         }
+    }
+
+    /// Whether the verification token alone proves an event while there is no encrypt key.
+    #[must_use]
+    pub const fn accept_unsigned(mut self, accept: bool) -> Self {
+        self.accept_unsigned = accept;
+        self
     }
 
     /// Verifies a request. `body` is the body as received. The same request is accepted again until
@@ -200,6 +217,9 @@ impl CallbackVerifier {
                     return Err(CallbackError::NoKey);
                 }
                 same_token(token, plain.token())?;
+                if !self.accept_unsigned && !plain.is_url_check() {
+                    return Err(CallbackError::KeyRequired);
+                }
                 callback(&plain, body)
             }
             (None, None) => Err(CallbackError::NotConfigured),

@@ -20,7 +20,8 @@ struct Fixture {
 fn fixture(token: Option<&str>, key: Option<&str>) -> Fixture {
     let clock = Arc::new(ManualClock::at(Timestamp::from_timestamp_millis(1_700_000_000_000).unwrap()));
     let verifier =
-        CallbackVerifier::new(token.map(SecretString::from), key.map(SecretString::from), clock.clone());
+        CallbackVerifier::new(token.map(SecretString::from), key.map(SecretString::from), clock.clone())
+            .accept_unsigned(true);
     Fixture { clock, verifier }
 }
 
@@ -224,6 +225,20 @@ fn verify_with_token_only_compares_token() {
         Err(CallbackError::WrongToken)
     );
     assert_eq!(f.verifier.verify(&none, &sealed(EVENT)), Err(CallbackError::NoKey));
+}
+
+#[test]
+fn verify_with_token_only_needs_permission_for_events() {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_timestamp_millis(1_700_000_000_000).unwrap()));
+    let verifier = CallbackVerifier::new(Some(TOKEN.into()), None, clock);
+    let none = HeaderMap::new();
+    assert_eq!(verifier.verify(&none, EVENT.as_bytes()), Err(CallbackError::KeyRequired));
+    assert_eq!(verifier.verify(&none, EVENT.replace(TOKEN, "x").as_bytes()), Err(CallbackError::WrongToken));
+    assert_eq!(
+        verifier.verify(&none, CHECK.as_bytes()),
+        challenge(),
+        "the address can be entered beforehand"
+    );
 }
 
 #[test]

@@ -106,7 +106,7 @@ async fn publish_to_full_queue_is_refused() {
         "{refused:?}"
     );
 
-    let rejecting = handler(|_| async { Disposition::Dead { reason: "for a test".to_owned() } });
+    let rejecting = handler(|_| async { Disposition::Dead { reason: "for a test".to_owned(), reply: None } });
     let consuming = consume(&bus, ONE, rejecting);
     eventually("both are dead letters", || async { bus.dead_letter_depth().await == Ok(2) }).await;
     bus.publish(message(4)).await.unwrap();
@@ -224,7 +224,7 @@ async fn metrics_count_publishes_and_dispositions() {
             "event-2" if delivery.attempt == 1 => {
                 Disposition::Retry { after: None, reason: "once more".to_owned() }
             }
-            "event-3" => Disposition::Dead { reason: "for a test".to_owned() },
+            "event-3" => Disposition::Dead { reason: "for a test".to_owned(), reply: None },
             _ => Disposition::DONE,
         }
     });

@@ -40,8 +40,10 @@ pub struct NextAttempt<'a> {
 
 /// Settles one delivery on its bus. A delivery that cannot be settled is delivered again by the bus.
 pub trait Settle: Sync {
-    /// Sends the reply, if there is one, and removes the message from its queue.
-    fn done(&self, reply: Option<(&ReplyAddress, Bytes)>) -> impl Future<Output = ()> + Send;
+    /// Sends a reply. A lost reply does no harm.
+    fn reply(&self, address: &ReplyAddress, body: Bytes) -> impl Future<Output = ()> + Send;
+    /// Removes the message from its queue.
+    fn done(&self) -> impl Future<Output = ()> + Send;
     /// Schedules the next attempt. `false` when that failed.
     fn retry(&self, next: NextAttempt<'_>) -> impl Future<Output = bool> + Send;
     /// Moves it to the dead letters. `false` when that failed.
@@ -96,9 +98,15 @@ impl Dispatcher {
         let reply_to = delivery.reply_to.clone();
         let disposition = self.decide(delivery).await;
         let took = started.elapsed();
+        let reply = async |body: Option<Bytes>| {
+            if let Some((address, body)) = reply_to.as_ref().zip(body) {
+                settler.reply(address, body).await;
+            }
+        };
         let outcome = match disposition {
-            Disposition::Done { reply } => {
-                settler.done(reply_to.as_ref().zip(reply)).await;
+            Disposition::Done { reply: body } => {
+                reply(body).await;
+                settler.done().await;
                 "done"
             }
             Disposition::Retry { reason, .. } if attempt >= self.retry.max_attempts => {
@@ -122,7 +130,8 @@ impl Dispatcher {
                 }
                 "retry"
             }
-            Disposition::Dead { reason } => {
+            Disposition::Dead { reason, reply: body } => {
+                reply(body).await;
                 self.dead(attempt, &reason, "refused", settler).await;
                 "dead"
             }

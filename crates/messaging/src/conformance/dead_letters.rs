@@ -8,7 +8,7 @@ use super::*;
 pub async fn dead_disposition_moves_message_to_dead_letters_unchanged(bed: &impl TestBed) {
     let bus = bed.bus().await;
     let (handler, mut deliveries) =
-        recording(|_| Disposition::Dead { reason: "of no known type".to_owned() });
+        recording(|_| Disposition::Dead { reason: "of no known type".to_owned(), reply: None });
     let consuming = started(&bus, handler);
     bus.publish(message(1)).await.unwrap();
     next(&mut deliveries).await;
@@ -83,7 +83,7 @@ pub async fn delivery_to_crashing_consumers_becomes_dead_letter(bed: &impl TestB
 
 /// Returns a handler that makes every message a dead letter.
 fn rejecting() -> Arc<dyn Handler> {
-    handler(|_| async { Disposition::Dead { reason: "of no known type".to_owned() } })
+    handler(|_| async { Disposition::Dead { reason: "of no known type".to_owned(), reply: None } })
 }
 
 async fn letters(bus: &Arc<dyn Bus>, count: usize) -> Vec<DeadLetter> {

@@ -39,10 +39,23 @@ pub(super) struct Settler {
 }
 
 impl Settle for Settler {
-    async fn done(&self, reply: Option<(&ReplyAddress, Bytes)>) {
-        if let Some((address, body)) = reply {
-            self.reply(address, &body).await;
+    async fn reply(&self, address: &ReplyAddress, body: Bytes) {
+        let sending = async {
+            let properties = wire::reply(address, &self.manager.options.connection_name);
+            let options = BasicPublishOptions::default();
+            self.channel
+                .basic_publish("".into(), address.reply_to.as_str().into(), options, &body, properties)
+                .await?
+                .await
+        };
+        match timeout(WRITE_DEADLINE, Box::pin(sending)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(error = %describe(&error), "a reply could not be sent"),
+            Err(_) => tracing::debug!("a reply could not be sent in time"),
         }
+    }
+
+    async fn done(&self) {
         ack(&self.raw).await;
     }
 
@@ -105,22 +118,6 @@ impl Settler {
                 requeue(&self.raw).await;
                 false
             }
-        }
-    }
-
-    async fn reply(&self, address: &ReplyAddress, body: &[u8]) {
-        let sending = async {
-            let properties = wire::reply(address, &self.manager.options.connection_name);
-            let options = BasicPublishOptions::default();
-            self.channel
-                .basic_publish("".into(), address.reply_to.as_str().into(), options, body, properties)
-                .await?
-                .await
-        };
-        match timeout(WRITE_DEADLINE, Box::pin(sending)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::debug!(error = %describe(&error), "a reply could not be sent"),
-            Err(_) => tracing::debug!("a reply could not be sent in time"),
         }
     }
 }

@@ -159,6 +159,8 @@ pub struct SessionRow {
     pub app_id: String,
     pub user_id: Option<String>,
     pub open_id: Option<String>,
+    pub asked_open_id: Option<String>,
+    pub asked_user_id: Option<String>,
     pub union_id: Option<String>,
     pub user_name: Option<String>,
     pub email_sealed: Option<Vec<u8>>,
@@ -202,6 +204,10 @@ impl SessionRow {
         Ok(AuthSession {
             id,
             app_id: row.checked(AppId::new(self.app_id))?,
+            asked: Person {
+                open_id: row.checked_option(self.asked_open_id.as_deref())?,
+                user_id: row.checked_option(self.asked_user_id.as_deref())?,
+            },
             person: Person {
                 open_id: row.checked_option(self.open_id.as_deref())?,
                 user_id: row.checked_option(self.user_id.as_deref())?,

@@ -272,10 +272,49 @@ pub async fn complete_session_unknown_open_id_filled_in(bed: &Bed) {
     let invited = Person { open_id: None, user_id: Some(UserId::new("u1").unwrap()) };
     let id = bed.create(&bed.new_session(&bed.app, invited.clone())).await;
     let claim = bed.claim(id).await;
-    assert!(bed.store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await.unwrap());
+    let mut completion = bed.completion(id, claim, "ou_1", "t");
+    completion.profile.user_id = invited.user_id.clone();
+    assert!(bed.store.complete_session(&completion).await.unwrap());
     let session = bed.get(id).await;
     assert_eq!((session.person.open_id, session.person.user_id), (Some(ou("ou_1")), invited.user_id));
     assert!(token(bed, "ou_1").await.is_some());
+}
+
+/// Every id that the caller asked by and the profile holds has to agree; one of them is enough.
+pub async fn complete_session_checks_every_asked_id(bed: &Bed) {
+    let user = |id: &str| Some(UserId::new(id).unwrap());
+    for (open_id, user_id, returned, is_stored) in [
+        (Some("ou_1"), user("u1"), user("u1"), true),
+        (Some("ou_1"), user("u1"), None, true),
+        (Some("ou_1"), user("u1"), user("u2"), false),
+        (Some("ou_2"), user("u1"), user("u1"), false),
+        (Some("ou_2"), None, user("u1"), false),
+        (None, user("u1"), user("u2"), false),
+        (None, user("u1"), None, false),
+    ] {
+        let asked = Person { open_id: open_id.map(ou), user_id };
+        let id = bed.create(&bed.new_session(&bed.app, asked.clone())).await;
+        let claim = bed.claim(id).await;
+        let mut completion = bed.completion(id, claim, "ou_1", "t");
+        completion.profile.user_id = returned.clone();
+        let stored = bed.store.complete_session(&completion).await;
+        assert_eq!(stored.is_ok_and(|stored| stored), is_stored, "{asked:?} {returned:?}");
+        assert_eq!(bed.get(id).await.asked, asked);
+        bed.advance(60);
+    }
+}
+
+/// An open id that was learned on the way is no more than a guess: the consent decides.
+pub async fn complete_session_learned_open_id_replaced(bed: &Bed) {
+    let asked = Person { open_id: None, user_id: Some(UserId::new("u1").unwrap()) };
+    let id = bed.create(&bed.new_session(&bed.app, asked.clone())).await;
+    assert!(bed.store.record_open_id(id, &ou("ou_2")).await.unwrap());
+    let claim = bed.claim(id).await;
+    let mut completion = bed.completion(id, claim, "ou_1", "t");
+    completion.profile.user_id = asked.user_id.clone();
+    assert!(bed.store.complete_session(&completion).await.unwrap());
+    let session = bed.get(id).await;
+    assert_eq!((session.asked, session.person.open_id), (asked, Some(ou("ou_1"))));
 }
 
 /// A second consent replaces the token and raises its generation.

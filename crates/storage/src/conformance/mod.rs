@@ -71,6 +71,8 @@ macro_rules! conformance_suite {
             sessions::claim_unreconciled_cards_ended_sessions_returned,
             sessions::claim_unreconciled_cards_repeated_least_recent_first,
             sessions::record_open_id_second_id_refused,
+            exchange::complete_session_checks_every_asked_id,
+            exchange::complete_session_learned_open_id_replaced,
         );
     };
     (@cases $backend:expr; $($module:ident::$case:ident),+ $(,)?) => {

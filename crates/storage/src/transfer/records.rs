@@ -130,6 +130,8 @@ record! {
         app_id: String,
         user_id: Option<String>,
         open_id: Option<String>,
+        asked_open_id: Option<String>,
+        asked_user_id: Option<String>,
         union_id: Option<String>,
         user_name: Option<String>,
         email_sealed: Option<Vec<u8>>,

@@ -1,10 +1,8 @@
 //! One long connection per enabled application, kept in step with the store.
 
 mod pushes;
-mod states;
 mod supervisor;
 
 #[cfg(test)]
 pub(crate) use pushes::Pushes;
-pub(crate) use states::ConnectionStates;
 pub(crate) use supervisor::ConnectionSupervisor;

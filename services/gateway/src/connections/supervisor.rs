@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{pushes::Pushes, states::ConnectionStates};
+use super::pushes::Pushes;
 use crate::{actor::ACTOR, callbacks::Callbacks};
 
 /// Time between two readings of the registered applications: 10 s.
@@ -27,9 +27,10 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct ConnectionSupervisor {
     context: Context,
     config: LongConnectionConfig,
+    /// HTTP callbacks of an application without encrypt key are accepted.
+    allow_unsigned: bool,
     health: Health,
     callbacks: Arc<Callbacks>,
-    states: ConnectionStates,
     /// Not ready until the applications are known.
     unknown: Option<HealthHandle>,
     open: BTreeMap<AppId, Open>,
@@ -48,6 +49,7 @@ impl ConnectionSupervisor {
     pub(crate) fn new(
         context: Context,
         settings: &WebsocketSettings,
+        allow_unsigned: bool,
         health: Health,
         callbacks: Arc<Callbacks>,
     ) -> Self {
@@ -60,17 +62,13 @@ impl ConnectionSupervisor {
         Self {
             context,
             config,
+            allow_unsigned,
             unknown: Some(health.register("applications")),
             health,
             callbacks,
-            states: ConnectionStates::default(),
             open: BTreeMap::new(),
             tasks: JoinSet::new(),
         }
-    }
-
-    pub(crate) fn states(&self) -> ConnectionStates {
-        self.states.clone()
     }
 
     /// Runs until `stopping`, then waits until every connection has finished its pushes.
@@ -147,12 +145,11 @@ impl ConnectionSupervisor {
         .with_entropy(self.context.entropy().clone())
         .with_observer(Arc::new(AttemptCounter(self.context.metrics().clone())));
         let state = connection.subscribe();
-        self.states.insert(app_id.clone(), state.clone());
         let reporter = StateReporter {
             part: self.health.register(format!("websocket:{app_id}")),
             metrics: self.context.metrics().clone(),
             app_id: app_id.clone(),
-            http_is_set_up: application.verification_token.is_some() || application.encrypt_key.is_some(),
+            http_is_set_up: application.can_verify_callbacks(self.allow_unsigned),
         };
         let (until, stopping) = (stop.clone(), stop.clone());
         let task = self.tasks.spawn(async move {
@@ -166,7 +163,6 @@ impl ConnectionSupervisor {
         let found = self.open.iter().find(|(_, open)| open.task == task).map(|(app_id, _)| app_id.clone());
         if let Some(app_id) = found {
             self.open.remove(&app_id);
-            self.states.remove(&app_id);
             self.context.metrics().forget_app(app_id.as_str());
         }
     }
@@ -177,7 +173,7 @@ impl ConnectionSupervisor {
         let parts = [
             application.app_secret.expose_secret(),
             self.context.lark().endpoints(application.brand).base_url.as_str(),
-            filled(application.verification_token.is_some() || application.encrypt_key.is_some()),
+            filled(application.can_verify_callbacks(self.allow_unsigned)),
         ];
         let mut digest = Sha256::new();
         for part in parts {
@@ -227,7 +223,7 @@ impl StateReporter {
             ConnectionState::FallenBack { .. } if self.http_is_set_up => self.part.set_ready(),
             ConnectionState::FallenBack { .. } => self.part.set_not_ready(
                 "the long connection is given up for now, and HTTP callbacks cannot take over: set the application's \
-                 verification token or encrypt key",
+                 encrypt key",
             ),
             ConnectionState::Connecting => self.part.set_not_ready("connecting"),
             // The number of failures is left out: it would make every attempt a change of readiness.

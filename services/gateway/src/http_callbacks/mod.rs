@@ -1,9 +1,8 @@
 //! The HTTP twin of the long connection: `POST /lark/callback/{app_id}`, and `/lark/callback` while there is one
 //! application.
 //!
-//! URL checks are answered always, so that the address can be entered in the developer console beforehand. Events are
-//! taken when HTTP callbacks are switched on, or while they stand in for that application's long connection. Otherwise
-//! an event is refused with 503, so that Lark pushes it again, and a person who clicked is asked to try again.
+//! A verified callback is always taken: Lark sends it here because the developer console says so, whatever the long
+//! connection seems to do. An event that cannot be kept is refused with 503, so that Lark pushes it again.
 
 mod sent;
 
@@ -16,7 +15,6 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use larkauth_auth::{App, callbacks::not_taken};
 use larkauth_contracts::problem::{Problem, ProblemCode};
 use larkauth_lark::callback::{Callback, CallbackError};
 use larkauth_models::AppId;
@@ -99,9 +97,6 @@ async fn take(
         Callback::Challenge(challenge) => return Ok(Json(json!({ "challenge": challenge })).into_response()),
         Callback::Event(payload) => payload,
     };
-    if !state.callback_enabled && !state.connections.is_fallen_back(app_id) {
-        return not_now(&app, &payload);
-    }
     let answered = state.callbacks.handle(app_id, &payload, received_at).await;
     let answer = answered.answer.ok_or_else(push_again)?;
     verifier.mark_processed(headers);
@@ -117,15 +112,6 @@ fn refused(app_id: &AppId, error: CallbackError) -> ApiError {
     let detail = "The callback cannot be verified; the log of the service says why";
     ApiError::new(ProblemCode::CallbackRejected, detail)
         .caused_by(format_args!("callback of {app_id}: {error}"))
-}
-
-fn not_now(app: &App, payload: &[u8]) -> Result<Response, ApiError> {
-    tracing::warn!(
-        app_id = %app.application.app_id,
-        "gateway.callback.inactive: an HTTP callback came although the long connection is in use; choose the long \
-         connection in the developer console, or set HTTP_CALLBACK_ENABLED=true"
-    );
-    not_taken(payload).answer.map(|answer| Json(answer).into_response()).ok_or_else(push_again)
 }
 
 fn push_again() -> ApiError {

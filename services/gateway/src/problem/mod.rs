@@ -105,7 +105,9 @@ impl From<AuthError> for ApiError {
             AuthError::AppDisabled(_) => ProblemCode::AppDisabled,
             AuthError::AppFrozen { .. } => ProblemCode::AppFrozen,
             AuthError::RateLimited { .. } => ProblemCode::RateLimited,
-            AuthError::SessionNotFound(_) => ProblemCode::SessionNotFound,
+            AuthError::SessionNotFound(_) | AuthError::OtherApplication { .. } => {
+                ProblemCode::SessionNotFound
+            }
             AuthError::AuthenticationRequired => ProblemCode::AuthenticationRequired,
             AuthError::AuthMethodUnavailable(_) => ProblemCode::AuthMethodUnavailable,
         };

@@ -5,23 +5,19 @@ use axum::{
     http::{Request, StatusCode},
 };
 use larkauth_contracts::{
-    message::{CardActionTriggered, Message, Reply},
+    message::{CardActionTriggered, Message, Reply, UnrecognizedCallback},
     problem::ProblemCode,
     topology::Queue,
 };
-use larkauth_lark::{
-    callback::{encrypt, sign},
-    long_connection::ConnectionState,
-};
+use larkauth_lark::callback::{encrypt, sign};
 use larkauth_messaging::{
     Consume, Disposition,
     testing::{TestBus, consume, handler},
 };
 use larkauth_models::{AuthMethod, CardFace, SecretString, SessionId, SessionState};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
-use super::world::{APP, Answer, ENCRYPT_KEY, FakeBus, PERSON, World, app_id, application, now};
+use super::world::{APP, Answer, ENCRYPT_KEY, FakeBus, PERSON, World, application, now};
 
 pub(super) fn click(session_id: SessionId, action: &str) -> Value {
     json!({
@@ -68,13 +64,6 @@ fn path() -> String {
     format!("/lark/callback/{APP}")
 }
 
-/// As if the long connection had been given up.
-fn fall_back(world: &World) -> watch::Sender<ConnectionState> {
-    let (sender, state) = watch::channel(ConnectionState::FallenBack { failures: 10 });
-    world.states.insert(app_id(), state);
-    sender
-}
-
 fn toast(answer: &Answer) -> String {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     answer.json::<Value>()["toast"]["i18n"]["en_us"].as_str().unwrap_or_default().to_owned()
@@ -91,7 +80,6 @@ async fn url_verification_while_inactive_is_answered() {
 #[tokio::test]
 async fn callback_unverified_is_refused() {
     let world = World::new().await;
-    let _state = fall_back(&world);
     let refused = async |request: Request<Body>| {
         let problem = world.send(request).await.problem();
         assert_eq!(problem.code, ProblemCode::CallbackRejected);
@@ -116,19 +104,40 @@ async fn callback_unverified_is_refused() {
 }
 
 #[tokio::test]
-async fn callback_while_inactive_is_refused_and_click_gets_toast() {
-    let world = World::new().await;
-    let answer = world.send(signed(&path(), "n1", &an_event())).await;
-    assert_eq!(answer.problem().code, ProblemCode::Unavailable);
+async fn callback_of_application_without_encrypt_key_is_refused() {
+    let bus = Arc::new(FakeBus::default());
+    let world = World::with_bus(bus.clone()).await;
+    let keyless = larkauth_models::Application { encrypt_key: None, ..application(APP) };
+    world.store.put_application(&keyless, now()).await.unwrap();
+    let post = async |plain: Value| {
+        let mut plain = plain;
+        plain["header"]["token"] = json!("verification token");
+        world.send(Request::post(path()).body(Body::from(plain.to_string())).unwrap()).await
+    };
+    assert_eq!(post(an_event()).await.problem().code, ProblemCode::CallbackRejected);
     let session = world.session(AuthMethod::HttpCallback).await;
-    let answer = world.send(signed(&path(), "n2", &click(session.id, "authorize"))).await;
-    assert!(toast(&answer).contains("click again"));
+    let answer = post(click(session.id, "authorize")).await;
+    assert_eq!(answer.problem().code, ProblemCode::CallbackRejected);
+    assert_eq!((bus.offered.lock().unwrap().len(), bus.published.lock().unwrap().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn callback_of_other_application_becomes_dead_letter() {
+    let bus = Arc::new(FakeBus::default());
+    let world = World::with_bus(bus.clone()).await;
+    let session = world.session(AuthMethod::HttpCallback).await;
+    for (nonce, mut plain) in [("n1", click(session.id, "authorize")), ("n2", an_event())] {
+        plain["header"]["app_id"] = json!("cli_fedcba9876543210");
+        assert_eq!(world.send(signed(&path(), nonce, &plain)).await.status, StatusCode::OK);
+    }
+    let published = bus.published.lock().unwrap();
+    assert!(published.iter().all(|message| message.r#type == UnrecognizedCallback::TYPE));
+    assert_eq!((bus.offered.lock().unwrap().len(), published.len()), (0, 2));
 }
 
 #[tokio::test]
 async fn click_with_broker_down_gets_toast() {
     let world = World::new().await;
-    let _state = fall_back(&world);
     let session = world.session(AuthMethod::HttpCallback).await;
     let answer = world.send(signed(&path(), "n1", &click(session.id, "authorize"))).await;
     assert!(toast(&answer).contains("click again"));
@@ -138,14 +147,9 @@ async fn click_with_broker_down_gets_toast() {
 async fn callback_refused_then_pushed_again_is_handled_once() {
     let bus = Arc::new(FakeBus::default());
     let world = World::with_bus(bus.clone()).await;
-    let state = fall_back(&world);
     bus.down.store(true, Ordering::Relaxed);
     let push = async || world.send(signed(&path(), "n1", &an_event())).await;
     assert_eq!(push().await.problem().code, ProblemCode::Unavailable);
-    // Nor is it used up by a route that is not in use.
-    state.send_replace(ConnectionState::Connecting);
-    assert_eq!(push().await.problem().code, ProblemCode::Unavailable);
-    state.send_replace(ConnectionState::FallenBack { failures: 10 });
     bus.down.store(false, Ordering::Relaxed);
     assert_eq!(push().await.status, StatusCode::OK);
     assert_eq!(push().await.problem().code, ProblemCode::CallbackRejected);
@@ -155,7 +159,6 @@ async fn callback_refused_then_pushed_again_is_handled_once() {
 #[tokio::test]
 async fn short_path_serves_only_application() {
     let world = World::new().await;
-    let _state = fall_back(&world);
     assert_eq!(world.send(signed("/lark/callback", "n1", &an_event())).await.status, StatusCode::OK);
     world.store.put_application(&application("cli_aaaaaaaaaaaaaaaa"), now()).await.unwrap();
     let answer = world.send(signed("/lark/callback", "n2", &an_event())).await;
@@ -191,7 +194,6 @@ async fn worker_answer_is_sent_and_recorded() {
     let bus = broker.bus().await;
     let consuming = consume(&bus, card_actions(), worker());
     let mut world = World::with_bus(bus.clone()).await;
-    let _state = fall_back(&world);
     let session = world.session(AuthMethod::HttpCallback).await;
     let answer = world.send(signed(&path(), "n1", &click(session.id, "cancel"))).await;
     assert_eq!(answer.json::<Value>()["toast"]["content"], "from the worker");

@@ -19,9 +19,17 @@ async fn supervisor_connects_enabled_applications_only() {
         heartbeat_interval: Duration::from_secs(30),
         fallback_to_http: true,
     };
-    let connections =
-        ConnectionSupervisor::new(world.context.clone(), &settings, health.clone(), world.callbacks.clone());
-    let states = connections.states();
+    let connections = ConnectionSupervisor::new(
+        world.context.clone(),
+        &settings,
+        false,
+        health.clone(),
+        world.callbacks.clone(),
+    );
+    let is_fallen_back = || {
+        let metrics = world.context.metrics().render();
+        metrics.contains(&format!("websocket_fallback_active{{app_id=\"{APP}\"}} 1"))
+    };
     let part = |name: String| {
         let parts = health.report().parts;
         parts.into_iter().find(|part| part.name == name).map(|part| part.is_ok())
@@ -30,7 +38,7 @@ async fn supervisor_connects_enabled_applications_only() {
     assert_eq!(health.report().status, HealthStatus::Degraded);
 
     let watch = async {
-        eventually("HTTP callbacks take over", async || states.is_fallen_back(&app_id())).await;
+        eventually("HTTP callbacks take over", async || is_fallen_back()).await;
         eventually("health follows", async || websocket(APP) == Some(true)).await;
         let metrics = world.context.metrics().render();
         assert!(metrics.contains(&format!("websocket_fallback_active{{app_id=\"{APP}\"}} 1")), "{metrics}");
@@ -48,10 +56,10 @@ async fn supervisor_connects_enabled_applications_only() {
                 .report()
                 .parts
                 .iter()
-                .any(|part| part.reason.as_ref().is_some_and(|why| why.contains("verification token")))
+                .any(|part| part.reason.as_ref().is_some_and(|why| why.contains("encrypt key")))
         })
         .await;
-        assert!(!states.is_fallen_back(&app_id()));
+        assert!(!is_fallen_back());
         assert!(
             !world
                 .context
@@ -65,7 +73,7 @@ async fn supervisor_connects_enabled_applications_only() {
         let elsewhere = larkauth_storage_postgres::PgStore::connect(&options, cipher).await.unwrap();
         elsewhere.put_application(&application(mute), now()).await.unwrap();
         world.store.set_application_enabled(&app_id(), true, now()).await.unwrap();
-        eventually("the first is back", async || states.is_fallen_back(&app_id())).await;
+        eventually("the first is back", async || is_fallen_back()).await;
         eventually("the other is gone", async || websocket(mute).is_none()).await;
         stopping.cancel();
     };

@@ -36,7 +36,6 @@ use tower::ServiceExt;
 use crate::{
     actor::ACTOR,
     callbacks::{self, Callbacks},
-    connections::ConnectionStates,
     router,
     state::AppState,
 };
@@ -157,7 +156,6 @@ pub(super) struct World {
     pub(super) store: Arc<dyn Store>,
     pub(super) callbacks: Arc<Callbacks>,
     deliveries: Option<mpsc::Receiver<callbacks::Sent>>,
-    pub(super) states: ConnectionStates,
     pub(super) stopping: CancellationToken,
     pub(super) router: Router,
     /// What `router` stands on.
@@ -210,15 +208,15 @@ impl World {
             policy,
         });
         let (callbacks, deliveries) = Callbacks::new(context.clone());
-        let (states, stopping) = (ConnectionStates::default(), CancellationToken::new());
+        let stopping = CancellationToken::new();
         let http = HttpSettings {
             addr: "127.0.0.1:0".parse().unwrap(),
             public_addr: None,
             callback_enabled: false,
+            callback_allow_unsigned: false,
             api_key: Some(KEY.into()),
         };
-        let state =
-            AppState::new(context.clone(), &http, callbacks.clone(), states.clone(), stopping.clone());
+        let state = AppState::new(context.clone(), &http, callbacks.clone(), stopping.clone());
         let router = router::common_router(&state);
         Self {
             database,
@@ -226,7 +224,6 @@ impl World {
             store,
             callbacks,
             deliveries: Some(deliveries),
-            states,
             stopping,
             router,
             state: Some(state),
