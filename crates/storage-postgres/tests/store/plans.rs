@@ -10,9 +10,9 @@ const FILL: &str = "
     select 'cli_' || lpad(n::text, 16, '0'), '', 'feishu', 'v2', 'http://x/', '{}', true, now(), now()
     from generate_series(1, 2000) n;
 
-    insert into user_auth_sessions (session_id, app_id, user_id, open_id, auth_method, state, scopes, card,
+    insert into user_auth_sessions (session_id, app_id, user_id, open_id, asked_user_id, auth_method, state, scopes, card,
         oauth_state_sha256, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face, created_at, expires_at, ended_at)
-    select gen_random_uuid(), 'cli_' || lpad((n % 200 + 1)::text, 16, '0'), 'u' || n % 500, 'ou_' || n % 500, 'oauth',
+    select gen_random_uuid(), 'cli_' || lpad((n % 200 + 1)::text, 16, '0'), 'u' || n % 500, 'ou_' || n % 500, 'u' || n % 500, 'oauth',
         case when pending then 'pending' else 'rejected' end, '{}', '{}',
         sha256(n::text::bytea), case when pending then ''::bytea end, case when pending then ''::bytea end,
         'om_' || n, case when n % 500 = 1 then 'invitation' else 'declined' end,
