@@ -75,7 +75,6 @@ async fn with_content<T>(
     render(&CardContent {
         face,
         session_id: session.id,
-        app_name: None,
         scopes: &session.scopes,
         options: &session.card,
         authorize_url: authorize_url.as_ref(),
@@ -94,7 +93,6 @@ pub(crate) fn fits(app: &App, new: &NewSession) -> bool {
         let card = card::render(&CardContent {
             face,
             session_id: new.id,
-            app_name: None,
             scopes: &new.scopes,
             options: &new.card,
             authorize_url: Some(&authorize_url),

@@ -56,6 +56,19 @@ pub enum AuthError {
     /// No valid token is stored.
     #[error("no valid token is stored for this person")]
     AuthenticationRequired,
+    /// The stored token has not all scopes that the caller requires.
+    #[error("the token has not the scopes {}", missing.join(" "))]
+    InsufficientScope {
+        /// The required scopes that it has not.
+        missing: Vec<String>,
+        /// The scopes to ask the person for: the granted ones and the missing ones.
+        ask_for: Vec<String>,
+    },
+    /// The caller gave the `Idempotency-Key` of another request.
+    #[error(
+        "this Idempotency-Key belongs to a request with another content; use a new key for a new request"
+    )]
+    IdempotencyKeyReused,
     /// This version does not offer the method.
     #[error(
         "auth_method `{0}` is not available in this version; use `websocket_card`, `http_callback` or `oauth`"

@@ -3,14 +3,18 @@
 use chrono::TimeDelta;
 use larkauth_models::{Actor, AppId, OpenId, StoredToken, Timestamp, TokenKind, UserProfile};
 
-use crate::{context::Context, error::AuthError};
+use crate::{
+    context::Context,
+    error::AuthError,
+    sessions::{check_scope_names, scopes_to_ask_for},
+};
 
 impl Context {
-    /// Returns a stored token that is valid for at least `min_validity` more. Only the store is asked, so the token is
-    /// served while Lark or the bus is down.
+    /// Returns a stored token that is valid for at least `min_validity` more and has the `required` scopes. Only the store is
+    /// asked, so the token is served while Lark or the bus is down.
     ///
     /// # Errors
-    /// [`AuthError::AuthenticationRequired`] when no such token is stored; [`AuthError::AppNotFound`],
+    /// [`AuthError::AuthenticationRequired`] when no such token is stored; [`AuthError::InsufficientScope`]; [`AuthError::AppNotFound`],
     /// [`AuthError::AppDisabled`]; the store's. A token that cannot be decrypted is a storage error, never
     /// "authentication required".
     pub async fn valid_token(
@@ -20,12 +24,23 @@ impl Context {
         app_id: &AppId,
         open_id: &OpenId,
         min_validity: TimeDelta,
+        required: &[String],
     ) -> Result<StoredToken, AuthError> {
         self.note_operation(actor, now, "token.serve");
         Self::check_app(actor, app_id)?;
+        check_scope_names(required)?;
         self.apps.get_enabled(app_id).await?;
         let token = self.store.token(app_id, open_id, TokenKind::User).await?;
-        token.filter(|t| t.is_servable(now, min_validity)).ok_or(AuthError::AuthenticationRequired)
+        let token =
+            token.filter(|t| t.is_servable(now, min_validity)).ok_or(AuthError::AuthenticationRequired)?;
+        let missing = token.pair.missing(required);
+        if missing.is_empty() {
+            return Ok(token);
+        }
+        Err(AuthError::InsufficientScope {
+            ask_for: scopes_to_ask_for(&token.pair.scopes, required),
+            missing,
+        })
     }
 
     /// Returns the stored token of a person in any state, also of a disabled application.

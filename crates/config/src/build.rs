@@ -80,8 +80,8 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         card: CardOptions {
             include_description: s.require(&t::AUTH_CARD_INCLUDE_DESCRIPTION, parse::switch)?,
             template_id: s.get(&t::AUTH_CARD_TEMPLATE_ID, parse::name(64, ""))?,
-            custom_message: None,
-            privacy_policy_url: None,
+            app_name: s.get(&t::AUTH_CARD_APP_NAME, parse::line(100))?,
+            ..CardOptions::default()
         },
         sessions: SessionSettings {
             expiry: s.require(&t::AUTH_SESSION_EXPIRY_SECONDS, parse::seconds(1, 86_400))?,

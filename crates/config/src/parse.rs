@@ -158,6 +158,17 @@ pub(crate) fn name(max: usize, extra: &'static str) -> impl Fn(&str) -> Result<S
     }
 }
 
+/// Parses one line of any text.
+pub(crate) fn line(max: usize) -> impl Fn(&str) -> Result<String, ParseError> {
+    move |text| {
+        if text.is_empty() || text.chars().count() > max || text.chars().any(char::is_control) {
+            parse_error("is not a short line of text", format!("use 1 to {max} characters"))
+        } else {
+            Ok(text.to_owned())
+        }
+    }
+}
+
 /// Parses scopes of RFC 6749, separated by spaces; Lark accepts at most 50.
 pub(crate) fn scopes(text: &str) -> Result<Vec<String>, ParseError> {
     let scopes: Vec<String> = text.split_ascii_whitespace().map(ToOwned::to_owned).collect();

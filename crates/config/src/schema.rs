@@ -64,6 +64,7 @@ settings! {
     "Sessions":
     AUTH_CARD_INCLUDE_DESCRIPTION = Fixed("true"), "`true` for the detailed card, `false` for the concise one.";
     AUTH_CARD_TEMPLATE_ID = None, "Use this card template instead of the built-in card.";
+    AUTH_CARD_APP_NAME = None, "Name of the application on its cards. By default Lark is asked for it.";
     AUTH_SESSION_EXPIRY_SECONDS = Fixed("600"), "Lifetime of a session, in seconds.";
     AUTH_REQUEST_RATE_LIMIT = Fixed("5"), "Sessions per user per minute.";
 

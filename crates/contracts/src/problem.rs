@@ -34,6 +34,8 @@ problems! {
     Unauthorized = "unauthorized", 401, "A valid API key is needed";
     /// The API key may not do this.
     Forbidden = "forbidden", 403, "This API key may not do that";
+    /// The stored token has not all required scopes.
+    InsufficientScope = "insufficient_scope", 403, "This person has not granted every required scope";
     /// The callback could not be verified as a callback of Lark.
     CallbackRejected = "callback_rejected", 403, "This callback could not be verified";
     /// No such path.
@@ -50,6 +52,8 @@ problems! {
     RequestTimeout = "request_timeout", 408, "The request body did not arrive in time";
     /// The application is switched off.
     AppDisabled = "app_disabled", 409, "This application is switched off";
+    /// The idempotency key belongs to another request.
+    IdempotencyKeyReused = "idempotency_key_reused", 422, "This Idempotency-Key belongs to another request";
     /// Too large.
     PayloadTooLarge = "payload_too_large", 413, "The request body is too large";
     /// Not JSON.
@@ -91,6 +95,9 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<uuid::Uuid>))]
     pub session_id: Option<SessionId>,
+    /// Required scopes that the token has not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_scopes: Vec<String>,
     /// Seconds to wait, as in `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
@@ -109,6 +116,7 @@ impl ProblemCode {
             code: self,
             request_id: None,
             session_id: None,
+            missing_scopes: Vec::new(),
             retry_after: None,
         }
     }

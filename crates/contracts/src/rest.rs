@@ -68,6 +68,8 @@ impl CardRequest {
             template_id: self.template_id.or_else(|| defaults.template_id.clone()),
             custom_message: self.custom_message.or_else(|| defaults.custom_message.clone()),
             privacy_policy_url: self.privacy_policy_url.or_else(|| defaults.privacy_policy_url.clone()),
+            app_name: defaults.app_name.clone(),
+            requested_by: defaults.requested_by.clone(),
         }
     }
 }
@@ -105,6 +107,12 @@ pub struct SessionView {
     pub failure_reason: Option<FailureReason>,
     /// Requested scopes.
     pub scopes: Vec<String>,
+    /// Scopes that Lark granted, after consent. Earlier consents to the same application are part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted_scopes: Option<Vec<String>>,
+    /// Requested scopes that were not granted, after consent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_scopes: Option<Vec<String>>,
     /// True after the card was sent.
     pub card_sent: bool,
     /// Address of the consent page, for pending `oauth` sessions. Show it to the invited person only.
@@ -126,6 +134,8 @@ impl From<AuthSession> for SessionView {
     /// Converts without the address of the consent page, which only its endpoint shows.
     fn from(session: AuthSession) -> Self {
         Self {
+            missing_scopes: session.missing_scopes(),
+            granted_scopes: session.granted_scopes,
             session_id: session.id,
             app_id: session.app_id,
             open_id: session.person.open_id,
@@ -150,9 +160,9 @@ impl From<AuthSession> for SessionView {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct WaitQuery {
-    /// Seconds to wait for a change of the state, at most 60.
+    /// Seconds to wait for a change of the state, at most 50: proxies give up after 60.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", param(maximum = 60))]
+    #[cfg_attr(feature = "openapi", param(maximum = 50))]
     pub wait: u16,
 }
 
@@ -190,7 +200,7 @@ pub struct SessionPage {
 }
 
 /// `GET /v1/apps/{app_id}/users/{open_id}/token`.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
@@ -199,9 +209,14 @@ pub struct TokenQuery {
     #[serde(default = "one_minute")]
     #[cfg_attr(feature = "openapi", param(maximum = 3600))]
     pub min_validity: u32,
-    /// Action when there is no valid token: none, or send a card.
+    /// Action when there is no valid token, or one without a required scope: none, or send a card.
     #[serde(default)]
     pub on_missing: OnMissing,
+    /// Scopes that the token must have, separated by spaces. A token without one of them is not served:
+    /// `insufficient_scope`. With `on_missing=card` the person is asked for them, and for those that are granted already.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", param(example = "calendar:calendar:readonly docx:document"))]
+    pub scopes: String,
 }
 
 const fn one_minute() -> u32 {

@@ -38,6 +38,8 @@ pub enum Endpoint {
     DeviceAuthorization,
     /// User info.
     UserInfo,
+    /// The application's bot.
+    BotInfo,
     /// Answers with one contact.
     Contact,
     /// Up to 50 contacts.

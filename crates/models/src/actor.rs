@@ -61,6 +61,15 @@ impl KeyAccess {
 const OFFLINE_ACCESS: &str = "offline_access";
 
 impl Actor {
+    /// Returns the name under which people may know the actor: that of a created API key.
+    #[must_use]
+    pub fn public_name(&self) -> Option<&str> {
+        match self {
+            Self::ApiKey { id, name, .. } if !id.is_nil() => Some(name),
+            _ => None,
+        }
+    }
+
     /// Returns what restricts the actor. `None` for an actor that is not restricted.
     #[must_use]
     pub const fn access(&self) -> Option<&KeyAccess> {

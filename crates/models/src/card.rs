@@ -5,7 +5,6 @@ use crate::spelled_enum::spelled_enum;
 
 /// Content options of an invitation card.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct CardOptions {
     /// True for the detailed card (requested scopes and reason), false for the concise one.
     #[serde(default = "default_include_description")]
@@ -19,15 +18,37 @@ pub struct CardOptions {
     /// Link to the privacy policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy_policy_url: Option<Url>,
+    /// Name of the application on the card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_name: Option<String>,
+    /// Name of the caller that asks for the authorization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
 }
 
 const fn default_include_description() -> bool {
     true
 }
 
+impl CardOptions {
+    /// Whether the same request made both: names that are looked up at each request do not count.
+    #[must_use]
+    pub fn is_same_request(&self, other: &Self) -> bool {
+        let requested = |card: &Self| Self { app_name: None, requested_by: None, ..card.clone() };
+        requested(self) == requested(other)
+    }
+}
+
 impl Default for CardOptions {
     fn default() -> Self {
-        Self { include_description: true, template_id: None, custom_message: None, privacy_policy_url: None }
+        Self {
+            include_description: true,
+            template_id: None,
+            custom_message: None,
+            privacy_policy_url: None,
+            app_name: None,
+            requested_by: None,
+        }
     }
 }
 

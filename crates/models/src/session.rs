@@ -136,6 +136,8 @@ pub struct AuthSession {
     pub failure_reason: Option<FailureReason>,
     /// Requested scopes.
     pub scopes: Vec<String>,
+    /// Scopes that Lark granted. Known after consent.
+    pub granted_scopes: Option<Vec<String>>,
     /// Content options of the card.
     pub card: CardOptions,
     /// Present while pending.
@@ -150,6 +152,15 @@ pub struct AuthSession {
     pub expires_at: Timestamp,
     /// Time of completion.
     pub completed_at: Option<Timestamp>,
+}
+
+impl AuthSession {
+    /// Returns the requested scopes that were not granted, once that is known.
+    #[must_use]
+    pub fn missing_scopes(&self) -> Option<Vec<String>> {
+        let granted = self.granted_scopes.as_ref()?;
+        Some(self.scopes.iter().filter(|scope| !granted.contains(scope)).cloned().collect())
+    }
 }
 
 #[cfg(test)]

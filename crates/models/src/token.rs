@@ -44,6 +44,14 @@ pub struct TokenPair {
     pub scopes: Vec<String>,
 }
 
+impl TokenPair {
+    /// Returns the required scopes that are not granted.
+    #[must_use]
+    pub fn missing(&self, required: &[String]) -> Vec<String> {
+        required.iter().filter(|scope| !self.scopes.contains(scope)).cloned().collect()
+    }
+}
+
 /// The current token of one person in one application.
 #[derive(Clone, Debug)]
 pub struct StoredToken {

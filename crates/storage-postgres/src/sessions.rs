@@ -22,7 +22,7 @@ macro_rules! select_sessions {
         query_as!(
             SessionRow,
             "select session_id, app_id, user_id, open_id, asked_open_id, asked_user_id, union_id, user_name, email_sealed, mobile_sealed, auth_method,
-                    state, failure_reason, scopes, card, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face,
+                    state, failure_reason, scopes, granted_scopes, card, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face,
                     created_at, expires_at, completed_at
              from user_auth_sessions " + $rest,
             $($parameter),+

@@ -86,6 +86,10 @@ optional_column! {
     OptionalMicros of Micros(Timestamp)
 }
 optional_column! {
+    /// A list of texts, or null.
+    OptionalTexts of Texts(Vec<String>)
+}
+optional_column! {
     /// A UUID, or null.
     OptionalId of Id(Uuid)
 }

@@ -312,7 +312,7 @@ async fn write_profile(
 
 async fn complete_row(
     db: &mut SqliteConnection,
-    Completion { session_id, profile, now, .. }: &Completion,
+    Completion { session_id, pair, profile, now, .. }: &Completion,
     sealed: &SealedCompletion,
     token_id: i64,
 ) -> sqlx::Result<()> {
@@ -320,7 +320,7 @@ async fn complete_row(
         "update user_auth_sessions set
              state = 'completed', completed_at = ?2, ended_at = ?2, token_id = ?3,
              open_id = ?4, user_id = coalesce(user_id, ?5), union_id = ?6, user_name = ?7,
-             email_sealed = ?8, mobile_sealed = ?9,
+             email_sealed = ?8, mobile_sealed = ?9, granted_scopes = ?10,
              oauth_state_sealed = null, pkce_verifier_sealed = null,
              exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
              exchange_unanswered_at = null, exchange_escrow_sealed = null
@@ -333,7 +333,8 @@ async fn complete_row(
         profile.union_id.as_ref().map(UnionId::as_str),
         profile.name.as_deref(),
         sealed.session_email.as_deref(),
-        sealed.session_mobile.as_deref()
+        sealed.session_mobile.as_deref(),
+        Json(&pair.scopes)
     )
     .execute(db)
     .await?;

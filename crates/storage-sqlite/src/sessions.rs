@@ -15,7 +15,7 @@ use larkauth_storage::{
 };
 
 use crate::{
-    columns::{Id, JsonValue, Micros, OptionalMicros, Texts, micros},
+    columns::{Id, JsonValue, Micros, OptionalMicros, OptionalTexts, Texts, micros},
     store::SqliteStore,
 };
 
@@ -26,7 +26,7 @@ macro_rules! select_sessions {
             SessionRow,
             r#"select session_id as "session_id!: Id", app_id, user_id, open_id, asked_open_id, asked_user_id, union_id, user_name, email_sealed,
                       mobile_sealed, auth_method, state, failure_reason, scopes as "scopes!: Texts",
-                      card as "card!: JsonValue", oauth_state_sealed, pkce_verifier_sealed, message_id, card_face,
+                      granted_scopes as "granted_scopes!: OptionalTexts", card as "card!: JsonValue", oauth_state_sealed, pkce_verifier_sealed, message_id, card_face,
                       created_at as "created_at!: Micros", expires_at as "expires_at!: Micros",
                       completed_at as "completed_at!: OptionalMicros"
                from user_auth_sessions "# + $rest,

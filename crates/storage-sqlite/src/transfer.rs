@@ -12,7 +12,7 @@ use larkauth_storage::{
 use sqlx::{Connection, SqliteConnection, query, query_as, query_scalar, types::Json};
 
 use crate::{
-    columns::{Id, JsonValue, Micros, OptionalId, OptionalMicros, Texts, micros},
+    columns::{Id, JsonValue, Micros, OptionalId, OptionalMicros, OptionalTexts, Texts, micros},
     store::SqliteStore,
 };
 
@@ -141,7 +141,7 @@ async fn export(
                 SessionRecord,
                 r#"select session_id as "session_id!: Id", app_id as "app_id!", user_id, open_id, asked_open_id, asked_user_id, union_id, user_name,
                       email_sealed, mobile_sealed, auth_method as "auth_method!", state as "state!", failure_reason,
-                      scopes as "scopes!: Texts", card as "card!: JsonValue",
+                      scopes as "scopes!: Texts", granted_scopes as "granted_scopes!: OptionalTexts", card as "card!: JsonValue",
                       oauth_state_sha256 as "oauth_state_sha256!", oauth_state_sealed, pkce_verifier_sealed, code_sha256,
                       exchange_claim as "exchange_claim!: OptionalId",
                       exchange_claimed_until as "exchange_claimed_until!: OptionalMicros",
@@ -245,7 +245,7 @@ async fn find(db: &mut SqliteConnection, table: Table, keys: &[RowKey]) -> sqlx:
                 SessionRecord,
                 r#"select session_id as "session_id!: Id", app_id as "app_id!", user_id, open_id, asked_open_id, asked_user_id, union_id, user_name,
                       email_sealed, mobile_sealed, auth_method as "auth_method!", state as "state!", failure_reason,
-                      scopes as "scopes!: Texts", card as "card!: JsonValue",
+                      scopes as "scopes!: Texts", granted_scopes as "granted_scopes!: OptionalTexts", card as "card!: JsonValue",
                       oauth_state_sha256 as "oauth_state_sha256!", oauth_state_sealed, pkce_verifier_sealed, code_sha256,
                       exchange_claim as "exchange_claim!: OptionalId",
                       exchange_claimed_until as "exchange_claimed_until!: OptionalMicros",
@@ -390,6 +390,7 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
             let exchange_sent_at = row.exchange_sent_at.map(micros);
             let exchange_unanswered_at = row.exchange_unanswered_at.map(micros);
             let card_asked_at = row.card_asked_at.map(micros);
+            let granted_scopes = row.granted_scopes.as_ref().map(Json);
             let created_at = micros(row.created_at);
             let expires_at = micros(row.expires_at);
             let completed_at = row.completed_at.map(micros);
@@ -399,9 +400,9 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
                     auth_method, state, failure_reason, scopes, card, oauth_state_sha256, oauth_state_sealed,
                     pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, exchange_sent_at,
                     exchange_unanswered_at, exchange_escrow_sealed, message_id, card_face, card_asked_at, created_at,
-                    expires_at, completed_at, ended_at, asked_open_id, asked_user_id, token_id)
+                    expires_at, completed_at, ended_at, asked_open_id, asked_user_id, granted_scopes, token_id)
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                        ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31,
+                        ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32,
                         case when ?10 = 'completed' then
                             (select token_id from access_tokens t
                              where t.app_id = ?2 and t.open_id = ?4 and t.kind = 'user') end)
@@ -436,7 +437,8 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
                 completed_at,
                 ended_at,
                 row.asked_open_id,
-                row.asked_user_id
+                row.asked_user_id,
+                granted_scopes
             )
             .execute(db)
             .await?

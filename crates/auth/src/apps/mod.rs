@@ -1,12 +1,13 @@
 //! Registered applications and their Lark clients.
 //!
 //! [`registry`] answers which application may do what. It stands on the [`cache`] of recent registrations, on the
-//! [`client`] factory and on the [`breaker`], which keeps an application that Lark refuses from inviting people.
+//! [`client`] factory, on the [`names`] that Lark gives, and on the [`breaker`], which keeps an application that Lark refuses from inviting people.
 
 mod app;
 mod breaker;
 mod cache;
 mod client;
+mod names;
 mod registry;
 
 pub use app::App;

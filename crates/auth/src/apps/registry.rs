@@ -10,6 +10,7 @@ use super::{
     breaker::Breaker,
     cache::AppCache,
     client::{ClientFactory, LarkSettings},
+    names::AppNames,
 };
 use crate::{error::AuthError, policy::Policy};
 
@@ -19,6 +20,7 @@ pub struct AppRegistry {
     clock: Arc<dyn Clock>,
     clients: ClientFactory,
     cache: AppCache,
+    names: AppNames,
     breaker: Breaker,
 }
 
@@ -40,6 +42,7 @@ impl AppRegistry {
             store,
             clock,
             cache,
+            names: AppNames::new(),
         }
     }
 
@@ -51,6 +54,11 @@ impl AppRegistry {
 
     pub(crate) const fn breaker(&self) -> &Breaker {
         &self.breaker
+    }
+
+    /// Returns the name of an application at Lark. `None` when Lark does not tell it soon.
+    pub(crate) async fn name(&self, app: &App) -> Option<Arc<str>> {
+        self.names.get(app).await
     }
 
     /// Drops what is cached of an application, after a change of its registration.

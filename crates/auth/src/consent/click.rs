@@ -12,7 +12,13 @@ use super::{
     exchange::{Attempt, exchange},
     identity::USER_ID_PERMISSION,
 };
-use crate::{apps::App, context::Context, error::AuthError, seal, sessions::Invite};
+use crate::{
+    apps::App,
+    context::Context,
+    error::AuthError,
+    seal,
+    sessions::{Invite, session_id_of},
+};
 
 /// Name under which handled clicks are remembered.
 const CONSUMER: &str = "card-actions";
@@ -172,9 +178,7 @@ async fn ask_again(
     ended: AuthSession,
 ) -> Result<ClickOutcome, ConsentError> {
     // An ended session has one successor, so that neither a repeated delivery nor a double click asks twice.
-    let digest = seal::digest(&["retry", &ended.id.to_string()]);
-    let [head @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = digest;
-    let session_id = SessionId(uuid::Builder::from_custom_bytes(head).into_uuid());
+    let session_id = session_id_of(&["retry", &ended.id.to_string()]);
     if let Some(session) = context.store.session(session_id).await? {
         return Ok(shown(app, session, View::State));
     }

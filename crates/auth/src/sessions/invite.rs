@@ -7,7 +7,10 @@ use larkauth_models::{
 };
 use larkauth_storage::{Created, NewSession, SessionEnding, SessionFilter};
 
-use super::validate::{check_card, check_scopes};
+use super::{
+    idempotency::IdempotencyKey,
+    validate::{check_card, check_scopes},
+};
 use crate::{apps::App, cards, context::Context, error::AuthError, event_id::event_id};
 
 /// An invitation, as a caller asks for it.
@@ -37,31 +40,85 @@ impl Context {
         now: Timestamp,
         invite: Invite,
     ) -> Result<AuthSession, AuthError> {
+        let new = self.prepare(actor, now, SessionId(self.new_uuid()), invite).await?;
+        self.create_session(&new).await?;
+        if let Err(error) = self.request_card(&new).await {
+            // The caller gets the error; the session must not look as if a card were on its way.
+            if let Err(error) = self.withdraw(new.id).await {
+                tracing::error!(session_id = %new.id, %error, "auth.session.end: the unsent invitation stays pending until it expires");
+            }
+            return Err(error);
+        }
+        self.existing_session(new.id).await
+    }
+
+    /// Invites as [`Context::invite`] does, once for each key of this caller: the same call again returns the session of the
+    /// first one, and requests its card where that failed.
+    ///
+    /// # Errors
+    /// As [`Context::invite`]. [`AuthError::IdempotencyKeyReused`] when the session of the key has another content.
+    pub async fn invite_once(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        key: &IdempotencyKey,
+        invite: Invite,
+    ) -> Result<AuthSession, AuthError> {
+        // The key names the session, so that the primary key of the table decides between two calls.
+        let session_id = key.session_id(actor);
+        let new = self.prepare(actor, now, session_id, invite).await?;
+        let created = match self.store.session(session_id).await? {
+            Some(_) => Ok(()),
+            None => self.create_session(&new).await,
+        };
+        let Some(session) = self.store.session(session_id).await? else {
+            return Err(created.err().unwrap_or(AuthError::SessionNotFound(session_id)));
+        };
+        let is_same = session.app_id == new.app_id
+            && session.asked == new.person
+            && session.auth_method == new.auth_method
+            && session.scopes == new.scopes
+            && session.card.is_same_request(&new.card);
+        if !is_same {
+            return Err(AuthError::IdempotencyKeyReused);
+        }
+        if session.state == SessionState::Pending && session.message_id.is_none() {
+            self.request_card(&new).await?;
+        }
+        self.existing_session(session_id).await
+    }
+
+    /// Checks an invitation, and completes it.
+    async fn prepare(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        session_id: SessionId,
+        mut invite: Invite,
+    ) -> Result<NewSession, AuthError> {
         self.note_operation(actor, now, "session.create");
         Self::check_app(actor, &invite.app_id)?;
         if invite.auth_method == AuthMethod::DeviceCode {
             return Err(AuthError::AuthMethodUnavailable(invite.auth_method));
         }
         let app = self.apps.get_for_invitation(&invite.app_id).await?;
-        let session_id = SessionId(self.new_uuid());
+        if invite.card.app_name.is_none() && invite.auth_method.has_card() {
+            invite.card.app_name = self.apps.name(&app).await.map(|name| name.to_string());
+        }
+        invite.card.requested_by = actor.public_name().map(str::to_owned);
         let new = self.new_session(session_id, &app, invite, now, None)?;
         check_access(actor, &new.scopes)?;
-        self.create_session(&new).await?;
-        if new.auth_method.has_card() {
-            let message = self.outgoing(
-                event_id("invite", &session_id.to_string()),
-                &new.app_id,
-                InvitationRequested { session_id },
-            )?;
-            if let Err(error) = self.bus.publish(message).await {
-                // The caller gets the error; the session must not look as if a card were on its way.
-                if let Err(error) = self.withdraw(session_id).await {
-                    tracing::error!(%session_id, %error, "auth.session.end: the unsent invitation stays pending until it expires");
-                }
-                return Err(error.into());
-            }
+        Ok(new)
+    }
+
+    /// Requests the card of a new session. A repeated request sends no second card.
+    async fn request_card(&self, new: &NewSession) -> Result<(), AuthError> {
+        if !new.auth_method.has_card() {
+            return Ok(());
         }
-        self.existing_session(session_id).await
+        let event_id = event_id("invite", &new.id.to_string());
+        let message = self.outgoing(event_id, &new.app_id, InvitationRequested { session_id: new.id })?;
+        Ok(self.bus.publish(message).await?)
     }
 
     /// Ends a session that no one has seen. Its end is not announced, least of all over a bus that just failed.
@@ -73,7 +130,8 @@ impl Context {
         Ok(())
     }
 
-    /// Invites as [`Context::invite`] does. Returns the open session instead when the person has an open card already.
+    /// Invites as [`Context::invite`] does. Returns the open session instead when the person has an open card already that
+    /// asks for all of these scopes.
     ///
     /// # Errors
     /// As [`Context::invite`].
@@ -92,7 +150,11 @@ impl Context {
         };
         if open.open_id.is_some() {
             let newest = self.store.list_sessions(&open, None, 1).await?;
-            let open = newest.into_iter().find(|s| s.auth_method.has_card() && s.expires_at > now);
+            let covers = |session: &AuthSession| {
+                invite.scopes.iter().flatten().all(|scope| session.scopes.contains(scope))
+            };
+            let open =
+                newest.into_iter().find(|s| s.auth_method.has_card() && s.expires_at > now && covers(s));
             if let Some(session) = open {
                 return Ok(session);
             }

@@ -1,8 +1,13 @@
 //! Authorization sessions: inviting a person, sending and updating the card, reading how it goes.
 
 mod card;
+mod idempotency;
 mod invite;
 mod read;
 mod validate;
 
+pub use idempotency::IdempotencyKey;
+pub(crate) use idempotency::session_id_of;
 pub use invite::Invite;
+pub(crate) use validate::check_scope_names;
+pub use validate::scopes_to_ask_for;

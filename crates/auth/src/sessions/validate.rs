@@ -18,6 +18,23 @@ pub(super) fn check_scopes(mut scopes: Vec<String>) -> Result<Vec<String>, AuthE
     }
     scopes.sort();
     scopes.dedup();
+    check_scope_names(&scopes)?;
+    Ok(scopes)
+}
+
+/// Returns the granted scopes with the required ones. Where these are more than Lark takes in one request, the required
+/// ones: what a person granted before stays granted.
+#[must_use]
+pub fn scopes_to_ask_for(granted: &[String], required: &[String]) -> Vec<String> {
+    let mut union: Vec<String> = granted.iter().chain(required).cloned().collect();
+    union.sort();
+    union.dedup();
+    let with_offline_access = union.len() + usize::from(!union.iter().any(|s| s == OFFLINE_ACCESS));
+    if with_offline_access > MAX_SCOPES { required.to_vec() } else { union }
+}
+
+/// Checks that these are names of scopes, and not too many.
+pub(crate) fn check_scope_names(scopes: &[String]) -> Result<(), AuthError> {
     if scopes.len() > MAX_SCOPES {
         return Err(AuthError::Invalid(format!(
             "scopes: {} given, Lark takes at most {MAX_SCOPES}",
@@ -32,7 +49,7 @@ pub(super) fn check_scopes(mut scopes: Vec<String>) -> Result<Vec<String>, AuthE
         Some(index) => Err(AuthError::Invalid(format!(
             "scopes: entry {index} is not a scope name (letters, digits and `_:.-/`, at most 128)"
         ))),
-        None => Ok(scopes),
+        None => Ok(()),
     }
 }
 

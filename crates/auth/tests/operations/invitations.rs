@@ -8,7 +8,8 @@ use larkauth_lark::api::Receiver;
 use larkauth_lark_sim::{Effect, Endpoint, Fault, UserStatus};
 use larkauth_messaging::Disposition;
 use larkauth_models::{
-    AuthMethod, AuthSession, CardFace, CardOptions, ConsentSecrets, FailureReason, Person, SessionState,
+    Actor, AuthMethod, AuthSession, CardFace, CardOptions, ConsentSecrets, FailureReason, KeyAccess, Person,
+    SessionState,
 };
 use larkauth_storage::{InvitationLimit, NewSession, SessionEnding};
 
@@ -55,6 +56,36 @@ async fn invite_creates_session_and_sends_one_card() {
     for expected in ["authorize", "cancel", "code_challenge_method=S256", &session.id.to_string()] {
         assert!(card.contains(expected), "{expected} in {card}");
     }
+}
+
+#[tokio::test]
+async fn card_names_application_and_caller() {
+    let fixture = Fixture::new().await;
+    let caller =
+        Actor::ApiKey { id: uuid::Uuid::from_u128(7), name: "crm".to_owned(), access: KeyAccess::default() };
+    let mut invite = fixture.invitation(fixture.invitee(0));
+    invite.scopes = Some(vec!["calendar:calendar:readonly".to_owned()]);
+    fixture.context.invite(&caller, fixture.context.now(), invite).await.unwrap();
+    fixture.deliver(fixture.bus.take::<InvitationRequested>()).await;
+    let card = fixture.sim.messages_for(fixture.person(0).as_str())[0].card().to_string();
+    for expected in
+        ["Demo Bot needs your permission", "Requested by crm", "See your calendars", "查看你的日历"]
+    {
+        assert!(card.contains(expected), "{expected} in {card}");
+    }
+}
+
+#[tokio::test]
+async fn card_without_name_from_lark_is_sent() {
+    let fixture = Fixture::new().await;
+    fixture
+        .sim
+        .faults()
+        .push(Fault::at(Endpoint::BotInfo, Effect::Answer { status: 400, code: 11_205 }).times(9));
+    let (session, disposition) = fixture.asked(0).await;
+    assert_eq!((session.state, disposition), (SessionState::Pending, Disposition::DONE));
+    let card = fixture.sim.messages_for(fixture.person(0).as_str())[0].card().to_string();
+    assert!(card.contains("This app needs your permission"), "{card}");
 }
 
 #[tokio::test]

@@ -21,7 +21,14 @@ impl Fixture {
     async fn served(&self, open_id: &OpenId, seconds: i64) -> Result<i64, AuthError> {
         let token = self
             .context
-            .valid_token(&ACTOR, self.context.now(), &self.app_id(), open_id, TimeDelta::seconds(seconds))
+            .valid_token(
+                &ACTOR,
+                self.context.now(),
+                &self.app_id(),
+                open_id,
+                TimeDelta::seconds(seconds),
+                &[],
+            )
             .await;
         token.map(|token| token.generation)
     }
@@ -61,14 +68,14 @@ async fn valid_token_after_second_consent_is_newest() {
     let person = fixture.authorized(0).await;
     let first = fixture
         .context
-        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero())
+        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero(), &[])
         .await
         .unwrap();
     fixture.clock.advance(Duration::from_secs(60));
     fixture.authorized(0).await;
     let second = fixture
         .context
-        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero())
+        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero(), &[])
         .await
         .unwrap();
     assert!(second.generation > first.generation && second.issued_at > first.issued_at);
@@ -84,7 +91,10 @@ async fn valid_token_of_other_person_or_application_is_missing() {
     fixture.parts.store.put_application(&application, fixture.context.now()).await.unwrap();
     let other = AppId::new(other).unwrap();
     assert!(is_missing(
-        &fixture.context.valid_token(&ACTOR, fixture.context.now(), &other, &person, TimeDelta::zero()).await
+        &fixture
+            .context
+            .valid_token(&ACTOR, fixture.context.now(), &other, &person, TimeDelta::zero(), &[])
+            .await
     ));
 }
 
@@ -120,7 +130,7 @@ async fn valid_token_undecryptable_is_storage_error() {
     let context = Context::new(ContextParts { store: Arc::new(store), ..fixture.parts.clone() });
     // The application's own secret is read first; keep the one that was read before.
     let result = context
-        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero())
+        .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero(), &[])
         .await;
     assert!(matches!(result, Err(AuthError::Storage(StorageError::Undecryptable { .. }))), "{result:?}");
 }
@@ -141,7 +151,7 @@ async fn valid_token_of_disabled_or_unknown_application_fails() {
     let unknown = AppId::new("cli_ffffffffffffffff").unwrap();
     let result = fixture
         .context
-        .valid_token(&ACTOR, fixture.context.now(), &unknown, &person, TimeDelta::zero())
+        .valid_token(&ACTOR, fixture.context.now(), &unknown, &person, TimeDelta::zero(), &[])
         .await;
     assert!(matches!(result, Err(AuthError::AppNotFound(_))));
 }

@@ -32,6 +32,7 @@ pub(crate) fn router(sim: Sim) -> Router {
         .route("/oauth/v1/device_authorization", post(device::start))
         .route(device::PAGE_PATH, get(device::page).post(device::decide))
         .route("/open-apis/authen/v1/user_info", get(people::user_info))
+        .route("/open-apis/bot/v3/info", get(people::bot))
         .route("/open-apis/contact/v3/users/batch", get(people::batch))
         .route("/open-apis/contact/v3/users/batch_get_id", post(people::ids))
         .route("/open-apis/contact/v3/users/{user_id}", get(people::one))

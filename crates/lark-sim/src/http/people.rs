@@ -45,6 +45,19 @@ pub(crate) async fn user_info(call: Call) -> Response {
     .await
 }
 
+/// Answers with the application's bot.
+pub(crate) async fn bot(call: Call) -> Response {
+    let app_id = bearer_app(&call.sim, call.bearer());
+    call.run(Endpoint::BotInfo, app_id.as_deref(), |state, now, _| {
+        flatten(tenant_app(state, now, call.bearer()).map(|app_id| {
+            let name = state.apps.get(&app_id).map(|app| app.app_name.clone());
+            let bot = json!({"activate_status": 2, "app_name": name, "avatar_url": "", "open_id": "ou_bot"});
+            Json(json!({"code": 0, "msg": "ok", "bot": bot})).into_response()
+        }))
+    })
+    .await
+}
+
 fn refused(code: i64, msg: &str) -> Response {
     Json(json!({"code": code, "msg": msg})).into_response()
 }

@@ -5,6 +5,7 @@
 //! `Fields`, and require only what the caller cannot do without.
 
 mod app_token;
+mod application;
 mod call;
 mod client;
 mod lifetime;

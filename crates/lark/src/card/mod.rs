@@ -6,6 +6,7 @@
 
 mod action;
 mod answer;
+mod scopes;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -28,6 +29,8 @@ pub use self::{
 const MAX_MESSAGE: usize = 1000;
 /// Longest name or scope shown, in characters.
 const MAX_NAME: usize = 100;
+/// Longest list of scopes in words, in bytes of both languages.
+const MAX_LISTED: usize = 4000;
 /// Most scopes listed. Lark accepts no more in one consent.
 const MAX_SCOPES: usize = 50;
 
@@ -38,11 +41,9 @@ pub struct CardContent<'a> {
     pub face: CardFace,
     /// The session that the buttons belong to.
     pub session_id: SessionId,
-    /// The application's name; "this app" when unknown.
-    pub app_name: Option<&'a str>,
     /// The requested scopes, listed on a detailed card.
     pub scopes: &'a [String],
-    /// The options of the invitation.
+    /// The options of the invitation. Without a name in them, the application is "this app".
     pub options: &'a CardOptions,
     /// The address of the consent page. Without it the authorize button only sends a callback.
     pub authorize_url: Option<&'a Url>,
@@ -60,8 +61,8 @@ pub struct CardContent<'a> {
 ///
 /// A template replaces the two faces that invite, if one is set. The other faces are always built in, as a template does
 /// not show the result. The variables of a template are texts, empty where unknown: `face`, `session_id`,
-/// `authorize_url`, `app_name`, `person_name`, `custom_message`, `privacy_policy_url`, `scopes` (one a line) and
-/// `valid_minutes`. Its buttons send the callback `{"session_id": …, "action": "authorize" | "cancel"}`.
+/// `authorize_url`, `app_name`, `requested_by`, `person_name`, `custom_message`, `privacy_policy_url`, `scopes` (one a line)
+/// and `valid_minutes`. Its buttons send the callback `{"session_id": …, "action": "authorize" | "cancel"}`.
 #[must_use]
 pub fn render(content: &CardContent<'_>) -> Value {
     match &content.options.template_id {
@@ -98,7 +99,7 @@ const fn invites(face: CardFace) -> bool {
 }
 
 fn built_in(content: &CardContent<'_>) -> Value {
-    let app = content.app_name.map(|name| plain(name, MAX_NAME));
+    let app = name_of(content);
     let title = text::title(content.face, AppName(app.as_deref()));
     json!({
         "schema": "2.0",
@@ -167,12 +168,14 @@ fn invitation(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
             content.scopes.iter().partition(|scope| *scope == "offline_access");
         if !others.is_empty() {
             elements.push(paragraph(&localized(&text::SCOPES)));
-            let list = others.iter().take(MAX_SCOPES).map(|scope| format!("• {}", plain(scope, MAX_NAME)));
-            elements.push(paragraph(&verbatim(&list.collect::<Vec<_>>().join("\n"))));
+            elements.push(paragraph(&listed(&others)));
         }
         if !offline.is_empty() {
             elements.push(note(&text::OFFLINE));
         }
+    }
+    if let Some(name) = &content.options.requested_by {
+        elements.push(note(&text::requested_by(&line(name))));
     }
     if let Some(left) = content.valid_for {
         elements.push(note(&text::valid_for(left)));
@@ -185,6 +188,34 @@ fn invitation(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
         elements.push(button(&text::PRIVACY_POLICY, "primary_text", &[open_url(url)]));
     }
     elements
+}
+
+/// Returns a line for each scope: what it permits, and its name. A list that would take too much of the card has the names
+/// only.
+fn listed(scopes: &[&String]) -> Value {
+    let names: Vec<_> = scopes.iter().take(MAX_SCOPES).map(|scope| line(scope)).collect();
+    let lines = |with_words: fn(&Text, &str) -> String| {
+        let line = |name: &String| match scopes::words(name) {
+            Some(words) => format!("• {}", with_words(&words, name)),
+            None => format!("• {name}"),
+        };
+        names.iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    let zh_cn = lines(|words, name| format!("{}（{name}）", words.zh_cn));
+    let en_us = lines(|words, name| format!("{} ({name})", words.en_us));
+    if zh_cn.len() + en_us.len() > MAX_LISTED {
+        return verbatim(&names.iter().map(|name| format!("• {name}")).collect::<Vec<_>>().join("\n"));
+    }
+    localized(&text::formatted(zh_cn, en_us))
+}
+
+fn name_of(content: &CardContent<'_>) -> Option<String> {
+    content.options.app_name.as_deref().map(line).filter(|name| !name.trim().is_empty())
+}
+
+/// Returns a name as one short line.
+fn line(name: &str) -> String {
+    plain(name, MAX_NAME).replace('\n', " ")
 }
 
 fn template(id: &str, content: &CardContent<'_>) -> Value {
@@ -210,7 +241,8 @@ fn template(id: &str, content: &CardContent<'_>) -> Value {
                 "face": content.face,
                 "session_id": content.session_id,
                 "authorize_url": content.authorize_url.map(Url::as_str).unwrap_or_default(),
-                "app_name": name(content.app_name),
+                "app_name": name(content.options.app_name.as_deref()),
+                "requested_by": name(content.options.requested_by.as_deref()),
                 "person_name": name(content.person_name),
                 "custom_message": escaped(content.options.custom_message.as_deref().unwrap_or_default(), MAX_MESSAGE),
                 "privacy_policy_url": content.options.privacy_policy_url.as_ref().map(Url::as_str).unwrap_or_default(),

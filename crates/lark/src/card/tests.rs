@@ -11,7 +11,7 @@ pub(super) fn click(action: &Value) -> CardAction {
 const LARK_LIMIT: usize = 30 * 1024;
 
 fn options() -> CardOptions {
-    CardOptions::default()
+    CardOptions { app_name: Some("报销助手".into()), ..CardOptions::default() }
 }
 
 fn scopes() -> Vec<String> {
@@ -25,7 +25,6 @@ fn with_content<T>(face: CardFace, options: &CardOptions, check: impl FnOnce(Car
     check(CardContent {
         face,
         session_id: "0190163d-8694-739b-aea5-966c26f8ad91".parse().unwrap(),
-        app_name: Some("报销助手"),
         scopes: &scopes,
         options,
         authorize_url: Some(&url),
@@ -60,6 +59,7 @@ fn render_every_option_matches_snapshot() {
         ..options()
     };
     let all = CardOptions { include_description: false, template_id: None, ..message.clone() };
+    let all = CardOptions { requested_by: Some("crm".into()), ..all };
     let all = CardOptions { privacy_policy_url: privacy.privacy_policy_url.clone(), ..all };
     for (name, options) in [
         ("concise", concise),
@@ -87,11 +87,10 @@ fn render_every_failure_matches_snapshot() {
 
 #[test]
 fn render_minimal_content_matches_snapshot() {
-    let options = options();
+    let options = CardOptions::default();
     for face in [CardFace::Invitation, CardFace::Processing, CardFace::Done, CardFace::Failed] {
         let card = with_content(face, &options, |c| {
             render(&CardContent {
-                app_name: None,
                 scopes: &[],
                 authorize_url: None,
                 valid_for: None,
@@ -189,9 +188,15 @@ fn render_update_of_template_has_form_for_each_schema() {
 #[test]
 fn render_hostile_text_stays_plain_text() {
     let hostile = "<at id=all></at> [free](https://evil.example) **bold** \u{202e}txt\u{0}";
-    let options = CardOptions { custom_message: Some(hostile.into()), ..options() };
+    let text = || Some(hostile.to_owned());
+    let options = CardOptions {
+        custom_message: text(),
+        app_name: text(),
+        requested_by: text(),
+        ..CardOptions::default()
+    };
     let card = with_content(CardFace::Invitation, &options, |c| {
-        render(&CardContent { app_name: Some(hostile), scopes: &[hostile.to_owned()], ..c })
+        render(&CardContent { scopes: &[hostile.to_owned()], ..c })
     });
     let mut texts = Vec::new();
     find(&card["body"], "content", &mut texts);
@@ -200,11 +205,9 @@ fn render_hostile_text_stays_plain_text() {
     assert!(!card.to_string().contains('\u{202e}'));
 
     let options = CardOptions { template_id: Some("t".into()), ..options };
-    let card = with_content(CardFace::Invitation, &options, |c| {
-        render(&CardContent { app_name: Some(hostile), ..c })
-    });
+    let card = with_content(CardFace::Invitation, &options, |c| render(&c));
     let variables = card["data"]["template_variable"].as_object().unwrap();
-    for key in ["custom_message", "app_name"] {
+    for key in ["custom_message", "app_name", "requested_by"] {
         let text = variables[key].as_str().unwrap();
         assert!(!text.contains(['<', '>', '[', ']', '\u{202e}', '\0']), "{text}");
     }
@@ -221,6 +224,8 @@ fn render_longest_content_is_below_lark_limit() {
                 template_id,
                 custom_message: Some(message.clone()),
                 privacy_policy_url: Some("https://example.com/privacy".parse().unwrap()),
+                app_name: Some(message.clone()),
+                requested_by: Some(message.clone()),
                 ..options()
             };
             for face in CardFace::ALL {
@@ -229,7 +234,6 @@ fn render_longest_content_is_below_lark_limit() {
                     render(&CardContent {
                         scopes: &scopes,
                         authorize_url: Some(&url),
-                        app_name: name,
                         person_name: name,
                         person_en_name: name,
                         ..c

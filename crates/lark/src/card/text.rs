@@ -15,7 +15,7 @@ const fn fixed(zh_cn: &'static str, en_us: &'static str) -> Text {
     Text { zh_cn: Cow::Borrowed(zh_cn), en_us: Cow::Borrowed(en_us) }
 }
 
-fn formatted(zh_cn: String, en_us: String) -> Text {
+pub(super) fn formatted(zh_cn: String, en_us: String) -> Text {
     Text { zh_cn: zh_cn.into(), en_us: en_us.into() }
 }
 
@@ -75,6 +75,11 @@ pub(super) fn reauthorization(app: AppName<'_>) -> Text {
             app.en()
         ),
     )
+}
+
+/// Returns who asks.
+pub(super) fn requested_by(name: &str) -> Text {
+    formatted(format!("发起方：{name}"), format!("Requested by {name}"))
 }
 
 pub(super) const SCOPES: Text = fixed("申请的权限：", "It asks for:");

@@ -33,6 +33,8 @@ pub async fn create_session_every_field_returned_unchanged(bed: &Bed) {
             template_id: Some("AAq1".to_owned()),
             custom_message: Some("\"quoted\" and 中文".to_owned()),
             privacy_policy_url: Some("https://example.com/privacy".parse().unwrap()),
+            app_name: Some("审批助手".to_owned()),
+            requested_by: Some("crm".to_owned()),
         },
         ..bed.new_session(&bed.app, person("ou_1"))
     };

@@ -140,6 +140,7 @@ record! {
         state: String,
         failure_reason: Option<String>,
         scopes: Vec<String>,
+        granted_scopes: Option<Vec<String>>,
         card: serde_json::Value,
         oauth_state_sha256: Vec<u8>,
         oauth_state_sealed: Option<Vec<u8>>,

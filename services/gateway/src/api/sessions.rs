@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json,
     extract::State,
-    http::{HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use larkauth_auth::{AuthError, sessions::Invite};
+use larkauth_auth::{
+    AuthError,
+    sessions::{IdempotencyKey, Invite},
+};
 use larkauth_contracts::{
     problem::ProblemCode,
     rest::{CreateSession, ListSessions, SessionPage, SessionView, WaitQuery},
@@ -23,8 +26,8 @@ use crate::{
     state::AppState,
 };
 
-/// Longest `wait`, in seconds.
-pub(crate) const MAX_WAIT: u16 = 60;
+/// Longest `wait`, in seconds. Proxies give up after 60.
+pub(crate) const MAX_WAIT: u16 = 50;
 const PAGE: u32 = 50;
 const MAX_PAGE: u32 = 200;
 
@@ -32,8 +35,12 @@ const MAX_PAGE: u32 = 200;
 ///
 /// Creates a session and has a card sent to the person (for `auth_method` `oauth`: answers the consent page's address
 /// instead). Needs the scope `sessions:write`.
+///
+/// With an `Idempotency-Key`, the same request again, after a lost answer for example, returns the session of the first one
+/// and sends no second card.
 #[utoipa::path(
     post, path = "/v1/auth/sessions", operation_id = "create_session", tag = "sessions", security(("api_key" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, new for each new request; each API key has its own")),
     request_body = CreateSession,
     responses(
         (status = 201, description = "The session; its card is on the way", body = SessionView,
@@ -44,6 +51,7 @@ const MAX_PAGE: u32 = 200;
 pub(super) async fn create(
     caller: RequireScope<SessionsWrite>,
     State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
     JsonBody(request): JsonBody<CreateSession>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<SessionView>), ApiError> {
     tracing::Span::current().record("app_id", tracing::field::display(&request.app_id));
@@ -59,11 +67,24 @@ pub(super) async fn create(
         scopes: request.scopes,
         card: request.card.unwrap_or_default().or(&context.policy().card),
     };
-    let session = context.invite(&caller.actor, context.now(), invite).await?;
+    let session = match idempotency_key(&headers)? {
+        Some(key) => context.invite_once(&caller.actor, context.now(), &key, invite).await?,
+        None => context.invite(&caller.actor, context.now(), invite).await?,
+    };
     tracing::Span::current().record("session_id", tracing::field::display(session.id));
     let location = format!("/v1/auth/sessions/{}", session.id);
     let view = with_consent_page(&state, &caller.actor, session).await?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, AuthError> {
+    // Bytes that are no text fail the check of the key.
+    let mut given = headers.get_all("idempotency-key").iter().map(|value| value.to_str().unwrap_or(""));
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some(key), None) => key.trim().parse().map(Some),
+        (Some(_), Some(_)) => Err(AuthError::Invalid("Idempotency-Key: give it once".to_owned())),
+    }
 }
 
 /// Look at a session, or wait for its end

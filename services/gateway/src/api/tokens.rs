@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use chrono::TimeDelta;
-use larkauth_auth::{AuthError, sessions::Invite};
+use larkauth_auth::{
+    AuthError,
+    sessions::{Invite, scopes_to_ask_for},
+};
 use larkauth_contracts::{
     problem::ProblemCode,
     rest::{OnMissing, TokenQuery, TokenView},
@@ -22,7 +25,7 @@ const MAX_VALIDITY: u32 = 3600;
 
 /// Take a person's token
 ///
-/// A stored token that is valid for at least `min_validity` more seconds. Keep it no longer than `expires_at`. Needs the
+/// A stored token that is valid for at least `min_validity` more seconds and has the required `scopes`. Keep it no longer than `expires_at`. Needs the
 /// scope `tokens:read`.
 #[utoipa::path(
     get, path = "/v1/apps/{app_id}/users/{open_id}/token", operation_id = "get_token", tag = "tokens", security(("api_key" = [])),
@@ -45,41 +48,58 @@ pub(super) async fn get(
         return Err(ApiError::invalid(format!("min_validity: at most {MAX_VALIDITY} (seconds)")));
     }
     let min_validity = TimeDelta::seconds(query.min_validity.into());
-    let context = &state.context;
-    match context.valid_token(&caller.actor, context.now(), &app_id, &open_id, min_validity).await {
-        Ok(token) => Ok(Json(view(&token))),
-        Err(AuthError::AuthenticationRequired) if query.on_missing == OnMissing::Card => {
-            Err(invite(&state, &caller.actor, app_id, open_id).await)
-        }
+    let required: Vec<String> = query.scopes.split_whitespace().map(str::to_owned).collect();
+    let (context, actor) = (&state.context, &caller.actor);
+    let served = context.valid_token(actor, context.now(), &app_id, &open_id, min_validity, &required).await;
+    let (problem, ask_for) = match served {
+        Ok(token) => return Ok(Json(view(&token))),
         Err(AuthError::AuthenticationRequired) => {
-            Err(missing("Ask for consent with POST /v1/auth/sessions, or here with on_missing=card"))
+            let defaults = match required.is_empty() {
+                true => None,
+                false => Some(context.enabled_app(actor, context.now(), &app_id).await?),
+            };
+            let ask_for = defaults.map(|app| scopes_to_ask_for(&app.application.default_scopes, &required));
+            (ApiError::new(ProblemCode::AuthenticationRequired, NOT_ASKED), ask_for)
         }
-        Err(error) => Err(error.into()),
+        Err(AuthError::InsufficientScope { missing, ask_for }) => {
+            (ApiError::new(ProblemCode::InsufficientScope, NOT_ASKED).missing_scopes(missing), Some(ask_for))
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match query.on_missing {
+        OnMissing::None => Err(problem),
+        OnMissing::Card => Err(ask(&state, actor, app_id, open_id, ask_for, problem).await),
     }
 }
 
-fn missing(detail: &str) -> ApiError {
-    ApiError::new(ProblemCode::AuthenticationRequired, detail)
-}
+const NOT_ASKED: &str = "Ask for consent with POST /v1/auth/sessions, or here with on_missing=card";
 
-/// Asks the person, and says so.
-async fn invite(state: &AppState, actor: &Actor, app_id: AppId, open_id: OpenId) -> ApiError {
+/// Asks the person, and says so in the problem.
+async fn ask(
+    state: &AppState,
+    actor: &Actor,
+    app_id: AppId,
+    open_id: OpenId,
+    scopes: Option<Vec<String>>,
+    problem: ApiError,
+) -> ApiError {
     let context = &state.context;
     let invite = Invite {
         app_id,
         person: Person { open_id: Some(open_id), user_id: None },
         auth_method: AuthMethod::WebsocketCard,
-        scopes: None,
+        scopes,
         card: context.policy().card.clone(),
     };
     match context.invite_unless_open(actor, context.now(), invite).await {
         Ok(session) => {
             tracing::Span::current().record("session_id", tracing::field::display(session.id));
-            missing("This person has an open card, or one is on its way; the session shows how it goes")
+            problem
+                .detail("This person has an open card, or one is on its way; the session shows how it goes")
                 .with_session(session.id)
         }
         Err(error @ AuthError::RateLimited { retry_after, .. }) => {
-            missing(&format!("No card was sent: {error}")).retry_after(retry_after)
+            problem.detail(format!("No card was sent: {error}")).retry_after(retry_after)
         }
         Err(error) => error.into(),
     }

@@ -35,8 +35,14 @@ const fn cure(code: ProblemCode) -> &'static str {
         ProblemCode::AuthenticationRequired => {
             "Ask the person: POST /v1/auth/sessions, or on_missing=card. If session_id is there, a card is on its way; follow that session."
         }
+        ProblemCode::InsufficientScope => {
+            "missing_scopes names them. Ask the person: POST /v1/auth/sessions with these scopes, or on_missing=card. If session_id is there, a card is on its way."
+        }
         ProblemCode::MethodNotAllowed => "Use one of the methods of the Allow header.",
         ProblemCode::AppDisabled => "Switch the application on again.",
+        ProblemCode::IdempotencyKeyReused => {
+            "Send the same body as the first time, or a new Idempotency-Key for a new request."
+        }
         ProblemCode::PayloadTooLarge => "Send less; detail names the limit.",
         ProblemCode::RequestTimeout => {
             "Send the whole body at once; look at the network between the caller and the service."

@@ -59,6 +59,11 @@ impl ApiError {
         Self::new(ProblemCode::Unavailable, detail).retry_after(RETRY_AFTER)
     }
 
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.0.problem.detail = Some(detail.into());
+        self
+    }
+
     pub(crate) fn caused_by(mut self, cause: impl std::fmt::Display) -> Self {
         self.0.cause = Some(cause.to_string());
         self
@@ -72,6 +77,11 @@ impl ApiError {
 
     pub(crate) fn with_session(mut self, session_id: SessionId) -> Self {
         self.0.problem.session_id = Some(session_id);
+        self
+    }
+
+    pub(crate) fn missing_scopes(mut self, scopes: Vec<String>) -> Self {
+        self.0.problem.missing_scopes = scopes;
         self
     }
 
@@ -109,11 +119,14 @@ impl From<AuthError> for ApiError {
                 ProblemCode::SessionNotFound
             }
             AuthError::AuthenticationRequired => ProblemCode::AuthenticationRequired,
+            AuthError::IdempotencyKeyReused => ProblemCode::IdempotencyKeyReused,
+            AuthError::InsufficientScope { .. } => ProblemCode::InsufficientScope,
             AuthError::AuthMethodUnavailable(_) => ProblemCode::AuthMethodUnavailable,
         };
         let problem = Self::new(code, error.to_string());
         match error {
             AuthError::RateLimited { retry_after, .. } => problem.retry_after(retry_after),
+            AuthError::InsufficientScope { missing, .. } => problem.missing_scopes(missing),
             AuthError::AppFrozen { .. } => problem.retry_after(Duration::from_secs(60)),
             _ => problem,
         }

@@ -48,9 +48,9 @@ problem_set!(
 );
 problem_set!(
     /// Problems of creating a session.
-    CreateProblems: AppNotFound, AppDisabled, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, RateLimited, AuthMethodUnavailable, AppFrozen
+    CreateProblems: AppNotFound, AppDisabled, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, IdempotencyKeyReused, RateLimited, AuthMethodUnavailable, AppFrozen
 );
 problem_set!(
     /// Problems of reading a token.
-    TokenProblems: AppNotFound, AuthenticationRequired, AppDisabled, AppFrozen
+    TokenProblems: AppNotFound, AuthenticationRequired, InsufficientScope, AppDisabled, AppFrozen
 );

@@ -100,7 +100,7 @@ async fn invalid_request_names_its_mistake() {
         world.get("/v1/auth/sessions/not-a-uuid").await.summary(),
         world.get("/v1/auth/sessions/%ff").await.summary(),
         world.get(&format!("/v1/auth/sessions/{id}")).await.summary().replace(&id.to_string(), "<id>"),
-        world.get(&format!("/v1/auth/sessions/{id}?wait=61")).await.summary(),
+        world.get(&format!("/v1/auth/sessions/{id}?wait=51")).await.summary(),
         world.get(&format!("/v1/auth/sessions/{id}?wait=soon")).await.summary(),
         world.get("/v1/auth/sessions?limit=0").await.summary(),
         world.get("/v1/auth/sessions?cursor=nonsense").await.summary(),
@@ -344,6 +344,82 @@ async fn get_token_stored_is_served() {
     // An hour is left, so an hour cannot be promised.
     let answer = world.get(&format!("{path}?min_validity=3600")).await;
     assert_eq!(answer.problem().code, ProblemCode::AuthenticationRequired);
+}
+
+#[tokio::test]
+async fn create_session_with_idempotency_key_is_done_once() {
+    let bus = Arc::new(FakeBus::default());
+    let world = World::with_bus(bus.clone()).await;
+    let post = async |key: &str, body: &Value| {
+        let request = request("POST", "/v1/auth/sessions").header("content-type", "application/json");
+        world.send(request.header("idempotency-key", key).body(Body::from(body.to_string())).unwrap()).await
+    };
+    let body = json!({"app_id": APP, "open_id": PERSON});
+    // The first answer is lost with the broker: the second call sends the card.
+    bus.down.store(true, Ordering::Relaxed);
+    assert_eq!(post("order-1", &body).await.problem().code, ProblemCode::Unavailable);
+    bus.down.store(false, Ordering::Relaxed);
+    let first: SessionView = post("order-1", &body).await.json();
+    assert_eq!((first.state, bus.published.lock().unwrap().len()), (SessionState::Pending, 1));
+    let (a, b) = tokio::join!(post("order-1", &body), post("order-1", &body));
+    for again in [a, b] {
+        assert_eq!(again.status, StatusCode::CREATED);
+        assert_eq!(again.json::<SessionView>().session_id, first.session_id);
+    }
+    let other = json!({"app_id": APP, "open_id": PERSON, "scopes": ["docx:document"]});
+    assert_eq!(post("order-1", &other).await.problem().code, ProblemCode::IdempotencyKeyReused);
+    let racing = futures::future::join_all((0..8).map(|_| post("order-2", &other))).await;
+    for answer in racing {
+        assert_eq!(answer.json::<SessionView>().scopes, ["docx:document", "offline_access"]);
+    }
+    let listed: SessionPage = world.get("/v1/auth/sessions").await.json();
+    assert_eq!(listed.items.len(), 2);
+    for bad in ["", " ", "a b", &"x".repeat(256)] {
+        assert_eq!(post(bad, &body).await.problem().code, ProblemCode::InvalidRequest, "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn get_token_without_required_scope_is_403_and_asks_for_union() {
+    let world = World::new().await;
+    let session = world.session(AuthMethod::WebsocketCard).await;
+    world.complete(&session, "u-access-token", "Li Lei").await;
+    let path = format!("/v1/apps/{APP}/users/{PERSON}/token");
+    assert_eq!(world.get(&format!("{path}?scopes=offline_access")).await.status, 200);
+    let lacking = format!("{path}?scopes=docx:document%20offline_access%20calendar:calendar");
+    let problem = world.get(&lacking).await.problem();
+    assert_eq!((problem.code, problem.status), (ProblemCode::InsufficientScope, 403));
+    assert_eq!(
+        (problem.missing_scopes.as_slice(), problem.session_id),
+        (&["docx:document".to_owned(), "calendar:calendar".to_owned()][..], None)
+    );
+
+    let asked = world.get(&format!("{lacking}&on_missing=card")).await.problem();
+    assert_eq!(asked.code, ProblemCode::InsufficientScope);
+    let view: SessionView =
+        world.get(&format!("/v1/auth/sessions/{}", asked.session_id.unwrap())).await.json();
+    assert_eq!(view.scopes, ["calendar:calendar", "docx:document", "offline_access"]);
+    assert_eq!((view.granted_scopes, view.missing_scopes), (None, None));
+    let narrower = world.get(&format!("{path}?scopes=docx:document&on_missing=card")).await.problem();
+    assert_eq!(narrower.session_id, asked.session_id, "the open card asks for it");
+    let wider = world.get(&format!("{path}?scopes=im:message&on_missing=card")).await.problem();
+    assert!(wider.session_id.is_none() && wider.retry_after.is_some(), "the open card does not ask for it");
+
+    let bad = world.get(&format!("{path}?scopes=docx%22")).await.problem();
+    assert_eq!(bad.code, ProblemCode::InvalidRequest);
+    assert_eq!(world.get(&path).await.status, 200, "the token is still served to those whom it suffices");
+}
+
+#[tokio::test]
+async fn get_session_shows_granted_and_missing_scopes() {
+    let world = World::new().await;
+    let body = json!({"app_id": APP, "open_id": PERSON, "scopes": ["docx:document"]});
+    let view: SessionView = world.post("/v1/auth/sessions", &body).await.json();
+    let session = world.context.session(&ACTOR, world.context.now(), view.session_id).await.unwrap();
+    world.complete(&session, "u-access-token", "Li Lei").await;
+    let view: SessionView = world.get(&format!("/v1/auth/sessions/{}", session.id)).await.json();
+    assert_eq!(view.granted_scopes, Some(vec!["offline_access".to_owned()]));
+    assert_eq!(view.missing_scopes, Some(vec!["docx:document".to_owned()]));
 }
 
 #[tokio::test]
