@@ -138,6 +138,21 @@ impl World {
         Ok(world)
     }
 
+    /// Has every claim on an exchange expire, as if its life had passed.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn expire_claims(&self) -> anyhow::Result<()> {
+        let mut database = self.database.connection().await;
+        sqlx::query(
+            "update user_auth_sessions set exchange_claimed_until = clock_timestamp() - interval '1 second'
+             where exchange_claim is not null",
+        )
+        .execute(&mut database)
+        .await?;
+        Ok(())
+    }
+
     /// Returns the id of the application.
     #[must_use]
     pub fn app_id(&self) -> &'static str {

@@ -36,7 +36,7 @@ async fn concurrent_invitations_exchanges_and_reads_all_succeed() -> anyhow::Res
 
     try_join_all(cards[..50].iter().map(async |card| consents(&world, card).await)).await?;
     try_join_all(invited[..50].iter().zip(&cards).map(async |(id, card)| {
-        let ended = world.api.session(id, 60).await?;
+        let ended = world.api.session(id, 50).await?;
         ensure!(ended.state == SessionState::Completed, "{ended:?}\n{}", world.outputs());
         let asked =
             Asked { session_id: *id, person: card.open_id.clone(), message_id: card.message_id.clone() };

@@ -320,7 +320,8 @@ async fn worker_killed_between_exchange_and_commit_completes_session() -> anyhow
     world.take(Kind::AuthWorker)?.kill().await?;
     world.start_service(Kind::AuthWorker, &[]).await?;
 
-    let session = world.api.session(asked.session_id, 60).await?;
+    world.expire_claims().await?;
+    let session = world.api.session(asked.session_id, 50).await?;
     assert_eq!((session.state, session.failure_reason), (SessionState::Completed, None));
     assert_eq!(world.sim.stats().calls(Endpoint::TokenCode), 1, "the code was not used again");
     assert_eq!(world.api.token(world.app_id(), &asked.person).await?.status, 200);
@@ -340,10 +341,12 @@ async fn worker_killed_during_exchange_fails_session() -> anyhow::Result<()> {
     world.start_service(Kind::AuthWorker, &[]).await?;
 
     // Once for the claim, once more for an escrow on its way.
-    let mut session = world.api.session(asked.session_id, 60).await?;
-    if session.state == SessionState::Pending {
-        session = world.api.session(asked.session_id, 60).await?;
-    }
+    let session = eventually(TIMEOUT, async || {
+        world.expire_claims().await?;
+        let session = world.api.session(asked.session_id, 1).await?;
+        Ok((session.state != SessionState::Pending).then_some(session))
+    })
+    .await?;
     assert_eq!(
         (session.state, session.failure_reason),
         (SessionState::Failed, Some(FailureReason::ExchangeOutcomeUnknown))
