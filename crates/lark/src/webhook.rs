@@ -125,7 +125,8 @@ mod tests {
 
     fn verified(request: &WebhookRequest, token: Option<&str>, key: Option<&str>) -> Value {
         let clock = Arc::new(ManualClock::at(now()));
-        let verifier = CallbackVerifier::new(token.map(Into::into), key.map(Into::into), clock).accept_unsigned(true);
+        let verifier =
+            CallbackVerifier::new(token.map(Into::into), key.map(Into::into), clock).accept_unsigned(true);
         let Ok(Callback::Event(plain)) = verifier.verify(&request.headers, &request.body) else {
             panic!("refused")
         };

@@ -201,7 +201,8 @@ impl ServiceHandle {
     pub async fn wait(mut self) -> anyhow::Result<()> {
         self.stopping.cancelled().await;
         self.tasks.close();
-        let in_time = tokio::time::timeout(self.grace, self.tasks.wait()).await.is_ok();
+        let finishing = async { tokio::join!(self.tasks.wait(), self.context.finish_refreshes()) };
+        let in_time = tokio::time::timeout(self.grace, finishing).await.is_ok();
         // Connections close last: work in progress may have needed them.
         self.context.close().await;
         if let Ok(error) = self.failures.try_recv() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larkauth_contracts::message::{CardActionKind, CardActionTriggered, Envelope};
-use larkauth_models::{Actor, AuthSession, CardFace, SessionId, SessionState};
+use larkauth_models::{Actor, AuthSession, CardFace, SessionState};
 use larkauth_storage::SessionEnding;
 
 use super::{

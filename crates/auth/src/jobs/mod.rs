@@ -38,6 +38,13 @@ pub fn all() -> Vec<Job> {
             },
         },
         Job {
+            name: "refresh_due_tokens",
+            schedule: every(1),
+            // The leases of the tokens divide the work.
+            scope: Scope::Process,
+            run: |context, actor, now| Box::pin(context.refresh_due_tokens(actor, now)),
+        },
+        Job {
             name: "resume_exchanges",
             schedule: every(5),
             scope: Scope::Cluster,
