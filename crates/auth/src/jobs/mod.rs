@@ -14,9 +14,9 @@ pub use job::{Job, Scope};
 pub use runner::run;
 pub use schedule::Schedule;
 
-/// Returns the jobs of a process that exchanges codes.
+/// Returns the jobs of every process: each may hold tokens that neither store nor bus took.
 #[must_use]
-pub fn of_worker() -> Vec<Job> {
+pub fn of_every_process() -> Vec<Job> {
     vec![Job {
         name: "replay_spool",
         schedule: every(5),
