@@ -5,6 +5,7 @@ use larkauth_messaging::{Bus, Outgoing};
 use larkauth_models::{Actor, AppId, Clock, Entropy, EventId, Timestamp};
 use larkauth_storage::{Cipher, Store};
 use larkauth_telemetry::Metrics;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::{
@@ -51,6 +52,8 @@ pub struct Context {
     pub(crate) metrics: Metrics,
     pub(crate) policy: Arc<Policy>,
     pub(crate) relay: Arc<Relay>,
+    /// Owns the refreshes that have begun, which no caller interrupts.
+    pub(crate) refreshing: TaskTracker,
 }
 
 impl Context {
@@ -59,7 +62,20 @@ impl Context {
     pub fn new(parts: ContextParts) -> Self {
         let ContextParts { store, bus, apps, cipher, spool, clock, entropy, metrics, policy } = parts;
         let relay = Arc::new(Relay::new(bus.clone(), &apps, &metrics, &clock, &entropy, &policy));
-        Self { store, bus, apps, cipher, spool, clock, entropy, metrics, policy: Arc::new(policy), relay }
+        let refreshing = TaskTracker::new();
+        Self {
+            store,
+            bus,
+            apps,
+            cipher,
+            spool,
+            clock,
+            entropy,
+            metrics,
+            policy: Arc::new(policy),
+            relay,
+            refreshing,
+        }
     }
 
     /// Returns the time now.

@@ -69,6 +69,18 @@ pub enum AuthError {
         "this Idempotency-Key belongs to a request with another content; use a new key for a new request"
     )]
     IdempotencyKeyReused,
+    /// Another caller refreshes the token, and no valid one is left.
+    #[error("the token is being refreshed; try again in {} s", retry_after.as_secs().max(1))]
+    RefreshInProgress {
+        /// Until the next attempt.
+        retry_after: Duration,
+    },
+    /// Lark did not give a new token, and no valid one is left.
+    #[error("the token has expired, and Lark does not give a new one at present; try again in {} s", retry_after.as_secs().max(1))]
+    UpstreamUnavailable {
+        /// Until the next attempt.
+        retry_after: Duration,
+    },
     /// This version does not offer the method.
     #[error(
         "auth_method `{0}` is not available in this version; use `websocket_card`, `http_callback` or `oauth`"

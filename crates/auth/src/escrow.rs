@@ -8,11 +8,10 @@ use larkauth_contracts::{
     topology::Queue,
 };
 use larkauth_models::{Actor, AppId, Timestamp};
-use larkauth_storage::{Sealed, StorageError};
+use larkauth_storage::{RefreshedToken, Sealed, StorageError, open_refreshed};
 use tokio::time::timeout;
-use uuid::Uuid;
 
-use crate::{context::Context, error::AuthError, event_id::event_id};
+use crate::{context::Context, error::AuthError, event_id::event_id, refresh_schedule::Life, seal};
 
 /// What became of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +28,7 @@ impl Context {
     /// Keeps a sealed pair. Each place is tried for [`Policy::escrow_attempt`](crate::Policy::escrow_attempt) at most.
     pub(crate) async fn keep_pair(&self, app_id: &AppId, place: EscrowPlace, pair: &Sealed) -> Kept {
         let attempt = self.policy.escrow_attempt;
-        match timeout(attempt, self.put_in_store(&place, pair)).await {
+        match timeout(attempt, self.put_in_store(app_id, &place, pair)).await {
             Ok(Ok(true)) => return Kept::Yes,
             Ok(Ok(false)) => {
                 tracing::warn!("auth.escrow.unwanted: another caller ended what the tokens belong to");
@@ -38,7 +37,7 @@ impl Context {
             Ok(Err(error)) => tracing::warn!(%error, "auth.escrow.store: the tokens go to the bus"),
             Err(_) => tracing::warn!("auth.escrow.store: no answer in time, the tokens go to the bus"),
         }
-        let id = event_id("escrow", &claim_of(&place).to_string());
+        let id = event_id("escrow", &name_of(app_id, &place));
         let data = TokenEscrowed { place, pair: SealedText(pair.to_text()) };
         let message = match self.outgoing(id, app_id, data) {
             Ok(message) => message,
@@ -109,26 +108,53 @@ impl Context {
     /// Puts a pair in its place, and resumes what it belongs to.
     async fn settle_escrow(&self, message: &Envelope<TokenEscrowed>) -> Result<(), AuthError> {
         let TokenEscrowed { place, pair } = &message.data;
-        if !self.put_in_store(place, &Sealed::from_text(&pair.0)?).await? {
+        if !self.put_in_store(&message.appid, place, &Sealed::from_text(&pair.0)?).await? {
             tracing::info!("auth.escrow.unwanted: the tokens arrived before, or their session has ended");
             return Ok(());
         }
-        let EscrowPlace::Session { session_id, claim } = place;
-        if let Err(error) = self.resume_exchange(*session_id, *claim).await {
+        if let EscrowPlace::Session { session_id, claim } = place
+            && let Err(error) = self.resume_exchange(*session_id, *claim).await
+        {
             tracing::warn!(%session_id, ?error, "auth.exchange.resume: left to the next run");
         }
         Ok(())
     }
 
-    async fn put_in_store(&self, place: &EscrowPlace, pair: &Sealed) -> Result<bool, StorageError> {
-        let EscrowPlace::Session { session_id, claim } = place;
-        self.store.escrow_exchange(*session_id, *claim, pair).await
+    async fn put_in_store(
+        &self,
+        app_id: &AppId,
+        place: &EscrowPlace,
+        pair: &Sealed,
+    ) -> Result<bool, StorageError> {
+        match place {
+            EscrowPlace::Session { session_id, claim } => {
+                self.store.escrow_exchange(*session_id, *claim, pair).await
+            }
+            EscrowPlace::Token { open_id, generation } => {
+                let pair = open_refreshed(&self.cipher, app_id, open_id, pair)?;
+                let now = self.now();
+                // The token was wanted a moment ago, by its schedule or by a caller. The next refresh looks at its use.
+                let life = Life::of_new(&pair, now, now);
+                let next_attempt_at = self.policy.refresh.next(&life, now, self.entropy.fraction());
+                let (app_id, open_id) = (app_id.clone(), open_id.clone());
+                let generation = *generation;
+                let refreshed = RefreshedToken { app_id, open_id, generation, pair, next_attempt_at, now };
+                self.store.complete_refresh(&refreshed).await
+            }
+        }
     }
 }
 
-const fn claim_of(place: &EscrowPlace) -> Uuid {
-    let EscrowPlace::Session { claim, .. } = place;
-    *claim
+/// Returns the name of a place, the same for the same pair.
+fn name_of(app_id: &AppId, place: &EscrowPlace) -> String {
+    match place {
+        EscrowPlace::Session { claim, .. } => claim.to_string(),
+        // The digest keeps the person's id out of the names of files.
+        EscrowPlace::Token { open_id, generation } => {
+            let digest = seal::digest(&[app_id.as_str(), open_id.as_str(), &generation.to_string()]);
+            hex::encode(&digest[..16])
+        }
+    }
 }
 
 const fn is_of_store(error: &AuthError) -> bool {

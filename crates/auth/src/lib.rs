@@ -8,8 +8,8 @@
 //!
 //! The way of the data, by module: [`sessions`] creates an invitation → [`handlers`] send the card → [`callbacks`] take the
 //! click and [`redirect`] the browser → `consent` exchanges the code and ends the session, `escrow` keeps the tokens in
-//! between → [`handlers`] update the card to its final face → `tokens` serves the token. `relay` passes on what is not
-//! larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
+//! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive. `relay`
+//! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
 //! applications, `registrations`, [`api_keys`] and `dead_letters` what an operator does, `process` what a service needs.
 //!
 //! To add an operation: a method of [`Context`] in the module of its subject, which calls `note_operation` first. To add a
@@ -32,6 +32,8 @@ pub mod jobs;
 mod policy;
 mod process;
 pub mod redirect;
+mod refresh;
+mod refresh_schedule;
 mod registrations;
 mod relay;
 mod seal;
@@ -44,4 +46,5 @@ pub use context::{Context, ContextParts};
 pub use error::AuthError;
 pub use policy::{Policy, WebhookTimings};
 pub use process::check_writes;
+pub use refresh_schedule::{Life, RefreshSchedule};
 pub use spool::EscrowSpool;

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
-use larkauth_models::{Backoff, CardOptions};
+use larkauth_models::{Backoff, CardOptions, RefreshPolicy};
 use larkauth_storage::InvitationLimit;
 use url::Url;
+
+use crate::refresh_schedule::RefreshSchedule;
 
 /// The settings and timings that decisions depend on. A test sets short ones.
 #[derive(Clone, Debug)]
@@ -58,6 +60,24 @@ pub struct Policy {
     /// Pauses between repeated calls of one step of an exchange: 200 ms to 2 s.
     pub retry: Backoff,
 
+    /// When tokens are refreshed ahead.
+    pub refresh: RefreshSchedule,
+    /// Life of the lease of a refresh: 30 s, longer than [`Policy::refresh_call`] and the keeping of the pair. The clock of
+    /// the database measures it.
+    pub refresh_lease: Duration,
+    /// Longest call to Lark of a refresh: 15 s, with the wait for the rate limit.
+    pub refresh_call: Duration,
+    /// How long a caller waits for a refresh: 8 s. The refresh goes on without it.
+    pub refresh_wait: Duration,
+    /// Pauses of a token after failures in a row: 2 s to 60 s.
+    pub refresh_retry: Backoff,
+    /// Tokens that a process takes at once: 50. The rate limit lets them through within a third of the lease.
+    pub refresh_batch: u32,
+    /// How long one run of the scheduled refresh takes more tokens: 10 s.
+    pub refresh_run: Duration,
+    /// Shortest time between two records of a token's use: 1 h.
+    pub use_interval: Duration,
+
     /// How long Lark sends at most one message with the same `uuid`: 55 min, less than its hour.
     pub send_dedup_window: Duration,
     /// How long an open breaker refuses invitations: 5 min. After that one invitation may try Lark again.
@@ -107,6 +127,18 @@ impl Default for Policy {
             code_lifetime: seconds(270),
             claim_check_interval: seconds(8),
             retry: backoff(200, 2000),
+            refresh: RefreshSchedule {
+                policy: RefreshPolicy::Adaptive,
+                threshold: 0.8,
+                used_for: seconds(24 * 3600),
+            },
+            refresh_lease: seconds(30),
+            refresh_call: seconds(15),
+            refresh_wait: seconds(8),
+            refresh_retry: backoff(2000, 60_000),
+            refresh_batch: 50,
+            refresh_run: seconds(10),
+            use_interval: seconds(3600),
             send_dedup_window: seconds(55 * 60),
             breaker_open: seconds(300),
             app_cache_ttl: seconds(10),

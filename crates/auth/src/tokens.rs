@@ -9,14 +9,19 @@ use crate::{
     sessions::{check_scope_names, scopes_to_ask_for},
 };
 
+/// Validity below which a refreshed token is not served without another refresh.
+const A_MINUTE: TimeDelta = TimeDelta::minutes(1);
+
 impl Context {
-    /// Returns a stored token that is valid for at least `min_validity` more and has the `required` scopes. Only the store is
-    /// asked, so the token is served while Lark or the bus is down.
+    /// Returns a token that is valid for at least `min_validity` more and has the `required` scopes. A token that is not, or
+    /// of whose life little is left, is refreshed first; if that fails, a token that is still valid is served. Otherwise
+    /// only the store is asked, so the token is served while Lark or the bus is down.
     ///
     /// # Errors
-    /// [`AuthError::AuthenticationRequired`] when no such token is stored; [`AuthError::InsufficientScope`]; [`AuthError::AppNotFound`],
-    /// [`AuthError::AppDisabled`]; the store's. A token that cannot be decrypted is a storage error, never
-    /// "authentication required".
+    /// [`AuthError::AuthenticationRequired`] when the person has to consent; [`AuthError::InsufficientScope`];
+    /// [`AuthError::RefreshInProgress`], [`AuthError::UpstreamUnavailable`] and [`AuthError::AppFrozen`] when no valid token
+    /// is left and a new one may come later; [`AuthError::AppNotFound`], [`AuthError::AppDisabled`]; the store's. A token
+    /// that cannot be decrypted is a storage error, never "authentication required".
     pub async fn valid_token(
         &self,
         actor: &Actor,
@@ -27,12 +32,9 @@ impl Context {
         required: &[String],
     ) -> Result<StoredToken, AuthError> {
         self.note_operation(actor, now, "token.serve");
-        Self::check_app(actor, app_id)?;
         check_scope_names(required)?;
-        self.apps.get_enabled(app_id).await?;
-        let token = self.store.token(app_id, open_id, TokenKind::User).await?;
-        let token =
-            token.filter(|t| t.is_servable(now, min_validity)).ok_or(AuthError::AuthenticationRequired)?;
+        let stored = self.served_token(actor, app_id, open_id).await?;
+        let token = self.fresh_enough(stored, now, min_validity).await?;
         let missing = token.pair.missing(required);
         if missing.is_empty() {
             return Ok(token);
@@ -41,6 +43,80 @@ impl Context {
             ask_for: scopes_to_ask_for(&token.pair.scopes, required),
             missing,
         })
+    }
+
+    /// Returns a token of a newer generation than the given one, which is refreshed unless that has happened already.
+    /// Without a generation, the token is refreshed in any case.
+    ///
+    /// # Errors
+    /// As [`Context::valid_token`].
+    pub async fn refresh_token(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        app_id: &AppId,
+        open_id: &OpenId,
+        generation: Option<i64>,
+    ) -> Result<StoredToken, AuthError> {
+        self.note_operation(actor, now, "token.refresh");
+        let stored = self.served_token(actor, app_id, open_id).await?;
+        if generation.is_some_and(|known| stored.generation > known) && stored.is_servable(now, A_MINUTE) {
+            return Ok(stored);
+        }
+        if !stored.is_refreshable() {
+            return Err(AuthError::AuthenticationRequired);
+        }
+        self.newer_token(&stored).await
+    }
+
+    async fn served_token(
+        &self,
+        actor: &Actor,
+        app_id: &AppId,
+        open_id: &OpenId,
+    ) -> Result<StoredToken, AuthError> {
+        Self::check_app(actor, app_id)?;
+        self.apps.get_enabled(app_id).await?;
+        let stored = self.store.token(app_id, open_id, TokenKind::User).await?;
+        stored.ok_or(AuthError::AuthenticationRequired)
+    }
+
+    async fn fresh_enough(
+        &self,
+        stored: StoredToken,
+        now: Timestamp,
+        min_validity: TimeDelta,
+    ) -> Result<StoredToken, AuthError> {
+        let is_servable = stored.is_servable(now, min_validity);
+        if self.wants_refresh(&stored, is_servable) {
+            match self.newer_token(&stored).await {
+                Ok(token) if token.is_servable(self.now(), min_validity) => {
+                    self.note_use(&token, now).await;
+                    return Ok(token);
+                }
+                Ok(_) if !is_servable => return Err(AuthError::AuthenticationRequired),
+                Err(error) if !is_servable => return Err(error),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::info!(app_id = %stored.app_id, %error, "auth.token.serve: the old token is still valid");
+                }
+            }
+        } else if !is_servable {
+            return Err(AuthError::AuthenticationRequired);
+        }
+        self.note_use(&stored, now).await;
+        Ok(stored)
+    }
+
+    /// Records now and then that a token is used: it is kept valid then. A record that fails does not matter.
+    async fn note_use(&self, token: &StoredToken, now: Timestamp) {
+        let last_before = now - TimeDelta::from_std(self.policy.use_interval).unwrap_or(TimeDelta::MAX);
+        if token.last_used_at.is_some_and(|last| last > last_before) {
+            return;
+        }
+        if let Err(error) = self.store.touch_token(&token.app_id, &token.open_id, now, last_before).await {
+            tracing::debug!(%error, "auth.token.use: not recorded");
+        }
     }
 
     /// Returns the stored token of a person in any state, also of a disabled application.

@@ -39,7 +39,7 @@ pub(crate) async fn until_end(
     loop {
         let session = context.session(&operator(), context.now(), id).await?;
         let waited = started.elapsed();
-        if let Some(step) = forward(&mut last, step_of(&session, waited)) {
+        for step in forward(&mut last, step_of(&session, waited)) {
             line.finish();
             seen(step);
         }
@@ -60,11 +60,13 @@ pub(crate) async fn until_end(
     }
 }
 
-/// Returns the step when it is later than the last one. The card's face may turn back, the reported steps do not.
-fn forward(last: &mut Option<Step>, now: Option<Step>) -> Option<Step> {
-    let step = now.filter(|_| now > *last)?;
-    last.replace(step);
-    Some(step)
+/// Returns the steps since the last one, also those that passed between two looks. The card's face may turn back, the
+/// reported steps do not.
+fn forward(last: &mut Option<Step>, now: Option<Step>) -> Vec<Step> {
+    let Some(step) = now.filter(|_| now > *last) else { return Vec::new() };
+    let before = last.replace(step);
+    let passed = [Step::Sent].into_iter().filter(|passed| before < Some(*passed) && *passed < step);
+    passed.chain([step]).collect()
 }
 
 fn step_of(session: &AuthSession, waited: Duration) -> Option<Step> {
@@ -147,10 +149,12 @@ mod tests {
     use super::{Step::*, forward};
 
     #[test]
-    fn forward_of_earlier_step_returns_none() {
+    fn forward_returns_later_steps_and_those_between() {
         let mut last = None;
         let looks = [None, Some(NotSent), None, Some(Sent), Some(Sent), Some(Clicked), Some(Sent)];
-        let reported: Vec<_> = looks.into_iter().filter_map(|now| forward(&mut last, now)).collect();
+        let reported: Vec<_> = looks.into_iter().flat_map(|now| forward(&mut last, now)).collect();
         assert_eq!(reported, [NotSent, Sent, Clicked]);
+        assert_eq!(forward(&mut None, Some(Clicked)), [Sent, Clicked], "clicked between two looks");
+        assert_eq!(forward(&mut Some(NotSent), Some(Clicked)), [Sent, Clicked]);
     }
 }

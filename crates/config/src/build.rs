@@ -2,7 +2,9 @@
 
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
 
-use larkauth_models::{AppId, Application, Brand, CardOptions, ExposeSecret, SecretString, TokenApi};
+use larkauth_models::{
+    AppId, Application, Brand, CardOptions, ExposeSecret, RefreshPolicy, SecretString, TokenApi,
+};
 use larkauth_telemetry::{LogFormat, TelemetryConfig};
 
 use crate::{
@@ -17,6 +19,11 @@ use crate::{
 };
 
 const BRANDS: &[(&str, Brand)] = &[("feishu", Brand::Feishu), ("lark", Brand::Lark)];
+const REFRESH_POLICIES: &[(&str, RefreshPolicy)] = &[
+    ("eager", RefreshPolicy::Eager),
+    ("adaptive", RefreshPolicy::Adaptive),
+    ("on_demand", RefreshPolicy::OnDemand),
+];
 const TOKEN_APIS: &[(&str, TokenApi)] = &[("v2", TokenApi::V2), ("v1", TokenApi::V1)];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
 
@@ -89,6 +96,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         },
         tokens: TokenSettings {
             refresh_threshold: s.require(&t::AUTH_TOKEN_REFRESH_THRESHOLD, parse::number(0.5, 0.95))?,
+            refresh_policy: s.require(&t::TOKEN_REFRESH_POLICY, parse::one_of(REFRESH_POLICIES))?,
         },
         user_sync: UserSyncSettings {
             enabled: s.require(&t::USER_INFO_SYNC_ENABLED, parse::switch)?,

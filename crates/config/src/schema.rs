@@ -69,7 +69,8 @@ settings! {
     AUTH_REQUEST_RATE_LIMIT = Fixed("5"), "Sessions per user per minute.";
 
     "Tokens":
-    AUTH_TOKEN_REFRESH_THRESHOLD = Fixed("0.8"), "Fraction of a token's lifetime after which it is refreshed on schedule (0.5 to 0.95). Has no effect in this version.";
+    AUTH_TOKEN_REFRESH_THRESHOLD = Fixed("0.8"), "Fraction of a token's lifetime after which it is refreshed on schedule (0.5 to 0.95). A read refreshes by itself once less than a tenth is left.";
+    TOKEN_REFRESH_POLICY = Fixed("adaptive"), "Whose tokens are refreshed ahead: `eager` (every access token is kept valid), `adaptive` (those used within a day; of the others the refresh token is kept valid) or `on_demand` (none; a login that is not used for seven days ends).";
 
     "User information":
     USER_INFO_SYNC_ENABLED = Fixed("false"), "Synchronize user information every night. Has no effect in this version.";

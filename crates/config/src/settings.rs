@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use larkauth_models::{AppId, Application, Brand, CardOptions, SecretString, TokenApi};
+use larkauth_models::{AppId, Application, Brand, CardOptions, RefreshPolicy, SecretString, TokenApi};
 use larkauth_telemetry::TelemetryConfig;
 use url::Url;
 
@@ -152,6 +152,8 @@ pub struct SessionSettings {
 pub struct TokenSettings {
     /// Fraction of a token's lifetime (0.5 to 0.95) after which it is refreshed on schedule.
     pub refresh_threshold: f64,
+    /// Whose tokens are refreshed ahead.
+    pub refresh_policy: RefreshPolicy,
 }
 
 /// Synchronisation of user information.

@@ -58,13 +58,8 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
             "only one of LARK_BASE_URL and LARK_ACCOUNTS_URL is set: API and consent page belong to different platforms".into(),
         );
     }
-    for (setting, is_set) in [
-        (&t::AUTH_TOKEN_REFRESH_THRESHOLD, source.has(&t::AUTH_TOKEN_REFRESH_THRESHOLD)),
-        (&t::USER_INFO_SYNC_ENABLED, settings.user_sync.enabled),
-    ] {
-        if is_set {
-            settings.warnings.push(format!("{} has no effect in this version", setting.name));
-        }
+    if settings.user_sync.enabled {
+        settings.warnings.push(format!("{} has no effect in this version", t::USER_INFO_SYNC_ENABLED.name));
     }
     Ok(())
 }

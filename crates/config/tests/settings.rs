@@ -172,13 +172,7 @@ fn settings_from_pairs_reads_every_given_value() {
     assert_eq!(s.encryption.keys.iter().map(|key| key.id()).collect::<Vec<_>>(), ["new", "old"]);
     assert_eq!(s.telemetry.log_format, LogFormat::Json);
     assert_eq!(s.telemetry.filter, None, "an empty variable counts as not set");
-    assert_eq!(
-        s.warnings,
-        [
-            "AUTH_TOKEN_REFRESH_THRESHOLD has no effect in this version",
-            "USER_INFO_SYNC_ENABLED has no effect in this version"
-        ]
-    );
+    assert_eq!(s.warnings, ["USER_INFO_SYNC_ENABLED has no effect in this version"]);
 
     let shown = format!("{s:?}");
     for secret in ["app-secret", "encrypt-key", "0123456789abcdef\"", KEY, "data.db"] {

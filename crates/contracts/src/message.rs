@@ -243,6 +243,14 @@ pub enum EscrowPlace {
         /// The claim under which the code was exchanged.
         claim: Uuid,
     },
+    /// The token that was refreshed.
+    Token {
+        /// The person.
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        open_id: OpenId,
+        /// The generation that the pair replaces.
+        generation: i64,
+    },
 }
 
 /// Lark gave a token pair while the store did not take it. Handled until the store has it.
@@ -318,8 +326,10 @@ impl Message for TokenEscrowed {
     const TYPE: &'static str = "larkauth.token.escrowed.v1";
     const ROUTING_KEYS: &'static [&'static str] = &["token.escrowed"];
     fn subject(&self) -> Option<String> {
-        let EscrowPlace::Session { session_id, .. } = &self.place;
-        Some(session_id.to_string())
+        match &self.place {
+            EscrowPlace::Session { session_id, .. } => Some(session_id.to_string()),
+            EscrowPlace::Token { .. } => None,
+        }
     }
 }
 

@@ -66,6 +66,10 @@ problems! {
     AuthMethodUnavailable = "auth_method_unavailable", 501, "This way of authorizing is not available";
     /// The app-level breaker is open.
     AppFrozen = "app_frozen", 503, "Lark refuses this application at present";
+    /// Another request refreshes the token.
+    RefreshInProgress = "refresh_in_progress", 503, "The token is being refreshed";
+    /// Lark gives no new token.
+    UpstreamUnavailable = "upstream_unavailable", 503, "Lark does not give a new token at present";
     /// Database or broker down.
     Unavailable = "service_unavailable", 503, "A part this service needs is not available";
     /// The request took too long.

@@ -223,6 +223,16 @@ const fn one_minute() -> u32 {
     60
 }
 
+/// `POST /v1/apps/{app_id}/users/{open_id}/token/refresh`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RefreshToken {
+    /// The generation of the token that the caller has. A newer one is returned without another refresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+}
+
 /// See [`TokenQuery::on_missing`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

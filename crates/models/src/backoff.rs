@@ -27,6 +27,11 @@ impl Backoff {
         entropy.jitter(self.base.saturating_mul(factor).min(self.cap), self.jitter)
     }
 
+    /// Returns the wait after `n` earlier ones, without advancing.
+    pub fn nth(&self, n: u32, entropy: &dyn Entropy) -> Duration {
+        Self { step: n, ..*self }.next(entropy)
+    }
+
     /// Returns the cap, with jitter.
     pub fn longest(&self, entropy: &dyn Entropy) -> Duration {
         entropy.jitter(self.cap, self.jitter)

@@ -29,6 +29,18 @@ spelled_enum! {
     }
 }
 
+spelled_enum! {
+    /// Whose tokens are refreshed ahead of their expiry.
+    RefreshPolicy {
+        /// Every access token is kept valid.
+        Eager = "eager",
+        /// The access tokens that are used are kept valid; of the others the refresh token is.
+        Adaptive = "adaptive",
+        /// A token is refreshed when a caller needs it. A login that is not used for seven days ends.
+        OnDemand = "on_demand",
+    }
+}
+
 /// Tokens returned by Lark's token endpoint.
 #[derive(Clone, Debug)]
 pub struct TokenPair {
@@ -71,6 +83,12 @@ pub struct StoredToken {
     pub generation: i64,
     /// Status of the token.
     pub status: TokenStatus,
+    /// Failed refreshes in a row.
+    pub failures: u32,
+    /// Time of the next refresh, or of the next attempt after failures.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Last use that was recorded.
+    pub last_used_at: Option<Timestamp>,
 }
 
 impl StoredToken {
@@ -81,5 +99,12 @@ impl StoredToken {
     pub fn is_servable(&self, now: Timestamp, min_validity: chrono::TimeDelta) -> bool {
         !matches!(self.status, TokenStatus::Revoked | TokenStatus::Suspended)
             && self.pair.access_expires_at - now >= min_validity.max(chrono::TimeDelta::seconds(1))
+    }
+
+    /// Returns whether a refresh may be tried.
+    #[must_use]
+    pub const fn is_refreshable(&self) -> bool {
+        self.pair.refresh_token.is_some()
+            && matches!(self.status, TokenStatus::Active | TokenStatus::OutcomeUnknown)
     }
 }

@@ -1,7 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use larkauth_auth::{AppRegistry, AuthError, Context, ContextParts, EscrowSpool, LarkSettings, Policy};
+use larkauth_auth::{
+    AppRegistry, AuthError, Context, ContextParts, EscrowSpool, LarkSettings, Policy, RefreshSchedule,
+};
 use larkauth_config::{Service, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, api::LocalRateLimiter, http_client};
 use larkauth_models::{Actor, Brand, Clock, OsEntropy, SystemClock};
@@ -38,6 +40,11 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
         invitation_limit: InvitationLimit { max: settings.sessions.rate_limit_per_minute, window: A_MINUTE },
         card: settings.card.clone(),
         event_relay_url: settings.event_relay_url.clone(),
+        refresh: RefreshSchedule {
+            policy: settings.tokens.refresh_policy,
+            threshold: settings.tokens.refresh_threshold,
+            ..Policy::default().refresh
+        },
         ..Policy::default()
     };
     let apps =

@@ -2,7 +2,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use axum::Router;
-use larkauth_auth::Context;
+use larkauth_auth::{
+    Context,
+    jobs::{self, Job},
+};
 use larkauth_config::Settings;
 use larkauth_messaging::BusHealth;
 use larkauth_models::Actor;
@@ -72,6 +75,9 @@ impl Process {
         };
         process.watch_database();
         process.watch_bus();
+        for job in jobs::of_every_process() {
+            process.spawn_job(job, actor.clone());
+        }
         process.watch_registrations(actor, unregistered);
         Ok(process)
     }
@@ -96,6 +102,15 @@ impl Process {
             // A full channel means that the process is stopping for another failure already.
             let _ = failed.try_send(error);
             stopping.cancel();
+        });
+    }
+
+    /// Spawns a scheduled job.
+    pub fn spawn_job(&self, job: Job, actor: Actor) {
+        let (context, stopping) = (self.context.clone(), self.stopping.clone());
+        self.spawn(job.name, async move {
+            jobs::run(job, context, actor, stopping).await;
+            Ok(())
         });
     }
 
@@ -201,7 +216,8 @@ impl ServiceHandle {
     pub async fn wait(mut self) -> anyhow::Result<()> {
         self.stopping.cancelled().await;
         self.tasks.close();
-        let in_time = tokio::time::timeout(self.grace, self.tasks.wait()).await.is_ok();
+        let finishing = async { tokio::join!(self.tasks.wait(), self.context.finish_refreshes()) };
+        let in_time = tokio::time::timeout(self.grace, finishing).await.is_ok();
         // Connections close last: work in progress may have needed them.
         self.context.close().await;
         if let Ok(error) = self.failures.try_recv() {

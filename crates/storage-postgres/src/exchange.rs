@@ -230,7 +230,7 @@ async fn write(
     completion: &Completion,
     sealed: &SealedCompletion,
 ) -> sqlx::Result<Outcome> {
-    let Completion { session_id, claim, pair, profile, now } = completion;
+    let Completion { session_id, claim, pair, profile, next_attempt_at, now } = completion;
     let open_id = profile.open_id.as_str();
     // Locks the row, so that no other transaction ends the session before this one ends.
     let is_this_person = query_scalar!(
@@ -252,8 +252,8 @@ async fn write(
     }
     let token_id = query_scalar!(
         "insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
-                                    refresh_expires_at, scopes, issued_at, granted_at)
-         values ($1, $2, 'user', $3, $4, $5, $6, $7, $8, $8)
+                                    refresh_expires_at, scopes, issued_at, granted_at, next_attempt_at)
+         values ($1, $2, 'user', $3, $4, $5, $6, $7, $8, $8, $9)
          on conflict (app_id, open_id, kind) do update set
              access_token_sealed = excluded.access_token_sealed,
              access_expires_at = excluded.access_expires_at,
@@ -268,7 +268,7 @@ async fn write(
              lease_owner = null,
              lease_until = null,
              failures = 0,
-             next_attempt_at = null
+             next_attempt_at = excluded.next_attempt_at
          returning token_id",
         app_id,
         open_id,
@@ -277,7 +277,8 @@ async fn write(
         sealed.refresh_token.as_deref(),
         pair.refresh_expires_at,
         &pair.scopes,
-        now
+        now,
+        *next_attempt_at
     )
     .fetch_one(&mut *db)
     .await?;

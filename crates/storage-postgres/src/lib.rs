@@ -15,6 +15,7 @@ mod job_ticks;
 mod migrations;
 mod processed_events;
 mod profiles;
+mod refreshes;
 mod sessions;
 mod store;
 #[cfg(feature = "testing")]

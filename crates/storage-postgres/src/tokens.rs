@@ -14,7 +14,8 @@ impl Tokens for PgStore {
                 query_as!(
                     TokenRow,
                     "select app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
-                            refresh_expires_at, scopes, issued_at, granted_at, generation, status
+                            refresh_expires_at, scopes, issued_at, granted_at, generation, status, failures, next_attempt_at,
+                            last_used_at
                      from access_tokens
                      where app_id = $1 and open_id = $2 and kind = $3 and status <> 'revoked'",
                     app_id.as_str(),

@@ -260,12 +260,12 @@ async fn write(
 async fn write_token(
     db: &mut SqliteConnection,
     app_id: &str,
-    Completion { pair, profile, now, .. }: &Completion,
+    Completion { pair, profile, next_attempt_at, now, .. }: &Completion,
     sealed: &SealedCompletion,
 ) -> sqlx::Result<i64> {
     query_scalar!("insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
-                                    refresh_expires_at, scopes, issued_at, granted_at)
-         values (?1, ?2, 'user', ?3, ?4, ?5, ?6, ?7, ?8, ?8)
+                                    refresh_expires_at, scopes, issued_at, granted_at, next_attempt_at)
+         values (?1, ?2, 'user', ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9)
          on conflict (app_id, open_id, kind) do update set
              access_token_sealed = excluded.access_token_sealed,
              access_expires_at = excluded.access_expires_at,
@@ -280,8 +280,8 @@ async fn write_token(
              lease_owner = null,
              lease_until = null,
              failures = 0,
-             next_attempt_at = null
-         returning token_id", app_id, profile.open_id.as_str(), &sealed.access_token, pair.access_expires_at.timestamp_micros(), sealed.refresh_token.as_deref(), pair.refresh_expires_at.map(|at| at.timestamp_micros()), Json(&pair.scopes), now.timestamp_micros())
+             next_attempt_at = excluded.next_attempt_at
+         returning token_id", app_id, profile.open_id.as_str(), &sealed.access_token, pair.access_expires_at.timestamp_micros(), sealed.refresh_token.as_deref(), pair.refresh_expires_at.map(|at| at.timestamp_micros()), Json(&pair.scopes), now.timestamp_micros(), next_attempt_at.map(|at| at.timestamp_micros()))
     .fetch_one(db)
     .await
 }

@@ -20,6 +20,7 @@ mod exchange;
 mod job_ticks;
 mod processed_events;
 mod profiles;
+mod refreshes;
 mod sessions;
 mod store;
 #[cfg(feature = "testing")]

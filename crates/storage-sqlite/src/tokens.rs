@@ -17,7 +17,9 @@ impl Tokens for SqliteStore {
                 query_as!(TokenRow, r#"select app_id, open_id, kind, access_token_sealed, access_expires_at as "access_expires_at!: Micros",
                           refresh_token_sealed, refresh_expires_at as "refresh_expires_at!: OptionalMicros",
                           scopes as "scopes!: Texts", issued_at as "issued_at!: Micros",
-                          granted_at as "granted_at!: Micros", generation, status
+                          granted_at as "granted_at!: Micros", generation, status,
+                          failures as "failures!: i32", next_attempt_at as "next_attempt_at!: OptionalMicros",
+                          last_used_at as "last_used_at!: OptionalMicros"
                    from access_tokens where app_id = ?1 and open_id = ?2 and kind = ?3 and status <> 'revoked'"#, app_id.as_str(), open_id.as_str(), kind.as_str())
                     .fetch_optional(db)
                     .await

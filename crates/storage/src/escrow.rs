@@ -1,17 +1,52 @@
-use larkauth_models::{ExposeSecret, SecretString, SessionId, Timestamp, TokenPair};
+use larkauth_models::{
+    AppId, ExposeSecret, OpenId, SecretString, SessionId, Timestamp, TokenKind, TokenPair,
+};
 use serde_json::{Map, Value};
 
-use crate::{Cipher, Result, Sealed, backend::rows::RowSeal};
+use crate::{
+    Cipher, Result, Sealed,
+    backend::rows::{RowSeal, TOKENS},
+};
 
 /// Column of a session's sealed token pair.
 const ESCROW: &str = "exchange_escrow_sealed";
+/// Context of a refreshed pair on its way to its row.
+const REFRESHED: &str = "refreshed_pair_sealed";
 
 /// Seals a token pair for the row of its session. The value opens in that row only, no matter how it gets there.
 ///
 /// # Errors
 /// Fails when the pair cannot be encrypted.
 pub fn seal_escrow(cipher: &Cipher, id: SessionId, pair: &TokenPair) -> Result<Sealed> {
-    let row = RowSeal::session(cipher, id);
+    seal_pair(&RowSeal::session(cipher, id), ESCROW, pair)
+}
+
+/// Seals a refreshed pair for the row of its token, while the database does not take it.
+///
+/// # Errors
+/// Fails when the pair cannot be encrypted.
+pub fn seal_refreshed(cipher: &Cipher, app_id: &AppId, open_id: &OpenId, pair: &TokenPair) -> Result<Sealed> {
+    seal_pair(&token_row(cipher, app_id, open_id), REFRESHED, pair)
+}
+
+/// Opens a value of [`seal_refreshed`].
+///
+/// # Errors
+/// As [`open_escrow`].
+pub fn open_refreshed(
+    cipher: &Cipher,
+    app_id: &AppId,
+    open_id: &OpenId,
+    sealed: &Sealed,
+) -> Result<TokenPair> {
+    open_pair(&token_row(cipher, app_id, open_id), REFRESHED, &sealed.0)
+}
+
+fn token_row<'a>(cipher: &'a Cipher, app_id: &AppId, open_id: &OpenId) -> RowSeal<'a> {
+    RowSeal::composite(cipher, TOKENS, &[app_id.as_str(), open_id.as_str(), TokenKind::User.as_str()])
+}
+
+fn seal_pair(row: &RowSeal<'_>, column: &'static str, pair: &TokenPair) -> Result<Sealed> {
     let text = |secret: &SecretString| Value::from(secret.expose_secret());
     let mut fields = Map::new();
     fields.insert("access_token".to_owned(), text(&pair.access_token));
@@ -20,7 +55,7 @@ pub fn seal_escrow(cipher: &Cipher, id: SessionId, pair: &TokenPair) -> Result<S
     let refresh_expires_at = pair.refresh_expires_at.map(|at| at.timestamp_micros());
     fields.insert("refresh_expires_at".to_owned(), refresh_expires_at.into());
     fields.insert("scopes".to_owned(), pair.scopes.clone().into());
-    row.seal(ESCROW, &SecretString::from(Value::Object(fields).to_string())).map(Sealed)
+    row.seal(column, &SecretString::from(Value::Object(fields).to_string())).map(Sealed)
 }
 
 /// Opens the sealed token pair of a session's row.
@@ -29,8 +64,11 @@ pub fn seal_escrow(cipher: &Cipher, id: SessionId, pair: &TokenPair) -> Result<S
 /// [`StorageError::Undecryptable`](crate::StorageError::Undecryptable) or
 /// [`StorageError::Corrupt`](crate::StorageError::Corrupt), with table, column and row.
 pub fn open_escrow(cipher: &Cipher, id: SessionId, sealed: &[u8]) -> Result<TokenPair> {
-    let row = RowSeal::session(cipher, id);
-    let text = row.open(ESCROW, sealed)?;
+    open_pair(&RowSeal::session(cipher, id), ESCROW, sealed)
+}
+
+fn open_pair(row: &RowSeal<'_>, column: &'static str, sealed: &[u8]) -> Result<TokenPair> {
+    let text = row.open(column, sealed)?;
     // The parser's message could repeat the text.
     let corrupt = || row.corrupt("the token pair in escrow is malformed".to_owned());
     let mut fields: Map<String, Value> = serde_json::from_str(text.expose_secret()).map_err(|_| corrupt())?;

@@ -23,6 +23,7 @@ mod escrow;
 mod job_ticks;
 mod processed_events;
 mod profiles;
+mod refreshes;
 mod session_types;
 mod sessions;
 mod store;
@@ -37,10 +38,11 @@ pub use applications::{Applications, Registration};
 pub use backend::migrations::MigrationReport;
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
-pub use escrow::seal_escrow;
+pub use escrow::{open_refreshed, seal_escrow, seal_refreshed};
 pub use job_ticks::JobTicks;
 pub use processed_events::ProcessedEvents;
 pub use profiles::Profiles;
+pub use refreshes::{LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes};
 pub use session_types::{
     ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession,
     SessionCursor, SessionEnding, SessionFilter,

@@ -136,6 +136,8 @@ pub struct Completion {
     pub pair: TokenPair,
     /// The person who consented. Name, mail, mobile number and union id are copied to the session.
     pub profile: UserProfile,
+    /// Time of the first refresh.
+    pub next_attempt_at: Option<Timestamp>,
     /// Current time, stored as `completed_at`, `issued_at` and `granted_at`.
     pub now: Timestamp,
 }

@@ -1,21 +1,17 @@
-//! The auth-worker consumes the queues with the handlers of `larkauth-auth`, and moves tokens from its spool to the store.
+//! The auth-worker consumes the queues with the handlers of `larkauth-auth`.
 //!
 //! What may live here: wiring and edges. What may not: a decision, SQL, AMQP.
 
 use std::time::Duration;
 
 use axum::Router;
-use larkauth_auth::{Context, handlers, jobs};
+use larkauth_auth::{Context, handlers};
 use larkauth_config::Settings;
-use larkauth_models::Actor;
 use larkauth_runtime::{Process, Routes, ServiceHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Time between two measurements of the queues: 15 s, the usual interval of a scrape.
 const MEASURE: Duration = Duration::from_secs(15);
-
-/// This service, as operations see it.
-const ACTOR: Actor = Actor::Service("auth-worker");
 
 /// Starts the service; it works until [`ServiceHandle::stop`].
 ///
@@ -35,13 +31,6 @@ pub fn spawn_tasks(process: &Process, settings: &Settings) {
             "a queue's consumer",
             async move { Ok(context.consume(consume, handler, stopping).await?) },
         );
-    }
-    for job in jobs::of_worker() {
-        let (context, stopping) = (process.context.clone(), process.stopping.clone());
-        process.spawn(job.name, async move {
-            jobs::run(job, context, ACTOR, stopping).await;
-            Ok(())
-        });
     }
     process.spawn("the queue gauges", measure(process.context.clone(), process.stopping.clone()));
 }

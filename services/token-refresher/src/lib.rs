@@ -1,5 +1,5 @@
-//! The token-refresher runs the scheduled jobs of `larkauth-auth`: expiring sessions, resuming exchanges, reconciling
-//! cards, purging events.
+//! The token-refresher runs the scheduled jobs of `larkauth-auth`: refreshing tokens, expiring sessions, resuming
+//! exchanges, reconciling cards, purging events.
 //!
 //! What may live here: wiring and edges. What may not: a decision, SQL, AMQP. A job is an entry in
 //! [`larkauth_auth::jobs::all`]; replicas share its ticks.
@@ -26,10 +26,6 @@ pub async fn start(settings: Settings) -> anyhow::Result<ServiceHandle> {
 /// Spawns the service's tasks in a process that may hold others too.
 pub fn spawn_tasks(process: &Process) {
     for job in jobs::all() {
-        let (context, stopping) = (process.context.clone(), process.stopping.clone());
-        process.spawn(job.name, async move {
-            jobs::run(job, context, ACTOR, stopping).await;
-            Ok(())
-        });
+        process.spawn_job(job, ACTOR);
     }
 }

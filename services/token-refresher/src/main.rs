@@ -7,7 +7,7 @@ use larkauth_config::Service;
 fn main() -> ExitCode {
     larkauth_runtime::service_main(
         Service::TokenRefresher,
-        "Expires invitations on schedule, reconciles cards after a crash, purges old event records",
+        "Refreshes tokens and expires invitations on schedule, reconciles cards after a crash, purges old event records",
         larkauth_token_refresher::start,
     )
 }

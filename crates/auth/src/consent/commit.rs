@@ -6,7 +6,7 @@ use super::{
     deadline::{Deadline, Step},
     retry::retry_transient,
 };
-use crate::context::Context;
+use crate::{context::Context, refresh_schedule::Life};
 
 /// Stores token, profile and the end of the session in one transaction. The same completion again changes nothing.
 ///
@@ -20,7 +20,12 @@ pub(super) async fn commit(
     pair: TokenPair,
     profile: UserProfile,
 ) -> Result<(), String> {
-    let completion = Completion { session_id: session.id, claim, pair, profile, now: context.now() };
+    let now = context.now();
+    // Consent is a use: the caller that asked for it is waiting.
+    let life = Life::of_new(&pair, now, now);
+    let next_attempt_at = context.policy.refresh.next(&life, now, context.entropy.fraction());
+    let next_attempt_at = next_attempt_at.filter(|_| pair.refresh_token.is_some());
+    let completion = Completion { session_id: session.id, claim, pair, profile, next_attempt_at, now };
     let store = || context.store.complete_session(&completion);
     let until = deadline.end_of(Step::Commit);
     let storing =

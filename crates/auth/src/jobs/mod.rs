@@ -14,9 +14,9 @@ pub use job::{Job, Scope};
 pub use runner::run;
 pub use schedule::Schedule;
 
-/// Returns the jobs of a process that exchanges codes.
+/// Returns the jobs of every process: each may hold tokens that neither store nor bus took.
 #[must_use]
-pub fn of_worker() -> Vec<Job> {
+pub fn of_every_process() -> Vec<Job> {
     vec![Job {
         name: "replay_spool",
         schedule: every(5),
@@ -36,6 +36,13 @@ pub fn all() -> Vec<Job> {
             run: |context, actor, now| {
                 Box::pin(async move { Ok(context.expire_sessions(actor, now).await? as u64) })
             },
+        },
+        Job {
+            name: "refresh_due_tokens",
+            schedule: every(1),
+            // The leases of the tokens divide the work.
+            scope: Scope::Process,
+            run: |context, actor, now| Box::pin(context.refresh_due_tokens(actor, now)),
         },
         Job {
             name: "resume_exchanges",

@@ -90,6 +90,12 @@ pub(crate) struct Invited {
 }
 
 impl Fixture {
+    /// Changes the database behind the operations.
+    pub(crate) async fn sql(&self, statement: &'static str) {
+        let mut connection = self.database.connection().await;
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+
     pub(crate) async fn new() -> Self {
         Self::with(Setup::default()).await
     }

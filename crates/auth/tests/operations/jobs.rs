@@ -76,7 +76,8 @@ async fn process_job_in_replicas_runs_in_each() {
 
 #[test]
 fn all_jobs_have_distinct_names() {
-    let mut names: Vec<_> = jobs::all().into_iter().chain(jobs::of_worker()).map(|job| job.name).collect();
+    let mut names: Vec<_> =
+        jobs::all().into_iter().chain(jobs::of_every_process()).map(|job| job.name).collect();
     names.sort_unstable();
     let count = names.len();
     names.dedup();

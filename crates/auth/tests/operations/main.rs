@@ -12,6 +12,7 @@ mod invitations;
 mod jobs;
 mod live;
 mod maintenance;
+mod refreshes;
 mod relay;
 mod slow;
 mod tokens;

@@ -11,8 +11,9 @@ use larkauth_models::{
 };
 use larkauth_storage::{
     ActiveCounts, ApiKey, ApiKeys, Applications, CodeBinding, Completion, Created, ExchangeClaim,
-    InvitationLimit, JobTicks, NewSession, ProcessedEvents, Profiles, Registration, Sealed, SessionCursor,
-    SessionEnding, SessionFilter, Sessions, StorageError, Store, Tokens,
+    InvitationLimit, JobTicks, LeasedToken, NewSession, ProcessedEvents, Profiles, RefreshClaim, RefreshEnd,
+    RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
+    StorageError, Store, Tokens,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -85,6 +86,13 @@ delegate! {
         fn expire_due_sessions(now: Timestamp, limit: u32) -> Stored<Vec<SessionId>>;
         fn claim_unreconciled_cards(now: Timestamp, after: Timestamp, before: Timestamp, limit: u32) -> Stored<Vec<(AppId, SessionId)>>;
         fn active_counts() -> Stored<Vec<ActiveCounts>>;
+    }
+    Refreshes {
+        fn claim_refresh(app_id: &AppId, open_id: &OpenId, owner: Uuid, life: Duration) -> Stored<RefreshClaim>;
+        fn claim_due_refreshes(now: Timestamp, frozen_before: Timestamp, owner: Uuid, life: Duration, limit: u32) -> Stored<Vec<LeasedToken>>;
+        fn complete_refresh(refreshed: &RefreshedToken) -> Stored<bool>;
+        fn end_refresh(app_id: &AppId, open_id: &OpenId, owner: Uuid, end: RefreshEnd) -> Stored<bool>;
+        fn touch_token(app_id: &AppId, open_id: &OpenId, now: Timestamp, last_before: Timestamp) -> Stored<bool>;
     }
     Tokens {
         fn token(app_id: &AppId, open_id: &OpenId, kind: TokenKind) -> Stored<Option<StoredToken>>;

@@ -11,14 +11,14 @@ use crate::fixture::{ACTOR, Fixture, reply};
 
 impl Fixture {
     /// The n-th person has authorized.
-    async fn authorized(&self, n: usize) -> OpenId {
+    pub(crate) async fn authorized(&self, n: usize) -> OpenId {
         let invited = self.invited(n).await;
         let code = self.consent(&invited, n).await;
         reply(self.deliver(self.code_message(&invited, &code).await).await);
         invited.open_id
     }
 
-    async fn served(&self, open_id: &OpenId, seconds: i64) -> Result<i64, AuthError> {
+    pub(crate) async fn served(&self, open_id: &OpenId, seconds: i64) -> Result<i64, AuthError> {
         let token = self
             .context
             .valid_token(
@@ -52,6 +52,7 @@ async fn valid_token_until_min_validity_is_served() {
     let fixture = Fixture::new().await;
     assert!(is_missing(&fixture.served(&fixture.person(0), 60).await));
     let person = fixture.authorized(0).await;
+    fixture.sql("update access_tokens set refresh_token_sealed = null").await;
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 1);
     fixture.clock.advance(Duration::from_secs(7200 - 60));
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 1);

@@ -162,14 +162,10 @@ async fn authorize(
     let token = context.stored_token(&operator(), context.now(), app_id, &open_id).await?;
     let token = token.context("the session is completed, but its token is not stored")?;
     report::done("access token", &report::masked(token.pair.access_token.expose_secret()));
-    let ends = time(token.pair.access_expires_at);
-    report::done("valid until", &ends);
+    report::done("valid until", &time(token.pair.access_expires_at));
     match token.pair.refresh_expires_at {
         Some(at) if token.pair.refresh_token.is_some() => {
-            report::done(
-                "Lark would refresh it until",
-                &format!("{}; this version does not ask for that", time(at)),
-            );
+            report::done("the login is kept alive", &format!("at least until {}", time(at)));
         }
         _ => report::doubtful(
             "it cannot be refreshed",
@@ -177,9 +173,9 @@ async fn authorize(
         ),
     }
     report::done("scopes", &token.pair.scopes.join(" "));
-    report::say(&format!(
-        "\nFrom here: `larkauth standalone` hands this token out until it ends at {ends}, `larkauth keys create` lets a service ask for it."
-    ));
+    report::say(
+        "\nFrom here: `larkauth standalone` hands this token out and refreshes it, `larkauth keys create` lets a service ask for it.",
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -18,8 +18,8 @@ async fn try_with_id_and_secret_stores_token() {
         "the card is in the chat",
         "they authorized",
         "access token",
-        "Lark would refresh it until",
-        "hands this token out until it ends at",
+        "the login is kept alive",
+        "hands this token out and refreshes it",
     ] {
         assert!(ended.out.contains(step), "{step}: {}\n{}", ended.out, ended.err);
     }

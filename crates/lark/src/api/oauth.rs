@@ -135,22 +135,29 @@ impl LarkClient {
         result.map_err(as_grant_error)
     }
 
-    /// Exchanges a refresh token for a new pair of tokens. The token works once: see [`LarkError::outcome`].
+    /// Exchanges a refresh token for a new pair of tokens. Returns by `deadline`; with too little time left the token is not
+    /// sent. The token works once: see [`LarkError::outcome`].
     ///
     /// # Errors
     /// [`ErrorKind::RefreshTokenInvalid`] when the refresh token is expired, revoked or used; otherwise the kind of Lark's
     /// code.
-    pub async fn refresh(&self, api: TokenApi, refresh_token: &SecretString) -> Result<TokenPair, LarkError> {
+    pub async fn refresh(
+        &self,
+        api: TokenApi,
+        refresh_token: &SecretString,
+        deadline: Instant,
+    ) -> Result<TokenPair, LarkError> {
+        let refresh = REFRESH.with_deadline(deadline);
         let refresh_token = refresh_token.expose_secret();
         let result = match api {
             TokenApi::V2 => {
                 let mut body = self.v2_body("refresh_token");
                 body["refresh_token"] = refresh_token.into();
-                self.v2_token(REFRESH, &body).await
+                self.v2_token(refresh, &body).await
             }
             TokenApi::V1 => {
                 let body = json!({ "grant_type": "refresh_token", "refresh_token": refresh_token });
-                self.v1_token(REFRESH, V1_REFRESH, &body).await
+                self.v1_token(refresh, V1_REFRESH, &body).await
             }
         };
         // RFC 6749's `invalid_grant` does not name the kind of grant.

@@ -8,7 +8,7 @@ use larkauth_models::{
 };
 use uuid::Uuid;
 
-use crate::{ActiveCounts, ApiKey, Cipher, Registration, Result, StorageError};
+use crate::{ActiveCounts, ApiKey, Cipher, LeasedToken, Registration, Result, StorageError};
 
 /// A row of `api_keys`, without the hash.
 pub struct ApiKeyRow {
@@ -246,6 +246,9 @@ pub struct TokenRow {
     pub granted_at: Timestamp,
     pub generation: i64,
     pub status: String,
+    pub failures: i32,
+    pub next_attempt_at: Option<Timestamp>,
+    pub last_used_at: Option<Timestamp>,
 }
 
 impl TokenRow {
@@ -269,8 +272,66 @@ impl TokenRow {
             granted_at: self.granted_at,
             generation: self.generation,
             status: row.checked(self.status.parse())?,
+            failures: u32::try_from(self.failures).unwrap_or(0),
+            next_attempt_at: self.next_attempt_at,
+            last_used_at: self.last_used_at,
         })
     }
+}
+
+/// A row of `access_tokens` whose lease was taken.
+pub struct LeasedRow {
+    pub app_id: String,
+    pub open_id: String,
+    pub kind: String,
+    pub access_token_sealed: Option<Vec<u8>>,
+    pub access_expires_at: Timestamp,
+    pub refresh_token_sealed: Option<Vec<u8>>,
+    pub refresh_expires_at: Option<Timestamp>,
+    pub scopes: Vec<String>,
+    pub issued_at: Timestamp,
+    pub granted_at: Timestamp,
+    pub generation: i64,
+    pub status: String,
+    pub failures: i32,
+    pub next_attempt_at: Option<Timestamp>,
+    pub last_used_at: Option<Timestamp>,
+    /// The row had the lease of another owner before.
+    pub was_interrupted: bool,
+}
+
+impl LeasedRow {
+    pub fn into_model(self, cipher: &Cipher) -> Result<LeasedToken> {
+        let was_interrupted = self.was_interrupted;
+        let row = TokenRow {
+            app_id: self.app_id,
+            open_id: self.open_id,
+            kind: self.kind,
+            access_token_sealed: self.access_token_sealed,
+            access_expires_at: self.access_expires_at,
+            refresh_token_sealed: self.refresh_token_sealed,
+            refresh_expires_at: self.refresh_expires_at,
+            scopes: self.scopes,
+            issued_at: self.issued_at,
+            granted_at: self.granted_at,
+            generation: self.generation,
+            status: self.status,
+            failures: self.failures,
+            next_attempt_at: self.next_attempt_at,
+            last_used_at: self.last_used_at,
+        };
+        Ok(LeasedToken { token: row.into_model(cipher)?, was_interrupted })
+    }
+}
+
+/// Converts the leased rows. A row that cannot be opened is logged and left out, so that it does not keep others.
+pub fn leased(rows: Vec<LeasedRow>, cipher: &Cipher) -> Vec<LeasedToken> {
+    let open = |row: LeasedRow| {
+        row.into_model(cipher)
+            .inspect_err(|error| tracing::error!(%error, "storage.token: it cannot be refreshed"))
+            .ok()
+    };
+    rows.into_iter().filter_map(open).collect()
 }
 
 pub struct ProfileRow {

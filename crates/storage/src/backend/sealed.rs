@@ -4,7 +4,7 @@ use larkauth_models::{ExposeSecret, TokenKind};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Cipher, Completion, NewSession, Result, StorageError,
+    Cipher, Completion, NewSession, RefreshedToken, Result, StorageError,
     backend::rows::{PROFILES, RowSeal, SESSIONS, TOKENS},
 };
 
@@ -58,6 +58,23 @@ impl SealedCompletion {
             profile_mobile: profile_row.seal_option("mobile_sealed", profile.mobile.as_ref())?,
             session_email: session_row.seal_option("email_sealed", profile.email.as_ref())?,
             session_mobile: session_row.seal_option("mobile_sealed", profile.mobile.as_ref())?,
+        })
+    }
+}
+
+/// Sealed secrets of a refreshed pair.
+pub struct SealedPair {
+    pub access_token: Vec<u8>,
+    pub refresh_token: Option<Vec<u8>>,
+}
+
+impl SealedPair {
+    pub fn new(cipher: &Cipher, refreshed: &RefreshedToken) -> Result<Self> {
+        let key = [refreshed.app_id.as_str(), refreshed.open_id.as_str(), TokenKind::User.as_str()];
+        let row = RowSeal::composite(cipher, TOKENS, &key);
+        Ok(Self {
+            access_token: row.seal("access_token_sealed", &refreshed.pair.access_token)?,
+            refresh_token: row.seal_option("refresh_token_sealed", refreshed.pair.refresh_token.as_ref())?,
         })
     }
 }

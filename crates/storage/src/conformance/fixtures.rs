@@ -148,6 +148,8 @@ impl Bed {
                 scopes: vec!["offline_access".to_owned(), "contact:user.email:readonly".to_owned()],
             },
             profile: profile(open_id),
+            next_attempt_at: None,
+            next_attempt_at: None,
             now: self.now(),
         }
     }

@@ -10,6 +10,7 @@ mod fixtures;
 pub mod invitations;
 pub mod job_ticks;
 pub mod records;
+pub mod refreshes;
 pub mod sessions;
 
 pub use fixtures::{Backend, Bed};
@@ -48,6 +49,14 @@ macro_rules! conformance_suite {
             invitations::create_session_hundred_people_all_created,
             job_ticks::claim_tick_repeated_tick_refused,
             job_ticks::claim_tick_concurrent_callers_one_claims,
+            refreshes::claim_refresh_one_holder_until_its_end,
+            refreshes::claim_refresh_concurrent_callers_one_leases,
+            refreshes::claim_refresh_expired_lease_is_interrupted,
+            refreshes::complete_refresh_replaces_its_generation_only,
+            refreshes::complete_refresh_of_revoked_token_refused,
+            refreshes::end_refresh_of_other_owner_changes_nothing,
+            refreshes::claim_due_refreshes_due_longest_first_each_once,
+            refreshes::touch_token_now_and_then,
             records::put_application_every_field_returned_unchanged,
             records::set_application_frozen_repeated_keeps_first_reason,
             records::mark_processed_one_consumer_other_consumer_unaffected,

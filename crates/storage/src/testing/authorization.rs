@@ -158,6 +158,7 @@ impl TestAuthorization {
                 mobile: Some(secret(NEEDLES[8])),
                 tenant_key: None,
             },
+            next_attempt_at: None,
             now,
         };
         assert!(store.complete_session(&completion).await.unwrap());

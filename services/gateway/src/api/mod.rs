@@ -14,7 +14,10 @@ use crate::state::AppState;
 
 /// Routes whose requests wait for nothing.
 pub(crate) fn routes() -> OpenApiRouter<Arc<AppState>> {
-    OpenApiRouter::new().routes(routes!(sessions::create, sessions::list)).routes(routes!(tokens::get))
+    OpenApiRouter::new()
+        .routes(routes!(sessions::create, sessions::list))
+        .routes(routes!(tokens::get, tokens::forget))
+        .routes(routes!(tokens::refresh))
 }
 
 /// Routes whose requests may wait.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::StatusCode};
 use chrono::TimeDelta;
 use larkauth_auth::{
     AuthError,
@@ -10,13 +10,13 @@ use larkauth_auth::{
 };
 use larkauth_contracts::{
     problem::ProblemCode,
-    rest::{OnMissing, TokenQuery, TokenView},
+    rest::{OnMissing, RefreshToken, TokenQuery, TokenView},
 };
 use larkauth_models::{Actor, AppId, AuthMethod, ExposeSecret, OpenId, Person, StoredToken};
 
-use super::require_scope::{RequireScope, TokensRead};
+use super::require_scope::{RequireScope, SessionsWrite, TokensRead};
 use crate::{
-    extract::{PathOf, QueryOf, issued},
+    extract::{JsonBody, PathOf, QueryOf, issued},
     problem::{ApiError, TokenProblems},
     state::AppState,
 };
@@ -25,7 +25,8 @@ const MAX_VALIDITY: u32 = 3600;
 
 /// Take a person's token
 ///
-/// A stored token that is valid for at least `min_validity` more seconds and has the required `scopes`. Keep it no longer than `expires_at`. Needs the
+/// A stored token that is valid for at least `min_validity` more seconds and has the required `scopes`. One of which
+/// little is left is refreshed first; while that fails, it is served as long as it is valid. Keep it no longer than `expires_at`. Needs the
 /// scope `tokens:read`.
 #[utoipa::path(
     get, path = "/v1/apps/{app_id}/users/{open_id}/token", operation_id = "get_token", tag = "tokens", security(("api_key" = [])),
@@ -70,6 +71,56 @@ pub(super) async fn get(
         OnMissing::None => Err(problem),
         OnMissing::Card => Err(ask(&state, actor, app_id, open_id, ask_for, problem).await),
     }
+}
+
+/// Refresh a person's token
+///
+/// Returns a token of a newer generation than the caller's, for example after Lark refused the old one. Needs the scope
+/// `tokens:read`.
+#[utoipa::path(
+    post, path = "/v1/apps/{app_id}/users/{open_id}/token/refresh", operation_id = "refresh_token", tag = "tokens", security(("api_key" = [])),
+    params(
+        ("app_id" = String, Path, description = "The application"),
+        ("open_id" = String, Path, description = "The person, as this application sees them"),
+    ),
+    request_body = RefreshToken,
+    responses((status = 200, description = "The token", body = TokenView), TokenProblems),
+)]
+pub(super) async fn refresh(
+    caller: RequireScope<TokensRead>,
+    State(state): State<Arc<AppState>>,
+    PathOf((app_id, open_id)): PathOf<(String, String)>,
+    JsonBody(RefreshToken { generation }): JsonBody<RefreshToken>,
+) -> Result<Json<TokenView>, ApiError> {
+    let (app_id, open_id): (AppId, OpenId) = (app_id.parse()?, issued(open_id.parse()?)?);
+    tracing::Span::current().record("app_id", tracing::field::display(&app_id));
+    let context = &state.context;
+    let token = context.refresh_token(&caller.actor, context.now(), &app_id, &open_id, generation).await?;
+    Ok(Json(view(&token)))
+}
+
+/// Forget a person's token
+///
+/// Deletes the token and ends its refreshing. Lark is not told: the access token itself lives to its end. The person can
+/// consent again. Needs the scope `sessions:write`.
+#[utoipa::path(
+    delete, path = "/v1/apps/{app_id}/users/{open_id}/token", operation_id = "forget_token", tag = "tokens", security(("api_key" = [])),
+    params(
+        ("app_id" = String, Path, description = "The application"),
+        ("open_id" = String, Path, description = "The person, as this application sees them"),
+    ),
+    responses((status = 204, description = "There is no token any more"), TokenProblems),
+)]
+pub(super) async fn forget(
+    caller: RequireScope<SessionsWrite>,
+    State(state): State<Arc<AppState>>,
+    PathOf((app_id, open_id)): PathOf<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let (app_id, open_id): (AppId, OpenId) = (app_id.parse()?, issued(open_id.parse()?)?);
+    tracing::Span::current().record("app_id", tracing::field::display(&app_id));
+    let context = &state.context;
+    context.revoke_token(&caller.actor, context.now(), &app_id, &open_id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 const NOT_ASKED: &str = "Ask for consent with POST /v1/auth/sessions, or here with on_missing=card";

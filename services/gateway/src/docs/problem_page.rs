@@ -56,6 +56,10 @@ const fn cure(code: ProblemCode) -> &'static str {
         ProblemCode::AppFrozen => {
             "The operator corrects the application in Lark's developer console (secret, scopes, availability). Until then no person is invited; stored tokens are still served."
         }
+        ProblemCode::RefreshInProgress => "Try again after Retry-After; the new token is nearly there.",
+        ProblemCode::UpstreamUnavailable => {
+            "Try again after Retry-After. The login is not lost; the operator looks at the log and at Lark's status."
+        }
         ProblemCode::Unavailable => {
             "Try again after Retry-After. The operator looks at /health, which names the part that is down."
         }

@@ -119,13 +119,17 @@ impl From<AuthError> for ApiError {
                 ProblemCode::SessionNotFound
             }
             AuthError::AuthenticationRequired => ProblemCode::AuthenticationRequired,
+            AuthError::RefreshInProgress { .. } => ProblemCode::RefreshInProgress,
+            AuthError::UpstreamUnavailable { .. } => ProblemCode::UpstreamUnavailable,
             AuthError::IdempotencyKeyReused => ProblemCode::IdempotencyKeyReused,
             AuthError::InsufficientScope { .. } => ProblemCode::InsufficientScope,
             AuthError::AuthMethodUnavailable(_) => ProblemCode::AuthMethodUnavailable,
         };
         let problem = Self::new(code, error.to_string());
         match error {
-            AuthError::RateLimited { retry_after, .. } => problem.retry_after(retry_after),
+            AuthError::RateLimited { retry_after, .. }
+            | AuthError::RefreshInProgress { retry_after }
+            | AuthError::UpstreamUnavailable { retry_after } => problem.retry_after(retry_after),
             AuthError::InsufficientScope { missing, .. } => problem.missing_scopes(missing),
             AuthError::AppFrozen { .. } => problem.retry_after(Duration::from_secs(60)),
             _ => problem,

@@ -52,5 +52,5 @@ problem_set!(
 );
 problem_set!(
     /// Problems of reading a token.
-    TokenProblems: AppNotFound, AuthenticationRequired, InsufficientScope, AppDisabled, AppFrozen
+    TokenProblems: AppNotFound, AuthenticationRequired, InsufficientScope, RefreshInProgress, UpstreamUnavailable, AppDisabled, AppFrozen
 );

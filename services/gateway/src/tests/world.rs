@@ -311,6 +311,7 @@ impl World {
                 mobile: None,
                 tenant_key: None,
             },
+            next_attempt_at: None,
             now,
         };
         assert!(store.complete_session(&completion).await.unwrap());

@@ -19,7 +19,7 @@ const V2: &str = "/open-apis/authen/v2/oauth/token";
 const USER_INFO: &str = "/open-apis/authen/v1/user_info";
 
 async fn refresh(client: &LarkClient) -> Result<TokenPair, LarkError> {
-    client.refresh(TokenApi::V2, &secret("r-secret")).await
+    client.refresh(TokenApi::V2, &secret("r-secret"), soon()).await
 }
 
 /// Starts a server that reads a request, writes these bytes and closes the connection. Dropping the set stops it.

@@ -107,7 +107,7 @@ async fn v2_refresh_valid_token_returns_token_pair() {
         .expect(1)
         .mount(&lark.server)
         .await;
-    let pair = lark.client.refresh(TokenApi::V2, &secret("r-old")).await.unwrap();
+    let pair = lark.client.refresh(TokenApi::V2, &secret("r-old"), soon()).await.unwrap();
     assert_eq!(pair.refresh_token.unwrap().expose_secret(), "r-refresh");
 }
 
@@ -132,7 +132,7 @@ async fn v1_exchange_and_refresh_send_app_token() {
     }
     let pair = lark.client.exchange_code(TokenApi::V1, &grant(), soon()).await.unwrap();
     assert_eq!((pair.access_expires_at, pair.refresh_expires_at), (after(6900), Some(after(2_591_700))));
-    assert!(lark.client.refresh(TokenApi::V1, &secret("r-old")).await.is_ok());
+    assert!(lark.client.refresh(TokenApi::V1, &secret("r-old"), soon()).await.is_ok());
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn refresh_every_known_code_returns_its_kind_without_repeat() {
         let status = if code == 20050 { 500 } else { 400 };
         let answer = json!({ "code": code, "error": "invalid_grant", "error_description": "r-old is bad" });
         lark.answer("POST", V2, ResponseTemplate::new(status).set_body_json(answer)).await;
-        let error = lark.client.refresh(TokenApi::V2, &secret("r-old")).await.unwrap_err();
+        let error = lark.client.refresh(TokenApi::V2, &secret("r-old"), soon()).await.unwrap_err();
         let row = known(code).unwrap();
         assert_eq!((&error.kind, error.outcome, error.code), (&row.kind, row.outcome, Some(code)));
         assert!(!format!("{error} {error:?}").contains("r-old"), "{error}");
@@ -216,7 +216,7 @@ async fn refresh_unknown_code_returns_kind_of_oauth_error() {
             let lark = Lark::start().await;
             let answer = json!({ "code": code, "error": error });
             lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(answer)).await;
-            let refused = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err();
+            let refused = lark.client.refresh(TokenApi::V2, &secret("r"), soon()).await.unwrap_err();
             assert_eq!(refused.kind, kind, "{code} {error}");
             let label = if kind == ErrorKind::Unknown {
                 "code_other"
@@ -246,7 +246,7 @@ async fn invalid_grant_without_code_returns_kind_by_grant() {
     lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(json!({ "error": "invalid_grant" })))
         .await;
     assert_eq!(
-        lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err().kind,
+        lark.client.refresh(TokenApi::V2, &secret("r"), soon()).await.unwrap_err().kind,
         ErrorKind::RefreshTokenInvalid
     );
     assert_eq!(
@@ -267,9 +267,9 @@ async fn refresh_without_refresh_lifetime_returns_refresh_token() {
         ok(&json!({ "code": 0, "access_token": "u", "expires_in": 60, "refresh_token": "" })),
     )
     .await;
-    let pair = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap();
+    let pair = lark.client.refresh(TokenApi::V2, &secret("r"), soon()).await.unwrap();
     assert_eq!((pair.refresh_token.unwrap().expose_secret(), pair.refresh_expires_at), ("r-new", None));
-    let pair = lark.client.refresh(TokenApi::V2, &secret("r")).await.unwrap();
+    let pair = lark.client.refresh(TokenApi::V2, &secret("r"), soon()).await.unwrap();
     assert!(pair.refresh_token.is_none() && pair.refresh_expires_at.is_none());
 }
 

@@ -34,7 +34,7 @@ async fn call_limiter_refuses_returns_rate_limited_without_request() {
     let client = limited_client(&server.uri(), clock, recorder.clone(), limiter.clone());
 
     let errors = [
-        client.refresh(TokenApi::V2, &secret("r")).await.unwrap_err(),
+        client.refresh(TokenApi::V2, &secret("r"), soon()).await.unwrap_err(),
         client.user_info(&secret("u")).await.unwrap_err(),
     ];
 

@@ -1,0 +1,141 @@
+//! One refresh under a lease.
+
+use std::{sync::Arc, time::Duration};
+
+use larkauth_contracts::message::EscrowPlace;
+use larkauth_lark::error::{ErrorKind, LarkError, Outcome};
+use larkauth_models::{StoredToken, TokenPair, TokenStatus};
+use larkauth_storage::{LeasedToken, RefreshEnd, seal_refreshed};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::{apps::App, context::Context, error::AuthError, escrow::Kept};
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// Lark gave a new pair. It is stored, or on its way to the store.
+    Refreshed(Box<StoredToken>),
+    /// Lark refuses this token or this person for good.
+    Ended,
+    /// A later attempt may succeed.
+    Postponed {
+        /// The wait until it.
+        after: Duration,
+    },
+}
+
+/// Sends the refresh token, and writes down what became of it. Runs to its end in a task of its own: a caller that stops
+/// waiting does not interrupt it.
+///
+/// # Errors
+/// The store's. The lease then ends by its time, and the next holder knows that the refresh token may be used up.
+pub(super) async fn attempt(
+    context: &Context,
+    app: Arc<App>,
+    leased: LeasedToken,
+    owner: Uuid,
+    deadline: Instant,
+) -> Result<Attempt, AuthError> {
+    let LeasedToken { token, was_interrupted } = leased;
+    let app_id = token.app_id.clone();
+    let Some(refresh_token) = &token.pair.refresh_token else {
+        let end = RefreshEnd { status: token.status, failures: token.failures, next_attempt_at: None };
+        context.store.end_refresh(&app_id, &token.open_id, owner, end).await?;
+        return Ok(Attempt::Ended);
+    };
+    let answer = app.client.refresh(app.application.token_api, refresh_token, deadline).await;
+    match answer {
+        Ok(pair) => {
+            // The token is stored. A breaker that could not be closed is closed by the next success.
+            if let Err(error) = context.apps.breaker().close(&app, context.now()).await {
+                tracing::warn!(%error, "auth.app.breaker_close");
+            }
+            keep(context, token, pair).await
+        }
+        Err(error) => refused(context, &token, was_interrupted, owner, error).await,
+    }
+}
+
+/// Keeps the new pair: in the store, else on the bus, else in the spool.
+async fn keep(context: &Context, old: StoredToken, pair: TokenPair) -> Result<Attempt, AuthError> {
+    let sealed = seal_refreshed(&context.cipher, &old.app_id, &old.open_id, &pair)?;
+    let place = EscrowPlace::Token { open_id: old.open_id.clone(), generation: old.generation };
+    let outcome = match context.keep_pair(&old.app_id, place, &sealed).await {
+        Kept::Yes => "ok",
+        Kept::Nowhere => "not_kept",
+        Kept::Unwanted => {
+            // Revoked, or the person consented anew, while the answer was on its way.
+            context.metrics.token_refreshed(old.app_id.as_str(), "unwanted");
+            return Ok(Attempt::Ended);
+        }
+    };
+    context.metrics.token_refreshed(old.app_id.as_str(), outcome);
+    tracing::info!(app_id = %old.app_id, generation = old.generation + 1, outcome, "auth.token.refreshed");
+    let now = context.now();
+    Ok(Attempt::Refreshed(Box::new(StoredToken {
+        pair,
+        issued_at: now,
+        generation: old.generation + 1,
+        status: TokenStatus::Active,
+        failures: 0,
+        ..old
+    })))
+}
+
+/// Ends an attempt without a new pair. An error hits the token, the person or the application that it belongs to.
+async fn refused(
+    context: &Context,
+    token: &StoredToken,
+    was_interrupted: bool,
+    owner: Uuid,
+    error: LarkError,
+) -> Result<Attempt, AuthError> {
+    let app_id = &token.app_id;
+    // A lost answer says nothing about the refresh token. With a code of its own Lark turned the request down.
+    let is_unknown = error.outcome == Outcome::MaybeProcessed && error.code.is_none();
+    let status = if is_unknown || was_interrupted { TokenStatus::OutcomeUnknown } else { token.status };
+    let failures = token.failures.saturating_add(1);
+    let (outcome, status, failures, after) = match error.kind {
+        // The holder of the earlier lease may have used it up, and its pair may be on its way to the store.
+        ErrorKind::RefreshTokenInvalid | ErrorKind::InvalidGrant
+            if was_interrupted && token.status != TokenStatus::OutcomeUnknown =>
+        {
+            ("outcome_unknown", status, failures, Some(context.policy.refresh_lease * 2))
+        }
+        ErrorKind::RefreshTokenInvalid | ErrorKind::InvalidGrant => {
+            ("reauthorization_required", TokenStatus::ReauthorizationRequired, failures, None)
+        }
+        ErrorKind::User | ErrorKind::AccessDenied => ("suspended", TokenStatus::Suspended, failures, None),
+        ErrorKind::App => {
+            context.apps.breaker().open(app_id, &error.to_string(), context.now()).await?;
+            ("app_refused", status, token.failures, Some(context.policy.breaker_open))
+        }
+        ErrorKind::RateLimited => {
+            let wait = error.retry_after.unwrap_or(context.policy.refresh_retry.longest(&*context.entropy));
+            ("rate_limited", status, token.failures, Some(wait))
+        }
+        _ => {
+            let outcome = if is_unknown { "outcome_unknown" } else { "failed" };
+            (outcome, status, failures, Some(pause(context, failures)))
+        }
+    };
+    match outcome {
+        "app_refused" => {}
+        "failed" if matches!(error.kind, ErrorKind::InvalidRequest) => {
+            tracing::error!(%app_id, %error, "auth.token.refresh: Lark does not take the request");
+        }
+        _ => tracing::warn!(%app_id, %error, outcome, failures, "auth.token.refresh"),
+    }
+    let next_attempt_at = after.map(|after| context.now() + after);
+    let end = RefreshEnd { status, failures, next_attempt_at };
+    if context.store.end_refresh(app_id, &token.open_id, owner, end).await? {
+        context.metrics.token_refreshed(app_id.as_str(), outcome);
+    }
+    Ok(after.map_or(Attempt::Ended, |after| Attempt::Postponed { after }))
+}
+
+/// Returns the pause after so many failures in a row.
+fn pause(context: &Context, failures: u32) -> Duration {
+    context.policy.refresh_retry.nth(failures.saturating_sub(1), &*context.entropy)
+}

@@ -1,0 +1,115 @@
+//! Refreshing because a caller needs the token.
+
+use std::time::Duration;
+
+use larkauth_models::{AppId, OpenId, StoredToken, TokenKind, TokenStatus};
+use larkauth_storage::{LeasedToken, RefreshClaim, RefreshEnd};
+use tokio::time::{Instant, sleep, timeout_at};
+use uuid::Uuid;
+
+use super::attempt::{Attempt, attempt};
+use crate::{context::Context, error::AuthError, refresh_schedule::is_nearly_over};
+
+/// Shortest wait that a caller is told.
+const A_SECOND: Duration = Duration::from_secs(1);
+
+impl Context {
+    /// Returns whether a caller should have this token refreshed before it is served: it is not valid long enough, or
+    /// little of its life is left and no failure asks for a pause.
+    pub(crate) fn wants_refresh(&self, token: &StoredToken, is_servable: bool) -> bool {
+        let now = self.now();
+        let pauses = token.failures > 0 && token.next_attempt_at.is_some_and(|next| next > now);
+        token.is_refreshable() && (!is_servable || (is_nearly_over(token, now) && !pauses))
+    }
+
+    /// Refreshes a token, or waits for the result of the caller that does. Returns the token of a newer generation.
+    ///
+    /// # Errors
+    /// [`AuthError::AuthenticationRequired`] when the token cannot be refreshed any more,
+    /// [`AuthError::RefreshInProgress`] and [`AuthError::UpstreamUnavailable`] when it may be later,
+    /// [`AuthError::AppFrozen`] while Lark refuses the application; the store's.
+    pub(crate) async fn newer_token(&self, old: &StoredToken) -> Result<StoredToken, AuthError> {
+        let (app_id, open_id) = (&old.app_id, &old.open_id);
+        let app = self.apps.get_for_invitation(app_id).await?;
+        if let Some(wait) = self.pause_of(old) {
+            return Err(AuthError::UpstreamUnavailable { retry_after: wait });
+        }
+        let until = Instant::now() + self.policy.refresh_wait;
+        let mut poll = self.policy.session_poll;
+        loop {
+            let (owner, life) = (self.new_uuid(), self.policy.refresh_lease);
+            match self.store.claim_refresh(app_id, open_id, owner, life).await? {
+                RefreshClaim::Leased(leased) if leased.token.generation != old.generation => {
+                    // Refreshed since this caller read it. The lease is given back unused.
+                    return self.give_back(*leased, owner).await;
+                }
+                RefreshClaim::Leased(leased) => {
+                    let (context, app) = (self.clone(), app.clone());
+                    let deadline = Instant::now() + self.policy.refresh_call;
+                    let task = self
+                        .refreshing
+                        .spawn(async move { attempt(&context, app, *leased, owner, deadline).await });
+                    return match timeout_at(until, task).await {
+                        Ok(Ok(Ok(Attempt::Refreshed(token)))) => Ok(*token),
+                        Ok(Ok(Ok(Attempt::Ended))) => self.result_of_other(old).await,
+                        Ok(Ok(Ok(Attempt::Postponed { after }))) => {
+                            Err(AuthError::UpstreamUnavailable { retry_after: after })
+                        }
+                        Ok(Ok(Err(error))) => Err(error),
+                        // It goes on; a panic ends the lease by its time.
+                        Ok(Err(_)) | Err(_) => Err(AuthError::RefreshInProgress { retry_after: A_SECOND }),
+                    };
+                }
+                RefreshClaim::NotRefreshable => return self.result_of_other(old).await,
+                RefreshClaim::Held { left } => {
+                    let pause = poll.next(&*self.entropy).min(left.max(Duration::from_millis(10)));
+                    if Instant::now() + pause >= until {
+                        return Err(AuthError::RefreshInProgress { retry_after: A_SECOND });
+                    }
+                    sleep(pause).await;
+                    let now = self.current(app_id, open_id).await?;
+                    if now.generation != old.generation {
+                        return Ok(now);
+                    }
+                    if let Some(wait) = self.pause_of(&now) {
+                        return Err(AuthError::UpstreamUnavailable { retry_after: wait });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the rest of the pause after a failure.
+    fn pause_of(&self, token: &StoredToken) -> Option<Duration> {
+        let next = token.next_attempt_at.filter(|_| token.failures > 0)?;
+        (next - self.now()).to_std().ok().filter(|wait| !wait.is_zero())
+    }
+
+    async fn give_back(&self, leased: LeasedToken, owner: Uuid) -> Result<StoredToken, AuthError> {
+        let token = leased.token;
+        let end = RefreshEnd {
+            status: if leased.was_interrupted { TokenStatus::OutcomeUnknown } else { token.status },
+            failures: token.failures,
+            next_attempt_at: token.next_attempt_at,
+        };
+        self.store.end_refresh(&token.app_id, &token.open_id, owner, end).await?;
+        Ok(token)
+    }
+
+    /// Returns what another caller made of the token.
+    async fn result_of_other(&self, old: &StoredToken) -> Result<StoredToken, AuthError> {
+        let now = self.current(&old.app_id, &old.open_id).await?;
+        if now.generation == old.generation { Err(AuthError::AuthenticationRequired) } else { Ok(now) }
+    }
+
+    async fn current(&self, app_id: &AppId, open_id: &OpenId) -> Result<StoredToken, AuthError> {
+        let token = self.store.token(app_id, open_id, TokenKind::User).await?;
+        token.ok_or(AuthError::AuthenticationRequired)
+    }
+
+    /// Waits until the refreshes that have begun are finished.
+    pub async fn finish_refreshes(&self) {
+        self.refreshing.close();
+        self.refreshing.wait().await;
+    }
+}

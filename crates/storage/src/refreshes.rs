@@ -1,0 +1,108 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use larkauth_models::{AppId, OpenId, StoredToken, Timestamp, TokenPair, TokenStatus};
+use uuid::Uuid;
+
+use crate::Result;
+
+/// Refreshing the tokens of people. A refresh token works once, so one caller at a time may use it.
+///
+/// A caller takes the lease of a row, which is also the record that the refresh token may be on its way to Lark. The lease
+/// ends with a new pair, with another result, or by its time, which the clock of the database measures. A lease that ended
+/// by its time is reported to the next caller: the refresh token may be used up.
+///
+/// A pair is stored by the generation that it replaces, whoever holds the lease. So a late pair is not lost, and an old
+/// one replaces nothing.
+#[async_trait]
+pub trait Refreshes {
+    /// Takes the lease of one token for `life`, unless another caller holds it.
+    async fn claim_refresh(
+        &self,
+        app_id: &AppId,
+        open_id: &OpenId,
+        owner: Uuid,
+        life: Duration,
+    ) -> Result<RefreshClaim>;
+    /// Takes the leases of at most `limit` tokens whose next attempt is due, those that are due longest first. Concurrent
+    /// calls take different tokens. The tokens of an application that is disabled, or was frozen after `frozen_before`, are
+    /// left alone. A token that cannot be opened is left out, and its lease ends by its time.
+    async fn claim_due_refreshes(
+        &self,
+        now: Timestamp,
+        frozen_before: Timestamp,
+        owner: Uuid,
+        life: Duration,
+        limit: u32,
+    ) -> Result<Vec<LeasedToken>>;
+    /// Stores a new pair in place of its generation, and ends the lease. A revoked token stays revoked. `false`: the token
+    /// has another generation, for example that of this very pair.
+    async fn complete_refresh(&self, refreshed: &RefreshedToken) -> Result<bool>;
+    /// Ends the lease of this owner without a new pair.
+    async fn end_refresh(
+        &self,
+        app_id: &AppId,
+        open_id: &OpenId,
+        owner: Uuid,
+        end: RefreshEnd,
+    ) -> Result<bool>;
+    /// Records the use of a token, unless one was recorded after `last_before`.
+    async fn touch_token(
+        &self,
+        app_id: &AppId,
+        open_id: &OpenId,
+        now: Timestamp,
+        last_before: Timestamp,
+    ) -> Result<bool>;
+}
+
+/// Outcome of [`Refreshes::claim_refresh`].
+#[derive(Clone, Debug)]
+pub enum RefreshClaim {
+    /// The caller has the lease.
+    Leased(Box<LeasedToken>),
+    /// Another caller has it.
+    Held {
+        /// Time until its lease ends.
+        left: Duration,
+    },
+    /// There is no token with a refresh token, or its status permits no refresh.
+    NotRefreshable,
+}
+
+/// A token under the caller's lease.
+#[derive(Clone, Debug)]
+pub struct LeasedToken {
+    /// The token.
+    pub token: StoredToken,
+    /// An earlier lease ended by its time: its holder may have sent the refresh token.
+    pub was_interrupted: bool,
+}
+
+/// A new pair for [`Refreshes::complete_refresh`].
+#[derive(Clone, Debug)]
+pub struct RefreshedToken {
+    /// The application.
+    pub app_id: AppId,
+    /// The person.
+    pub open_id: OpenId,
+    /// The generation that the pair replaces.
+    pub generation: i64,
+    /// The new pair.
+    pub pair: TokenPair,
+    /// Time of the next refresh.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Current time, stored as `issued_at`.
+    pub now: Timestamp,
+}
+
+/// How a refresh ended without a new pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshEnd {
+    /// The status of the token from now on.
+    pub status: TokenStatus,
+    /// Failed attempts in a row.
+    pub failures: u32,
+    /// Time of the next attempt.
+    pub next_attempt_at: Option<Timestamp>,
+}
