@@ -12,7 +12,6 @@ use larkauth_lark_sim::{Effect, Endpoint, Fault};
 use larkauth_messaging::Disposition;
 use larkauth_models::{Backoff, FailureReason, SecretString, SessionState, TokenApi, TokenPair};
 use larkauth_storage::seal_escrow;
-use sqlx::AssertSqlSafe;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -72,11 +71,6 @@ impl Fixture {
 
     async fn state(&self, of: &Consented) -> SessionState {
         self.session(of.invited.session_id).await.state
-    }
-
-    async fn sql(&self, statement: &str) {
-        let mut db = self.database.connection().await;
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut db).await.unwrap();
     }
 
     /// Has the database refuse every change of a session whose code was sent.

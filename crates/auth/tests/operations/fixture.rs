@@ -91,9 +91,9 @@ pub(crate) struct Invited {
 
 impl Fixture {
     /// Changes the database behind the operations.
-    pub(crate) async fn sql(&self, statement: &'static str) {
+    pub(crate) async fn sql(&self, statements: &'static str) {
         let mut connection = self.database.connection().await;
-        sqlx::query(statement).execute(&mut connection).await.unwrap();
+        sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
     }
 
     pub(crate) async fn new() -> Self {

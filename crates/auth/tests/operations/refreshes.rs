@@ -18,7 +18,7 @@ use crate::fixture::{ACTOR, Fixture};
 const TWO_HOURS: Duration = Duration::from_secs(7201);
 
 impl Fixture {
-    async fn token(&self, person: &OpenId) -> StoredToken {
+    async fn current(&self, person: &OpenId) -> StoredToken {
         self.parts.store.token(&self.app_id(), person, TokenKind::User).await.unwrap().unwrap()
     }
 
@@ -98,7 +98,7 @@ async fn reader_that_leaves_does_not_interrupt_refresh() {
     fixture.sim.wait_until(Duration::from_secs(10), sent).await.unwrap();
     readers.shutdown().await;
     fixture.context.finish_refreshes().await;
-    assert_eq!(fixture.token(&person).await.generation, 2);
+    assert_eq!(fixture.current(&person).await.generation, 2);
     fixture.assert_no_violation();
 }
 
@@ -129,11 +129,11 @@ async fn lost_answer_is_tried_once_more_then_person_has_to_consent() {
     fixture.clock.advance(Duration::from_secs(7200 - 300));
     fixture.sim.faults().push(Fault::at(Endpoint::TokenRefresh, Effect::LostAnswer));
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 1, "served to its expiry");
-    let token = fixture.token(&person).await;
+    let token = fixture.current(&person).await;
     assert_eq!((token.status, token.failures), (TokenStatus::OutcomeUnknown, 1));
     fixture.clock.advance(Duration::from_secs(120));
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 1);
-    assert_eq!(fixture.token(&person).await.status, TokenStatus::ReauthorizationRequired);
+    assert_eq!(fixture.current(&person).await.status, TokenStatus::ReauthorizationRequired);
     fixture.clock.advance(Duration::from_secs(300));
     assert!(matches!(fixture.served(&person, 60).await, Err(AuthError::AuthenticationRequired)));
     assert_eq!((fixture.refreshes(), fixture.run_due().await), (2, 0));
@@ -150,7 +150,7 @@ async fn lost_request_is_tried_again_and_succeeds() {
     assert!(matches!(fixture.served(&person, 60).await, Err(AuthError::UpstreamUnavailable { .. })));
     fixture.clock.advance(Duration::from_secs(120));
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 2);
-    assert_eq!(fixture.token(&person).await.status, TokenStatus::Active);
+    assert_eq!(fixture.current(&person).await.status, TokenStatus::Active);
 }
 
 #[tokio::test]
@@ -175,10 +175,10 @@ async fn holder_that_died_after_sending_has_time_for_its_pair_to_arrive() {
     let refused = Effect::Answer { status: 400, code: 20_073 };
     fixture.sim.faults().push(Fault::at(Endpoint::TokenRefresh, refused).times(2));
     assert!(matches!(fixture.served(&person, 60).await, Err(AuthError::UpstreamUnavailable { .. })));
-    assert_eq!(fixture.token(&person).await.status, TokenStatus::OutcomeUnknown);
+    assert_eq!(fixture.current(&person).await.status, TokenStatus::OutcomeUnknown);
     fixture.clock.advance(Duration::from_secs(120));
     assert!(matches!(fixture.served(&person, 60).await, Err(AuthError::AuthenticationRequired)));
-    assert_eq!(fixture.token(&person).await.status, TokenStatus::ReauthorizationRequired);
+    assert_eq!(fixture.current(&person).await.status, TokenStatus::ReauthorizationRequired);
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn error_hits_whom_it_belongs_to() {
         fixture.sim.faults().push(Fault::at(Endpoint::TokenRefresh, Effect::Answer { status: 400, code }));
         let refused = fixture.served(&person, 60).await.unwrap_err();
         assert!(format!("{refused:?}").starts_with(error), "{code}: {refused:?}");
-        let token = fixture.token(&person).await;
+        let token = fixture.current(&person).await;
         assert_eq!(token.status, status, "{code}");
         assert!(token.pair.refresh_token.is_some(), "{code}: refreshing never deletes");
         let application = fixture.parts.apps.get(&fixture.app_id()).await.unwrap().application.clone();
@@ -226,7 +226,7 @@ async fn application_refused_for_an_hour_costs_no_login() {
     fixture.clock.advance(Duration::from_secs(301));
     fixture.run_due().await;
     for person in &people {
-        let token = fixture.token(person).await;
+        let token = fixture.current(person).await;
         assert_eq!((token.status, token.generation), (TokenStatus::Active, 2));
     }
     assert!(fixture.sim.messages().len() <= 2, "nobody was sent a card for it");
@@ -238,7 +238,7 @@ async fn pair_that_database_refuses_is_served_and_arrives_over_the_bus() {
     let person = fixture.expired(0).await;
     fixture.sql("alter table access_tokens add constraint broken check (generation < 2) not valid").await;
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 2, "the pair in memory is served");
-    assert_eq!(fixture.token(&person).await.generation, 1);
+    assert_eq!(fixture.current(&person).await.generation, 1);
     let escrowed = fixture.bus.take::<TokenEscrowed>();
     assert!(matches!(fixture.deliver(escrowed.clone()).await, Disposition::Retry { .. }));
     fixture.sql("alter table access_tokens drop constraint broken").await;
@@ -261,7 +261,7 @@ async fn pair_that_neither_database_nor_bus_takes_is_replayed_from_the_spool() {
     fixture.sql("alter table access_tokens drop constraint broken").await;
     assert_eq!(fixture.context.replay_spool(&ACTOR, now).await.unwrap(), 1);
     assert_eq!(fixture.context.replay_spool(&ACTOR, now).await.unwrap(), 0);
-    assert_eq!(fixture.token(&person).await.generation, 2);
+    assert_eq!(fixture.current(&person).await.generation, 2);
 }
 
 #[tokio::test]
@@ -295,7 +295,7 @@ async fn due_tokens_are_refreshed_by_use_and_age() {
         fixture.served(&used, 60).await.unwrap();
         fixture.run_due().await;
     }
-    let (used, idle) = (fixture.token(&used).await, fixture.token(&idle).await);
+    let (used, idle) = (fixture.current(&used).await, fixture.current(&idle).await);
     assert!(used.generation >= 30, "{}", used.generation);
     assert!(idle.generation < 25, "an idle login is kept by its refresh token: {}", idle.generation);
     let next = idle.next_attempt_at.unwrap() - idle.issued_at;
@@ -329,7 +329,7 @@ async fn person_that_is_unavailable_is_suspended() {
     let person = fixture.expired(0).await;
     fixture.sim.set_status(person.as_str(), UserStatus::Resigned).unwrap();
     assert!(matches!(fixture.served(&person, 60).await, Err(AuthError::AuthenticationRequired)));
-    assert_eq!(fixture.token(&person).await.status, TokenStatus::Suspended);
+    assert_eq!(fixture.current(&person).await.status, TokenStatus::Suspended);
 }
 
 #[tokio::test]

@@ -149,7 +149,6 @@ impl Bed {
             },
             profile: profile(open_id),
             next_attempt_at: None,
-            next_attempt_at: None,
             now: self.now(),
         }
     }

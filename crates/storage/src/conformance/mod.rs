@@ -10,6 +10,7 @@ mod fixtures;
 pub mod invitations;
 pub mod job_ticks;
 pub mod records;
+#[expect(clippy::panic, reason = "a case that cannot continue has failed")]
 pub mod refreshes;
 pub mod sessions;
 

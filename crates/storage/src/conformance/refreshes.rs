@@ -1,3 +1,5 @@
+//! Leases, refreshed pairs, due tokens.
+
 use std::time::Duration;
 
 use larkauth_models::{AppId, ExposeSecret, Timestamp, TokenKind, TokenPair, TokenStatus};

@@ -411,6 +411,30 @@ async fn get_token_without_required_scope_is_403_and_asks_for_union() {
 }
 
 #[tokio::test]
+async fn refresh_and_forget_token() {
+    let world = World::new().await;
+    let session = world.session(AuthMethod::WebsocketCard).await;
+    world.complete(&session, "u-access-token", "Li Lei").await;
+    let path = format!("/v1/apps/{APP}/users/{PERSON}/token");
+    let refresh = async |body: Value| world.post(&format!("{path}/refresh"), &body).await;
+    // The caller's token is older than the stored one.
+    let token: TokenView = refresh(json!({"generation": 0})).await.json();
+    assert_eq!((token.access_token.as_str(), token.generation), ("u-access-token", 1));
+    // Lark cannot be reached here, and a valid token is left alone.
+    let problem = refresh(json!({})).await.problem();
+    assert_eq!(problem.code, ProblemCode::UpstreamUnavailable);
+    assert!(problem.retry_after.is_some());
+    assert_eq!(world.get(&path).await.status, StatusCode::OK);
+    assert_eq!(refresh(json!({"generation": "1"})).await.problem().code, ProblemCode::InvalidRequest);
+
+    let forget = async || world.send(request("DELETE", &path).body(Body::empty()).unwrap()).await.status;
+    assert_eq!((forget().await, forget().await), (StatusCode::NO_CONTENT, StatusCode::NO_CONTENT));
+    for gone in [world.get(&path).await, refresh(json!({})).await] {
+        assert_eq!(gone.problem().code, ProblemCode::AuthenticationRequired);
+    }
+}
+
+#[tokio::test]
 async fn get_session_shows_granted_and_missing_scopes() {
     let world = World::new().await;
     let body = json!({"app_id": APP, "open_id": PERSON, "scopes": ["docx:document"]});

@@ -26,6 +26,11 @@ use crate::{
     http::{HttpTimeouts, http_client},
 };
 
+/// Returns a deadline that leaves enough time for any call.
+fn soon() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(20)
+}
+
 const APP_ID: &str = "cli_0123456789abcdef";
 const APP_SECRET: &str = "app-secret-value";
 const TENANT_PATH: &str = "/open-apis/auth/v3/tenant_access_token/internal";

@@ -33,11 +33,6 @@ fn pkce_challenge_rfc_7636_verifier_returns_rfc_challenge() {
     assert_eq!(pkce_challenge(&secret(VERIFIER)), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
 }
 
-/// Returns a deadline that leaves enough time for any exchange.
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
-}
-
 #[tokio::test]
 async fn authorize_url_returns_every_parameter_once_encoded() {
     let lark = Lark::start().await;
