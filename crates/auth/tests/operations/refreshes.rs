@@ -8,7 +8,7 @@ use larkauth_contracts::message::TokenEscrowed;
 use larkauth_lark_sim::{Effect, Endpoint, Fault, UserStatus};
 use larkauth_messaging::Disposition;
 use larkauth_models::{OpenId, RefreshPolicy, StoredToken, TokenKind, TokenStatus};
-use larkauth_storage::{RefreshClaim, Refreshes as _, Tokens as _};
+use larkauth_storage::RefreshClaim;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -27,6 +27,13 @@ impl Fixture {
         let person = self.authorized(n).await;
         self.clock.advance(TWO_HOURS);
         person
+    }
+
+    /// A process takes the lease and dies with it.
+    async fn leased_by_a_dead_holder(&self, person: &OpenId) {
+        let (app_id, owner) = (self.app_id(), Uuid::from_u128(1));
+        let claim = self.parts.store.claim_refresh(&app_id, person, owner, Duration::ZERO).await.unwrap();
+        assert!(matches!(claim, RefreshClaim::Leased(_)));
     }
 
     fn refreshes(&self) -> u64 {
@@ -157,9 +164,7 @@ async fn lost_request_is_tried_again_and_succeeds() {
 async fn holder_that_died_before_sending_loses_nothing() {
     let fixture = Fixture::new().await;
     let person = fixture.expired(0).await;
-    let lease =
-        |life| fixture.parts.store.claim_refresh(&fixture.app_id(), &person, Uuid::from_u128(1), life);
-    assert!(matches!(lease(Duration::ZERO).await.unwrap(), RefreshClaim::Leased(_)));
+    fixture.leased_by_a_dead_holder(&person).await;
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 2);
     fixture.assert_no_violation();
 }
@@ -168,9 +173,7 @@ async fn holder_that_died_before_sending_loses_nothing() {
 async fn holder_that_died_after_sending_has_time_for_its_pair_to_arrive() {
     let fixture = Fixture::new().await;
     let person = fixture.expired(0).await;
-    let claim =
-        fixture.parts.store.claim_refresh(&fixture.app_id(), &person, Uuid::from_u128(1), Duration::ZERO);
-    assert!(matches!(claim.await.unwrap(), RefreshClaim::Leased(_)));
+    fixture.leased_by_a_dead_holder(&person).await;
     // Lark gave a pair, and the process died with it.
     let refused = Effect::Answer { status: 400, code: 20_073 };
     fixture.sim.faults().push(Fault::at(Endpoint::TokenRefresh, refused).times(2));
