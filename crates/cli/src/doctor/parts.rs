@@ -63,7 +63,11 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
     };
     let contents = with_deadline(async {
         let store = database.open(settings, false, cipher).await?.shared();
-        let contents = (check_writes(&*store).await, store.applications().await, store.api_keys().await);
+        let contents = (
+            check_writes(&*store, SystemClock.now()).await,
+            store.applications().await,
+            store.api_keys().await,
+        );
         store.close().await;
         Ok(contents)
     });
