@@ -12,8 +12,8 @@ use crate::context::Context;
 
 /// Longest sleep without a look at the clock: 30 s.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// Largest step back of the clock that counts as its ordinary correction: 5 s.
-const MAX_STEP: TimeDelta = TimeDelta::seconds(5);
+/// Largest step back of the clock that counts as its ordinary correction: 30 s.
+const MAX_STEP: TimeDelta = TimeDelta::seconds(30);
 
 /// Runs a job at its ticks until `stopping`, and finishes a run that has begun. A failed run is logged; the next tick tries
 /// again. Ticks that pass during a run are skipped.

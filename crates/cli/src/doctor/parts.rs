@@ -3,7 +3,7 @@
 use larkauth_auth::check_writes;
 use larkauth_config::Settings;
 use larkauth_contracts::topology::Queue;
-use larkauth_models::Application;
+use larkauth_models::{Application, Clock, SystemClock};
 use larkauth_runtime::{Broker, Database, cipher, no_cipher, no_writes};
 use larkauth_storage::Registration;
 use larkauth_telemetry::Metrics;
