@@ -52,8 +52,8 @@ pub(crate) struct Send {
     #[arg(long, value_name = "SCOPE", value_delimiter = ' ')]
     scopes: Vec<String>,
     /// Follow the session until it ends; at most so many seconds, by default until it expires
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "0")]
-    wait: Option<u64>,
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1)]
+    wait: Option<Option<u64>>,
 }
 
 pub(crate) async fn run(command: Card, globals: &Globals) -> anyhow::Result<ExitCode> {
@@ -91,8 +91,8 @@ impl Send {
             return Ok(ExitCode::SUCCESS);
         };
         let at_most = match seconds {
-            0 => context.policy().session_lifetime + EXPIRY_GRACE,
-            seconds => Duration::from_secs(seconds),
+            None => context.policy().session_lifetime + EXPIRY_GRACE,
+            Some(seconds) => Duration::from_secs(seconds),
         };
         let seen = |step| {
             if text {

@@ -138,6 +138,9 @@ pub(crate) const fn help(reason: FailureReason) -> &'static str {
         FailureReason::AppMisconfigured => {
             "Lark refuses the application's secret, permissions or redirect URI: `larkauth apps show` shows Lark's reason, `larkauth doctor` what to correct."
         }
+        FailureReason::ServiceUnavailable => {
+            "The message broker was not available, and no card was sent: `larkauth doctor` shows the state of the parts. Send another card."
+        }
         FailureReason::CardUndeliverable => {
             "The bot cannot write to this person: see docs/troubleshooting/bot-cannot-reach-person.md"
         }

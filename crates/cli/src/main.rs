@@ -79,7 +79,7 @@ fn main() -> ExitCode {
         Err(error) => return report::failed(&error.into()),
     };
     let code = match runtime.block_on(dispatch(cli)) {
-        Ok(code) => code,
+        Ok(code) => report::exit_code(code),
         Err(error) => report::failed(&error),
     };
     // An unanswered question does not delay the exit.

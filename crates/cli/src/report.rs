@@ -2,9 +2,16 @@
 //!
 //! Standard output is text for people, or one JSON object on each line. [`set_format`] decides once.
 
-use std::{io::IsTerminal, process::ExitCode, sync::OnceLock};
+use std::{
+    io::{ErrorKind, IsTerminal, Write},
+    process::ExitCode,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use anstream::{eprint, eprintln, println};
+use anstream::{eprint, eprintln};
 use serde::Serialize;
 
 use crate::{exit, output::Format};
@@ -37,7 +44,7 @@ impl Line<'_> {
         match FORMAT.get() {
             Some(Format::Json) if self.step.is_empty() => {}
             Some(Format::Json) => json_line(self),
-            _ => println!("{}", text()),
+            _ => write_line(&text()),
         }
     }
 }
@@ -45,8 +52,26 @@ impl Line<'_> {
 fn json_line(value: &impl Serialize) {
     // Texts and numbers always serialize.
     if let Ok(text) = serde_json::to_string(value) {
-        println!("{text}");
+        write_line(&text);
     }
+}
+
+/// Standard output has refused a line.
+static UNWRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line to standard output. Work goes on without it: a service serves on while the disk of its log is full.
+fn write_line(text: &str) {
+    let mut out = anstream::stdout();
+    let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) else { return };
+    // A reader that closed the output early, as `head` does, is no failure.
+    if error.kind() != ErrorKind::BrokenPipe && !UNWRITTEN.swap(true, Ordering::Relaxed) {
+        eprintln!("{RED}✗{PLAIN} standard output cannot be written: {error}");
+    }
+}
+
+/// Returns the exit code of a command: that of its result, or a failure when a line of it could not be written.
+pub(crate) fn exit_code(result: ExitCode) -> ExitCode {
+    if UNWRITTEN.load(Ordering::Relaxed) && result == ExitCode::SUCCESS { ExitCode::FAILURE } else { result }
 }
 
 /// Reports the result of a command as one JSON object, or else by `text`.
@@ -99,7 +124,7 @@ pub(crate) fn doubtful(what: &str, detail: &str) {
 
 /// Reports the failure of a command. A reader that closed the output early, as `head` does, is no failure.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
-    let unread = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
+    let unread = |e: &std::io::Error| e.kind() == ErrorKind::BrokenPipe;
     if error.downcast_ref().is_some_and(unread) {
         return ExitCode::SUCCESS;
     }

@@ -233,7 +233,7 @@ pub struct RefreshToken {
     pub generation: Option<i64>,
 }
 
-/// See [`TokenQuery::on_missing`].
+/// Action when there is no valid token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -258,7 +258,7 @@ pub struct TokenView {
     pub expires_at: Timestamp,
     /// Granted scopes.
     pub scopes: Vec<String>,
-    /// Number of refreshes.
+    /// Number of tokens that this person's login has had: 1 after the consent, one more with each refresh.
     pub generation: i64,
 }
 

@@ -101,5 +101,7 @@ enum_schemas! {
         AppMisconfigured = "app_misconfigured",
         /// The card could not be delivered to this person.
         CardUndeliverable = "card_undeliverable",
+        /// A part of larkauth was not available, and no card was sent.
+        ServiceUnavailable = "service_unavailable",
     }
 }

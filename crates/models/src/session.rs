@@ -68,6 +68,8 @@ spelled_enum! {
         AppMisconfigured = "app_misconfigured",
         /// The card could not be delivered to this person.
         CardUndeliverable = "card_undeliverable",
+        /// A part of larkauth was not available, and no card was sent.
+        ServiceUnavailable = "service_unavailable",
     }
 }
 

@@ -44,7 +44,8 @@ pub fn no_writes(error: &StorageError) -> String {
         error => error.to_string(),
     };
     format!(
-        "the database answers and takes no writes ({why}); stored tokens are served, everything else waits: let \
-         DATABASE_URL lead to the primary server, promote this standby, or unset default_transaction_read_only"
+        "the database answers and takes no writes ({why}); stored tokens are served, everything else waits: free \
+         the disk if it is full, let DATABASE_URL lead to the primary server, promote this standby, or unset \
+         default_transaction_read_only"
     )
 }

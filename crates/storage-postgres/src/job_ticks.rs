@@ -1,21 +1,22 @@
 use async_trait::async_trait;
 use larkauth_models::Timestamp;
-use larkauth_storage::{JobTicks, Result};
+use larkauth_storage::{JobTicks, MAX_CLOCK_LEAD, Result};
 use sqlx::query;
 
 use crate::store::PgStore;
 
 #[async_trait]
 impl JobTicks for PgStore {
-    async fn claim_tick(&self, job: &str, tick_at: Timestamp) -> Result<bool> {
+    async fn claim_tick(&self, job: &str, tick_at: Timestamp, now: Timestamp) -> Result<bool> {
         let done = self
             .call("claiming a tick", async |db| {
                 query!(
                     "insert into job_ticks (name, tick_at) values ($1, $2)
                      on conflict (name) do update set tick_at = excluded.tick_at
-                     where job_ticks.tick_at < excluded.tick_at",
+                     where job_ticks.tick_at < excluded.tick_at or job_ticks.tick_at > $3",
                     job,
-                    tick_at
+                    tick_at,
+                    now + MAX_CLOCK_LEAD
                 )
                 .execute(db)
                 .await

@@ -39,7 +39,7 @@ pub use backend::migrations::MigrationReport;
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
 pub use escrow::{open_refreshed, seal_escrow, seal_refreshed};
-pub use job_ticks::JobTicks;
+pub use job_ticks::{JobTicks, MAX_CLOCK_LEAD};
 pub use processed_events::ProcessedEvents;
 pub use profiles::Profiles;
 pub use refreshes::{LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes};

@@ -123,7 +123,7 @@ impl Context {
 
     /// Ends a session that no one has seen. Its end is not announced, least of all over a bus that just failed.
     async fn withdraw(&self, session_id: SessionId) -> Result<(), AuthError> {
-        let ending = SessionEnding::Failed(FailureReason::CardUndeliverable);
+        let ending = SessionEnding::Failed(FailureReason::ServiceUnavailable);
         if self.store.end_session(session_id, ending, self.now()).await? {
             self.record_end(&self.existing_session(session_id).await?);
         }

@@ -13,6 +13,8 @@ const MAX_CUSTOM_MESSAGE: usize = 1000;
 
 /// Adds `offline_access`, sorts, and checks the scopes.
 pub(super) fn check_scopes(mut scopes: Vec<String>) -> Result<Vec<String>, AuthError> {
+    // In the order of the caller, who is told the entry.
+    check_scope_names(&scopes)?;
     if !scopes.iter().any(|s| s == OFFLINE_ACCESS) {
         scopes.push(OFFLINE_ACCESS.to_owned());
     }

@@ -268,11 +268,11 @@ async fn invite_with_bus_down_withdraws_session() {
     let all = fixture.parts.store.list_sessions(&Default::default(), None, 10).await.unwrap();
     assert_eq!(
         (all[0].state, all[0].failure_reason),
-        (SessionState::Failed, Some(FailureReason::CardUndeliverable))
+        (SessionState::Failed, Some(FailureReason::ServiceUnavailable))
     );
     let metrics = fixture.context.metrics().render();
     let counted =
-        metrics.lines().any(|line| line.contains("reason=\"card_undeliverable\"") && line.ends_with(" 1"));
+        metrics.lines().any(|line| line.contains("reason=\"service_unavailable\"") && line.ends_with(" 1"));
     assert!(counted, "{metrics}");
 }
 

@@ -71,7 +71,7 @@ async fn process_job_in_replicas_runs_in_each() {
     fixture.run_in_replicas(&job, &RUNS, 2 * REPLICAS).await;
     // The store knows no tick of it.
     let first = larkauth_models::Timestamp::UNIX_EPOCH;
-    assert!(fixture.parts.store.claim_tick("process_job", first).await.unwrap());
+    assert!(fixture.parts.store.claim_tick("process_job", first, first).await.unwrap());
 }
 
 #[test]

@@ -115,7 +115,7 @@ delegate! {
         fn touch_api_key(id: Uuid, now: Timestamp) -> Stored<()>;
     }
     JobTicks {
-        fn claim_tick(job: &str, tick_at: Timestamp) -> Stored<bool>;
+        fn claim_tick(job: &str, tick_at: Timestamp, now: Timestamp) -> Stored<bool>;
     }
 }
 

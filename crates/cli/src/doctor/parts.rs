@@ -3,7 +3,7 @@
 use larkauth_auth::check_writes;
 use larkauth_config::Settings;
 use larkauth_contracts::topology::Queue;
-use larkauth_models::Application;
+use larkauth_models::{Application, Clock, SystemClock};
 use larkauth_runtime::{Broker, Database, cipher, no_cipher, no_writes};
 use larkauth_storage::Registration;
 use larkauth_telemetry::Metrics;
@@ -63,7 +63,11 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
     };
     let contents = with_deadline(async {
         let store = database.open(settings, false, cipher).await?.shared();
-        let contents = (check_writes(&*store).await, store.applications().await, store.api_keys().await);
+        let contents = (
+            check_writes(&*store, SystemClock.now()).await,
+            store.applications().await,
+            store.api_keys().await,
+        );
         store.close().await;
         Ok(contents)
     });

@@ -168,6 +168,10 @@ pub(super) fn failure(reason: Option<FailureReason>) -> Text {
         Some(FailureReason::CardUndeliverable) => {
             fixed("卡片没能送达。请再试一次。", "The card could not be delivered. Please try again.")
         }
+        Some(FailureReason::ServiceUnavailable) => fixed(
+            "授权服务暂时不可用。请稍后再试。",
+            "The authorization service was not available. Please try again a little later.",
+        ),
         None => fixed("出了点问题。请再试一次。", "Something went wrong. Please try again."),
     }
 }

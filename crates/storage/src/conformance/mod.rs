@@ -49,6 +49,7 @@ macro_rules! conformance_suite {
             invitations::create_session_person_with_two_ids_limited_once,
             invitations::create_session_hundred_people_all_created,
             job_ticks::claim_tick_repeated_tick_refused,
+            job_ticks::claim_tick_after_wrong_clock_claimed,
             job_ticks::claim_tick_concurrent_callers_one_claims,
             refreshes::claim_refresh_one_holder_until_its_end,
             refreshes::claim_refresh_concurrent_callers_one_leases,

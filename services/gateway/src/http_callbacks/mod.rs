@@ -37,8 +37,11 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<AppState>> {
     request_body(content = serde_json::Value, description = "As Lark sends it, encrypted or plain"),
     responses(
         (status = 200, description = "The answer for Lark: a challenge, a toast, a card", body = serde_json::Value),
-        (status = 403, description = "`forbidden`: the callback cannot be verified", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`callback_rejected`: the callback cannot be verified", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "`invalid_request`: no application id", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`app_not_found`", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`request_timeout`: the body came too slowly", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`payload_too_large`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`service_unavailable`: to be pushed again", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -61,8 +64,10 @@ async fn callback(
     request_body(content = serde_json::Value, description = "As Lark sends it, encrypted or plain"),
     responses(
         (status = 200, description = "The answer for Lark: a challenge, a toast, a card", body = serde_json::Value),
-        (status = 403, description = "`forbidden`: the callback cannot be verified", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`callback_rejected`: the callback cannot be verified", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`: there is not exactly one application", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`request_timeout`: the body came too slowly", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`payload_too_large`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`service_unavailable`: to be pushed again", body = Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -44,7 +44,7 @@ macro_rules! problem_set {
 }
 problem_set!(
     /// Problems of reading sessions.
-    ReadProblems: SessionNotFound
+    ReadProblems: SessionNotFound, RateLimited
 );
 problem_set!(
     /// Problems of creating a session.
@@ -52,5 +52,5 @@ problem_set!(
 );
 problem_set!(
     /// Problems of reading a token.
-    TokenProblems: AppNotFound, AuthenticationRequired, InsufficientScope, RefreshInProgress, UpstreamUnavailable, AppDisabled, AppFrozen
+    TokenProblems: RateLimited, AppNotFound, AuthenticationRequired, InsufficientScope, RefreshInProgress, UpstreamUnavailable, AppDisabled, AppFrozen
 );

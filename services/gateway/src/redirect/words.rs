@@ -161,6 +161,10 @@ impl Outcome {
                     "The invitation could not be delivered",
                     "Ask for a new one in the chat; nothing was shared.",
                 ),
+                Some(FailureReason::ServiceUnavailable) => words(
+                    "The service was not available",
+                    "Ask for a new invitation in the chat a little later; nothing was shared.",
+                ),
                 None => {
                     words("It did not work", "Nothing was stored. Press “Try again” on the card in the chat.")
                 }
@@ -217,6 +221,9 @@ impl Outcome {
                 }
                 Some(FailureReason::CardUndeliverable) => {
                     words("邀请未能送达", "请在聊天中重新获取邀请；未共享任何信息。")
+                }
+                Some(FailureReason::ServiceUnavailable) => {
+                    words("服务暂时不可用", "请稍后在聊天中重新获取邀请；未共享任何信息。")
                 }
                 None => words("授权失败", "未保存任何信息。请在聊天中的卡片上点击“再试一次”。"),
             },
