@@ -130,11 +130,10 @@ impl Context {
             EscrowPlace::Session { session_id, claim } => {
                 self.store.escrow_exchange(*session_id, *claim, pair).await
             }
-            EscrowPlace::Token { open_id, generation } => {
+            EscrowPlace::Token { open_id, generation, last_used_at } => {
                 let pair = open_refreshed(&self.cipher, app_id, open_id, pair)?;
                 let now = self.now();
-                // The token was wanted a moment ago, by its schedule or by a caller. The next refresh looks at its use.
-                let life = Life::of_new(&pair, now, now);
+                let life = Life::of_new(&pair, now, *last_used_at);
                 let next_attempt_at = self.policy.refresh.next(&life, now, self.entropy.fraction());
                 let (app_id, open_id) = (app_id.clone(), open_id.clone());
                 let generation = *generation;
@@ -150,7 +149,7 @@ fn name_of(app_id: &AppId, place: &EscrowPlace) -> String {
     match place {
         EscrowPlace::Session { claim, .. } => claim.to_string(),
         // The digest keeps the person's id out of the names of files.
-        EscrowPlace::Token { open_id, generation } => {
+        EscrowPlace::Token { open_id, generation, .. } => {
             let digest = seal::digest(&[app_id.as_str(), open_id.as_str(), &generation.to_string()]);
             hex::encode(&digest[..16])
         }

@@ -250,6 +250,9 @@ pub enum EscrowPlace {
         open_id: OpenId,
         /// The generation that the pair replaces.
         generation: i64,
+        /// Last known use of the token.
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        last_used_at: Timestamp,
     },
 }
 

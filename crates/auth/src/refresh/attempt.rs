@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use larkauth_contracts::message::EscrowPlace;
 use larkauth_lark::error::{ErrorKind, LarkError, Outcome};
-use larkauth_models::{StoredToken, TokenPair, TokenStatus};
+use larkauth_models::{StoredToken, Timestamp, TokenPair, TokenStatus};
 use larkauth_storage::{LeasedToken, RefreshEnd, seal_refreshed};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -25,7 +25,7 @@ pub(super) enum Attempt {
     },
 }
 
-/// Sends the refresh token, and writes down what became of it. Runs to its end in a task of its own: a caller that stops
+/// Sends the refresh token of a token that was last used then, and writes down what became of it. Runs to its end in a task of its own: a caller that stops
 /// waiting does not interrupt it.
 ///
 /// # Errors
@@ -34,6 +34,7 @@ pub(super) async fn attempt(
     context: &Context,
     app: Arc<App>,
     leased: LeasedToken,
+    last_used_at: Timestamp,
     owner: Uuid,
     deadline: Instant,
 ) -> Result<Attempt, AuthError> {
@@ -51,16 +52,21 @@ pub(super) async fn attempt(
             if let Err(error) = context.apps.breaker().close(&app, context.now()).await {
                 tracing::warn!(%error, "auth.app.breaker_close");
             }
-            keep(context, token, pair).await
+            keep(context, token, pair, last_used_at).await
         }
         Err(error) => refused(context, &token, was_interrupted, owner, error).await,
     }
 }
 
 /// Keeps the new pair: in the store, else on the bus, else in the spool.
-async fn keep(context: &Context, old: StoredToken, pair: TokenPair) -> Result<Attempt, AuthError> {
+async fn keep(
+    context: &Context,
+    old: StoredToken,
+    pair: TokenPair,
+    last_used_at: Timestamp,
+) -> Result<Attempt, AuthError> {
     let sealed = seal_refreshed(&context.cipher, &old.app_id, &old.open_id, &pair)?;
-    let place = EscrowPlace::Token { open_id: old.open_id.clone(), generation: old.generation };
+    let place = EscrowPlace::Token { open_id: old.open_id.clone(), generation: old.generation, last_used_at };
     let outcome = match context.keep_pair(&old.app_id, place, &sealed).await {
         Kept::Yes => "ok",
         Kept::Nowhere => "not_kept",

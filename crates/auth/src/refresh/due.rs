@@ -58,8 +58,11 @@ impl Context {
         };
         // In a task of its own, so that a job that is cancelled does not lose an answer.
         let context = self.clone();
-        let task =
-            self.refreshing.spawn(async move { attempt(&context, app, leased, owner, deadline).await });
+        // Until its first use the consent counts as one: the caller that asked for it is waiting.
+        let used_at = leased.token.last_used_at.unwrap_or(leased.token.granted_at);
+        let task = self
+            .refreshing
+            .spawn(async move { attempt(&context, app, leased, used_at, owner, deadline).await });
         match task.await {
             Ok(Ok(Attempt::Refreshed(_))) => true,
             Ok(Ok(Attempt::Ended | Attempt::Postponed { .. })) => false,

@@ -44,11 +44,11 @@ impl Context {
                     return self.give_back(*leased, owner).await;
                 }
                 RefreshClaim::Leased(leased) => {
-                    let (context, app) = (self.clone(), app.clone());
+                    let (context, app, used_at) = (self.clone(), app.clone(), self.now());
                     let deadline = Instant::now() + self.policy.refresh_call;
-                    let task = self
-                        .refreshing
-                        .spawn(async move { attempt(&context, app, *leased, owner, deadline).await });
+                    let task = self.refreshing.spawn(async move {
+                        attempt(&context, app, *leased, used_at, owner, deadline).await
+                    });
                     return match timeout_at(until, task).await {
                         Ok(Ok(Ok(Attempt::Refreshed(token)))) => Ok(*token),
                         Ok(Ok(Ok(Attempt::Ended))) => self.result_of_other(old).await,
