@@ -226,6 +226,7 @@ const fn one_minute() -> u32 {
 /// `POST /v1/apps/{app_id}/users/{open_id}/token/refresh`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(example = json!({"generation": 3})))]
 #[serde(deny_unknown_fields)]
 pub struct RefreshToken {
     /// The generation of the token that the caller has. A newer one is returned without another refresh.

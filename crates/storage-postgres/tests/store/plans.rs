@@ -20,8 +20,10 @@ const FILL: &str = "
         case when pending then null else now() - n * interval '5 ms' end
     from (select n, n % 300 = 0 as pending from generate_series(1, 8000) n) n;
 
-    insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, scopes, issued_at, granted_at)
-    select 'cli_' || lpad((n % 5 + 1)::text, 16, '0'), 'ou_' || n, 'user', '', now(), '{}', now(), now()
+    insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, scopes, issued_at, granted_at,
+                               refresh_token_sealed, next_attempt_at)
+    select 'cli_' || lpad((n % 5 + 1)::text, 16, '0'), 'ou_' || n, 'user', '', now(), '{}', now(), now(),
+        '', now() + (n - 50) * interval '1 minute'
     from generate_series(1, 5000) n;
 
     insert into user_profiles (app_id, open_id, updated_at)
@@ -78,6 +80,7 @@ async fn hot_query_plan_uses_index() {
     let always = ["force_custom_plan", "force_generic_plan"];
     let once = ["force_custom_plan"];
     let list = "order by created_at desc, session_id desc limit $6";
+    let due = "now(), now(), 50, gen_random_uuid(), 30000000";
     let cases: [(&str, String, &str, &[&str]); 20] = [
         (
             "completed_at from user_auth_sessions where session_id = $1",
@@ -135,11 +138,12 @@ async fn hot_query_plan_uses_index() {
             &always,
         ),
         (
-            "from access_tokens where app_id = $1 and open_id",
+            "from access_tokens where app_id = $1 and open_id = $2 and kind = $3",
             app("'ou_1', 'user'"),
             "access_tokens_one_per_person",
             &always,
         ),
+        ("order by next_attempt_at limit", due.to_owned(), "access_tokens_due", &always),
         ("from user_profiles where app_id = $1", app("'ou_1'"), "user_profiles_pkey", &always),
         (
             "exists(select from processed_events",

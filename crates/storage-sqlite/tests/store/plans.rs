@@ -61,6 +61,7 @@ async fn hot_query_plan_uses_index() {
             "from access_tokens where app_id = ?1 and open_id = ?2 and kind = ?3 and status <> 'revoked'",
             "sqlite_autoindex_access_tokens_1",
         ),
+        ("order by next_attempt_at limit ?3", "access_tokens_due"),
         (
             "tenant_key from user_profiles where app_id = ?1 and open_id = ?2",
             "SEARCH user_profiles USING PRIMARY KEY",
