@@ -65,7 +65,9 @@ pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
         Endpoints { base_url: hosts.base_url.clone(), accounts_url: hosts.accounts_url.clone() }
     };
     Ok(LarkSettings {
-        http: http_client(&HttpTimeouts::default()).context("the HTTP client cannot be set up")?,
+        http: http_client(&HttpTimeouts::default(), &settings.network)
+            .context("the HTTP client cannot be set up")?,
+        network: settings.network.clone(),
         feishu: endpoints(Brand::Feishu),
         lark: endpoints(Brand::Lark),
         rate_limiter: Arc::new(LocalRateLimiter::default()),

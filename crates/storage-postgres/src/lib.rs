@@ -8,6 +8,7 @@
 
 mod api_keys;
 mod applications;
+mod connect;
 mod creation;
 mod error;
 mod exchange;
@@ -15,6 +16,7 @@ mod job_ticks;
 mod migrations;
 mod processed_events;
 mod profiles;
+mod session_mode;
 mod sessions;
 mod store;
 #[cfg(feature = "testing")]
