@@ -136,6 +136,9 @@ pub(crate) const fn help(reason: FailureReason) -> &'static str {
         FailureReason::AppMisconfigured => {
             "Lark refuses the application's secret, permissions or redirect URI: `larkauth apps show` shows Lark's reason, `larkauth doctor` what to correct."
         }
+        FailureReason::AppDisabled => {
+            "The application is switched off here: `larkauth apps enable` switches it on, then send another card."
+        }
         FailureReason::CardUndeliverable => {
             "The bot cannot write to this person: see docs/troubleshooting/bot-cannot-reach-person.md"
         }

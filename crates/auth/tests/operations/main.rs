@@ -7,6 +7,7 @@ mod bootstrap;
 mod card_faces;
 mod clicks;
 mod codes;
+mod disabled;
 mod escrow;
 mod fixture;
 mod invitations;

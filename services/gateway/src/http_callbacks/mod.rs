@@ -3,7 +3,8 @@
 //!
 //! URL checks are answered always, so that the address can be entered in the developer console beforehand. Events are
 //! taken when HTTP callbacks are switched on, or while they stand in for that application's long connection. Otherwise
-//! an event is refused with 503, so that Lark pushes it again, and a person who clicked is asked to try again.
+//! an event is refused with 503, so that Lark pushes it again, and a person who clicked is asked to try again. Nothing is
+//! taken of an application that is switched off; a person who clicked is told so.
 
 mod sent;
 
@@ -16,7 +17,10 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use larkauth_auth::{App, callbacks::not_taken};
+use larkauth_auth::{
+    App, AuthError,
+    callbacks::{not_taken, of_disabled_application},
+};
 use larkauth_contracts::problem::{Problem, ProblemCode};
 use larkauth_lark::callback::{Callback, CallbackError};
 use larkauth_models::AppId;
@@ -93,12 +97,17 @@ async fn take(
     body: &[u8],
 ) -> Result<Response, ApiError> {
     tracing::Span::current().record("app_id", tracing::field::display(app_id));
-    let app = state.context.enabled_app(&ACTOR, state.context.now(), app_id).await?;
+    let app = state.context.any_app(&ACTOR, state.context.now(), app_id).await?;
     let verifier = state.verifiers.of(&app.application).await;
     let payload = match verifier.verify(headers, body).map_err(|error| refused(app_id, error))? {
         Callback::Challenge(challenge) => return Ok(Json(json!({ "challenge": challenge })).into_response()),
         Callback::Event(payload) => payload,
     };
+    if !app.application.enabled {
+        let answer =
+            of_disabled_application(&payload).ok_or_else(|| AuthError::AppDisabled(app_id.clone()))?;
+        return Ok(Json(answer).into_response());
+    }
     if !state.callback_enabled && !state.connections.is_fallen_back(app_id) {
         return not_now(&app, &payload);
     }
