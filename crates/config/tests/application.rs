@@ -1,7 +1,5 @@
 //! The settings of `APP_ID`, and what they change of a registration.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
-
 use larkauth_config::{ConfigError, LoadOptions, Service, Settings};
 use larkauth_models::{Brand, ExposeSecret, TokenApi};
 

@@ -158,7 +158,7 @@ fn settings_file_with_byte_order_mark_and_crlf_is_read() {
     let settings = load_file(Some(path.clone()), &[]).unwrap();
     assert_eq!(settings.broker.prefix, "a");
     // UTF-16, as some consoles write.
-    fs::write(&path, b"\xff\xfea\0=\01\0").unwrap();
+    fs::write(&path, b"\xff\xfea\x00=\x001\x00").unwrap();
     let error = load_file(Some(path), &[]).unwrap_err().to_string();
     assert!(error.contains("it is not UTF-8 text"), "{error}");
 }

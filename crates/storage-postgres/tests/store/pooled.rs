@@ -89,7 +89,7 @@ fn run(folder: &Path, configuration: &str) -> Child {
     let mut command = Command::new(program.unwrap_or("pgbouncer"));
     // It refuses to run as root.
     if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
-        command.args(["-u", "nobody"]);
+        command.args(["-u", "daemon"]);
     }
     let started = command
         .arg("--quiet")
@@ -98,7 +98,8 @@ fn run(folder: &Path, configuration: &str) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    started.expect("tests of poolers need pgbouncer; scripts/test installs it")
+    assert!(started.is_ok(), "tests of poolers need pgbouncer; scripts/test installs it");
+    started.unwrap()
 }
 
 /// A database behind a PgBouncer.

@@ -31,7 +31,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    pub(super) fn of(landing: Landing, english_name: Option<String>) -> Self {
+    pub(super) fn of(landing: Landing, english_name: Option<&str>) -> Self {
         match landing {
             Landing::UnknownState => Self::UnknownLink,
             Landing::StateUsed => Self::LinkUsed,
@@ -41,7 +41,7 @@ impl Outcome {
                 // Earlier builds stored names as they came.
                 SessionState::Completed => Self::Authorized {
                     name: session.user_name.as_deref().and_then(text::name),
-                    english_name: english_name.as_deref().and_then(text::name),
+                    english_name: english_name.and_then(text::name),
                 },
                 SessionState::Rejected => Self::Declined,
                 SessionState::Expired => Self::Expired,
