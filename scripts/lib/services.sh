@@ -132,6 +132,11 @@ stop_postgres() {
   fi
 }
 
+# Tests start it themselves, in front of the server.
+need_pgbouncer() {
+  have pgbouncer || [[ -x /usr/sbin/pgbouncer ]] || apt_install "PgBouncer" pgbouncer
+}
+
 # --- RabbitMQ -------------------------------------------------------------------------------------------------------
 
 # The server itself rather than the distribution's wrapper, which insists on its own user and its own folders.

@@ -8,7 +8,7 @@ use larkauth_lark::{
     event::{CARD_ACTION, CardAction, Event, PushForm},
 };
 use larkauth_messaging::{Outgoing, PendingReply};
-use larkauth_models::{AppId, CardFace, EventId, SecretString, SessionId};
+use larkauth_models::{AppId, CardFace, EventId, FailureReason, SecretString, SessionId};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -178,8 +178,18 @@ impl Context {
 /// anything else, so that Lark pushes it again.
 #[must_use]
 pub fn not_taken(payload: &[u8]) -> Answered {
-    let is_click = Event::parse(payload).is_ok_and(|event| event.event_type == CARD_ACTION);
-    if is_click { try_again() } else { Answered { answer: None, ..try_again() } }
+    if is_click(payload) { try_again() } else { Answered { answer: None, ..try_again() } }
+}
+
+/// Returns the answer to a click of an application that is switched off: a toast that says so, and no effect. `None` for
+/// anything else.
+#[must_use]
+pub fn of_disabled_application(payload: &[u8]) -> Option<Value> {
+    is_click(payload).then(|| toast(ToastKind::Error, ToastText::Failed(FailureReason::AppDisabled)))
+}
+
+fn is_click(payload: &[u8]) -> bool {
+    Event::parse(payload).is_ok_and(|event| event.event_type == CARD_ACTION)
 }
 
 /// Removes the card from the answer to a historical callback, whose answer cannot hold one. The card is updated after the

@@ -2,10 +2,32 @@
 
 use std::sync::Arc;
 
-use larkauth_models::{Actor, AppId, Application, Timestamp};
+use larkauth_models::{Actor, AppId, Application, EventId, ExposeSecret, SecretString, Timestamp};
 use larkauth_storage::Registration;
 
 use crate::{apps::App, context::Context, error::AuthError};
+
+/// Name under which applied settings are remembered.
+const BOOTSTRAP: &str = "bootstrap";
+/// The time of that record: 1 January 9999. A retention of processed events never reaches it.
+const KEPT: Timestamp = match Timestamp::from_timestamp(253_370_764_800, 0) {
+    Some(time) => time,
+    None => Timestamp::MAX_UTC,
+};
+
+/// Returns whether two registrations of one application have the same settings.
+fn is_equal(one: &Application, other: &Application) -> bool {
+    let secrets = |app: &Application| {
+        let optional = |secret: &Option<SecretString>| secret.as_ref().map(|s| s.expose_secret().to_owned());
+        [
+            Some(app.app_secret.expose_secret().to_owned()),
+            optional(&app.verification_token),
+            optional(&app.encrypt_key),
+        ]
+    };
+    (one.brand, one.token_api, &one.redirect_uri, &one.default_scopes, secrets(one))
+        == (other.brand, other.token_api, &other.redirect_uri, &other.default_scopes, secrets(other))
+}
 
 impl Context {
     /// Returns all registered applications, ordered by id. One that cannot be read hides no other.
@@ -46,6 +68,20 @@ impl Context {
         self.apps.get_enabled(app_id).await
     }
 
+    /// Returns one application with its client, enabled or not, as [`Context::enabled_app`] does.
+    ///
+    /// # Errors
+    /// [`AuthError::AppNotFound`], or the store's.
+    pub async fn any_app(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        app_id: &AppId,
+    ) -> Result<Arc<App>, AuthError> {
+        self.note_operation(actor, now, "app.use");
+        self.apps.get(app_id).await
+    }
+
     /// Registers an application, or replaces its registration. The breaker closes, since the registration may just have
     /// been corrected.
     ///
@@ -67,6 +103,9 @@ impl Context {
     /// registered. A registration that cannot be read stays as it is: replacing it would take it from the processes that
     /// can read it.
     ///
+    /// Settings are applied to a registration once, by `digest`. Applied again at each start, they would undo what an
+    /// operator, or a process with newer settings, registered since.
+    ///
     /// # Errors
     /// The store's.
     pub async fn bootstrap_application(
@@ -74,6 +113,7 @@ impl Context {
         actor: &Actor,
         now: Timestamp,
         configured: Application,
+        digest: [u8; 32],
         merge: impl FnOnce(Application) -> Option<Application> + Send,
     ) -> Result<(), AuthError> {
         let known = match self.store.application(&configured.app_id).await {
@@ -81,10 +121,27 @@ impl Context {
             Err(error) if error.is_of_one_row() => return Ok(()),
             known => known?,
         };
+        let applied =
+            EventId::new(hex::encode(digest)).map_err(|error| AuthError::Invalid(error.to_string()))?;
+        if let Some(known) = &known
+            && self.store.is_processed(BOOTSTRAP, &applied).await?
+        {
+            let (app_id, enabled) = (&known.app_id, known.enabled);
+            match merge(known.clone()) {
+                Some(merged) if !is_equal(known, &merged) => tracing::warn!(
+                    %app_id, enabled,
+                    "the registration of APP_ID was changed after these settings had been applied, and stays; `larkauth apps \
+                     add` with them applies them again"
+                ),
+                _ => tracing::info!(%app_id, enabled, "the application of APP_ID is registered"),
+            }
+            return Ok(());
+        }
         let application = known.and_then(merge).unwrap_or(configured);
         self.register_application(actor, now, &application).await?;
+        self.store.mark_processed(BOOTSTRAP, &applied, KEPT).await?;
         let (app_id, enabled) = (&application.app_id, application.enabled);
-        tracing::info!(%app_id, enabled, "the application of APP_ID is registered");
+        tracing::info!(%app_id, enabled, "the application of APP_ID is registered with its settings");
         Ok(())
     }
 

@@ -141,6 +141,9 @@ pub(crate) const fn help(reason: FailureReason) -> &'static str {
         FailureReason::ServiceUnavailable => {
             "The message broker was not available, and no card was sent: `larkauth doctor` shows the state of the parts. Send another card."
         }
+        FailureReason::AppDisabled => {
+            "The application is switched off here: `larkauth apps enable` switches it on, then send another card."
+        }
         FailureReason::CardUndeliverable => {
             "The bot cannot write to this person: see docs/troubleshooting/bot-cannot-reach-person.md"
         }

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use larkauth_models::Timestamp;
+pub(crate) use larkauth_models::text::one_line;
 use serde::Serialize;
 
 /// Characters of one cell of a table.
@@ -101,16 +102,6 @@ pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// Returns foreign text on one line, so that it can neither forge output nor flood a terminal.
-pub(crate) fn one_line(text: &str, at_most: usize) -> String {
-    let mut short: String =
-        text.chars().take(at_most).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(at_most).is_some() {
-        short.push('…');
-    }
-    short
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +126,7 @@ mod tests {
     fn one_line_of_control_characters_replaces_them() {
         assert_eq!(one_line("a\x1b[2Jb", 3), "a […");
         assert_eq!(one_line("a\tb\nc", 10), "a b c");
+        assert_eq!(one_line("gnp.\u{202e}exe", 10), "gnp.exe");
         assert_eq!(lines(&[vec!["a".into(), "b".into()]]), "a\tb\n");
     }
 }

@@ -32,7 +32,10 @@ pub(crate) fn secret_file(path: &Path) -> anyhow::Result<SecretString> {
     let file = std::fs::File::open(path).map_err(unusable)?;
     let mut text = String::new();
     file.take(MAX_LENGTH).read_to_string(&mut text).map_err(unusable)?;
-    filled(SecretString::from(text.trim().to_owned()), &path.display().to_string())
+    filled(
+        SecretString::from(text.trim_start_matches('\u{feff}').trim().to_owned()),
+        &path.display().to_string(),
+    )
 }
 
 /// Asks for a secret without echo.
@@ -85,7 +88,7 @@ pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
 fn next_line(what: &str) -> anyhow::Result<String> {
     let mut line = String::new();
     std::io::stdin().lock().take(MAX_LENGTH).read_line(&mut line)?;
-    match line.trim() {
+    match line.trim_start_matches('\u{feff}').trim() {
         "" => Err(CommandError::Usage(format!("{}: nothing was given", what.trim())).into()),
         text => Ok(text.to_owned()),
     }

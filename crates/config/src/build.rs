@@ -5,6 +5,7 @@ use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
 use larkauth_models::{
     AppId, Application, Brand, CardOptions, ExposeSecret, RefreshPolicy, SecretString, TokenApi,
 };
+use larkauth_net::{Network, Proxies, Trust};
 use larkauth_telemetry::{LogFormat, TelemetryConfig};
 
 use crate::{
@@ -75,6 +76,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         redirect_uri: s.require(&t::OAUTH_REDIRECT_URI, parse::redirect_uri)?,
         scopes: s.require(&t::OAUTH_SCOPES, parse::scopes)?,
     };
+    let network = Network::new(trust(s, &t::LARK_CA_FILE)?, proxies(s)?);
     let data_dir = s.require(&t::DATA_DIR, |text| Ok(PathBuf::from(text)))?;
     Ok(Settings {
         service,
@@ -109,13 +111,15 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         data_dir,
         database: DatabaseSettings {
             url: s.get(&t::DATABASE_URL, database_url)?,
+            trust: trust(s, &t::DATABASE_CA_FILE)?,
             max_connections: s.require(&t::DATABASE_MAX_CONNECTIONS, parse::number(1, 1000))?,
         },
         broker: BrokerSettings {
             url: s.get(
                 &t::AMQP_URL,
-                parse::service_url(&["amqp", "amqps"], "amqp://user:password@host/vhost"),
+                parse::service_url(&["amqp", "amqps"], "amqps://user:password@host/vhost"),
             )?,
+            trust: trust(s, &t::AMQP_CA_FILE)?,
             prefix: s.require(&t::AMQP_PREFIX, parse::name(40, "."))?,
         },
         worker: WorkerSettings { concurrency: s.require(&t::WORKER_CONCURRENCY, parse::number(1, 1024))? },
@@ -148,7 +152,9 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
             filter: s.get(&t::RUST_LOG, |text| Ok(text.to_owned()))?,
             otlp_endpoint: s.get(&t::OTEL_EXPORTER_OTLP_ENDPOINT, parse::base_url)?,
             ansi: false,
+            network: network.clone(),
         },
+        network,
         shutdown_grace: s.require(&t::SHUTDOWN_GRACE_SECONDS, parse::seconds(1, 600))?,
         warnings: Vec::new(),
     })
@@ -177,6 +183,24 @@ fn lark(s: &Source) -> Result<LarkSettings, ConfigError> {
         feishu: hosts(Brand::Feishu)?,
         lark: hosts(Brand::Lark)?,
     })
+}
+
+/// Reads the authorities of a `…_CA_FILE` setting.
+fn trust(s: &Source, setting: &t::Setting) -> Result<Trust, ConfigError> {
+    let Some(path) = s.get(setting, |text| Ok(PathBuf::from(text)))? else { return Ok(Trust::default()) };
+    Trust::default().with_ca_file(&path).map_err(|error| ConfigError::Invalid {
+        name: setting.name.to_owned(),
+        problem: error.to_string(),
+        cure: "give the path of a PEM file with the certificates of the authorities to trust".into(),
+    })
+}
+
+fn proxies(s: &Source) -> Result<Proxies, ConfigError> {
+    let (http, https) = (s.get(&t::HTTP_PROXY, parse::proxy)?, s.get(&t::HTTPS_PROXY, parse::proxy)?);
+    // What is not used is not checked.
+    let all = if http.is_some() && https.is_some() { None } else { s.get(&t::ALL_PROXY, parse::proxy)? };
+    let no_proxy = s.get(&t::NO_PROXY, |text| Ok(text.to_owned()))?.unwrap_or_default();
+    Ok(Proxies::new(http.or_else(|| all.clone()), https.or(all), &no_proxy))
 }
 
 fn app_id(s: &Source) -> Result<Option<AppId>, ConfigError> {

@@ -47,7 +47,7 @@ impl EncryptionKey {
         const FORM: &str =
             "write `id:base64-of-32-bytes`, several separated by commas; `openssl rand -base64 32` makes one";
         let mut keys: Vec<Self> = Vec::new();
-        for (position, entry) in text.trim().split(',').enumerate() {
+        for (position, entry) in text.trim_start_matches('\u{feff}').trim().split(',').enumerate() {
             let position = position + 1;
             let Some((id, encoded)) = entry.trim().split_once(':') else {
                 return parse_error(format!("has no `id:` in key {position}"), FORM);

@@ -3,6 +3,7 @@
 use std::{fmt::Display, str::FromStr, time::Duration};
 
 use larkauth_models::SecretString;
+use larkauth_net::ProxyUrl;
 use url::Url;
 
 /// Error in a value: the text that follows the value in the message, and the cure.
@@ -107,6 +108,12 @@ pub(crate) fn service_url(
         if !schemes.contains(&scheme.to_ascii_lowercase().as_str()) {
             return parse_error("has a scheme that is not supported here", cure);
         }
+        if names_several_hosts(text) {
+            return parse_error(
+                "names several hosts, which is not supported",
+                "give one host: that of the primary server, or of a proxy that leads to it",
+            );
+        }
         match Url::parse(text) {
             // The host is optional: PostgreSQL can be reached over a socket.
             Ok(url) if !url.cannot_be_a_base() => Ok(text.into()),
@@ -117,6 +124,26 @@ pub(crate) fn service_url(
             ),
         }
     }
+}
+
+/// Returns whether an address has a list of hosts, as libpq allows in the authority and in a parameter.
+fn names_several_hosts(text: &str) -> bool {
+    let rest = text.split_once("//").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let hosts = authority.rsplit('@').next().unwrap_or_default();
+    let parameters = rest.split_once('?').map_or("", |(_, parameters)| parameters);
+    let is_list = |pair: (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
+        matches!(&*pair.0, "host" | "hostaddr" | "port") && pair.1.contains(',')
+    };
+    hosts.contains(',') || url::form_urlencoded::parse(parameters.as_bytes()).any(is_list)
+}
+
+/// Parses the address of an HTTP proxy.
+pub(crate) fn proxy(text: &str) -> Result<ProxyUrl, ParseError> {
+    ProxyUrl::parse(text).map_err(|error| ParseError {
+        problem: error.to_string(),
+        cure: "give an HTTP proxy like `http://user:password@host:port`, or remove the variable".to_owned(),
+    })
 }
 
 pub(crate) fn secret(min_chars: usize) -> impl Fn(&str) -> Result<SecretString, ParseError> {

@@ -80,9 +80,12 @@ settings! {
     "Database and broker":
     DATA_DIR = Fixed("data"), "Folder of `larkauth standalone` for the database and the encryption keys.";
     ESCROW_SPOOL_DIR = Varies("`escrow` in the data folder"), "Folder for tokens that neither database nor broker takes when Lark gives them, encrypted; on a disk that survives a restart.";
-    DATABASE_URL (secret) = Varies("standalone: an SQLite file in the data folder"), "`postgres://user:password@host/database`, or `sqlite:path` for standalone.";
+    DATABASE_URL (secret) = Varies("standalone: an SQLite file in the data folder"), "`postgres://user:password@host/database`, or `sqlite:path` for standalone. Another machine than this one is reached over verified TLS, unless `?sslmode=…` says otherwise; `disable` is plain text.";
+    DATABASE_CA_FILE = None, "PEM file of authorities that are trusted for the certificate of PostgreSQL, besides the bundled ones and those of the operating system.";
     DATABASE_MAX_CONNECTIONS = Fixed("10"), "Maximum number of database connections of one process.";
-    AMQP_URL (secret) = Varies("standalone: the embedded bus"), "`amqp://user:password@host/vhost`, or `amqps://…`.";
+    AMQP_URL (secret) = Varies("standalone: the embedded bus"), "`amqps://user:password@host/vhost`, or `amqp://…` for RabbitMQ on this machine.";
+    AMQP_CA_FILE = None, "PEM file of authorities that are trusted for the certificate of RabbitMQ, besides the bundled ones and those of the operating system.";
+    AMQP_ALLOW_PLAINTEXT = Fixed("false"), "Accept an `amqp://` address of another machine: messages and the password travel unencrypted there.";
     AMQP_PREFIX = Fixed("larkauth"), "Prefix of the names of exchanges and queues.";
     WORKER_CONCURRENCY = Fixed("32"), "Messages that one process handles concurrently.";
 
@@ -94,12 +97,19 @@ settings! {
     API_KEY (secret) = None, "Bootstrap API key with every scope, at least 16 characters.";
     SHUTDOWN_GRACE_SECONDS = Fixed("25"), "Seconds to finish running work after a stop signal; a message takes at most 24.";
 
+    "Network":
+    LARK_CA_FILE = None, "PEM file of authorities that are trusted for HTTPS and WebSocket, besides the bundled ones and those of the operating system: of a proxy that inspects TLS, of EVENT_RELAY_URL, of the collector.";
+    HTTPS_PROXY (secret) = Varies("`ALL_PROXY`"), "HTTP proxy for `https` and `wss`, `http://user:password@host:port`. This and the next three are also read in lower case. This machine is never reached through a proxy.";
+    HTTP_PROXY (secret) = Varies("`ALL_PROXY`"), "HTTP proxy for `http` and `ws`.";
+    ALL_PROXY (secret) = None, "HTTP proxy for what has none of its own.";
+    NO_PROXY = None, "Hosts that are reached without a proxy, separated by commas: names with everything below them, addresses, networks (`10.0.0.0/8`), or `*`.";
+
     "Other events of the application":
     EVENT_RELAY_URL = None, "Post the application's events that are not larkauth's to this address, as Lark's webhook would. With RabbitMQ they are published as `lark.event.#` and `lark.card.action` in any case.";
     EVENT_RELAY_ALLOW_HTTP = Fixed("false"), "Accept an `http` address of another machine in EVENT_RELAY_URL: chat messages travel unencrypted there, unless LARK_ENCRYPT_KEY is set.";
 
     "Application":
-    APP_ID = None, "Application to register at start: `cli_` and 16 to 32 letters or digits.";
+    APP_ID = None, "Application to register at start: `cli_` and 16 to 32 letters or digits. Its settings are applied when it is not registered and once after each change of them; settings that were applied before never undo a newer registration.";
     APP_SECRET (secret) = None, "Application secret.";
     LARK_VERIFICATION_TOKEN (secret) = None, "Verification token of the application, for HTTP callbacks.";
     LARK_ENCRYPT_KEY (secret) = None, "Encrypt key of the application, for HTTP callbacks.";

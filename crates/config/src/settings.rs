@@ -2,9 +2,14 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use larkauth_models::{AppId, Application, Brand, CardOptions, RefreshPolicy, SecretString, TokenApi};
+use larkauth_models::{
+    AppId, Application, Brand, CardOptions, ExposeSecret, RefreshPolicy, SecretString, TokenApi,
+};
+use larkauth_net::{Network, Trust};
 use larkauth_telemetry::TelemetryConfig;
+use sha2::{Digest, Sha256};
 use url::Url;
+use zeroize::Zeroizing;
 
 use crate::{ConfigError, Cron, EncryptionKey, Tz, schema};
 
@@ -76,6 +81,8 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// The process's HTTP server.
     pub http: HttpSettings,
+    /// Trust and proxies of HTTP and WebSocket.
+    pub network: Network,
     /// Where events that are not larkauth's are posted.
     pub event_relay_url: Option<Url>,
     /// The platform.
@@ -124,6 +131,35 @@ impl Settings {
             encrypt_key: ours.encrypt_key.or(registered.encrypt_key),
             ..ours
         })
+    }
+}
+
+impl Settings {
+    /// Returns a digest of the given settings of `APP_ID`: equal for equal settings, and different after any change of
+    /// them. `None` without an application.
+    #[must_use]
+    pub fn application_digest(&self) -> Option<[u8; 32]> {
+        let app = self.application.as_ref()?;
+        let secret = |secret: &Option<SecretString>| secret.as_ref().map(|s| s.expose_secret().to_owned());
+        let unset = self.unset;
+        let parts = [
+            Some(app.app_id.to_string()),
+            Some(app.app_secret.expose_secret().to_owned()),
+            secret(&app.verification_token),
+            secret(&app.encrypt_key),
+            (!unset.brand).then(|| app.brand.to_string()),
+            (!unset.token_api).then(|| app.token_api.to_string()),
+            (!unset.redirect_uri).then(|| app.redirect_uri.to_string()),
+            (!unset.scopes).then(|| app.default_scopes.join(" ")),
+        ];
+        let mut digest = Sha256::new();
+        for part in parts.map(Zeroizing::new) {
+            digest.update([u8::from(part.is_some())]);
+            let part = part.as_deref().unwrap_or_default();
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+        Some(digest.finalize().into())
     }
 }
 
@@ -181,6 +217,8 @@ pub enum DatabaseUrl {
 pub struct DatabaseSettings {
     /// Address; `None` (standalone only) means a file in the data folder.
     pub url: Option<DatabaseUrl>,
+    /// Authorities for the server's certificate.
+    pub trust: Trust,
     /// Maximum number of connections of this process.
     pub max_connections: u32,
 }
@@ -204,6 +242,8 @@ impl DatabaseSettings {
 pub struct BrokerSettings {
     /// Address of RabbitMQ; `None` (standalone only) means the embedded bus.
     pub url: Option<SecretString>,
+    /// Authorities for the server's certificate.
+    pub trust: Trust,
     /// Prefix of the names of exchanges and queues.
     pub prefix: String,
 }
@@ -216,7 +256,7 @@ impl BrokerSettings {
     pub fn required_url(&self) -> Result<&SecretString, ConfigError> {
         self.url.as_ref().ok_or_else(|| ConfigError::Missing {
             name: schema::AMQP_URL.name,
-            cure: "give the address of a RabbitMQ broker, like `amqp://user:password@host/vhost`".into(),
+            cure: "give the address of a RabbitMQ broker, like `amqps://user:password@host/vhost`".into(),
         })
     }
 }

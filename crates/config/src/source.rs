@@ -18,6 +18,10 @@ use crate::{
 /// Prefixes of variables that are probably settings of this product.
 const PREFIXES: &[&str] =
     &["WEBSOCKET_", "AUTH_", "USER_INFO_SYNC_", "LARK_", "OAUTH_", "ENCRYPTION_", "EVENT_RELAY_"];
+/// Settings that other programs read too, in upper or lower case.
+const IN_EITHER_CASE: &[&str] = &["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"];
+/// Byte order mark, which some editors write at the start of a file. In an env file it becomes part of the first name.
+const BOM: char = '\u{feff}';
 /// Maximum size of the settings file and of the file of a secret, in bytes; larger files are a mistake.
 const MAX_FILE: u64 = 256 * 1024;
 
@@ -44,8 +48,17 @@ impl Source {
             Some(path) => collect(from_toml(path)?, &format!(" in {}", path.display()))?,
             None => BTreeMap::new(),
         };
-        let (ours, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            environment.into_iter().partition(|(name, _)| is_known(name));
+        let (mut ours, mut others): (BTreeMap<_, _>, BTreeMap<_, _>) = environment
+            .into_iter()
+            .map(|(name, value)| (name.trim_start_matches(BOM).to_owned(), one_line(value)))
+            .partition(|(name, _)| is_known(name));
+        for name in IN_EITHER_CASE {
+            if let Some(value) = others.remove(&name.to_ascii_lowercase())
+                && ours.get(*name).is_none_or(String::is_empty)
+            {
+                ours.insert((*name).to_owned(), value);
+            }
+        }
         given.extend(collect(ours, "")?);
         let warnings = others
             .keys()
@@ -142,16 +155,20 @@ fn collect(
     Ok(given)
 }
 
-/// Returns the content of a file without one newline at the end.
+/// Returns a value without what a file with a byte order mark or with CRLF leaves at its ends.
+fn one_line(mut value: String) -> String {
+    value.truncate(value.trim_end_matches(['\r', '\n']).len());
+    match value.strip_prefix(BOM) {
+        Some(rest) => rest.to_owned(),
+        None => value,
+    }
+}
+
+/// Returns the content of a file without a byte order mark and without newlines at the end.
 fn read_secret(name: &str, path: &str) -> Result<String, ConfigError> {
     let mut text =
         read(name, Path::new(path), "give the path of a readable text file that holds the secret")?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
+    let text = Zeroizing::new(one_line(std::mem::take(&mut *text)));
     if text.is_empty() {
         return Err(ConfigError::Invalid {
             name: name.to_owned(),
@@ -159,7 +176,7 @@ fn read_secret(name: &str, path: &str) -> Result<String, ConfigError> {
             cure: "write the secret into it".into(),
         });
     }
-    Ok(std::mem::take(&mut *text))
+    Ok((*text).clone())
 }
 
 fn read(name: &str, path: &Path, cure: &'static str) -> Result<Zeroizing<String>, ConfigError> {
@@ -182,7 +199,7 @@ fn read(name: &str, path: &Path, cure: &'static str) -> Result<Zeroizing<String>
 fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "there is no such file".to_owned(),
-        ErrorKind::InvalidData => "it is not text".to_owned(),
+        ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
         kind => kind.to_string(),
     }
 }
@@ -196,6 +213,7 @@ fn from_toml(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
         problem,
         cure,
     };
+    let text = text.trim_start_matches(BOM);
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1);
         invalid(line, "this is not valid TOML".into(), "write lines like `app_id = \"cli_…\"`".into())

@@ -1,6 +1,8 @@
 //! Checks that involve more than one setting.
 
-use url::{Host, Url};
+use larkauth_models::ExposeSecret;
+use larkauth_net::is_loopback;
+use url::Url;
 
 use crate::{ConfigError, DatabaseUrl, Service, Settings, parse, schema as t, source::Source};
 
@@ -30,6 +32,8 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
                 .into(),
         });
     }
+    broker_is_encrypted(settings, source)?;
+    database_is_verified(settings)?;
     two_listeners(settings)?;
     let takes_callbacks = matches!(settings.service, Service::Gateway | Service::Standalone);
     let unverifiable = takes_callbacks
@@ -64,13 +68,57 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
     Ok(())
 }
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
+/// Refuses a broker on another machine without TLS, unless that is allowed.
+fn broker_is_encrypted(settings: &Settings, source: &Source) -> Result<(), ConfigError> {
+    let allowed = source.require(&t::AMQP_ALLOW_PLAINTEXT, parse::switch)?;
+    let url = settings.broker.url.as_ref().and_then(|url| Url::parse(url.expose_secret()).ok());
+    match url {
+        Some(url) if url.scheme() == "amqp" && url.has_host() && !is_loopback(&url) && !allowed => {
+            Err(ConfigError::Invalid {
+                name: t::AMQP_URL.name.into(),
+                problem: "messages and the password would travel unencrypted to another machine".into(),
+                cure: "give an `amqps://` address (its port is usually 5671), or set AMQP_ALLOW_PLAINTEXT=true in a network you trust"
+                    .into(),
+            })
+        }
+        _ => Ok(()),
     }
+}
+
+/// Warns when the address of the database turns verification off, and refuses two sources of authorities.
+fn database_is_verified(settings: &mut Settings) -> Result<(), ConfigError> {
+    let Some(DatabaseUrl::Postgres(url)) = &settings.database.url else { return Ok(()) };
+    let Ok(url) = Url::parse(url.expose_secret()) else { return Ok(()) };
+    let parameter = |names: &[&str]| {
+        let found = url.query_pairs().filter(|(name, _)| names.contains(&&**name)).last();
+        found.map(|(_, value)| value.into_owned())
+    };
+    if !settings.database.trust.is_default()
+        && parameter(&["sslrootcert", "ssl-root-cert", "ssl-ca"]).is_some()
+    {
+        return Err(ConfigError::Invalid {
+            name: t::DATABASE_CA_FILE.name.into(),
+            problem: "DATABASE_URL has `sslrootcert` too".into(),
+            cure: "remove one of them".into(),
+        });
+    }
+    let is_elsewhere =
+        url.host_str().is_some_and(|host| !host.is_empty() && !host.starts_with("%2F")) && !is_loopback(&url);
+    if is_elsewhere
+        && let Some(mode) = parameter(&["sslmode", "ssl-mode"])
+        && !mode.starts_with("verify")
+    {
+        let what = if matches!(mode.as_str(), "require" | "prefer") {
+            "the certificate of the server is not verified"
+        } else {
+            "tokens' ciphertexts and the password travel unencrypted"
+        };
+        settings.warnings.push(format!(
+            "DATABASE_URL leads to another machine with `sslmode={}`: {what}; without it TLS is verified",
+            parse::shown(&mode).trim_matches('`')
+        ));
+    }
+    Ok(())
 }
 
 /// Checks the address of the second listener, if there is one.

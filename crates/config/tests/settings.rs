@@ -84,7 +84,7 @@ fn settings_of_each_service_have_own_address_and_required_names() {
     let keys = format!("k1:{KEY}");
     let shared = [
         ("DATABASE_URL", "postgres://u:p@db/larkauth"),
-        ("AMQP_URL", "amqp://u:p@mq/%2f"),
+        ("AMQP_URL", "amqps://u:p@mq/%2f"),
         ("ENCRYPTION_KEYS", keys.as_str()),
     ];
     for (service, addr) in [
@@ -96,7 +96,7 @@ fn settings_of_each_service_have_own_address_and_required_names() {
         assert_eq!(s.http.addr.to_string(), addr);
         assert_eq!(s.telemetry.log_format, LogFormat::Json);
         assert!(matches!(s.database.required_url(), Ok(DatabaseUrl::Postgres(_))));
-        assert_eq!(s.broker.required_url().unwrap().expose_secret(), "amqp://u:p@mq/%2f");
+        assert_eq!(s.broker.required_url().unwrap().expose_secret(), "amqps://u:p@mq/%2f");
         assert_eq!(s.encryption.required_keys().unwrap()[0].bytes()[31], 31);
         for (name, _) in shared {
             let rest: Vec<_> = shared.into_iter().filter(|(other, _)| *other != name).collect();
@@ -213,7 +213,7 @@ fn secret_from_file_is_read_and_empty_file_is_refused() {
     let path = folder.path().join("secret");
     let secrets: Vec<_> =
         SETTINGS.iter().filter(|setting| setting.secret).map(|setting| setting.name).collect();
-    assert_eq!(secrets.len(), 7);
+    assert_eq!(secrets.len(), 10);
     for name in secrets {
         fs::write(&path, "\n").unwrap();
         let variable = format!("{name}_FILE");
@@ -250,6 +250,12 @@ fn config_error_of_invalid_value_is_one_line_with_cure() {
         vec![("DATABASE_URL", with_secret("postgres://u:SECRET#1@db:x/larkauth"))],
         vec![("AMQP_URL", with_secret("http://u:SECRET@mq"))],
         vec![("AMQP_URL", with_secret("amqp:SECRET"))],
+        vec![("AMQP_URL", with_secret("amqp://u:SECRET@mq/%2f"))],
+        vec![("DATABASE_URL", with_secret("postgres://u:SECRET@db1,db2:5433/x"))],
+        vec![("DATABASE_URL", with_secret("postgres://u:SECRET@/x?host=db1,db2"))],
+        vec![("DATABASE_CA_FILE", "/nowhere/ca.pem".into())],
+        vec![("HTTPS_PROXY", with_secret("socks5://u:SECRET@host:1080"))],
+        vec![("ALL_PROXY", with_secret("http://u:SECRET@host:port"))],
         vec![("AMQP_PREFIX", "a b".into())],
         vec![("HTTP_ADDR", "localhost".into())],
         vec![("HTTP_ADDR", with_secret("http://u:SECRET@host"))],
@@ -294,7 +300,7 @@ fn config_error_of_invalid_value_is_one_line_with_cure() {
         );
         writeln!(lines, "{error}").unwrap();
     }
-    let gateway = [("DATABASE_URL", "sqlite:x"), ("AMQP_URL", "amqp://mq"), ("ENCRYPTION_KEYS", &key)];
+    let gateway = [("DATABASE_URL", "sqlite:x"), ("AMQP_URL", "amqps://mq"), ("ENCRYPTION_KEYS", &key)];
     for count in 0..=gateway.len() {
         let pairs = if count == 3 {
             &gateway[..]
@@ -357,41 +363,4 @@ fn callback_verification_is_required_of_services_only() {
         [("APP_ID", "cli_0123456789abcdef"), ("APP_SECRET", "s3cr3t"), ("HTTP_CALLBACK_ENABLED", "true")];
     assert!(load(Service::Standalone, &app).is_err());
     assert!(load(Service::Command, &app).unwrap().warnings.is_empty());
-}
-
-#[test]
-fn application_over_registration_keeps_settings_not_given() {
-    let app = [("APP_ID", "cli_0123456789abcdef"), ("APP_SECRET", "s3cr3t")];
-    let given = [
-        ("OAUTH_REDIRECT_URI", "https://auth.example.com/oauth/callback"),
-        ("OAUTH_SCOPES", "im:message"),
-        ("LARK_BRAND", "lark"),
-        ("LARK_TOKEN_API", "v1"),
-        ("LARK_ENCRYPT_KEY", "encrypt-key"),
-    ];
-    let gateway = load(Service::Standalone, &[&app[..], &given].concat()).unwrap().application.unwrap();
-    let known = larkauth_models::Application { enabled: false, ..gateway };
-
-    let worker = load(Service::Standalone, &[("APP_SECRET", "new"), app[0]]).unwrap();
-    let merged = worker.application_over(known.clone()).unwrap();
-    assert_eq!(merged.app_secret.expose_secret(), "new");
-    assert_eq!(
-        (merged.brand, merged.token_api, &merged.redirect_uri, &merged.default_scopes, merged.enabled),
-        (known.brand, known.token_api, &known.redirect_uri, &known.default_scopes, false)
-    );
-    assert!(merged.encrypt_key.is_some());
-
-    // A given setting overrides the registration, even when it equals the default.
-    let given = [("LARK_BRAND", "feishu"), ("OAUTH_SCOPES", "offline_access")];
-    let merged =
-        load(Service::Standalone, &[&app[..], &given].concat()).unwrap().application_over(known).unwrap();
-    assert_eq!((merged.brand, merged.token_api), (Brand::Feishu, TokenApi::V1));
-    assert_eq!(merged.default_scopes, ["offline_access"]);
-}
-
-#[test]
-fn app_id_without_secret_is_accepted_for_commands_only() {
-    let app = [("APP_ID", "cli_0123456789abcdef")];
-    assert!(load(Service::Standalone, &app).is_err());
-    assert!(load(Service::Command, &app).unwrap().application.is_none());
 }

@@ -99,6 +99,8 @@ enum_schemas! {
         UserUnavailable = "user_unavailable",
         /// The application's credentials, scopes or redirect URI are wrong.
         AppMisconfigured = "app_misconfigured",
+        /// The application was switched off while the session was open; no code was exchanged.
+        AppDisabled = "app_disabled",
         /// The card could not be delivered to this person.
         CardUndeliverable = "card_undeliverable",
         /// A part of larkauth was not available, and no card was sent.

@@ -311,10 +311,10 @@ impl Sim {
 }
 
 fn client(redirects: reqwest::redirect::Policy) -> io::Result<reqwest::Client> {
-    reqwest::Client::builder()
+    larkauth_net::Network::default()
+        .client_builder()
         .timeout(Duration::from_secs(10))
         .redirect(redirects)
-        .no_proxy()
         .build()
         .map_err(io::Error::other)
 }

@@ -29,6 +29,7 @@ use larkauth_lark::{
     },
 };
 use larkauth_models::{AppId, Brand, SecretString, SystemClock};
+use larkauth_net::Network;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Prints every event and answers clicks on cards with a toast.
@@ -73,7 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let app_id = AppId::new(required("LARK_APP_ID")?)?;
     let app_secret = SecretString::from(required("LARK_APP_SECRET")?);
-    let http = http_client(&HttpTimeouts::default())?;
+    let http = http_client(&HttpTimeouts::default(), &Network::default())?;
 
     // The client: a first call shows whether Lark accepts the credentials.
     let client = LarkClient::new(LarkClientOptions {

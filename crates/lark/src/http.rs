@@ -3,6 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use larkauth_net::{Network, explain_tls};
 
 /// Longest response that is read, in bytes.
 pub const MAX_BODY: usize = 1 << 20;
@@ -29,9 +30,10 @@ impl Default for HttpTimeouts {
 /// The client follows no redirect, as a token could reach the wrong server.
 ///
 /// # Errors
-/// When the TLS roots or the resolver of the system cannot be used.
-pub fn http_client(timeouts: &HttpTimeouts) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
+/// When the resolver of the system cannot be used.
+pub fn http_client(timeouts: &HttpTimeouts, network: &Network) -> Result<reqwest::Client, reqwest::Error> {
+    network
+        .client_builder()
         .connect_timeout(timeouts.connect)
         .read_timeout(timeouts.read)
         .timeout(timeouts.total)
@@ -77,18 +79,27 @@ const MAX_LINE: usize = 200;
 
 /// Returns another party's text as one bounded line, so that it can neither flood a log nor forge a line of it.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().take(MAX_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    larkauth_models::text::one_line(text, MAX_LINE)
 }
+
+/// Setting of further authorities, for an error about the certificate of another side.
+pub(crate) const CA_SETTING: &str = "LARK_CA_FILE";
 
 /// Describes an HTTP error and its causes on one line. The address is left out, as its query may hold a secret.
 #[must_use]
 pub fn http_reason(error: reqwest::Error) -> String {
     let error = error.without_url();
+    if let Some(fault) = explain_tls(&error, CA_SETTING) {
+        return fault;
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
         text = format!("{text}: {inner}");
         cause = inner.source();
+    }
+    if text.contains("tunnel error") {
+        text = format!("the proxy of HTTPS_PROXY or ALL_PROXY gives no connection: {text}");
     }
     one_line(&text)
 }

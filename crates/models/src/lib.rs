@@ -16,6 +16,7 @@ mod entropy;
 mod id;
 mod session;
 mod spelled_enum;
+pub mod text;
 mod token;
 mod user;
 

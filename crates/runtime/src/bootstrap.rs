@@ -72,7 +72,9 @@ pub fn lark_settings(settings: &Settings) -> anyhow::Result<LarkSettings> {
         Endpoints { base_url: hosts.base_url.clone(), accounts_url: hosts.accounts_url.clone() }
     };
     Ok(LarkSettings {
-        http: http_client(&HttpTimeouts::default()).context("the HTTP client cannot be set up")?,
+        http: http_client(&HttpTimeouts::default(), &settings.network)
+            .context("the HTTP client cannot be set up")?,
+        network: settings.network.clone(),
         feishu: endpoints(Brand::Feishu),
         lark: endpoints(Brand::Lark),
         rate_limiter: Arc::new(LocalRateLimiter::default()),
@@ -89,13 +91,16 @@ pub(crate) fn actor(settings: &Settings) -> Actor {
     Actor::Service(short_name(settings))
 }
 
-/// Registers the application of `APP_ID`. What the settings say wins over what is registered. Returns false when that
-/// has to be tried again, because the database takes no writes.
+/// Registers the application of `APP_ID`. New settings win over what is registered. Returns false when that has to be
+/// tried again, because the database takes no writes.
 pub(crate) async fn register(context: &Context, settings: &Settings) -> anyhow::Result<bool> {
-    let Some(application) = settings.application.clone() else { return Ok(true) };
+    let (Some(application), Some(digest)) = (settings.application.clone(), settings.application_digest())
+    else {
+        return Ok(true);
+    };
     let actor = actor(settings);
     let merge = |known| settings.application_over(known);
-    match context.bootstrap_application(&actor, context.now(), application, merge).await {
+    match context.bootstrap_application(&actor, context.now(), application, digest, merge).await {
         Ok(()) => Ok(true),
         Err(AuthError::Storage(error)) if error.is_transient() => Ok(false),
         Err(error) => Err(error.into()),

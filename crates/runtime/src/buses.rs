@@ -50,6 +50,7 @@ impl Broker {
         Ok(match self {
             Self::RabbitMq(url) => {
                 let options = RabbitMqOptions {
+                    trust: settings.broker.trust.clone(),
                     prefix: settings.broker.prefix.clone(),
                     connect_deadline: CONNECT,
                     ..RabbitMqOptions::new(url.clone(), settings.service.name(), metrics)

@@ -59,6 +59,7 @@ impl Database {
             Self::Postgres(url) => {
                 let options = PgOptions {
                     url: url.clone(),
+                    trust: settings.database.trust.clone(),
                     max_connections: settings.database.max_connections,
                     connect_deadline: CONNECT,
                     statement_deadline: STATEMENT,

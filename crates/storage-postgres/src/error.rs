@@ -1,6 +1,9 @@
+use larkauth_net::explain_tls;
+use larkauth_storage::{StorageError, backend::driver};
 use sqlx::Error;
 
-use larkauth_storage::{StorageError, backend::driver};
+/// Text of the driver for a server without TLS.
+const NO_TLS: &str = "server does not support TLS";
 
 /// Translates the driver's error.
 pub(crate) fn translate(during: &'static str, error: &Error) -> StorageError {
@@ -10,7 +13,24 @@ pub(crate) fn translate(during: &'static str, error: &Error) -> StorageError {
             "DATABASE_URL is not of the form postgres://user:password@host:port/database".to_owned();
         return StorageError::Refused { during, message };
     }
+    if let Some(message) = tls_fault(error) {
+        return StorageError::Unavailable { during, message };
+    }
     driver::translate(during, error, is_transient)
+}
+
+/// Explains an error of TLS.
+fn tls_fault(error: &Error) -> Option<String> {
+    if let Error::Tls(cause) = error
+        && cause.to_string() == NO_TLS
+    {
+        return Some(
+            "the server offers no TLS, which is the default for another machine; turn it on there, or add \
+             `?sslmode=disable` to DATABASE_URL in a network you trust"
+                .to_owned(),
+        );
+    }
+    explain_tls(error, "DATABASE_CA_FILE")
 }
 
 /// Returns whether a SQLSTATE describes the condition of the server rather than the statement.

@@ -113,7 +113,8 @@ impl PgStore {
             .call("marking a code as sent", async |db| {
                 query!(
                     "update user_auth_sessions set exchange_sent_at = coalesce(exchange_sent_at, clock_timestamp())
-                     where session_id = $1 and state = 'pending' and exchange_claim = $2",
+                     where session_id = $1 and state = 'pending' and exchange_claim = $2
+                       and exists (select from applications where app_id = user_auth_sessions.app_id and enabled)",
                     id.0,
                     claim
                 )

@@ -8,6 +8,7 @@
 
 mod api_keys;
 mod applications;
+mod connect;
 mod creation;
 mod error;
 mod exchange;
@@ -16,6 +17,7 @@ mod migrations;
 mod processed_events;
 mod profiles;
 mod refreshes;
+mod session_mode;
 mod sessions;
 mod store;
 #[cfg(feature = "testing")]

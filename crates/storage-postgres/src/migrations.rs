@@ -17,8 +17,21 @@ pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgr
 /// Upper bound of one migration run: enough to rebuild an index of a large table.
 const MIGRATION_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
+/// Begins a transaction without deadlines in the server.
+const BEGIN: &str = "begin; set local statement_timeout = 0; set local lock_timeout = 0; \
+                     set local idle_in_transaction_session_timeout = 0";
+/// Key of the advisory lock of migrating processes; any number that no other program uses in this database.
+const LOCK: i64 = 0x6c61_726b_6d69_6772;
+
+/// Returns the migrator without a lock of its own, which would belong to a session.
+fn migrator() -> Migrator {
+    let mut migrator = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
+    migrator.set_locking(false);
+    migrator
+}
+
 impl PgStore {
-    /// Brings the schema up to date. Of several processes one migrates and the others wait.
+    /// Brings the schema up to date, in one transaction. Of several processes one migrates and the others wait.
     ///
     /// # Errors
     /// Fails when the database was migrated by a newer build, a migration was changed after it had been applied, the
@@ -26,13 +39,16 @@ impl PgStore {
     pub async fn migrate(&self) -> Result<MigrationReport> {
         const DURING: &str = "migrating";
         let work = async {
-            // A separate connection without the deadlines of ordinary statements.
-            let options = self.pool.connect_options();
-            let options = options.as_ref().clone().options([("statement_timeout", 0), ("lock_timeout", 0)]);
-            let mut connection = options.connect().await?;
-            let before = applied(&mut connection).await?;
-            MIGRATIONS.run_direct(None, &mut connection, false).await?;
-            let after = applied(&mut connection).await?;
+            // A separate connection without the deadlines of ordinary statements. One transaction, because a pooler keeps
+            // neither the lock nor a setting any longer.
+            let mut connection = self.pool.connect_options().connect().await?;
+            let mut tx = connection.begin_with(BEGIN).await?;
+            sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
+            let before = applied(&mut tx).await?;
+            migrator().run_direct(None, &mut *tx, false).await?;
+            let after = applied(&mut tx).await?;
+            tx.clear_cached_statements().await?;
+            tx.commit().await?;
             connection.close().await?;
             Ok(after.since(&before))
         };

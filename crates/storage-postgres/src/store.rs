@@ -2,23 +2,27 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use larkauth_models::{ExposeSecret, SecretString};
+use larkauth_net::Trust;
 use larkauth_storage::{
     Cipher, Result, Store,
     backend::driver::{self, too_late},
 };
-use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::time::timeout;
 
-use crate::error::translate;
+use crate::{
+    connect,
+    error::translate,
+    session_mode::{self, SessionMode},
+};
 
 /// How to reach PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct PgOptions {
     /// `postgres://user:password@host:port/database`.
     pub url: SecretString,
+    /// Authorities for the certificate of a server on another machine.
+    pub trust: Trust,
     /// Maximum number of connections.
     pub max_connections: u32,
     /// Deadline of the first connection.
@@ -36,39 +40,33 @@ pub struct PgStore {
     pub(crate) pool: PgPool,
     pub(crate) cipher: Cipher,
     deadline: Duration,
+    mode: SessionMode,
 }
 
 impl PgStore {
     /// Opens and closes one connection to detect errors early, and creates the pool. Changes nothing in the database.
+    /// Behind a pooler that lends a session for one transaction, each call is one.
     ///
     /// # Errors
     /// Fails when the URL is malformed, or when no connection is established before the deadline.
     pub async fn connect(options: &PgOptions, cipher: Cipher) -> Result<Self> {
         const DURING: &str = "connecting";
-        let millis = options.statement_deadline.as_millis();
-        let connect = options
-            .url
-            .expose_secret()
-            .parse::<PgConnectOptions>()
+        let plain = connect::options(options.url.expose_secret(), &options.trust)
             .map_err(|error| translate(DURING, &error))?
             .application_name(&options.application_name)
-            .options([
-                ("statement_timeout", millis),
-                ("lock_timeout", millis),
-                ("idle_in_transaction_session_timeout", 2 * millis),
-            ])
             // Statements are not logged: their parameters are not for logs, and each caller has its own span.
             .disable_statement_logging();
-        let pool = PgPoolOptions::new()
-            .max_connections(options.max_connections)
-            .acquire_timeout(options.statement_deadline)
-            .connect_lazy_with(connect.clone());
         // The pool would retry until its deadline and then report no reason.
-        timeout(options.connect_deadline, async { connect.connect().await?.close().await })
+        let probing = session_mode::probe(plain, options.statement_deadline);
+        let (connect, mode) = timeout(options.connect_deadline, probing)
             .await
             .map_err(|_| too_late(DURING, options.connect_deadline))?
             .map_err(|error| translate(DURING, &error))?;
-        Ok(Self { pool, cipher, deadline: options.statement_deadline })
+        let pool = PgPoolOptions::new()
+            .max_connections(options.max_connections)
+            .acquire_timeout(options.statement_deadline)
+            .connect_lazy_with(connect);
+        Ok(Self { pool, cipher, deadline: options.statement_deadline, mode })
     }
 
     /// Lends a connection to `work` until the deadline.
@@ -77,7 +75,21 @@ impl PgStore {
         during: &'static str,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T> {
-        driver::call(&self.pool, self.deadline, during, translate, work).await
+        let (pool, deadline) = (&self.pool, self.deadline);
+        match &self.mode {
+            SessionMode::Own => driver::call(pool, deadline, during, translate, work).await,
+            SessionMode::Pooled { begin } => {
+                let in_transaction = async |db: &mut PgConnection| {
+                    let mut tx = db.begin_with(AssertSqlSafe(begin.clone())).await?;
+                    let result = work(&mut tx).await?;
+                    // The next transaction has another session, in which these statements are not prepared.
+                    tx.clear_cached_statements().await?;
+                    tx.commit().await?;
+                    Ok(result)
+                };
+                driver::call(pool, deadline, during, translate, in_transaction).await
+            }
+        }
     }
 }
 

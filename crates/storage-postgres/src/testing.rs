@@ -8,6 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use larkauth_models::{Clock, ExposeSecret, SecretString, SystemClock};
+use larkauth_net::Trust;
 use larkauth_storage::{Cipher, Store, conformance::Backend, testing::test_cipher};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
@@ -82,6 +83,7 @@ impl TestDatabase {
     #[must_use]
     pub fn options(&self) -> PgOptions {
         PgOptions {
+            trust: Trust::default(),
             url: self.url(),
             max_connections: 8,
             connect_deadline: Duration::from_secs(10),

@@ -116,7 +116,8 @@ impl SqliteStore {
                 query!(
                     "update user_auth_sessions set
                          exchange_sent_at = coalesce(exchange_sent_at, cast(unixepoch('subsec') * 1000000 as integer))
-                     where session_id = ?1 and state = 'pending' and exchange_claim = ?2",
+                     where session_id = ?1 and state = 'pending' and exchange_claim = ?2
+                       and exists (select 1 from applications where app_id = user_auth_sessions.app_id and enabled)",
                     id.0.hyphenated(),
                     claim.hyphenated()
                 )

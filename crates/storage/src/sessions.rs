@@ -49,7 +49,7 @@ pub trait Sessions {
         life: Duration,
     ) -> Result<ExchangeClaim>;
     /// Notes under the claim that the code is about to be sent. Called before the code leaves; false when another caller
-    /// has the claim, or the session has ended: the code must not be sent.
+    /// has the claim, the session has ended, or its application is switched off: the code must not be sent.
     async fn mark_exchange_sent(&self, id: SessionId, claim: Uuid) -> Result<bool>;
     /// Puts the token pair of a sent code in escrow under the claim; see [`seal_escrow`](crate::seal_escrow). The same
     /// call again changes nothing. False when the pair is not wanted: the session has ended, or another caller has

@@ -7,6 +7,9 @@ pub enum TelemetryError {
     /// The exporter rejected the configuration.
     #[error("OTEL_EXPORTER_OTLP_ENDPOINT is invalid ({0}): give the base address of an OTLP/HTTP collector")]
     Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
+    /// The HTTP client of the exporter cannot be built.
+    #[error("the HTTP client for OTEL_EXPORTER_OTLP_ENDPOINT cannot be built; this is a defect of larkauth")]
+    Client,
     /// Telemetry was set up before in this process.
     #[error("telemetry is already set up in this process")]
     AlreadySet,

@@ -2,8 +2,9 @@
 
 use std::{io, time::Duration};
 
+use larkauth_net::Network;
 use opentelemetry::{KeyValue, trace::TracerProvider};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing::Subscriber;
 use tracing_subscriber::{
@@ -43,6 +44,8 @@ pub struct TelemetryConfig {
     pub otlp_endpoint: Option<Url>,
     /// Colours in [`LogFormat::Pretty`].
     pub ansi: bool,
+    /// Trust and proxies on the way to the collector.
+    pub network: Network,
 }
 
 /// Guard of telemetry. Call [`TelemetryGuard::shutdown`] on every exit from `main`; dropping the guard also flushes, but
@@ -149,11 +152,26 @@ fn tracer_provider(config: &TelemetryConfig) -> Result<SdkTracerProvider, Teleme
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/')))
             .with_timeout(EXPORT_TIMEOUT)
+            .with_http_client(http_client(&config.network)?)
             .build()
             .map_err(TelemetryError::Exporter)?;
         provider = provider.with_batch_exporter(exporter);
     }
     Ok(provider.build())
+}
+
+/// Builds the blocking client of the exporter, on a thread of its own: it must not be built on a thread of the runtime.
+fn http_client(network: &Network) -> Result<reqwest::blocking::Client, TelemetryError> {
+    let network = network.clone();
+    let build = move || {
+        reqwest::blocking::Client::builder()
+            .timeout(EXPORT_TIMEOUT)
+            .tls_backend_preconfigured(network.http_tls())
+            .proxy(network.http_proxy())
+            .build()
+    };
+    let built = std::thread::spawn(build).join();
+    built.map_err(|_| TelemetryError::Client)?.map_err(|_| TelemetryError::Client)
 }
 
 #[cfg(test)]
@@ -195,6 +213,7 @@ mod tests {
                 log_format,
                 filter: filter.map(Into::into),
                 otlp_endpoint: None,
+                network: Network::default(),
                 ansi: false,
             };
             let buffer = self.clone();
@@ -283,6 +302,7 @@ mod tests {
             log_format: LogFormat::Json,
             filter: Some("info,=,=".into()),
             otlp_endpoint: None,
+            network: Network::default(),
             ansi: false,
         };
         let error = build(&config, io::sink, Identity::new()).map(|_| ()).unwrap_err();

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use larkauth_net::Network;
 use larkauth_telemetry::{LogFormat, TelemetryConfig, TelemetryError, init};
 
 /// Accepts one export, answers 200 and sends request line and body to the channel.
@@ -48,6 +49,7 @@ async fn telemetry_guard_shutdown_exports_spans_to_collector() {
         filter: Some("error".into()),
         otlp_endpoint: Some(format!("http://127.0.0.1:{port}/").parse().unwrap()),
         ansi: false,
+        network: Network::default(),
     };
     let guard = init(&config).unwrap();
     assert!(matches!(init(&config), Err(TelemetryError::AlreadySet)));

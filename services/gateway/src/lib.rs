@@ -7,7 +7,7 @@
 //! By module: `connections` owns one long connection per application and `http_callbacks` is its HTTP twin; both hand each
 //! callback to `callbacks`. `redirect` shows a person the outcome. `api` holds the REST API, `extract` its extractors,
 //! `problem` every error answer, `docs` the pages about the API. `router` puts the routers together, each with its
-//! `limits`, inside the common `middleware`, and says which listener serves which. `state` is what the handlers share.
+//! `limits`, inside the common `middleware` (`location` keeps redirects right behind a proxy), and says which listener serves which. `state` is what the handlers share.
 //!
 //! To add an endpoint: its bodies in `larkauth_contracts::rest`; a handler in `api` with its `#[utoipa::path]`, whose
 //! first argument is `RequireScope` with the scope it needs; a line in `api::routes`; then regenerate
@@ -22,6 +22,7 @@ mod docs;
 mod extract;
 mod http_callbacks;
 mod limits;
+mod location;
 mod middleware;
 mod problem;
 mod redirect;

@@ -16,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     api, docs, http_callbacks,
     limits::Limits,
+    location::relative_location,
     middleware::{Observer, limit_head, observe},
     problem::{ApiError, Audience, ProblemReporter},
     redirect,
@@ -60,7 +61,7 @@ pub(crate) fn separate_routers(state: &Arc<AppState>) -> (Router, Router) {
 }
 
 fn with_docs(routes: OpenApiRouter<Arc<AppState>>) -> Router<Arc<AppState>> {
-    let docs = DOCS.layer(OpenApiRouter::from(docs::routes(openapi())));
+    let docs = DOCS.layer(OpenApiRouter::from(docs::routes(docs::served(openapi()))));
     Router::from(routes).merge(Router::from(docs))
 }
 
@@ -96,6 +97,7 @@ pub(crate) fn with_middleware(
     let header = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     routes
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn(relative_location))
         .layer(from_fn(limit_head))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(header(header::CACHE_CONTROL, "no-store"))

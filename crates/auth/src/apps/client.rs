@@ -2,6 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use larkauth_lark::api::{CallObserver, Endpoints, LarkClient, LarkClientOptions, RateLimiter};
 use larkauth_models::{AppId, Application, Brand, Clock, ExposeSecret};
+use larkauth_net::Network;
 use larkauth_telemetry::{Metrics, propagation};
 use moka::future::Cache;
 
@@ -13,6 +14,8 @@ use crate::seal;
 pub struct LarkSettings {
     /// The shared HTTP client, with its deadlines.
     pub http: reqwest::Client,
+    /// Trust and proxies of that client, for other connections.
+    pub network: Network,
     /// The hosts of [`Brand::Feishu`].
     pub feishu: Endpoints,
     /// The hosts of [`Brand::Lark`].

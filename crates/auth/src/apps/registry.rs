@@ -96,6 +96,15 @@ impl AppRegistry {
         if app.application.enabled { Ok(app) } else { Err(AuthError::AppDisabled(app_id.clone())) }
     }
 
+    /// Returns whether an application is enabled, from the store and not from the cache.
+    ///
+    /// # Errors
+    /// [`AuthError::AppNotFound`], or the store's.
+    pub(crate) async fn is_enabled_now(&self, app_id: &AppId) -> Result<bool, AuthError> {
+        self.cache.invalidate(app_id).await;
+        Ok(self.get(app_id).await?.application.enabled)
+    }
+
     /// Returns one application that may invite people now.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larkauth_contracts::message::{CardActionKind, CardActionTriggered, Envelope};
-use larkauth_models::{Actor, AuthSession, CardFace, SessionState};
+use larkauth_models::{Actor, AuthSession, CardFace, FailureReason, SessionState};
 use larkauth_storage::SessionEnding;
 
 use super::{
@@ -53,6 +53,8 @@ pub(crate) enum Refusal {
     TooOften,
     /// The application may not invite now.
     TryLater,
+    /// The application is switched off.
+    Disabled,
 }
 
 /// What a card is to show of a session.
@@ -166,6 +168,10 @@ async fn answer_invitation(
             let attempt = Attempt { code, from_card: true, received };
             Ok((exchange(context, session, attempt).await?, View::State))
         }
+        (_, None) if !context.apps.is_enabled_now(&session.app_id).await? => {
+            let ending = SessionEnding::Failed(FailureReason::AppDisabled);
+            Ok((context.end_session(session.id, ending, true).await?, View::State))
+        }
         // The button opened the consent page. The card keeps the button, so that a closed page can be opened again.
         (_, None) => Ok((session, View::ConsentPage)),
     }
@@ -200,9 +206,8 @@ async fn ask_again(
     match created.await {
         Ok(()) => {}
         Err(AuthError::RateLimited { .. }) => return Ok(ClickOutcome::Refused(Refusal::TooOften)),
-        Err(AuthError::AppFrozen { .. } | AuthError::AppDisabled(_)) => {
-            return Ok(ClickOutcome::Refused(Refusal::TryLater));
-        }
+        Err(AuthError::AppFrozen { .. }) => return Ok(ClickOutcome::Refused(Refusal::TryLater)),
+        Err(AuthError::AppDisabled(_)) => return Ok(ClickOutcome::Refused(Refusal::Disabled)),
         Err(error) => return Err(error.into()),
     }
     // In case this answer arrives too late to be shown.

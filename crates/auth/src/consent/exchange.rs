@@ -36,7 +36,8 @@ pub(super) struct Attempt {
 }
 
 /// Exchanges the code and ends the session. Returns the session as it is then. It is still pending if a later code
-/// superseded this one, which then had no effect; or if the tokens are in escrow and the exchange is resumed later.
+/// superseded this one, which then had no effect; or if the tokens are in escrow and the exchange is resumed later. An
+/// application that is switched off exchanges no code: its session fails.
 ///
 /// The claim is persisted before the code is sent, and marked as sent just before. The first act after Lark's answer is
 /// the escrow of the pair. An expired claim whose code was sent and whose pair did not arrive in escrow means that the
@@ -68,6 +69,13 @@ pub(super) async fn exchange(
                     Kept::Unwanted => return Ok(context.existing_session(session.id).await?),
                     kept => (*pair, kept == Kept::Yes),
                 }
+            }
+            Sent::Disabled => {
+                tracing::warn!(
+                    "auth.exchange.disabled: the application is switched off, the code is not sent"
+                );
+                let ending = SessionEnding::Failed(FailureReason::AppDisabled);
+                return Ok(context.end_session(session.id, ending, attempt.from_card).await?);
             }
             Sent::Refused(error) => return refused(context, &session, &attempt, claim, *error).await,
         },
@@ -104,6 +112,8 @@ pub(super) async fn exchange(
 enum Sent {
     Answered(Box<TokenPair>),
     Refused(Box<LarkError>),
+    /// It was not sent, because the application is switched off.
+    Disabled,
 }
 
 /// Marks the code as sent, and sends it.
@@ -124,7 +134,9 @@ async fn send(
     match deadline.within(Step::Exchange, marking).await {
         Some(marked) => {
             if !marked? {
-                return Err(taken_over());
+                // The store has decided. This only finds out why.
+                let is_enabled = context.apps.is_enabled_now(&session.app_id).await?;
+                return if is_enabled { Err(taken_over()) } else { Ok(Sent::Disabled) };
             }
         }
         None => {

@@ -70,6 +70,7 @@ const fn refusal_toast(refusal: Refusal) -> (ToastKind, ToastText) {
         Refusal::OtherPerson => (ToastKind::Warning, ToastText::NotForYou),
         Refusal::UnidentifiedPerson => (ToastKind::Error, ToastText::Failed(FailureReason::AppMisconfigured)),
         Refusal::TooOften => (ToastKind::Warning, ToastText::TooOften),
+        Refusal::Disabled => (ToastKind::Error, ToastText::Failed(FailureReason::AppDisabled)),
         Refusal::TryLater => (ToastKind::Warning, ToastText::TryAgain),
     }
 }

@@ -42,6 +42,9 @@ impl Context {
             Err(AuthError::AppFrozen { .. }) => {
                 return self.fail_invitation(session.id, FailureReason::AppMisconfigured).await;
             }
+            Err(AuthError::AppDisabled(_)) => {
+                return self.fail_invitation(session.id, FailureReason::AppDisabled).await;
+            }
             Err(error) => return Err(error),
         };
         let card = cards::render(self, &app, &session, cards::face_of(session.state)).await;

@@ -28,6 +28,7 @@ use larkauth_models::{
     Actor, AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, Clock, EventId, ExposeSecret,
     ManualClock, MessageId, OpenId, OsEntropy, Person, SecretString, SessionId, Timestamp, TokenApi,
 };
+use larkauth_net::Network;
 use larkauth_storage::{InvitationLimit, Store, testing::test_cipher};
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_telemetry::Metrics;
@@ -118,7 +119,8 @@ impl Fixture {
             accounts_url: sim.accounts_url().parse().unwrap(),
         };
         let lark = LarkSettings {
-            http: http_client(&HttpTimeouts::default()).unwrap(),
+            http: http_client(&HttpTimeouts::default(), &Network::default()).unwrap(),
+            network: Network::default(),
             feishu: hosts.clone(),
             lark: hosts,
             rate_limiter: Arc::new(larkauth_lark::api::LocalRateLimiter::default()),

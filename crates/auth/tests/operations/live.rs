@@ -12,7 +12,7 @@ use larkauth_contracts::message::{CardActionKind, Envelope, SessionEnded, Unreco
 use larkauth_lark_sim::{Endpoint, Sim};
 use larkauth_messaging::{
     Bus,
-    testing::{Consuming, TestBus, consume},
+    testing::{Consuming, TestBus, consume, eventually},
 };
 use larkauth_models::{CardFace, ExposeSecret, SecretString, SessionState};
 use larkauth_storage::Sealed;
@@ -191,6 +191,8 @@ async fn callback_without_worker_is_answered_late_and_kept() {
         .await
         .unwrap();
     assert_eq!(ended.state, SessionState::Rejected);
+    // The last message of the session: without it a queue would not be empty at the end.
+    eventually("the card shows the end", async || fixture.colour(&invited) == "grey").await;
     Live { fixture, context, bus, corner, worker }.finish().await;
 }
 

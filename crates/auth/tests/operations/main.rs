@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
+mod bootstrap;
 mod card_faces;
 mod clicks;
 mod codes;
+mod disabled;
 mod escrow;
 mod fixture;
 mod invitations;

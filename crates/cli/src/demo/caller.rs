@@ -3,6 +3,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use larkauth_contracts::rest::{CardRequest, CreateSession, SessionView, TokenView};
 use larkauth_models::{AppId, ExposeSecret, OpenId, SecretString, SessionId};
+use larkauth_net::Network;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,7 +22,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// Returns a caller of the gateway at `base` with this API key.
     pub(crate) fn new(base: &str, key: SecretString) -> anyhow::Result<Self> {
-        let http = Client::builder().timeout(STEP_TIMEOUT).no_proxy().build()?;
+        let http = Network::default().client_builder().timeout(STEP_TIMEOUT).build()?;
         Ok(Self { http, base: base.to_owned(), key })
     }
 

@@ -27,6 +27,7 @@ use std::{
 };
 
 use anyhow::ensure;
+use larkauth_net::Network;
 use larkauth_telemetry::{LogFormat, TelemetryConfig};
 
 use self::{
@@ -60,6 +61,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         filter: Some(std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned())),
         otlp_endpoint: None,
         ansi: std::io::stderr().is_terminal(),
+        network: Network::default(),
     };
     let telemetry = larkauth_telemetry::init_with(&logs, FeedLayer::new(feed.clone()))?;
     let port = free_port()?;

@@ -21,6 +21,7 @@ use axum::{
 };
 use futures::{Stream, StreamExt, stream};
 use larkauth_lark_sim::Sim;
+use larkauth_net::Network;
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -80,10 +81,10 @@ pub(crate) async fn run(
         health: stage.health(),
         feed: feed.clone(),
     };
-    let browser = reqwest::Client::builder()
+    let browser = Network::default()
+        .client_builder()
         .timeout(PAGE_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
         .build()?;
     let stopping = CancellationToken::new();
     let demo = DemoState {

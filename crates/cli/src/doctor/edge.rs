@@ -9,9 +9,10 @@ use std::{
 use larkauth_config::HttpSettings;
 use larkauth_lark::http_reason;
 use larkauth_models::Application;
+use larkauth_net::{Network, is_loopback};
 use serde_json::Value;
 use tokio::net::TcpListener;
-use url::{Host, Url};
+use url::Url;
 
 use super::finding::{Finding, page};
 
@@ -34,7 +35,7 @@ pub(crate) fn unencrypted(app: &Application) -> Option<Finding> {
 }
 
 /// Checks the redirect URI of one application.
-pub(crate) async fn redirect_uri(app: &Application) -> Vec<Finding> {
+pub(crate) async fn redirect_uri(network: &Network, app: &Application) -> Vec<Finding> {
     if let Some(finding) = unencrypted(app) {
         return vec![finding];
     }
@@ -49,7 +50,7 @@ pub(crate) async fn redirect_uri(app: &Application) -> Vec<Finding> {
         );
         findings.push(finding.cure("change it, unless a proxy rewrites the path", page::REDIRECT_URI));
     }
-    findings.push(match gateway_at(uri, loopback).await {
+    findings.push(match gateway_at(network, uri).await {
         Ok(()) if loopback => Finding::doubtful(check, format!("{uri} works, but only for browsers on this machine"))
             .cure("enough for a trial; other people need an https address", page::REDIRECT_URI),
         Ok(()) => Finding::ok(check, format!("a gateway answers behind {uri}")),
@@ -60,16 +61,16 @@ pub(crate) async fn redirect_uri(app: &Application) -> Vec<Finding> {
 }
 
 /// Checks the one or two addresses to listen on.
-pub(super) async fn listen(http: &HttpSettings) -> Vec<Finding> {
-    let mut findings = listen_on("HTTP_ADDR", http.addr).await;
+pub(super) async fn listen(network: &Network, http: &HttpSettings) -> Vec<Finding> {
+    let mut findings = listen_on(network, "HTTP_ADDR", http.addr).await;
     if let Some(addr) = http.public_addr {
-        findings.extend(listen_on("PUBLIC_HTTP_ADDR", addr).await);
+        findings.extend(listen_on(network, "PUBLIC_HTTP_ADDR", addr).await);
     }
     findings
 }
 
 /// Checks that an address to listen on is free, or taken by larkauth, and reports what that larkauth says of itself.
-async fn listen_on(setting: &str, addr: SocketAddr) -> Vec<Finding> {
+async fn listen_on(network: &Network, setting: &str, addr: SocketAddr) -> Vec<Finding> {
     let check = format!("{setting} {addr}");
     vec![match TcpListener::bind(addr).await {
         Ok(_) if addr.ip().is_unspecified() => {
@@ -78,10 +79,10 @@ async fn listen_on(setting: &str, addr: SocketAddr) -> Vec<Finding> {
         }
         Ok(_) => Finding::ok(check, "free"),
         Err(error) if error.kind() == ErrorKind::AddrInUse => match Url::parse(&reached_at(addr)) {
-            Ok(url) if gateway_at(&url, true).await.is_ok() => {
+            Ok(url) if gateway_at(network, &url).await.is_ok() => {
                 let mut findings = vec![Finding::ok(check, "larkauth is listening")];
                 if setting == "HTTP_ADDR" {
-                    findings.extend(running(&url).await);
+                    findings.extend(running(network, &url).await);
                 }
                 return findings;
             }
@@ -96,10 +97,10 @@ async fn listen_on(setting: &str, addr: SocketAddr) -> Vec<Finding> {
 }
 
 /// Returns a finding for each part that the larkauth on this machine reports as not working.
-async fn running(origin: &Url) -> Vec<Finding> {
+async fn running(network: &Network, origin: &Url) -> Vec<Finding> {
     let document = async {
         let url = origin.join("/health").map_err(|error| error.to_string())?;
-        let response = client(true)?.get(url).send().await.map_err(http_reason)?;
+        let response = client(network)?.get(url).send().await.map_err(http_reason)?;
         response.json::<Value>().await.map_err(http_reason)
     };
     let document = match document.await {
@@ -120,10 +121,8 @@ async fn running(origin: &Url) -> Vec<Finding> {
         .collect()
 }
 
-fn client(is_here: bool) -> Result<reqwest::Client, String> {
-    let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
-    // No proxy leads back to this machine.
-    let http = if is_here { http.no_proxy() } else { http };
+fn client(network: &Network) -> Result<reqwest::Client, String> {
+    let http = network.client_builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
     http.build().map_err(http_reason)
 }
 
@@ -138,11 +137,13 @@ pub(super) fn reached_at(mut addr: SocketAddr) -> String {
 }
 
 /// Fails when no larkauth answers on this origin, which may be on this machine.
-async fn gateway_at(uri: &Url, is_here: bool) -> Result<(), String> {
+async fn gateway_at(network: &Network, uri: &Url) -> Result<(), String> {
     let mut url = uri.clone();
-    url.set_path("/healthz");
+    // A proxy may serve the gateway under a path of its own.
+    let prefix = uri.path().strip_suffix(CALLBACK).unwrap_or_default();
+    url.set_path(&format!("{prefix}/healthz"));
     url.set_query(None);
-    let mut response = client(is_here)?.get(url).send().await.map_err(http_reason)?;
+    let mut response = client(network)?.get(url).send().await.map_err(http_reason)?;
     let status = response.status();
     // The gateway's body fits one chunk. More of another server's body is not needed.
     let start = if status.is_success() { response.chunk().await.map_err(http_reason)? } else { None };
@@ -153,11 +154,20 @@ async fn gateway_at(uri: &Url, is_here: bool) -> Result<(), String> {
     }
 }
 
-fn is_loopback(uri: &Url) -> bool {
-    match uri.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
+#[cfg(test)]
+mod tests {
+    use wiremock::{Mock, MockServer, ResponseTemplate, matchers};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn gateway_at_redirect_uri_with_prefix_of_a_proxy_is_found() {
+        let proxy = MockServer::start().await;
+        let ok = ResponseTemplate::new(200).set_body_string("ok\n");
+        Mock::given(matchers::path("/larkauth/healthz")).respond_with(ok).mount(&proxy).await;
+        let network = Network::default();
+        let uri = |path| Url::parse(&format!("{}{path}", proxy.uri())).unwrap();
+        assert_eq!(gateway_at(&network, &uri("/larkauth/oauth/callback")).await, Ok(()));
+        assert!(gateway_at(&network, &uri("/oauth/callback")).await.is_err());
     }
 }

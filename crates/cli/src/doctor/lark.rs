@@ -29,7 +29,7 @@ pub(super) async fn host(lark: &LarkSettings, brand: Brand) -> Vec<Finding> {
     let looked = with_deadline(async {
         let response = match lark.http.head(base.clone()).send().await {
             Ok(response) => response,
-            Err(error) => anyhow::bail!("{}", diagnose(base, http_reason(error)).await),
+            Err(error) => anyhow::bail!("{}", diagnose(lark, base, http_reason(error)).await),
         };
         let date = response.headers().get(reqwest::header::DATE).and_then(|date| date.to_str().ok());
         Ok(date.and_then(|date| chrono::DateTime::parse_from_rfc2822(date).ok()).map(|date| date.to_utc()))
@@ -61,7 +61,11 @@ fn clock(theirs: Timestamp, ours: Timestamp) -> Finding {
 }
 
 /// Returns the failing step, found by trying name lookup and TCP connection alone.
-async fn diagnose(base: &Url, reason: String) -> String {
+async fn diagnose(lark: &LarkSettings, base: &Url, reason: String) -> String {
+    // The proxy looks the name up and connects.
+    if lark.network.is_proxied(base) {
+        return reason;
+    }
     let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) else {
         return reason;
     };

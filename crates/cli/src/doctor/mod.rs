@@ -64,7 +64,7 @@ async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     let (store, broker, listen, counted) = futures::join!(
         parts::store(settings),
         parts::broker(settings),
-        edge::listen(&settings.http),
+        edge::listen(&settings.network, &settings.http),
         traffic::counted(settings.http.addr)
     );
     let (stored, of_store) = store;
@@ -83,7 +83,8 @@ async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     brands.dedup_by_key(|brand| lark.endpoints(*brand).base_url.clone());
     let hosts = join_all(brands.into_iter().map(|brand| lark::host(&lark, brand)));
     let of_apps = join_all(apps.iter().map(|app| async {
-        let (platform, redirect) = futures::join!(lark::application(&lark, app), redirect_uri(app));
+        let (platform, redirect) =
+            futures::join!(lark::application(&lark, app), redirect_uri(&lark.network, app));
         platform.into_iter().chain(redirect).collect::<Vec<_>>()
     }));
     let (hosts, of_apps) = futures::join!(hosts, of_apps);

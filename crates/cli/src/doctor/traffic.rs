@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use larkauth_config::Settings;
+use larkauth_net::Network;
 use larkauth_runtime::Broker;
 
 use super::{
@@ -42,8 +43,7 @@ pub(super) async fn counted(addr: SocketAddr) -> Vec<Finding> {
 }
 
 async fn metrics(addr: SocketAddr) -> Option<String> {
-    // No proxy leads back to this machine.
-    let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().ok()?;
+    let http = Network::default().client_builder().timeout(TIMEOUT).build().ok()?;
     let mut response = http.get(format!("{}metrics", reached_at(addr))).send().await.ok()?;
     if !response.status().is_success() {
         return None;

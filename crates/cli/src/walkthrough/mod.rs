@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail};
 use larkauth_auth::{Context, sessions::Invite};
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_models::{AppId, Application, AuthMethod, ExposeSecret, OpenId, Person, SessionState};
+use larkauth_net::Network;
 use larkauth_runtime::ServiceHandle;
 use larkauth_telemetry::HealthPart;
 use tokio::time::Instant;
@@ -55,7 +56,7 @@ async fn run_steps(arguments: &Arguments, settings: &Settings) -> anyhow::Result
     let asked = async {
         ready(&standalone.running, &app.app_id).await?;
         // After the connection is up: the console offers the persistent connection only while one is open.
-        console(app, arguments.yes).await?;
+        console(&lark.network, app, arguments.yes).await?;
         heading(4, "The person");
         let open_id = person::ask(arguments, &client).await?;
         let context = standalone.running.context.clone();
@@ -73,14 +74,14 @@ async fn run_steps(arguments: &Arguments, settings: &Settings) -> anyhow::Result
 }
 
 /// Lists the settings of the developer console, which only a person can check.
-async fn console(app: &Application, is_done: bool) -> anyhow::Result<()> {
+async fn console(network: &Network, app: &Application, is_done: bool) -> anyhow::Result<()> {
     heading(3, "The developer console");
     report::say("  Under Security Settings, this must be one of the redirect URLs:");
     report::say(&format!("    {}", app.redirect_uri));
     report::say("  Under Events & Callbacks, both events and callbacks must use the persistent connection.");
     report::say("  The bot must be switched on, with the permission im:message:send_as_bot,");
     report::say("  and a version that has all this must be published.");
-    for finding in redirect_uri(app).await.iter().filter(|finding| !finding.is_ok()) {
+    for finding in redirect_uri(network, app).await.iter().filter(|finding| !finding.is_ok()) {
         finding.print();
     }
     if !is_done && prompt::is_possible() {

@@ -47,7 +47,8 @@ async fn apps_add_show_disable_enable_round_trip() {
 async fn apps_add_reads_secret_from_file_or_environment() {
     let mut stage = Stage::new().await;
     let file = stage.database.path().with_file_name("secret");
-    std::fs::write(&file, format!("{APP_SECRET}\n")).unwrap();
+    // As an editor of another system writes it.
+    std::fs::write(&file, format!("\u{feff}{APP_SECRET}\r\n")).unwrap();
     let other = "cli_fedcba9876543210";
     let arguments = ["apps", "add", other, "--secret-file", file.to_str().unwrap()];
     stage.run_with(&arguments, "").await.with(0);

@@ -45,6 +45,15 @@ async fn doctor_with_unreachable_lark_names_failing_step() {
 }
 
 #[tokio::test]
+async fn doctor_without_certificate_files_and_with_proxy_reaches_this_machine() {
+    let (mut stage, _sim) = Stage::with_lark().await;
+    stage.set("SSL_CERT_FILE", "/dev/null");
+    stage.set("SSL_CERT_DIR", "/nonexistent");
+    stage.set("ALL_PROXY", "http://127.0.0.1:1");
+    says(&stage.run("doctor --json").await, "Lark at 127.0.0.1", "ok");
+}
+
+#[tokio::test]
 async fn doctor_with_wrong_secret_reports_credentials() {
     let (mut stage, sim) = Stage::with_lark().await;
     stage.set("APP_ID", APP_ID);

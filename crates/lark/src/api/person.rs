@@ -1,6 +1,6 @@
 //! The owner of a token, and the people in the company's directory.
 
-use larkauth_models::{ExposeSecret, OpenId, SecretString, UnionId, UserId, UserProfile};
+use larkauth_models::{ExposeSecret, OpenId, SecretString, UnionId, UserId, UserProfile, text};
 
 use super::{
     client::LarkClient,
@@ -14,6 +14,8 @@ const CONTACT: Api = Api::lark("contact").limited_as(EndpointClass::Contacts);
 const OPEN_ID_BY_EMAIL: Api = Api::lark("open_id_by_email").limited_as(EndpointClass::Contacts);
 const CONTACTS: Api = Api::lark("contacts").limited_as(EndpointClass::Contacts);
 
+/// Longest text of a profile that is kept, in bytes.
+const MAX_TEXT: usize = 2048;
 /// Most ids that Lark accepts in one call.
 const BATCH: usize = 50;
 
@@ -50,7 +52,8 @@ impl AccountStatus {
 }
 
 /// Reads a person in the form that user info and the directory share. Returns `None` without a usable open id. All other
-/// fields are optional, and an empty text counts as missing.
+/// fields are optional, and an empty text counts as missing. People choose their names, so a name is made fit to be shown;
+/// another text with a control character or of excessive length counts as missing, as no database would store it.
 fn contact(person: &Fields) -> Option<Contact> {
     let avatar = person.object("avatar").unwrap_or_default();
     let status = person.object("status").map(|status| AccountStatus {
@@ -60,19 +63,23 @@ fn contact(person: &Fields) -> Option<Contact> {
         is_exited: status.flag("is_exited"),
         is_unjoin: status.flag("is_unjoin"),
     });
+    let name = |field: &str| person.text(field).and_then(|name| text::name(&name));
+    let storable = |text: &String| text.len() <= MAX_TEXT && !text.contains(char::is_control);
+    let plain = |field: &str| person.text(field).filter(storable);
     let profile = UserProfile {
         open_id: OpenId::new(person.text("open_id")?).ok()?,
         union_id: person.text("union_id").and_then(|id| UnionId::new(id).ok()),
         user_id: person.text("user_id").and_then(|id| UserId::new(id).ok()),
-        name: person.text("name"),
-        en_name: person.text("en_name"),
+        name: name("name"),
+        en_name: name("en_name"),
         avatar_url: person
             .text("avatar_url")
             .or_else(|| avatar.text("avatar_240"))
-            .or_else(|| avatar.text("avatar_origin")),
-        email: person.text("email").or_else(|| person.text("enterprise_email")).map(SecretString::from),
-        mobile: person.text("mobile").map(SecretString::from),
-        tenant_key: person.text("tenant_key"),
+            .or_else(|| avatar.text("avatar_origin"))
+            .filter(storable),
+        email: plain("email").or_else(|| plain("enterprise_email")).map(SecretString::from),
+        mobile: plain("mobile").map(SecretString::from),
+        tenant_key: plain("tenant_key"),
     };
     Some(Contact { profile, status })
 }

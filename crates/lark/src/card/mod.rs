@@ -14,7 +14,7 @@ mod version1;
 
 use std::time::Duration;
 
-use larkauth_models::{CardFace, CardOptions, FailureReason, SessionId};
+use larkauth_models::{CardFace, CardOptions, FailureReason, SessionId, text::is_plain};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -256,12 +256,7 @@ fn template(id: &str, content: &CardContent<'_>) -> Value {
 /// Cuts a text to length and drops characters that are invisible or change the direction of writing, so that a text
 /// cannot pass for another one.
 fn plain(text: &str, max: usize) -> String {
-    let visible = |c: &char| match c {
-        '\n' => true,
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => false,
-        c => !c.is_control(),
-    };
-    text.chars().filter(visible).take(max).collect()
+    text.chars().filter(|c| *c == '\n' || is_plain(*c)).take(max).collect()
 }
 
 /// Returns a text in both languages. A person with another language sees English.

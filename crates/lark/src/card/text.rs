@@ -165,6 +165,10 @@ pub(super) fn failure(reason: Option<FailureReason>) -> Text {
             "应用的配置有误，这不是你的问题。请联系管理员，修复后可以再试。",
             "The app is not set up correctly, which is not your fault. Please tell your administrator, then try again.",
         ),
+        Some(FailureReason::AppDisabled) => fixed(
+            "应用已停用，没有共享任何信息。请联系管理员。",
+            "The app is switched off, and nothing was shared. Please ask your administrator.",
+        ),
         Some(FailureReason::CardUndeliverable) => {
             fixed("卡片没能送达。请再试一次。", "The card could not be delivered. Please try again.")
         }

@@ -2,14 +2,14 @@ use std::{future::Future, time::Duration};
 
 use http::{Response, StatusCode};
 use larkauth_models::{AppId, ExposeSecret, SecretString};
+use larkauth_net::{Network, Stream};
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config,
     tungstenite::{self, protocol::WebSocketConfig},
 };
 use url::Url;
@@ -78,6 +78,7 @@ struct Endpoint {
 /// Connects to Lark.
 pub(super) struct LarkDial {
     pub(super) http: reqwest::Client,
+    pub(super) network: Network,
     pub(super) base_url: Url,
     pub(super) app_id: AppId,
     pub(super) app_secret: SecretString,
@@ -85,7 +86,7 @@ pub(super) struct LarkDial {
 }
 
 impl Dial for LarkDial {
-    type Io = MaybeTlsStream<TcpStream>;
+    type Io = MaybeTlsStream<Stream>;
 
     async fn dial(&self) -> Result<OpenConnection<Self::Io>, ConnectError> {
         let deadline = self.config.discovery_deadline;
@@ -146,12 +147,17 @@ async fn request_endpoint(
 }
 
 impl LarkDial {
-    async fn handshake(&self, url: &Url) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, ConnectError> {
+    async fn handshake(&self, url: &Url) -> Result<WebSocketStream<MaybeTlsStream<Stream>>, ConnectError> {
+        let stream = self
+            .network
+            .connect(url, self.config.handshake_deadline)
+            .await
+            .map_err(|e| ConnectError::Network { step: "handshake", reason: one_line(&e.to_string()) })?;
+        let tls = Connector::Rustls(self.network.tls());
         let limits = WebSocketConfig::default()
             .max_message_size(Some(self.config.max_frame_bytes))
             .max_frame_size(Some(self.config.max_frame_bytes));
-        // The third argument disables Nagle's algorithm: an answer must not wait for a full packet.
-        match connect_async_with_config(url.as_str(), Some(limits), true).await {
+        match client_async_tls_with_config(url.as_str(), stream, Some(limits), Some(tls)).await {
             Ok((socket, _)) => Ok(socket),
             Err(tungstenite::Error::Http(response)) => Err(refusal(&response)),
             Err(e) => Err(ConnectError::Network { step: "handshake", reason: websocket_reason(&e) }),
@@ -224,7 +230,46 @@ fn refusal(response: &Response<Option<Vec<u8>>>) -> ConnectError {
 
 #[cfg(test)]
 mod tests {
+    use larkauth_net::{
+        Proxies, ProxyUrl,
+        testing::{Authority, HttpProxy, TlsServer, Validity},
+    };
+
     use super::*;
+
+    #[tokio::test]
+    async fn handshake_error_of_proxy_and_certificate_says_whose_fault() {
+        let (ours, other) = (Authority::new(), Authority::new());
+        let certificate =
+            |authority: &Authority, name, validity| authority.issue(&[name], validity).server_config();
+        let right = TlsServer::http(certificate(&ours, "frontier.test", Validity::Now)).await.address();
+        let foreign = TlsServer::http(certificate(&other, "frontier.test", Validity::Now)).await;
+        let expired = TlsServer::http(certificate(&ours, "frontier.test", Validity::Expired)).await;
+        let misnamed = TlsServer::http(certificate(&ours, "other.test", Validity::Now)).await;
+        let known = "Basic bWU6czNjcmV0";
+        for (leads_to, credentials, said) in [
+            (Some(foreign.address()), known, "give its CA certificate with LARK_CA_FILE"),
+            (Some(expired.address()), known, "has expired; its operator must renew it"),
+            (Some(misnamed.address()), known, "is for other.test, not for frontier.test"),
+            (Some(right), "Basic other", "requires a user name and a password"),
+            (None, known, "refuses to connect to the host"),
+        ] {
+            let proxy = HttpProxy::start(leads_to, None, Some(credentials)).await;
+            let address = ProxyUrl::parse(&format!("http://me:s3cret@{}", proxy.address())).ok();
+            let dial = LarkDial {
+                http: reqwest::Client::builder().build().unwrap(),
+                network: Network::new(ours.trust(), Proxies::new(None, address, "")),
+                base_url: "http://127.0.0.1:1".parse().unwrap(),
+                app_id: AppId::new("cli_0123456789abcdef").unwrap(),
+                app_secret: SecretString::from("APP-SECRET"),
+                config: LongConnectionConfig::default(),
+            };
+            let url = "wss://frontier.test/ws?ticket=TICKET".parse().unwrap();
+            let error = dial.handshake(&url).await.map(drop).unwrap_err().to_string();
+            assert!(error.starts_with("handshake failed: ") && error.contains(said), "{error}");
+            assert!(!error.contains("s3cret") && !error.contains("TICKET"), "{error}");
+        }
+    }
 
     fn answer(code: i64) -> Result<Endpoint, ConnectError> {
         read_discovery(json!({ "code": code, "msg": "no\nway", "data": null }).to_string().as_bytes())

@@ -1,8 +1,10 @@
 use tokio_tungstenite::tungstenite;
 
+use larkauth_net::explain_tls;
+
 use crate::{
     error::{WRONG_CLOUD, WRONG_CLOUD_MESSAGE},
-    http::one_line,
+    http::{CA_SETTING, one_line},
 };
 
 /// Why a connection could not be made. Texts of Lark are cut to one bounded line. Secrets and addresses are left out.
@@ -109,7 +111,7 @@ impl ConnectError {
 /// Describes a WebSocket error. The text of errors that may quote the address, which holds a ticket, is left out.
 pub(super) fn websocket_reason(error: &tungstenite::Error) -> String {
     match error {
-        tungstenite::Error::Io(e) => one_line(&e.to_string()),
+        tungstenite::Error::Io(e) => explain_tls(e, CA_SETTING).unwrap_or_else(|| one_line(&e.to_string())),
         tungstenite::Error::Tls(e) => one_line(&format!("TLS: {e}")),
         tungstenite::Error::Protocol(e) => one_line(&e.to_string()),
         tungstenite::Error::Capacity(e) => one_line(&e.to_string()),

@@ -23,6 +23,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use larkauth_models::{AppId, Backoff, Clock, Entropy, OsEntropy, SecretString, SystemClock};
+use larkauth_net::Network;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -48,6 +49,7 @@ use self::{
 /// One application's long connection. [`run`](Self::run) starts it.
 pub struct LongConnection {
     http: reqwest::Client,
+    network: Network,
     base_url: Url,
     app_id: AppId,
     app_secret: SecretString,
@@ -78,6 +80,7 @@ impl LongConnection {
     ) -> Self {
         Self {
             http,
+            network: Network::default(),
             base_url,
             app_id,
             app_secret,
@@ -88,6 +91,13 @@ impl LongConnection {
             observer: Arc::new(NoObserver),
             state: watch::Sender::new(ConnectionState::Connecting),
         }
+    }
+
+    /// Sets trust and proxies of the WebSocket; the default uses no proxy.
+    #[must_use]
+    pub fn with_network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
     }
 
     /// Sets the clock; the default is the system's.
@@ -122,6 +132,7 @@ impl LongConnection {
     pub async fn run(self, shutdown: CancellationToken) {
         let dial = LarkDial {
             http: self.http.clone(),
+            network: self.network.clone(),
             base_url: self.base_url.clone(),
             app_id: self.app_id.clone(),
             app_secret: self.app_secret.clone(),

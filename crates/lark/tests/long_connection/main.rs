@@ -14,6 +14,10 @@ use larkauth_lark::long_connection::{
     PushKind,
 };
 use larkauth_models::{AppId, SecretString};
+use larkauth_net::{
+    Network, Proxies, ProxyUrl,
+    testing::{Authority, HttpProxy, TlsServer, Validity},
+};
 use serde_json::{Value, json};
 use server::{Handshake, Server};
 use tokio::{
@@ -54,13 +58,16 @@ struct Client {
 
 impl Client {
     fn start(server: &Server) -> Self {
+        Self::start_in(server, Network::default(), Duration::from_millis(300))
+    }
+    fn start_in(server: &Server, network: Network, handshake_deadline: Duration) -> Self {
         let config = LongConnectionConfig {
             heartbeat_interval: Duration::from_millis(20),
             backoff_base: Duration::from_millis(5),
             backoff_cap: Duration::from_millis(20),
             rejected_retry_interval: Duration::from_millis(20),
             discovery_deadline: Duration::from_millis(300),
-            handshake_deadline: Duration::from_millis(300),
+            handshake_deadline,
             ..LongConnectionConfig::default()
         };
         let outcomes = Arc::new(Outcomes::default());
@@ -72,6 +79,7 @@ impl Client {
             config,
             Arc::new(Echo),
         )
+        .with_network(network)
         .with_observer(outcomes.clone());
         let shutdown = CancellationToken::new();
         let state = connection.subscribe();
@@ -213,5 +221,29 @@ async fn run_wss_address_speaks_tls() {
     // The server expects an upgrade request and fails on the TLS client hello.
     let client = Client::start(&server);
     client.tries("network", 1).await;
+    client.stops().await;
+}
+
+/// Makes a network with a private authority and a proxy.
+fn network(authority: &Authority, proxy: &HttpProxy) -> Network {
+    let proxy = ProxyUrl::parse(&format!("http://me:s3cret@{}", proxy.address())).ok();
+    Network::new(authority.trust(), Proxies::new(None, proxy, ""))
+}
+
+#[tokio::test]
+async fn run_through_proxy_and_tls_answers_pushes() {
+    let mut server = Server::start().await;
+    let authority = Authority::new();
+    let certificate = authority.issue(&["frontier.lark.test"], Validity::Now).server_config();
+    let tls = TlsServer::in_front_of(server.address, certificate).await;
+    let proxy = HttpProxy::start(Some(tls.address()), None, Some("Basic bWU6czNjcmV0")).await;
+    server.discovers(vec![json_answer(server.endpoint_at("wss://frontier.lark.test:8443"))]).await;
+    let mut client = Client::start_in(&server, network(&authority, &proxy), TIMEOUT);
+    client.reaches("connected").await;
+    server.push("event", "m1", "one");
+    assert_eq!(data(&server.answer().await), json!({"kind": "event", "payload": "one"}));
+    // Discovery went to this machine without the proxy.
+    let targets: Vec<_> = proxy.seen().into_iter().map(|connect| connect.target).collect();
+    assert_eq!(targets, ["frontier.lark.test:8443"]);
     client.stops().await;
 }

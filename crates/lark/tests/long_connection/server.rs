@@ -91,8 +91,14 @@ impl Server {
 
     /// Returns a successful response of discovery.
     pub(crate) fn endpoint(&self, scheme: &str) -> Value {
+        self.endpoint_at(&format!("{scheme}://{}", self.address))
+    }
+
+    /// Returns a successful response of discovery with another origin.
+    #[expect(clippy::unused_self, reason = "the response belongs to this server")]
+    pub(crate) fn endpoint_at(&self, origin: &str) -> Value {
         json!({"code": 0, "msg": "", "data": {
-            "URL": format!("{scheme}://{}/ws?device_id=d&service_id=7&ticket=TICKET", self.address),
+            "URL": format!("{origin}/ws?device_id=d&service_id=7&ticket=TICKET"),
             "ClientConfig": {"ReconnectCount": -1, "ReconnectInterval": 120, "ReconnectNonce": 30, "PingInterval": 120}
         }})
     }

@@ -165,7 +165,7 @@ impl Dispatcher {
 
 /// Returns the reason as one line of bounded length.
 fn bounded(reason: &str) -> String {
-    reason.chars().take(MAX_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    larkauth_models::text::one_line(reason, MAX_REASON - 1)
 }
 
 #[cfg(test)]

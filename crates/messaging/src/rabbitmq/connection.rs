@@ -18,7 +18,7 @@ use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    error::{describe, late, unavailable},
+    error::{describe, late, tls_fault, unavailable},
     options::RabbitMqOptions,
     socket::{self, SocketOwner},
     topology::{self, Names},
@@ -238,13 +238,14 @@ async fn dial(options: &RabbitMqOptions) -> Result<(lapin::Connection, SocketOwn
     let properties =
         ConnectionProperties::default().with_connection_name(options.connection_name.as_str().into());
     let socket = SocketOwner::default();
-    let amqp = socket::connect(uri, properties, Arc::clone(&socket.0), options.connect_deadline)
+    let tls = Arc::new(options.trust.client_config());
+    let amqp = socket::connect(uri, tls, properties, Arc::clone(&socket.0), options.connect_deadline)
         .await
         .map_err(|error| OpenError {
-            // A protocol error is a refusal of the credentials or of the virtual host.
-            is_transient: !matches!(error.kind(), ErrorKind::ProtocolError(_)),
-            error: unavailable("connect", &error),
-        })?;
+        // A protocol error is a refusal of the credentials or of the virtual host. A certificate is replaced by people.
+        is_transient: !matches!(error.kind(), ErrorKind::ProtocolError(_)) && tls_fault(&error).is_none(),
+        error: unavailable("connect", &error),
+    })?;
     Ok((amqp, socket))
 }
 

@@ -1,4 +1,5 @@
 use lapin::ErrorKind;
+use larkauth_net::explain_tls;
 
 use crate::BusError;
 
@@ -15,9 +16,21 @@ pub(super) fn describe(error: &lapin::Error) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Explains an error of TLS, whose text names its own cure.
+pub(super) fn tls_fault(error: &lapin::Error) -> Option<String> {
+    match error.kind() {
+        ErrorKind::IOError(error) => explain_tls(&**error, "AMQP_CA_FILE"),
+        _ => None,
+    }
+}
+
 /// Returns the error of an operation that the driver failed.
 pub(super) fn unavailable(during: &'static str, error: &lapin::Error) -> BusError {
-    BusError::Unavailable { during, message: format!("{}; {REMEDY}", describe(error)) }
+    let message = match tls_fault(error) {
+        Some(fault) => fault,
+        None => format!("{}; {REMEDY}", describe(error)),
+    };
+    BusError::Unavailable { during, message }
 }
 
 /// Returns the error of an operation that missed its deadline.

@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larkauth_models::{Clock, Entropy, OsEntropy, SecretString, SystemClock};
+use larkauth_net::Trust;
 use larkauth_telemetry::Metrics;
 
 use crate::RetryPolicy;
@@ -10,6 +11,8 @@ use crate::RetryPolicy;
 pub struct RabbitMqOptions {
     /// `amqp://user:password@host:port/vhost`, or `amqps://`.
     pub url: SecretString,
+    /// Authorities for the certificate of `amqps://`.
+    pub trust: Trust,
     /// Prefix of the name of every exchange and queue; `larkauth`.
     pub prefix: String,
     /// Shown in the broker's management page, and the `app_id` of messages: the service's name.
@@ -39,6 +42,7 @@ impl RabbitMqOptions {
     pub fn new(url: SecretString, connection_name: impl Into<String>, metrics: Metrics) -> Self {
         Self {
             url,
+            trust: Trust::default(),
             prefix: "larkauth".to_owned(),
             connection_name: connection_name.into(),
             connect_deadline: Duration::from_secs(10),

@@ -11,11 +11,13 @@ use std::{
     time::Duration,
 };
 
+use async_compat::Compat;
 use lapin::{
     ConnectionProperties,
-    tcp::{AMQPUriTcpExt, AsyncTcpStream, TLSConfig},
+    tcp::{AsyncTcpStream, RustlsConnector},
     uri::{AMQPScheme, AMQPUri},
 };
+use larkauth_net::{ClientConfig, connect_tcp};
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, time::timeout};
 
@@ -63,9 +65,10 @@ impl Socket {
 }
 
 /// Opens a connection over a socket that can be closed. The caller sets the deadline of the AMQP handshake and closes the
-/// socket after it; `at_most` is the deadline of TCP and TLS.
+/// socket after it; `at_most` is the deadline of TCP and TLS. Each address of the host has its own share of it.
 pub(super) async fn connect(
     uri: AMQPUri,
+    tls: Arc<ClientConfig>,
     properties: ConnectionProperties,
     socket: Arc<Socket>,
     at_most: Duration,
@@ -74,17 +77,18 @@ pub(super) async fn connect(
     lapin::Connection::connector(
         uri,
         runtime,
-        async move |uri: AMQPUri, runtime| {
+        async move |uri: AMQPUri, _| {
             let opening = async {
-                let secure = uri.scheme == AMQPScheme::AMQPS;
-                let host = uri.authority.host.clone();
-                let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
-                let stream = plain.connect_async(&runtime).await?;
-                if let AsyncTcpStream::Plain(tcp) = &stream {
-                    tcp.get_ref().set_nodelay(true)?;
-                    socket.attach(tcp.get_ref())?;
+                let host = uri.authority.host.as_str();
+                let tcp = connect_tcp(host, uri.authority.port, at_most).await?;
+                socket.attach(&tcp)?;
+                let stream = AsyncTcpStream::Plain(Compat::new(tcp));
+                match uri.scheme {
+                    AMQPScheme::AMQP => Ok(stream),
+                    AMQPScheme::AMQPS => {
+                        stream.into_rustls(&RustlsConnector::from(Arc::clone(&tls)), host).await
+                    }
                 }
-                if secure { stream.into_tls(&host, TLSConfig::default()).await } else { Ok(stream) }
             };
             let result: io::Result<_> =
                 timeout(at_most, opening).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use larkauth_models::{AppId, ExposeSecret, SecretString};
+use larkauth_net::Trust;
 use larkauth_storage::{Applications, StorageError, Store, testing::test_cipher};
 use larkauth_storage_postgres::{PgOptions, PgStore, testing::TestDatabase};
 use sqlx::{Connection, PgConnection};
@@ -58,6 +59,7 @@ async fn connect_unreachable_server_fails_within_deadline() {
     for port in ports {
         let options = PgOptions {
             url: SecretString::from(format!("postgres://me:s3cret@127.0.0.1:{port}/x")),
+            trust: Trust::default(),
             max_connections: 1,
             connect_deadline: DEADLINE,
             statement_deadline: DEADLINE,

@@ -4,4 +4,6 @@
 mod conformance;
 mod faults;
 mod plans;
+mod pooled;
 mod schema;
+mod tls;

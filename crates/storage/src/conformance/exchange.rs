@@ -168,6 +168,17 @@ pub async fn end_session_after_sent_only_fails(bed: &Bed) {
     assert_eq!(bed.store.unfinished_exchanges(10).await.unwrap(), []);
 }
 
+/// The code of an application that is switched off is never marked as sent, whatever a cache says.
+pub async fn mark_exchange_sent_disabled_application_refused(bed: &Bed) {
+    let (id, claim) = (bed.pending("ou_1").await, bed.uuid());
+    assert_eq!(bed.store.claim_exchange(id, None, claim, MINUTE).await.unwrap(), ExchangeClaim::Claimed);
+    assert!(bed.second.set_application_enabled(&bed.app, false, bed.now()).await.unwrap());
+    assert!(!bed.store.mark_exchange_sent(id, claim).await.unwrap());
+    assert!(bed.second.set_application_enabled(&bed.app, true, bed.now()).await.unwrap());
+    assert!(bed.second.set_application_enabled(&bed.other_app, false, bed.now()).await.unwrap());
+    assert!(bed.store.mark_exchange_sent(id, claim).await.unwrap());
+}
+
 /// Only the latest bound code can be claimed, also when the claim is held or abandoned. A claim without a code is not
 /// compared with the bound code.
 pub async fn claim_exchange_superseded_code_refused(bed: &Bed) {

@@ -28,6 +28,7 @@ macro_rules! conformance_suite {
             exchange::claim_exchange_expired_after_sent_waits_then_abandoned,
             exchange::escrow_exchange_abandoned_claim_resumed_with_pair,
             exchange::end_session_after_sent_only_fails,
+            exchange::mark_exchange_sent_disabled_application_refused,
             exchange::claim_exchange_superseded_code_refused,
             exchange::claim_exchange_concurrent_callers_one_claims,
             exchange::complete_session_claimed_stores_token_profile_and_session,

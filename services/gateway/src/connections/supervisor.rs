@@ -141,6 +141,7 @@ impl ConnectionSupervisor {
             self.config.clone(),
             Arc::new(Pushes::new(app_id.clone(), self.callbacks.clone())),
         )
+        .with_network(lark.network.clone())
         .with_clock(self.context.clock().clone())
         .with_entropy(self.context.entropy().clone())
         .with_observer(Arc::new(AttemptCounter(self.context.metrics().clone())));

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use axum::{Router, response::Redirect, routing::get};
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::{
+        Server,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::state::AppState;
 
@@ -51,9 +54,17 @@ pub(crate) fn about() -> utoipa::openapi::OpenApi {
     About::openapi()
 }
 
+/// The document as it is served: the API is one level above it, under whatever path a proxy serves both.
+pub(crate) fn served(mut openapi: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    openapi.servers = Some(vec![Server::new("..")]);
+    openapi
+}
+
 /// `/docs` and what is below, and the way there for a browser that is given the bare address.
 pub(crate) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<Arc<AppState>> {
-    Router::from(SwaggerUi::new("/docs").url("/docs/openapi.json", openapi))
+    // The page finds the document beside itself, under whatever path a proxy serves both.
+    let config = Config::from("openapi.json");
+    Router::from(SwaggerUi::new("/docs").url("/docs/openapi.json", openapi).config(config))
         .merge(problem_page::routes())
         .route("/", get(async || Redirect::temporary("/docs")))
 }

@@ -2,7 +2,8 @@
 //! application.
 //!
 //! A verified callback is always taken: Lark sends it here because the developer console says so, whatever the long
-//! connection seems to do. An event that cannot be kept is refused with 503, so that Lark pushes it again.
+//! connection seems to do. An event that cannot be kept is refused with 503, so that Lark pushes it again. Nothing is
+//! taken of an application that is switched off; a person who clicked is told so.
 
 mod sent;
 
@@ -15,6 +16,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
+use larkauth_auth::{AuthError, callbacks::of_disabled_application};
 use larkauth_contracts::problem::{Problem, ProblemCode};
 use larkauth_lark::callback::{Callback, CallbackError};
 use larkauth_models::AppId;
@@ -96,12 +98,17 @@ async fn take(
     body: &[u8],
 ) -> Result<Response, ApiError> {
     tracing::Span::current().record("app_id", tracing::field::display(app_id));
-    let app = state.context.enabled_app(&ACTOR, state.context.now(), app_id).await?;
+    let app = state.context.any_app(&ACTOR, state.context.now(), app_id).await?;
     let verifier = state.verifiers.of(&app.application).await;
     let payload = match verifier.verify(headers, body).map_err(|error| refused(app_id, error))? {
         Callback::Challenge(challenge) => return Ok(Json(json!({ "challenge": challenge })).into_response()),
         Callback::Event(payload) => payload,
     };
+    if !app.application.enabled {
+        let answer =
+            of_disabled_application(&payload).ok_or_else(|| AuthError::AppDisabled(app_id.clone()))?;
+        return Ok(Json(answer).into_response());
+    }
     let answered = state.callbacks.handle(app_id, &payload, received_at).await;
     let answer = answered.answer.ok_or_else(push_again)?;
     verifier.mark_processed(headers);

@@ -96,7 +96,7 @@ async fn take(state: &AppState, oauth_state: &SecretString, consent: Consent) ->
             }
             _ => None,
         };
-        Ok::<_, AuthError>(Outcome::of(landing, english_name))
+        Ok::<_, AuthError>(Outcome::of(landing, english_name.as_deref()))
     };
     match timeout(TIMEOUT, landing).await {
         Ok(Ok(outcome)) => outcome,

@@ -117,9 +117,8 @@ impl<'a> Page<'a> {
         }
         if self.look_again.is_some() {
             let tries = self.tries.saturating_add(1);
-            let cookie = format!(
-                "{TRIES}={tries}; Max-Age={TRIES_LIVE}; Path=/oauth/callback; HttpOnly; SameSite=Lax"
-            );
+            // Without a path the cookie belongs to the folder of the address in the browser, which a proxy may have prefixed.
+            let cookie = format!("{TRIES}={tries}; Max-Age={TRIES_LIVE}; HttpOnly; SameSite=Lax");
             if let Ok(cookie) = HeaderValue::from_str(&cookie) {
                 headers.insert(header::SET_COOKIE, cookie);
             }

@@ -1,6 +1,6 @@
 use axum::http::StatusCode;
 use larkauth_auth::redirect::Landing;
-use larkauth_models::{FailureReason, SessionState};
+use larkauth_models::{FailureReason, SessionState, text};
 
 /// How it went, as far as the person is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,14 +31,18 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    pub(super) fn of(landing: Landing, english_name: Option<String>) -> Self {
+    pub(super) fn of(landing: Landing, english_name: Option<&str>) -> Self {
         match landing {
             Landing::UnknownState => Self::UnknownLink,
             Landing::StateUsed => Self::LinkUsed,
             Landing::ConsentFailed => Self::ConsentFailed,
             Landing::Session(session) => match session.state {
                 SessionState::Pending => Self::Processing,
-                SessionState::Completed => Self::Authorized { name: session.user_name, english_name },
+                // Earlier builds stored names as they came.
+                SessionState::Completed => Self::Authorized {
+                    name: session.user_name.as_deref().and_then(text::name),
+                    english_name: english_name.and_then(text::name),
+                },
                 SessionState::Rejected => Self::Declined,
                 SessionState::Expired => Self::Expired,
                 SessionState::Failed => Self::Failed(session.failure_reason),
@@ -157,6 +161,10 @@ impl Outcome {
                     "The application is not set up correctly",
                     "This is not your fault. Please tell the people who run this application.",
                 ),
+                Some(FailureReason::AppDisabled) => words(
+                    "The application is switched off",
+                    "Nothing was shared. If you need it, please ask the people who run this application.",
+                ),
                 Some(FailureReason::CardUndeliverable) => words(
                     "The invitation could not be delivered",
                     "Ask for a new one in the chat; nothing was shared.",
@@ -218,6 +226,9 @@ impl Outcome {
                 ),
                 Some(FailureReason::AppMisconfigured) => {
                     words("应用配置有误", "这不是你的问题。请联系此应用的负责人。")
+                }
+                Some(FailureReason::AppDisabled) => {
+                    words("应用已停用", "未共享任何信息。如需使用，请联系此应用的负责人。")
                 }
                 Some(FailureReason::CardUndeliverable) => {
                     words("邀请未能送达", "请在聊天中重新获取邀请；未共享任何信息。")

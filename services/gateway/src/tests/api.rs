@@ -18,6 +18,12 @@ use serde_json::{Value, json};
 use super::world::{APP, FakeBus, PERSON, World, application, now, request};
 use crate::{actor::ACTOR, problem::Audience, state::LONG_POLLS};
 
+/// Resolves a reference as a client does.
+fn resolved(path: &str, reference: &str) -> String {
+    let base = url::Url::parse(&format!("http://gateway{path}")).unwrap();
+    base.join(reference).unwrap().path().to_owned()
+}
+
 #[tokio::test]
 async fn create_session_is_found_by_id_and_in_list() {
     let world = World::new().await;
@@ -29,7 +35,7 @@ async fn create_session_is_found_by_id_and_in_list() {
     assert_eq!((session.state, session.card_sent), (SessionState::Pending, false));
     assert_eq!(created.header("cache-control"), "no-store");
     assert_eq!(created.header("x-content-type-options"), "nosniff");
-    let found = world.get(created.header("location")).await;
+    let found = world.get(&resolved("/v1/auth/sessions", created.header("location"))).await;
     assert_eq!(found.json::<SessionView>(), session);
     assert!(found.json::<SessionView>().authorize_url.is_none());
 }

@@ -136,6 +136,22 @@ async fn callback_of_other_application_becomes_dead_letter() {
 }
 
 #[tokio::test]
+async fn click_of_disabled_application_gets_toast_and_event_is_refused() {
+    let bus = Arc::new(FakeBus::default());
+    let world = World::with_bus(bus.clone()).await;
+    let _state = fall_back(&world);
+    let session = world.session(AuthMethod::HttpCallback).await;
+    world.store.set_application_enabled(&app_id(), false, now()).await.unwrap();
+    let answer = world.send(signed(&path(), "n1", &click(session.id, "authorize"))).await;
+    assert!(toast(&answer).contains("switched off"), "{}", answer.text);
+    assert_eq!(world.send(signed(&path(), "n2", &an_event())).await.problem().code, ProblemCode::AppDisabled);
+    // Only Lark learns that.
+    let unverified = Request::post(path()).body(Body::from(an_event().to_string())).unwrap();
+    assert_eq!(world.send(unverified).await.problem().code, ProblemCode::CallbackRejected);
+    assert!(bus.offered.lock().unwrap().is_empty() && bus.published.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn click_with_broker_down_gets_toast() {
     let world = World::new().await;
     let session = world.session(AuthMethod::HttpCallback).await;

@@ -98,7 +98,9 @@ async fn landing_unhandled_code_reloads_until_limit() {
     let answer = open(&world, &query, "larkauth_tries=4").await;
     assert_eq!(title(&answer), (202, "One moment…"));
     assert!(answer.text.contains("<meta http-equiv=\"refresh\" content=\"2\">"));
-    assert!(answer.header("set-cookie").starts_with("larkauth_tries=5; "));
+    let cookie = answer.header("set-cookie");
+    // A path of its own would hide the cookie from an address with a proxy's prefix.
+    assert!(cookie.starts_with("larkauth_tries=5; ") && !cookie.contains("Path"), "{cookie}");
     let answer = open(&world, &query, "larkauth_tries=30").await;
     assert_eq!(title(&answer), (202, "Still being processed"));
     assert!(!answer.text.contains("refresh"));

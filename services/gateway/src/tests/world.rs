@@ -24,6 +24,7 @@ use larkauth_models::{
     EventId, MessageId, OpenId, OsEntropy, Person, SecretString, SessionId, SystemClock, Timestamp, TokenApi,
     TokenPair, UserProfile,
 };
+use larkauth_net::Network;
 use larkauth_storage::{Cipher, Completion, InvitationLimit, NewSession, Store, testing::test_cipher};
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_telemetry::Metrics;
@@ -184,7 +185,8 @@ impl World {
             accounts_url: "http://127.0.0.1:1".parse().unwrap(),
         };
         let lark = LarkSettings {
-            http: http_client(&HttpTimeouts::default()).unwrap(),
+            http: http_client(&HttpTimeouts::default(), &Network::default()).unwrap(),
+            network: Network::default(),
             feishu: nowhere.clone(),
             lark: nowhere,
             rate_limiter: Arc::new(larkauth_lark::api::LocalRateLimiter::default()),

@@ -14,6 +14,7 @@ use std::{
 };
 
 use larkauth_models::{AppId, Clock, ManualClock, SecretString, Timestamp};
+use larkauth_net::Network;
 use serde_json::{Value, json};
 use url::Url;
 use wiremock::{
@@ -111,7 +112,7 @@ fn limited_client(
     let timeouts = HttpTimeouts { total: Duration::from_millis(1500), ..HttpTimeouts::default() };
     let url = Url::parse(address).unwrap();
     LarkClient::new(LarkClientOptions {
-        http: http_client(&timeouts).unwrap(),
+        http: http_client(&timeouts, &Network::default()).unwrap(),
         endpoints: Endpoints { base_url: url.clone(), accounts_url: url },
         app_id: AppId::new(APP_ID).unwrap(),
         app_secret: SecretString::from(APP_SECRET),

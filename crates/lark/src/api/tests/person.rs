@@ -29,6 +29,22 @@ async fn user_info_valid_token_returns_profile() {
 }
 
 #[tokio::test]
+async fn user_info_hostile_texts_are_kept_fit_to_be_shown_and_stored() {
+    let lark = Lark::start().await;
+    let data = json!({
+        "open_id": "ou_1", "name": "\u{202e}Li\0\u{1b}[2J\r\nLei\u{200b}", "en_name": "x".repeat(100_000),
+        "email": "li\0@corp.example", "enterprise_email": "li@corp.example", "mobile": "1\n2",
+        "avatar_url": "https://a.example/\0", "tenant_key": "t".repeat(10_000),
+    });
+    lark.answer("GET", USER_INFO, ok(&json!({ "code": 0, "data": data }))).await;
+    let person = lark.client.user_info(&secret("u")).await.unwrap();
+    assert_eq!(person.name.as_deref(), Some("Li  [2J  Lei"));
+    assert_eq!(person.en_name.unwrap().chars().count(), 101);
+    assert_eq!(person.email.unwrap().expose_secret(), "li@corp.example");
+    assert!(person.mobile.is_none() && person.avatar_url.is_none() && person.tenant_key.is_none());
+}
+
+#[tokio::test]
 async fn user_info_only_open_id_is_required() {
     let lark = Lark::start().await;
     lark.answer_first(
