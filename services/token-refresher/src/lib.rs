@@ -1,5 +1,5 @@
-//! The token-refresher runs the scheduled jobs of `larkauth-auth`: expiring sessions, resuming exchanges, reconciling
-//! cards, purging events.
+//! The token-refresher runs the scheduled jobs of `larkauth-auth`: expiring sessions, announcing ends, resuming
+//! exchanges, reconciling cards, purging events.
 //!
 //! What may live here: wiring and edges. What may not: a decision, SQL, AMQP. A job is an entry in
 //! [`larkauth_auth::jobs::all`]; replicas share its ticks.

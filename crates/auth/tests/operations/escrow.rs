@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     codes::{COMPLETED, failed},
-    fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply},
+    fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply, running},
 };
 
 /// Claims expire at once, so that the next look takes them over, and Lark is asked for a second at most.
@@ -67,7 +67,7 @@ impl Fixture {
     }
 
     async fn resume(&self) -> u64 {
-        self.context.resume_exchanges(&ACTOR, self.context.now()).await.unwrap()
+        self.context.resume_exchanges(&ACTOR, self.context.now(), &running()).await.unwrap()
     }
 
     async fn state(&self, of: &Consented) -> SessionState {
@@ -135,7 +135,10 @@ async fn exchange_while_user_info_is_down_completes_afterwards() {
         assert_eq!((fixture.state(&consented).await, fixture.in_escrow().await), (SessionState::Pending, 1));
         // Longer than the code and the invitation live.
         fixture.clock.advance(Duration::from_secs(15 * 60));
-        assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 0);
+        assert_eq!(
+            fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(),
+            0
+        );
         assert_eq!(fixture.resume().await, 0);
         assert_eq!((fixture.state(&consented).await, fixture.in_escrow().await), (SessionState::Pending, 1));
         assert!(fixture.token(&consented.invited.open_id).await.is_none());
@@ -268,7 +271,8 @@ async fn exchange_with_refused_row_and_bus_down_completes_by_spool() {
     assert_eq!(files.len(), 1);
     fixture.assert_no_token_in(&fs::read(&files[0]).unwrap());
 
-    let replay = async || fixture.context.replay_spool(&ACTOR, fixture.context.now()).await.unwrap();
+    let replay =
+        async || fixture.context.replay_spool(&ACTOR, fixture.context.now(), &running()).await.unwrap();
     assert_eq!((replay().await, fixture.spooled().len()), (0, 1), "the row is still refused");
     fixture.accept_rows().await;
     fixture.bus.come_back();

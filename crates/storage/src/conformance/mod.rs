@@ -4,6 +4,7 @@
 //! an expression that returns a [`Backend`]. To add a case: write a `pub async fn name(bed: &Bed)` in one of the
 //! modules here, and add the name to the list of the macro. A name is unit, case, result.
 
+pub mod announcements;
 pub mod exchange;
 pub mod expiry;
 mod fixtures;
@@ -71,6 +72,8 @@ macro_rules! conformance_suite {
             sessions::claim_unreconciled_cards_ended_sessions_returned,
             sessions::claim_unreconciled_cards_repeated_least_recent_first,
             sessions::record_open_id_second_id_refused,
+            announcements::unannounced_ends_every_ending_returned_until_recorded,
+            announcements::unannounced_ends_after_cursor_returns_the_next,
         );
     };
     (@cases $backend:expr; $($module:ident::$case:ident),+ $(,)?) => {
