@@ -36,14 +36,14 @@ async fn impatient() -> Fixture {
 }
 
 /// A person whose code is on its way to the worker.
-struct Consented {
-    invited: Invited,
+pub(crate) struct Consented {
+    pub(crate) invited: Invited,
     code: SecretString,
-    message: Envelope<AuthorizationCodeReceived>,
+    pub(crate) message: Envelope<AuthorizationCodeReceived>,
 }
 
 impl Fixture {
-    async fn consented(&self) -> Consented {
+    pub(crate) async fn consented(&self) -> Consented {
         let invited = self.invited(0).await;
         let code = self.consent(&invited, 0).await;
         let message = self.code_message(&invited, &code).await;
@@ -51,7 +51,7 @@ impl Fixture {
     }
 
     /// Claims, marks as sent and exchanges the code, as a worker that is killed then. The claim has expired.
-    async fn exchanged_and_killed(&self, consented: &Consented) -> (Uuid, TokenPair) {
+    pub(crate) async fn exchanged_and_killed(&self, consented: &Consented) -> (Uuid, TokenPair) {
         let (id, claim) = (consented.invited.session_id, self.context.new_uuid());
         let store = &self.parts.store;
         store.claim_exchange(id, None, claim, Duration::ZERO).await.unwrap();

@@ -7,6 +7,7 @@ mod announcements;
 mod card_faces;
 mod clicks;
 mod codes;
+mod dead_letters;
 mod escrow;
 mod fixture;
 mod invitations;
