@@ -4,7 +4,7 @@ use anyhow::ensure;
 use futures::future::try_join_all;
 use larkauth_lark_sim::{Effect, Endpoint, Fault, SimConfig};
 use larkauth_models::SessionState;
-use larkauth_tests::{Kind, Options, TIMEOUT, World, eventually};
+use larkauth_tests::{BusTap, Kind, Options, TIMEOUT, World, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_killed_seven_times_sends_every_card_and_leaves_no_dead_letter() -> anyhow::Result<()> {
@@ -37,5 +37,26 @@ async fn worker_killed_seven_times_sends_every_card_and_leaves_no_dead_letter() 
     for session in &invited {
         assert_eq!(world.api.session(session.session_id, 0).await?.state, SessionState::Pending);
     }
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_that_ends_while_broker_is_away_is_announced_afterwards() -> anyhow::Result<()> {
+    let env = vec![("AUTH_SESSION_EXPIRY_SECONDS", "15".to_owned())];
+    let world = World::start(Options { env, ..Options::default() }).await?;
+    let asked = world.ask(0).await?;
+    let tap = BusTap::start(&world.bus).await?;
+    world.broker_proxy.down();
+    let ended = world.api.session(asked.session_id, 30).await?;
+    assert_eq!(ended.state, SessionState::Expired);
+    let announced = async || {
+        let published = tap.published().await?;
+        anyhow::Ok(published.into_iter().filter(|message| message.routing_key == "session.expired").count())
+    };
+    assert_eq!(announced().await?, 0, "the broker is away");
+    world.broker_proxy.resume();
+    // Up to 16 s until the refresher connects again, and a tick of the sweep.
+    eventually(2 * TIMEOUT, async || Ok((announced().await? > 0).then_some(()))).await?;
+    world.shows(&asked, "grey").await?;
     world.finish().await
 }

@@ -40,10 +40,10 @@ pub(super) struct Settler {
 
 impl Settle for Settler {
     async fn done(&self, reply: Option<(&ReplyAddress, Bytes)>) {
-        if let Some((address, body)) = reply {
-            if let Err(error) = self.manager.reply(address, &body).await {
-                tracing::debug!(%error, "a reply could not be sent");
-            }
+        if let Some((address, body)) = reply
+            && let Err(error) = self.manager.reply(address, &body).await
+        {
+            tracing::debug!(%error, "a reply could not be sent");
         }
         ack(&self.raw).await;
     }
