@@ -13,7 +13,7 @@ use lapin::{
     options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
-use larkauth_contracts::topology::{DEAD_EXCHANGE, DEAD_LETTER_QUEUE, EVENTS_EXCHANGE, RETRY_EXCHANGE};
+use larkauth_contracts::topology::{DEAD_EXCHANGE, EVENTS_EXCHANGE, RETRY_EXCHANGE};
 use larkauth_messaging::testing::TestBus;
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -143,7 +143,7 @@ impl BusTap {
                 .queue_bind(queue, exchange, "#".into(), QueueBindOptions::default(), FieldTable::default())
                 .await?;
         }
-        Ok(Self { channel, queue, dead_letters: named(DEAD_LETTER_QUEUE) })
+        Ok(Self { channel, queue, dead_letters: bus.dead_letters_name() })
     }
 
     /// What was published since the last call.

@@ -2,7 +2,6 @@ use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 
 use anyhow::{Context, ensure};
 use lapin::{options::QueueDeclareOptions, types::FieldTable};
-use larkauth_contracts::topology::{DELAY_TIERS, Queue};
 use larkauth_lark_sim::{Message, Sim, SimApp, SimConfig, SimHandle};
 use larkauth_messaging::testing::{TcpProxy, TestBus};
 use larkauth_models::{ExposeSecret, SecretString, SessionId};
@@ -296,17 +295,15 @@ impl World {
     /// # Errors
     /// When some are left.
     pub async fn quiet(&self) -> anyhow::Result<()> {
-        let work = Queue::ALL.iter().map(|queue| queue.name().to_owned());
-        let queues: Vec<_> = work.chain(DELAY_TIERS.iter().map(|tier| format!("delay.{tier}"))).collect();
+        let queues = self.bus.queue_names();
         let channel = self.bus.channel().await;
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let mut empty = 0;
         eventually(TIMEOUT, async || {
             let mut waiting = 0;
             for queue in &queues {
-                let name = format!("{}.{queue}", self.bus.prefix());
                 let queue =
-                    channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await?;
+                    channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await?;
                 waiting += queue.message_count();
             }
             empty = if waiting == 0 { empty + 1 } else { 0 };

@@ -10,6 +10,7 @@ use larkauth_contracts::{
 use larkauth_models::{Actor, AppId, Timestamp};
 use larkauth_storage::{RefreshedToken, Sealed, StorageError, open_refreshed};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, error::AuthError, event_id::event_id, refresh_schedule::Life, seal};
 
@@ -84,10 +85,18 @@ impl Context {
     ///
     /// # Errors
     /// When the spool cannot be read. A pair that the store does not take stays for the next run.
-    pub async fn replay_spool(&self, actor: &Actor, now: Timestamp) -> Result<u64, AuthError> {
+    pub async fn replay_spool(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        stopping: &CancellationToken,
+    ) -> Result<u64, AuthError> {
         self.note_operation(actor, now, "escrow.replay_spool");
         let mut moved = 0;
         for name in self.spool.names().await? {
+            if stopping.is_cancelled() {
+                break;
+            }
             let Some(body) = self.spool.read(&name).await? else { continue };
             let Ok(message) = Envelope::<TokenEscrowed>::decode(&body) else {
                 tracing::error!(name, "auth.escrow.spool: the file holds no tokens, it is set aside");

@@ -1,4 +1,8 @@
 //! The end of a session: the transition, its announcement, its metrics.
+//!
+//! The transition leaves the end unannounced, in the same statement. The announcement is published afterwards and its
+//! confirm recorded; [`Context::announce_ends`] publishes the ends for which that did not happen. So every end is
+//! announced at least once, always with the same event id.
 
 use std::time::Duration;
 
@@ -7,12 +11,12 @@ use larkauth_contracts::{
     topology::Queue,
 };
 use larkauth_models::{AppId, AuthSession, EventId, SessionId, SessionState};
-use larkauth_storage::SessionEnding;
+use larkauth_storage::{SessionEnding, UnannouncedEnd};
 
 use crate::{context::Context, error::AuthError, event_id::event_id};
 
 impl Context {
-    /// Ends a pending session, records and announces the end. Returns the session as it is then; another process may have
+    /// Ends a pending session, counts and announces the end. Returns the session as it is then; another process may have
     /// ended it first.
     pub(crate) async fn end_session(
         &self,
@@ -27,7 +31,8 @@ impl Context {
         }
     }
 
-    /// Records and announces the end of a session. Only the caller that made the transition calls it.
+    /// Counts and announces the end of a session. Only the caller that made the transition calls it. An announcement that
+    /// fails is left to the sweep.
     pub(crate) async fn after_end(
         &self,
         id: SessionId,
@@ -35,16 +40,6 @@ impl Context {
     ) -> Result<AuthSession, AuthError> {
         let session = self.existing_session(id).await?;
         self.record_end(&session);
-        self.publish_end(&session, answer_pending).await?;
-        Ok(session)
-    }
-
-    /// Publishes the end of a session. A repeated announcement carries the same id, so it has no second effect.
-    pub(crate) async fn publish_end(
-        &self,
-        session: &AuthSession,
-        answer_pending: bool,
-    ) -> Result<(), AuthError> {
         let data = SessionEnded {
             session_id: session.id,
             state: session.state,
@@ -53,8 +48,32 @@ impl Context {
             user_id: session.person.user_id.clone(),
             card_answer_pending: answer_pending,
         };
-        let message = self.outgoing(event_id("ended", &session.id.to_string()), &session.app_id, data)?;
-        Ok(self.bus.publish(message).await?)
+        if let Err(error) = self.announce(&session.app_id, data).await {
+            tracing::warn!(session_id = %id, %error, "auth.session.announce: left to the sweep");
+        }
+        Ok(session)
+    }
+
+    /// Announces an end that is not announced.
+    pub(crate) async fn announce_late(&self, end: &UnannouncedEnd) -> Result<(), AuthError> {
+        let data = SessionEnded {
+            session_id: end.id,
+            state: end.state,
+            failure_reason: end.failure_reason,
+            open_id: end.person.open_id.clone(),
+            user_id: end.person.user_id.clone(),
+            card_answer_pending: false,
+        };
+        self.announce(&end.app_id, data).await
+    }
+
+    /// Publishes the end of a session and records the confirm. A repeated announcement carries the same event id.
+    async fn announce(&self, app_id: &AppId, end: SessionEnded) -> Result<(), AuthError> {
+        let id = end.session_id;
+        let message = self.outgoing(event_id("ended", &id.to_string()), app_id, end)?;
+        self.bus.publish(message).await?;
+        self.store.record_announced(id, self.now()).await?;
+        Ok(())
     }
 
     /// Requests a look at a session's card, now or after a delay.

@@ -49,8 +49,11 @@ pub struct Policy {
     pub escrow_attempts: u32,
     /// Pause after those attempts: 16 s, shorter than the wait of an abandoned claim for its escrow.
     pub escrow_pause: Duration,
-    /// Part of a delivery kept for the announcement: 3 s. The next delivery repeats an announcement that is cut off.
+    /// Part of a delivery kept for the announcement: 3 s. The sweep repeats an announcement that is cut off.
     pub announce_reserve: Duration,
+    /// Age of an end that should be announced: 10 s, longer than an announcement takes. Older ends are announced by the
+    /// sweep.
+    pub announce_grace: Duration,
     /// Life of the claim on a code: 30 s, longer than [`Policy::handler_deadline`]. The clock of the database measures it.
     pub exchange_claim: Duration,
     /// How long a code is tried again: 270 s. Lark's codes expire after 300 s.
@@ -123,6 +126,7 @@ impl Default for Policy {
             escrow_attempts: 5,
             escrow_pause: seconds(16),
             announce_reserve: seconds(3),
+            announce_grace: seconds(10),
             exchange_claim: seconds(30),
             code_lifetime: seconds(270),
             claim_check_interval: seconds(8),
@@ -192,5 +196,6 @@ mod tests {
         assert!(policy.escrow_reserve + policy.announce_reserve < policy.handler_deadline);
         assert!(2 * policy.escrow_attempt < policy.escrow_reserve);
         assert!(policy.commit_reserve + policy.announce_reserve < policy.resume_deadline);
+        assert!(policy.announce_reserve < policy.announce_grace);
     }
 }

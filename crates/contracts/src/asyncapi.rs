@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     message::{CONTENT_TYPE, catalogue},
     relay,
-    topology::{EVENTS_EXCHANGE, Queue},
+    topology::{EVENTS_EXCHANGE, GENERATION, Queue},
 };
 
 /// Returns the contract as YAML text.
@@ -42,7 +42,7 @@ pub fn document() -> Result<String, serde_norway::Error> {
     describe_relay(&mut channels, &mut messages, &mut operations);
     let queues: Map<String, Value> = Queue::ALL
         .iter()
-        .map(|queue| (format!("larkauth.{queue}"), json!({"bindingKeys": queue.binding_keys()})))
+        .map(|queue| (format!("larkauth.{queue}.{GENERATION}"), json!({"bindingKeys": queue.binding_keys()})))
         .collect();
     serde_norway::to_string(&json!({
         "asyncapi": "3.0.0",
@@ -50,7 +50,8 @@ pub fn document() -> Result<String, serde_norway::Error> {
             "title": "larkauth messages",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "CloudEvents 1.0 (structured JSON) on a RabbitMQ topic exchange. Other services may bind \
-                            queues of their own, for instance to `session.*`. Events of the application that are not larkauth's \
+                            queues of their own, for instance to `session.*`: every end of a session arrives at least once, a repeated \
+                            one with the same `id`. Events of the application that are not larkauth's \
                             pass through the same exchange, in Lark's own format, as `lark.event.<event type>` and \
                             `lark.card.action`.",
         },

@@ -7,8 +7,10 @@
 //!                              delay queues (one per tier, TTL)
 //!                                   │
 //!                     dead (topic)  ▼  out of attempts, poison, crash loop
-//!                              dead-letters queue
+//!                              dead-letters queue, dead-letter-notices
 //! ```
+//!
+//! Beside each queue there is an isolated one, whose messages are handled alone: those that were delivered before.
 
 use std::time::Duration;
 
@@ -25,12 +27,20 @@ pub enum Queue {
     CardFaces,
     /// Token pairs that the store did not take.
     Escrows,
+    /// Copies of the dead letters, which end or mark the sessions that they belong to.
+    DeadLetterNotices,
 }
 
 impl Queue {
     /// Every queue.
-    pub const ALL: &'static [Self] =
-        &[Self::Invitations, Self::CardActions, Self::OauthRedirects, Self::CardFaces, Self::Escrows];
+    pub const ALL: &'static [Self] = &[
+        Self::Invitations,
+        Self::CardActions,
+        Self::OauthRedirects,
+        Self::CardFaces,
+        Self::Escrows,
+        Self::DeadLetterNotices,
+    ];
 
     /// Returns the name without the prefix.
     #[must_use]
@@ -41,6 +51,7 @@ impl Queue {
             Self::OauthRedirects => "oauth-redirects",
             Self::CardFaces => "card-faces",
             Self::Escrows => "escrows",
+            Self::DeadLetterNotices => "dead-letter-notices",
         }
     }
 
@@ -53,7 +64,19 @@ impl Queue {
             Self::OauthRedirects => &["oauth.#"],
             Self::CardFaces => &["card.face.requested", "session.*"],
             Self::Escrows => &["token.escrowed"],
+            Self::DeadLetterNotices => &[],
         }
+    }
+
+    /// Returns the queues whose dead letters are copied to this queue. Its own are not: their notice would be another one.
+    pub fn dead_letters_of(self) -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(move |queue| self.takes_dead_letters_of(*queue))
+    }
+
+    /// Returns whether the dead letters of `queue` are copied to this queue.
+    #[must_use]
+    pub const fn takes_dead_letters_of(self, queue: Self) -> bool {
+        matches!(self, Self::DeadLetterNotices) && !matches!(queue, Self::DeadLetterNotices)
     }
 }
 
@@ -63,6 +86,8 @@ impl std::fmt::Display for Queue {
     }
 }
 
+/// Suffix of the durable queues' names on RabbitMQ. Queues with other arguments need another one.
+pub const GENERATION: &str = "v2";
 /// Topic exchange that messages are published to.
 pub const EVENTS_EXCHANGE: &str = "events";
 /// Topic exchange in front of the delay queues; routing key `<tier>.<queue>`.
@@ -81,8 +106,8 @@ pub const DELAY_TIERS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 /// Attempts after which a message becomes a dead letter.
 pub const MAX_ATTEMPTS: u32 = 12;
-/// Deliveries without acknowledgement after which a message becomes a dead letter (`x-delivery-limit`).
-pub const DELIVERY_LIMIT: u32 = 5;
+/// Crashes of consumers that handled a message alone, after which it becomes a dead letter.
+pub const CRASH_LIMIT: u32 = 5;
 /// Retention of dead letters.
 pub const DEAD_LETTER_TTL: Duration = Duration::from_secs(14 * 24 * 3600);
 
@@ -104,6 +129,8 @@ pub fn tier_for(wait: Duration) -> u64 {
 pub mod header {
     /// Attempts so far, from 1.
     pub const ATTEMPT: &str = "x-larkauth-attempt";
+    /// Crashes of consumers that handled the message alone; only on messages of the isolated queues.
+    pub const CRASHES: &str = "x-larkauth-crashes";
     /// Reason of the last retry, or of the dead letter.
     pub const REASON: &str = "x-larkauth-reason";
     /// Queue of the message.

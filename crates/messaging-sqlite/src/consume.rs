@@ -1,13 +1,9 @@
-//! Consuming a queue with bounded concurrency: each delivery has a lease, renewed while its handler runs.
+//! Consuming a queue with bounded concurrency: each delivery has a lease, renewed while its handler runs. A message whose
+//! lease expired is handled alone (`isolate.rs`).
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use larkauth_contracts::topology::Queue;
-use larkauth_messaging::{
-    BusError, Consume, Handler, ReplyAddress,
-    backend::{Dispatcher, NextAttempt, Settle},
-};
+use larkauth_messaging::{Consume, Handler, backend::Dispatcher};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -17,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::Engine,
-    lease::{Claim, Done, Lease, Reject, Release, Renew, Retry, Row},
+    isolate,
+    lease::{Claim, Lease, Release, Row},
+    settle::{PAUSE, Settler},
 };
 
-/// Wait after the file could not be written, 1 s.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Longest wait for a due time, 60 s, since the system clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -47,7 +43,14 @@ pub(crate) async fn run(
         permits: Arc::new(Semaphore::new(what.concurrency.max(1).into())),
         running: JoinSet::new(),
     };
-    consuming.claim_until_stopped().await;
+    let isolating = isolate::Isolating {
+        engine,
+        what,
+        dispatcher: Arc::clone(&consuming.dispatcher),
+        shutdown,
+        permits: Arc::clone(&consuming.permits),
+    };
+    tokio::join!(consuming.claim_until_stopped(), isolating.until_stopped());
     while consuming.running.join_next().await.is_some() {}
 }
 
@@ -117,15 +120,12 @@ impl Consuming<'_> {
 
     fn claim(&self, limit: usize) -> Claim {
         let options = &self.engine.options;
-        let mut token = [0; 8];
-        options.entropy.fill(&mut token);
         Claim {
             queue: self.what.queue,
             asked_at: options.clock.now().timestamp_micros(),
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
-            token: i64::from_le_bytes(token),
+            token: self.engine.lease_token(),
             duration: options.lease,
-            delivery_limit: options.retry.delivery_limit,
         }
     }
 
@@ -133,10 +133,7 @@ impl Consuming<'_> {
         let settler = Settler { engine: Arc::clone(self.engine), lease, queue: self.what.queue };
         let dispatcher = Arc::clone(&self.dispatcher);
         self.running.spawn(async move {
-            tokio::select! {
-                () = dispatcher.run(row.attempt(), row.read(), &settler) => {}
-                never = settler.renew() => match never {},
-            }
+            settler.dispatch(&dispatcher, row).await;
             drop(permit);
         });
     }
@@ -149,70 +146,5 @@ impl Consuming<'_> {
         if let Err(error) = self.engine.changes.make(change).await {
             tracing::debug!(%error, "messages could not be released; they are delivered again when their leases expire");
         }
-    }
-}
-
-/// One delivery, and the lease of its row.
-struct Settler {
-    engine: Arc<Engine>,
-    lease: Lease,
-    queue: Queue,
-}
-
-impl Settler {
-    /// Renews the lease as long as it is polled.
-    async fn renew(&self) -> Infallible {
-        let duration = self.engine.options.lease;
-        loop {
-            sleep(duration / 3).await;
-            // A failed renewal is followed by another one before the lease expires.
-            let _ = self.engine.changes.make(Renew { lease: self.lease, duration }).await;
-        }
-    }
-
-    fn settled(result: Result<bool, BusError>) -> bool {
-        match result {
-            Ok(true) => true,
-            Ok(false) => {
-                tracing::debug!("the lease of a message had expired when it was settled");
-                false
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a message could not be settled; it is delivered again");
-                false
-            }
-        }
-    }
-}
-
-impl Settle for Settler {
-    async fn reply(&self, address: &ReplyAddress, body: Bytes) {
-        self.engine.notifier.reply(address, body);
-    }
-
-    async fn done(&self) {
-        Self::settled(self.engine.changes.make(Done(self.lease)).await);
-    }
-
-    async fn retry(&self, next: NextAttempt<'_>) -> bool {
-        let shortest = self.engine.options.retry.tiers().first().copied().unwrap_or(PAUSE);
-        let change = Retry {
-            lease: self.lease,
-            queue: self.queue,
-            attempt: next.attempt,
-            wait: next.wait.max(shortest),
-            keeps_reply_to: next.keeps_reply_to,
-        };
-        Self::settled(self.engine.changes.make(change).await)
-    }
-
-    async fn dead(&self, _: u32, reason: &str) -> bool {
-        let change = Reject {
-            lease: self.lease,
-            queue: self.queue,
-            reason: reason.to_owned(),
-            max_length: self.engine.options.max_length,
-        };
-        Self::settled(self.engine.changes.make(change).await)
     }
 }

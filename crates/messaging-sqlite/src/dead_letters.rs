@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use larkauth_contracts::topology::{DEAD_LETTER_QUEUE, Queue};
+use larkauth_contracts::topology::Queue;
 use larkauth_messaging::{BusError, DeadLetter, backend::routing};
 use larkauth_models::{EventId, Timestamp};
-use sqlx::{SqliteConnection, query, query_as, query_scalar};
+use sqlx::{SqliteConnection, query, query_as};
 
 use crate::{
     lease::parse_headers,
@@ -160,39 +160,5 @@ impl Change for Purge {
         .execute(db)
         .await?;
         Ok(done.rows_affected())
-    }
-}
-
-/// Moves messages to the dead letters after too many deliveries to consumers that crashed.
-#[derive(Debug)]
-pub(crate) struct DeadLetterChange {
-    pub(crate) delivery_limit: u32,
-    /// Largest number of rows in one transaction, so that other changes do not wait long.
-    pub(crate) limit: u32,
-    pub(crate) max_length: u32,
-}
-
-#[async_trait]
-impl Change for DeadLetterChange {
-    /// Names of the queues that the messages were in.
-    type Output = Vec<String>;
-
-    async fn apply(&self, db: &mut SqliteConnection, now: i64) -> sqlx::Result<Vec<String>> {
-        if is_full(db, DEAD_LETTER_QUEUE, self.max_length).await? {
-            return Ok(Vec::new());
-        }
-        // RETURNING has the values of the new row, so the old place is read from `died_in`.
-        query_scalar!(
-            r#"update bus_messages set place = 'dead-letters', died_in = place, reason = 'delivery_limit',
-                                       visible_at = ?1, lease = null, reply_to = null, correlation_id = null
-               where seq in (select seq from bus_messages
-                             where lease is not null and visible_at <= ?1 and deliveries > ?2 limit ?3)
-               returning died_in as "died_in!: String""#,
-            now,
-            self.delivery_limit,
-            self.limit
-        )
-        .fetch_all(db)
-        .await
     }
 }

@@ -50,6 +50,13 @@ impl Engine {
         }
     }
 
+    /// Returns the random token of a claim.
+    pub(crate) fn lease_token(&self) -> i64 {
+        let mut token = [0; 8];
+        self.options.entropy.fill(&mut token);
+        i64::from_le_bytes(token)
+    }
+
     /// Counts the messages of a place that are due.
     pub(crate) async fn due(&self, place: &str) -> Result<u64, BusError> {
         let now = self.options.clock.now().timestamp_micros();

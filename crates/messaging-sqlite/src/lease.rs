@@ -16,6 +16,8 @@ use crate::{
 
 /// Wait of a message that could not be dead-lettered because the dead letters are full, 10 s.
 const DEAD_LETTERS_FULL: Duration = Duration::from_secs(10);
+/// The queue of the copies of dead letters.
+const NOTICES: Queue = Queue::DeadLetterNotices;
 
 /// A row of a message.
 #[derive(Debug)]
@@ -36,6 +38,16 @@ pub(crate) struct Row {
 impl Row {
     pub(crate) fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    pub(crate) fn event_id(&self) -> &str {
+        &self.event_id
+    }
+
+    /// Returns how many consumers crashed while they handled it alone, before this delivery. The first delivery was beside
+    /// others.
+    pub(crate) fn crashes(&self) -> u32 {
+        self.deliveries.saturating_sub(2)
     }
 
     /// Returns the delivery for the handler.
@@ -76,7 +88,7 @@ pub(crate) struct Lease {
     token: i64,
 }
 
-/// Claims due messages.
+/// Claims due messages that have no lease, so that they did not crash their consumer.
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) queue: Queue,
@@ -86,7 +98,6 @@ pub(crate) struct Claim {
     /// Random token of this claim.
     pub(crate) token: i64,
     pub(crate) duration: Duration,
-    pub(crate) delivery_limit: u32,
 }
 
 /// Result of a claim.
@@ -108,15 +119,14 @@ impl Change for Claim {
             Row,
             r#"update bus_messages set lease = ?1, visible_at = ?2, deliveries = deliveries + 1
                where seq in (select seq from bus_messages
-                             where place = ?3 and visible_at <= ?4 and deliveries <= ?5
-                             order by visible_at, seq limit ?6)
+                             where place = ?3 and visible_at <= ?4 and lease is null
+                             order by visible_at, seq limit ?5)
                returning seq as "seq!: i64", event_id, type, routing_key, headers, body, attempt as "attempt: u32",
                          deliveries as "deliveries: u32", published_at, reply_to, correlation_id"#,
             self.token,
             after(now, self.duration),
             self.queue.name(),
             self.asked_at,
-            self.delivery_limit,
             self.limit
         )
         .fetch_all(&mut *db)
@@ -133,6 +143,53 @@ impl Change for Claim {
         let next_in = next.map(|next| Duration::from_micros(u64::try_from(next - now).unwrap_or(0)));
         Ok(Claimed { messages, next_in })
     }
+}
+
+/// Claims the message whose lease has expired and that has the fewest deliveries, to be handled alone.
+#[derive(Debug)]
+pub(crate) struct ClaimExpired {
+    pub(crate) queue: Queue,
+    /// See [`Claim::asked_at`].
+    pub(crate) asked_at: i64,
+    pub(crate) token: i64,
+    pub(crate) duration: Duration,
+}
+
+#[async_trait]
+impl Change for ClaimExpired {
+    type Output = Option<(Lease, Row)>;
+
+    const AFTER_RELEASES: bool = true;
+
+    async fn apply(&self, db: &mut SqliteConnection, now: i64) -> sqlx::Result<Self::Output> {
+        let row = query_as!(
+            Row,
+            r#"update bus_messages set lease = ?1, visible_at = ?2, deliveries = deliveries + 1
+               where seq = (select seq from bus_messages
+                            where +place = ?3 and visible_at <= ?4 and lease is not null
+                            order by deliveries, visible_at, seq limit 1)
+               returning seq as "seq!: i64", event_id, type, routing_key, headers, body, attempt as "attempt: u32",
+                         deliveries as "deliveries: u32", published_at, reply_to, correlation_id"#,
+            self.token,
+            after(now, self.duration),
+            self.queue.name(),
+            self.asked_at
+        )
+        .fetch_optional(db)
+        .await?;
+        Ok(row.map(|row| (Lease { seq: row.seq, token: self.token }, row)))
+    }
+}
+
+/// Returns when the first lease of a queue expires. The plus sign keeps SQLite from the index by place, where the messages
+/// without a lease are.
+pub(crate) async fn next_expiry(db: &mut SqliteConnection, queue: Queue) -> sqlx::Result<Option<i64>> {
+    query_scalar!(
+        r#"select min(visible_at) as "next?: i64" from bus_messages where lease is not null and +place = ?1"#,
+        queue.name()
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Renews a lease.
@@ -242,7 +299,7 @@ impl Change for Retry {
     }
 }
 
-/// Moves a message to the dead letters.
+/// Moves a message to the dead letters, and a copy to their notices.
 #[derive(Debug)]
 pub(crate) struct Reject {
     pub(crate) lease: Lease,
@@ -278,12 +335,28 @@ impl Change for Reject {
             self.reason,
             now
         )
-        .execute(db)
+        .execute(&mut *db)
         .await?;
-        Ok(done.rows_affected() == 1)
+        let is_dead = done.rows_affected() == 1;
+        if is_dead && NOTICES.takes_dead_letters_of(self.queue) {
+            if is_full(db, NOTICES.name(), self.max_length).await? {
+                tracing::error!(queue = %NOTICES, "the queue is full; a dead letter ends no session");
+                return Ok(true);
+            }
+            query!(
+                "insert into bus_messages (place, event_id, type, routing_key, headers, body, attempt, visible_at)
+                 select ?2, event_id, type, routing_key, headers, body, 1, ?3 from bus_messages where seq = ?1",
+                self.lease.seq,
+                NOTICES.name(),
+                now
+            )
+            .execute(db)
+            .await?;
+        }
+        Ok(is_dead)
     }
 
     fn touches(&self) -> Vec<Queue> {
-        vec![self.queue]
+        vec![self.queue, NOTICES]
     }
 }

@@ -18,11 +18,13 @@ mod consume;
 mod dead_letters;
 mod engine;
 mod file;
+mod isolate;
 mod lease;
 mod maintenance;
 mod notifier;
 mod options;
 mod publishing;
+mod settle;
 #[cfg(feature = "testing")]
 #[expect(clippy::expect_used, clippy::panic, reason = "a test without its file cannot go on")]
 pub mod testing;

@@ -1,18 +1,14 @@
-//! Periodic work on the file: changes by other processes, messages of crashed consumers, expired dead letters.
+//! Periodic work on the file: changes by other processes, expired dead letters.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use larkauth_contracts::topology::{DEAD_LETTER_TTL, Queue};
-use larkauth_messaging::{BusError, BusHealth, backend::routing};
+use larkauth_messaging::{BusError, BusHealth};
 use sqlx::{SqliteConnection, query, query_scalar};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{
-    dead_letters::{DeadLetterChange, Purge},
-    engine::Engine,
-    writer::Change,
-};
+use crate::{dead_letters::Purge, engine::Engine, writer::Change};
 
 /// Interval of the maintenance, 1 s: the longest delay until a message of another process is found.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -45,34 +41,10 @@ async fn maintain(
         // While the bus is down there may be no other change that would find it up again.
         engine.changes.make(Probe).await?;
     }
-    let now = engine.options.clock.now().timestamp_micros();
-    let delivery_limit = engine.options.retry.delivery_limit;
-    let (current, exhausted) = engine
-        .read(async |db| {
-            let current = query_scalar("pragma data_version").fetch_one(&mut *db).await?;
-            let exhausted = query_scalar!(
-                r#"select exists(select 1 from bus_messages
-                                 where lease is not null and visible_at <= ?1 and deliveries > ?2) as "found!: bool""#,
-                now,
-                delivery_limit
-            )
-            .fetch_one(db)
-            .await?;
-            Ok((current, exhausted))
-        })
-        .await?;
+    let current = engine.read(async |db| query_scalar("pragma data_version").fetch_one(db).await).await?;
     if *version != Some(current) {
         *version = Some(current);
         Queue::ALL.iter().for_each(|queue| engine.notifier.wake(*queue));
-    }
-    if exhausted {
-        let change = DeadLetterChange { delivery_limit, limit: LIMIT, max_length: engine.options.max_length };
-        for queue in engine.changes.make(change).await? {
-            tracing::error!(%queue, "a message goes to the dead letters: its consumers crashed too often");
-            if let Some(queue) = routing::queue_named(&queue) {
-                engine.options.metrics.bus_dead_lettered(queue.name(), "delivery_limit");
-            }
-        }
     }
     if purged.is_none_or(|at| at.elapsed() >= PURGE_INTERVAL) {
         let count = engine.changes.make(Purge { older_than: DEAD_LETTER_TTL, limit: LIMIT }).await?;

@@ -16,9 +16,11 @@ use tokio::sync::watch;
 static NOTIFIERS: LazyLock<Mutex<HashMap<PathBuf, Weak<Notifier>>>> = LazyLock::new(Mutex::default);
 
 /// Shared by the buses of this process on one file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Notifier {
     changes: Mutex<BTreeMap<Queue, watch::Sender<()>>>,
+    /// Held while a message is handled alone: one in the process at a time.
+    pub(crate) alone: tokio::sync::Mutex<()>,
     replies: Mutex<HashMap<String, Weak<Replies>>>,
 }
 
@@ -30,7 +32,7 @@ impl Notifier {
             return notifier;
         }
         notifiers.retain(|_, notifier| notifier.strong_count() > 0);
-        let notifier = Arc::new(Self { changes: Mutex::default(), replies: Mutex::default() });
+        let notifier = Arc::new(Self::default());
         notifiers.insert(path.to_owned(), Arc::downgrade(&notifier));
         notifier
     }

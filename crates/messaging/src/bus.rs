@@ -184,6 +184,11 @@ pub struct Consume {
 pub enum BusHealth {
     /// Connected, topology declared.
     Up,
+    /// Connected, and the broker takes no messages: it is short of memory or disk. Consuming goes on.
+    Blocked {
+        /// The broker's reason.
+        reason: String,
+    },
     /// Not connected; the bus keeps reconnecting.
     Down {
         /// The last error.
@@ -220,7 +225,7 @@ pub struct DeadLetter {
     pub routing_key: String,
     /// Name of the queue it was dead-lettered from; `None` when it was published to the dead letters.
     pub queue: Option<String>,
-    /// Reason; `delivery_limit` when its consumers crashed too often; `None` when it was published to the dead letters.
+    /// Reason; `None` when it was published to the dead letters.
     pub reason: Option<String>,
     /// Number of attempts, from 1.
     pub attempt: u32,
@@ -252,6 +257,12 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Passes deliveries to the handler until `shutdown`, then finishes the unacknowledged ones and returns. Continues
     /// after a reconnect.
+    ///
+    /// A message whose consumer crashed, or that was only delivered beside the one that crashed it, is handled alone: the
+    /// consumer handles nothing else of its queue meanwhile. After
+    /// [`RetryPolicy::crash_limit`](crate::RetryPolicy::crash_limit) crashes while it was handled alone it becomes a dead letter.
+    ///
+    /// Every message that becomes a dead letter in a queue is delivered to [`Queue::DeadLetterNotices`], too.
     ///
     /// # Errors
     /// [`BusError::Topology`], which no retry can correct.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use larkauth_contracts::topology::{DELAY_TIERS, DELIVERY_LIMIT, MAX_ATTEMPTS};
+use larkauth_contracts::topology::{CRASH_LIMIT, DELAY_TIERS, MAX_ATTEMPTS};
 
 /// Delays between attempts and limits of attempts. All processes on one broker must agree: the tiers are queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,21 +8,21 @@ pub struct RetryPolicy {
     tiers: Vec<Duration>,
     /// Attempts before a message becomes a dead letter.
     pub max_attempts: u32,
-    /// Deliveries to consumers that crashed before a message becomes a dead letter.
-    pub delivery_limit: u32,
+    /// Crashes of consumers that handled a message alone, after which it becomes a dead letter.
+    pub crash_limit: u32,
 }
 
 impl Default for RetryPolicy {
     /// Returns the delays and limits of [`larkauth_contracts::topology`].
     fn default() -> Self {
-        Self::new(DELAY_TIERS.iter().copied().map(Duration::from_secs), MAX_ATTEMPTS, DELIVERY_LIMIT)
+        Self::new(DELAY_TIERS.iter().copied().map(Duration::from_secs), MAX_ATTEMPTS, CRASH_LIMIT)
     }
 }
 
 impl RetryPolicy {
     /// Creates a policy from its delays, in any order. Each is rounded to whole milliseconds, at least 1 ms; without any
     /// the only delay is 1 s.
-    pub fn new(tiers: impl IntoIterator<Item = Duration>, max_attempts: u32, delivery_limit: u32) -> Self {
+    pub fn new(tiers: impl IntoIterator<Item = Duration>, max_attempts: u32, crash_limit: u32) -> Self {
         let whole = |tier: Duration| u64::try_from(tier.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut tiers: Vec<_> = tiers.into_iter().map(|tier| Duration::from_millis(whole(tier))).collect();
         tiers.sort_unstable();
@@ -30,7 +30,7 @@ impl RetryPolicy {
         if tiers.is_empty() {
             tiers.push(Duration::from_secs(1));
         }
-        Self { tiers, max_attempts, delivery_limit }
+        Self { tiers, max_attempts, crash_limit }
     }
 
     /// Returns the delays, shortest first.

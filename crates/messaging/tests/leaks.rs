@@ -37,7 +37,8 @@ async fn connections_that_failed_or_closed_leave_no_thread() {
     let closed = RabbitMq::connect(options.clone()).await.unwrap();
     let dropped = RabbitMq::connect(options.clone()).await.unwrap();
     let silent = RabbitMq::connect(options).await.unwrap();
-    assert_eq!(connections(), of_the_bed + 3);
+    // Each has one connection for publishing and one for consuming.
+    assert_eq!(connections(), of_the_bed + 2 * 3);
     closed.close().await;
     drop(dropped);
     proxy.pause();

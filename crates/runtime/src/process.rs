@@ -182,9 +182,12 @@ impl Process {
         self.spawn("the bus watch", async move {
             loop {
                 let state = health.borrow_and_update().clone();
-                metrics.bus_up(state == BusHealth::Up);
+                metrics.bus_up(!matches!(state, BusHealth::Down { .. }));
                 match state {
                     BusHealth::Up => part.set_ready(),
+                    BusHealth::Blocked { reason } => part.set_not_ready(format!(
+                        "blocked: the broker takes no messages ({reason}); free memory or disk on its machine"
+                    )),
                     BusHealth::Down { reason } => part.set_not_ready(reason),
                 }
                 match stopping.run_until_cancelled(health.changed()).await {

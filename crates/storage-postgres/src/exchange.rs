@@ -313,7 +313,7 @@ async fn write(
     .await?;
     query!(
         "update user_auth_sessions set
-             state = 'completed', completed_at = $2, ended_at = $2, token_id = $3,
+             state = 'completed', completed_at = $2, ended_at = $2, announced_at = null, token_id = $3,
              open_id = $4, user_id = coalesce(user_id, $5), union_id = $6, user_name = $7,
              email_sealed = $8, mobile_sealed = $9, granted_scopes = $10,
              oauth_state_sealed = null, pkce_verifier_sealed = null,

@@ -9,9 +9,9 @@ use sqlx::{SqliteConnection, query, query_as, query_scalar, types::Json};
 use uuid::Uuid;
 
 use larkauth_storage::{
-    ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
-    Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
-    backend::rows::{SessionRow, active_counts, claimed_cards},
+    ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit, NewSession,
+    Result, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions, UnannouncedEnd,
+    backend::rows::{EndRow, SessionRow, active_counts, claimed_cards},
 };
 
 use crate::{
@@ -162,7 +162,7 @@ impl Sessions for SqliteStore {
         let done = self
             .write("ending a session", async |db| {
                 query!("update user_auth_sessions set
-                                  state = ?2, failure_reason = ?3, ended_at = ?4,
+                                  state = ?2, failure_reason = ?3, ended_at = ?4, announced_at = null,
                                   oauth_state_sealed = null, pkce_verifier_sealed = null,
                                   exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
                                   exchange_unanswered_at = null, exchange_escrow_sealed = null
@@ -182,7 +182,7 @@ impl Sessions for SqliteStore {
             .write("expiring sessions", async |db| {
                 query_scalar!(
                     r#"update user_auth_sessions set
-                                     state = 'expired', ended_at = ?1,
+                                     state = 'expired', ended_at = ?1, announced_at = null,
                                      oauth_state_sealed = null, pkce_verifier_sealed = null,
                                      exchange_claim = null, exchange_claimed_until = null
                                  where session_id in (
@@ -225,6 +225,53 @@ impl Sessions for SqliteStore {
             })
             .await?;
         claimed_cards(rows.into_iter().map(|row| (row.app_id, Uuid::from(row.session_id))))
+    }
+
+    async fn unannounced_ends(
+        &self,
+        ended_before: Timestamp,
+        after: Option<EndCursor>,
+        limit: u32,
+    ) -> Result<Vec<UnannouncedEnd>> {
+        let (ended_before, ended_at) =
+            (micros(ended_before), after.map_or(i64::MIN, |end| micros(end.ended_at)));
+        let id = after.map(|end| end.id.0.hyphenated().to_string()).unwrap_or_default();
+        let rows = self
+            .read("reading unannounced ends", async |db| {
+                query_as!(
+                    EndRow,
+                    r#"select session_id as "session_id!: Id", app_id, user_id, open_id, state, failure_reason,
+                              ended_at as "ended_at!: Micros"
+                       from user_auth_sessions
+                       where announced_at is null and ended_at is not null and ended_at < ?1
+                         and (ended_at, session_id) > (?2, ?3)
+                       order by ended_at, session_id limit ?4"#,
+                    ended_before,
+                    ended_at,
+                    id,
+                    limit
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        rows.into_iter().map(EndRow::into_model).collect()
+    }
+
+    async fn record_announced(&self, id: SessionId, now: Timestamp) -> Result<bool> {
+        let done = self
+            .write("recording an announcement", async |db| {
+                query!(
+                    "update user_auth_sessions set announced_at = ?2
+                     where session_id = ?1 and announced_at is null and ended_at is not null",
+                    id.0.hyphenated(),
+                    micros(now)
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
     }
 
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>> {

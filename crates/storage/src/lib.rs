@@ -44,8 +44,8 @@ pub use processed_events::ProcessedEvents;
 pub use profiles::Profiles;
 pub use refreshes::{LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes};
 pub use session_types::{
-    ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession,
-    SessionCursor, SessionEnding, SessionFilter,
+    ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit, NewSession,
+    SessionCursor, SessionEnding, SessionFilter, UnannouncedEnd,
 };
 pub use sessions::Sessions;
 pub use store::Store;

@@ -164,6 +164,40 @@ pub struct SessionCursor {
     pub id: SessionId,
 }
 
+/// The end of a session, as it is announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnannouncedEnd {
+    /// The session.
+    pub id: SessionId,
+    /// Its application.
+    pub app_id: AppId,
+    /// The person.
+    pub person: Person,
+    /// The final state.
+    pub state: SessionState,
+    /// Reason of a failure.
+    pub failure_reason: Option<FailureReason>,
+    /// Time of the end.
+    pub ended_at: Timestamp,
+}
+
+impl UnannouncedEnd {
+    /// Returns the cursor of the ends after this one.
+    #[must_use]
+    pub const fn cursor(&self) -> EndCursor {
+        EndCursor { ended_at: self.ended_at, id: self.id }
+    }
+}
+
+/// Last end of the previous batch of [`Sessions::unannounced_ends`](crate::Sessions::unannounced_ends).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndCursor {
+    /// Time of that end.
+    pub ended_at: Timestamp,
+    /// Id of its session.
+    pub id: SessionId,
+}
+
 /// Current numbers of one application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveCounts {

@@ -5,8 +5,8 @@ use larkauth_models::{AppId, AuthSession, CardFace, MessageId, OpenId, SessionId
 use uuid::Uuid;
 
 use crate::{
-    ActiveCounts, CodeBinding, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Result,
-    Sealed, SessionCursor, SessionEnding, SessionFilter,
+    ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit, NewSession,
+    Result, Sealed, SessionCursor, SessionEnding, SessionFilter, UnannouncedEnd,
 };
 
 /// Authorization sessions. Every transition is one conditional update; `true` means that this call made the change.
@@ -83,6 +83,16 @@ pub trait Sessions {
         ended_before: Timestamp,
         limit: u32,
     ) -> Result<Vec<(AppId, SessionId)>>;
+    /// Returns at most `limit` ends before `ended_before` that are not announced, the oldest first, after the cursor.
+    /// Every transition to a final state leaves its end unannounced. No value is decrypted.
+    async fn unannounced_ends(
+        &self,
+        ended_before: Timestamp,
+        after: Option<EndCursor>,
+        limit: u32,
+    ) -> Result<Vec<UnannouncedEnd>>;
+    /// Records that the end of a session is announced.
+    async fn record_announced(&self, id: SessionId, now: Timestamp) -> Result<bool>;
     /// Counts pending sessions and active tokens of each application, for the metrics.
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>>;
 }

@@ -1,4 +1,4 @@
-//! The token-refresher runs the scheduled jobs of `larkauth-auth`: refreshing tokens, expiring sessions, resuming
+//! The token-refresher runs the scheduled jobs of `larkauth-auth`: refreshing tokens, expiring sessions, announcing ends, resuming
 //! exchanges, reconciling cards, purging events.
 //!
 //! What may live here: wiring and edges. What may not: a decision, SQL, AMQP. A job is an entry in

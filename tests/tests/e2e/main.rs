@@ -6,6 +6,7 @@ mod browser;
 mod cards;
 mod concurrency;
 mod conformance;
+mod crashes;
 mod degraded;
 mod flow;
 mod listeners;

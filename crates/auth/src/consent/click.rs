@@ -151,9 +151,6 @@ async fn answer_invitation(
     received: Received,
 ) -> Result<(AuthSession, View), ConsentError> {
     if session.state.is_final() {
-        if received.may_be_repeated {
-            context.publish_end(&session, true).await?;
-        }
         return Ok((session, View::State));
     }
     if session.expires_at <= received.at {

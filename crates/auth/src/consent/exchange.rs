@@ -47,7 +47,7 @@ pub(super) async fn exchange(
     session: AuthSession,
     attempt: Attempt,
 ) -> Result<AuthSession, ConsentError> {
-    let Received { at, may_be_repeated, deadline } = attempt.received;
+    let Received { at, deadline, .. } = attempt.received;
     if session.state == SessionState::Pending && session.expires_at <= at {
         return Ok(context.end_session(session.id, SessionEnding::Expired, attempt.from_card).await?);
     }
@@ -87,13 +87,7 @@ pub(super) async fn exchange(
             tracing::info!("auth.exchange.superseded: a later code has taken this one's place");
             return Ok(session);
         }
-        ExchangeClaim::NotPending => {
-            let session = context.existing_session(session.id).await?;
-            if may_be_repeated {
-                context.publish_end(&session, attempt.from_card).await?;
-            }
-            return Ok(session);
-        }
+        ExchangeClaim::NotPending => return Ok(context.existing_session(session.id).await?),
         ExchangeClaim::Held { left } => {
             let longest = context.policy.claim_check_interval.max(MIN_CLAIM_CHECK);
             let reason = "another worker is exchanging this code".to_owned();

@@ -6,6 +6,7 @@
 
 pub(crate) mod click;
 mod commit;
+mod dead_letter;
 pub(crate) mod deadline;
 pub(crate) mod error;
 mod exchange;

@@ -38,7 +38,7 @@ enum Promotion {
 /// the pair is in escrow and could not be stored now.
 ///
 /// # Errors
-/// The announcement's; and when a pair that is not in escrow could not be stored.
+/// The store's; and when a pair that is not in escrow could not be stored.
 pub(super) async fn promote(
     context: &Context,
     app: &App,

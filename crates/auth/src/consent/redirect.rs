@@ -38,7 +38,6 @@ impl Context {
     pub(crate) async fn take_denial(
         &self,
         message: &Envelope<AuthorizationDenied>,
-        may_be_repeated: bool,
     ) -> Result<(), ConsentError> {
         if self.store.is_processed(CONSUMER, &message.id).await? {
             return Ok(());
@@ -46,8 +45,6 @@ impl Context {
         let session = self.named_session(&message.appid, message.data.session_id).await?;
         if session.state == SessionState::Pending {
             self.end_session(session.id, SessionEnding::Rejected, false).await?;
-        } else if may_be_repeated {
-            self.publish_end(&session, false).await?;
         }
         self.store.mark_processed(CONSUMER, &message.id, self.now()).await?;
         Ok(())

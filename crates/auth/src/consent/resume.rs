@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use larkauth_models::{Actor, FailureReason, SessionId, Timestamp};
 use larkauth_storage::{ExchangeClaim, SessionEnding};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
@@ -22,11 +23,19 @@ impl Context {
     ///
     /// # Errors
     /// The store's. An exchange that cannot be resumed is logged and does not delay the others.
-    pub async fn resume_exchanges(&self, actor: &Actor, now: Timestamp) -> Result<u64, AuthError> {
+    pub async fn resume_exchanges(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        stopping: &CancellationToken,
+    ) -> Result<u64, AuthError> {
         self.note_operation(actor, now, "session.resume_exchanges");
         let ids = self.store.unfinished_exchanges(self.policy.sweep_batch).await?;
         let mut ended = 0;
         for some in ids.chunks(CONCURRENCY) {
+            if stopping.is_cancelled() {
+                break;
+            }
             for (id, resumed) in
                 some.iter().zip(join_all(some.iter().map(|id| self.resume_unclaimed(*id))).await)
             {

@@ -18,8 +18,8 @@ pub(super) fn decode<T: Message>(delivery: &Delivery) -> Result<Envelope<T>, Han
     Ok(envelope)
 }
 
-/// Returns whether a worker may have begun with this delivery before, and stopped before the announcement.
-pub(super) const fn may_be_repeated(delivery: &Delivery) -> bool {
+/// Returns whether a worker may have begun with this delivery before.
+const fn may_be_repeated(delivery: &Delivery) -> bool {
     delivery.redelivered || delivery.attempt > 1
 }
 

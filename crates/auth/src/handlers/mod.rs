@@ -6,6 +6,7 @@
 
 mod card_action;
 mod card_face;
+mod dead_letter;
 mod decode;
 mod error;
 mod escrow;
@@ -34,6 +35,7 @@ pub fn consumers(context: &Context, concurrency: u16) -> Vec<(Consume, Arc<dyn H
             Queue::OauthRedirects => Arc::new(oauth_redirect::OauthRedirectHandler(context)),
             Queue::CardFaces => Arc::new(card_face::CardFaceHandler(context)),
             Queue::Escrows => Arc::new(escrow::EscrowHandler(context)),
+            Queue::DeadLetterNotices => Arc::new(dead_letter::DeadLetterHandler(context)),
         }
     };
     let handler_deadline = context.policy().handler_deadline;

@@ -3,7 +3,7 @@ use larkauth_contracts::message::{AuthorizationCodeReceived, AuthorizationDenied
 use larkauth_messaging::{Delivery, Disposition, Handler};
 
 use super::{
-    decode::{decode, may_be_repeated, received},
+    decode::{decode, received},
     error::{HandlerError, HandlerResult, into_disposition},
 };
 use crate::context::Context;
@@ -36,7 +36,7 @@ impl OauthRedirectHandler {
 
     async fn denied(&self, delivery: &Delivery) -> HandlerResult {
         let envelope = decode::<AuthorizationDenied>(delivery)?;
-        self.0.take_denial(&envelope, may_be_repeated(delivery)).await?;
+        self.0.take_denial(&envelope).await?;
         Ok(Some(EMPTY_REPLY))
     }
 }

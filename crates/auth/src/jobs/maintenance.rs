@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use larkauth_messaging::BusError;
 use larkauth_models::{Actor, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, error::AuthError};
 
@@ -13,21 +15,65 @@ impl Context {
     /// Expires the sessions whose time is over and announces each. Returns their number.
     ///
     /// # Errors
-    /// The store's. A failed announcement is only logged: [`Context::reconcile_cards`] updates the card later.
-    pub async fn expire_sessions(&self, actor: &Actor, now: Timestamp) -> Result<usize, AuthError> {
+    /// The store's. An announcement that fails is left to [`Context::announce_ends`].
+    pub async fn expire_sessions(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        stopping: &CancellationToken,
+    ) -> Result<u64, AuthError> {
         self.note_operation(actor, now, "session.expire_due");
         let batch = self.policy.sweep_batch;
         let mut expired = 0;
         loop {
             let ids = self.store.expire_due_sessions(now, batch).await?;
-            expired += ids.len();
+            expired += ids.len() as u64;
             for id in &ids {
+                if stopping.is_cancelled() {
+                    return Ok(expired);
+                }
                 if let Err(error) = self.after_end(*id, false).await {
-                    tracing::warn!(session_id = %id, %error, "auth.session.announce: left to the next reconciliation");
+                    tracing::warn!(session_id = %id, %error, "auth.session.announce: left to the sweep");
                 }
             }
             if ids.len() < batch as usize {
                 return Ok(expired);
+            }
+        }
+    }
+
+    /// Announces the ends that are older than [`Policy::announce_grace`](crate::Policy::announce_grace) and not announced,
+    /// because a process stopped or the bus was down. Oldest first, until none is left. Returns their number.
+    ///
+    /// # Errors
+    /// The store's; and the bus's while it is down, which ends the run. An end that the bus refuses does not delay others.
+    pub async fn announce_ends(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        stopping: &CancellationToken,
+    ) -> Result<u64, AuthError> {
+        self.note_operation(actor, now, "session.announce_ends");
+        let before = now - delta(self.policy.announce_grace);
+        let batch = self.policy.sweep_batch;
+        let (mut after, mut announced) = (None, 0);
+        loop {
+            let ends = self.store.unannounced_ends(before, after, batch).await?;
+            for end in &ends {
+                if stopping.is_cancelled() {
+                    return Ok(announced);
+                }
+                match self.announce_late(end).await {
+                    Ok(()) => announced += 1,
+                    Err(AuthError::Bus(error @ BusError::Refused { .. })) => {
+                        tracing::error!(session_id = %end.id, %error, "auth.session.announce: left to the next run");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            after = ends.last().map(larkauth_storage::UnannouncedEnd::cursor);
+            if ends.len() < batch as usize {
+                return Ok(announced);
             }
         }
     }
@@ -37,15 +83,25 @@ impl Context {
     ///
     /// # Errors
     /// The store's or the bus's.
-    pub async fn reconcile_cards(&self, actor: &Actor, now: Timestamp) -> Result<usize, AuthError> {
+    pub async fn reconcile_cards(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        stopping: &CancellationToken,
+    ) -> Result<u64, AuthError> {
         self.note_operation(actor, now, "card.reconcile");
         let oldest = now - delta(self.policy.card_reconcile_window);
         let newest = now - delta(self.policy.card_grace);
         let due = self.store.claim_unreconciled_cards(now, oldest, newest, self.policy.sweep_batch).await?;
+        let mut requested = 0;
         for (app_id, session_id) in &due {
+            if stopping.is_cancelled() {
+                break;
+            }
             self.request_card_face(app_id, *session_id, self.policy.after_answer_delay).await?;
+            requested += 1;
         }
-        Ok(due.len())
+        Ok(requested)
     }
 
     /// Deletes records of handled events that are too old to be pushed again. Returns their number.

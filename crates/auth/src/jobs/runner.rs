@@ -15,7 +15,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// Largest step back of the clock that counts as its ordinary correction: 30 s.
 const MAX_STEP: TimeDelta = TimeDelta::seconds(30);
 
-/// Runs a job at its ticks until `stopping`, and finishes a run that has begun. A failed run is logged; the next tick tries
+/// Runs a job at its ticks until `stopping`. A run that has begun ends at its next step then. A failed run is logged; the
+/// next tick tries
 /// again. Ticks that pass during a run are skipped.
 pub async fn run(job: Job, context: Context, actor: Actor, stopping: CancellationToken) {
     let mut last = context.now();
@@ -40,11 +41,17 @@ pub async fn run(job: Job, context: Context, actor: Actor, stopping: Cancellatio
             continue;
         }
         last = tick;
-        run_tick(&job, &context, &actor, tick).await;
+        run_tick(&job, &context, &actor, tick, &stopping).await;
     }
 }
 
-async fn run_tick(job: &Job, context: &Context, actor: &Actor, tick: Timestamp) {
+async fn run_tick(
+    job: &Job,
+    context: &Context,
+    actor: &Actor,
+    tick: Timestamp,
+    stopping: &CancellationToken,
+) {
     let claimed = match job.scope {
         Scope::Process => Ok(true),
         Scope::Cluster => context.store.claim_tick(job.name, tick, context.now()).await,
@@ -60,7 +67,7 @@ async fn run_tick(job: &Job, context: &Context, actor: &Actor, tick: Timestamp) 
             return;
         }
     }
-    match (job.run)(context, actor, context.now()).await {
+    match (job.run)(context, actor, context.now(), stopping).await {
         Ok(0) => tracing::debug!(job = job.name, "nothing to do"),
         Ok(done) => tracing::info!(job = job.name, done, "done"),
         Err(error) => tracing::error!(job = job.name, %error, "failed; the next tick tries again"),

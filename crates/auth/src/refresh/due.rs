@@ -5,6 +5,7 @@ use futures::{StreamExt, stream};
 use larkauth_models::{Actor, Timestamp};
 use larkauth_storage::LeasedToken;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempt::{Attempt, attempt};
@@ -19,7 +20,12 @@ impl Context {
     ///
     /// # Errors
     /// The store's. A token that cannot be refreshed is logged and does not delay the others.
-    pub async fn refresh_due_tokens(&self, actor: &Actor, now: Timestamp) -> Result<u64, AuthError> {
+    pub async fn refresh_due_tokens(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        stopping: &CancellationToken,
+    ) -> Result<u64, AuthError> {
         self.note_operation(actor, now, "token.refresh_due");
         let until = Instant::now() + self.policy.refresh_run;
         let mut refreshed = 0;
@@ -37,7 +43,7 @@ impl Context {
                 .filter(|is_refreshed| std::future::ready(*is_refreshed))
                 .count()
                 .await as u64;
-            if is_last || Instant::now() >= until {
+            if is_last || stopping.is_cancelled() || Instant::now() >= until {
                 return Ok(refreshed);
             }
         }

@@ -121,7 +121,7 @@ impl Context {
         Ok(self.bus.publish(message).await?)
     }
 
-    /// Ends a session that no one has seen. Its end is not announced, least of all over a bus that just failed.
+    /// Ends a session that no one has seen. The bus just failed, so the announcement is left to the sweep.
     async fn withdraw(&self, session_id: SessionId) -> Result<(), AuthError> {
         let ending = SessionEnding::Failed(FailureReason::ServiceUnavailable);
         if self.store.end_session(session_id, ending, self.now()).await? {

@@ -9,7 +9,7 @@ use larkauth_lark_sim::Endpoint;
 use larkauth_messaging::Disposition;
 use larkauth_models::{AppId, CardFace, OpenId, Person, SessionState, TokenApi, TokenKind, UserId};
 
-use crate::fixture::{ACTOR, Fixture, Setup, delivery, policy, reply, seen};
+use crate::fixture::{ACTOR, Fixture, Setup, delivery, policy, reply, running, seen};
 
 #[tokio::test]
 async fn authorize_keeps_button_and_shows_processing() {
@@ -46,7 +46,7 @@ async fn cancel_rejects_session_and_answer_shows_end() {
 }
 
 #[tokio::test]
-async fn click_redelivered_after_crash_publishes_end() {
+async fn click_redelivered_after_crash_leaves_end_to_sweep() {
     let fixture = Fixture::new().await;
     let invited = fixture.invited(0).await;
     let click = fixture.click(&invited, CardActionKind::Cancel);
@@ -59,6 +59,10 @@ async fn click_redelivered_after_crash_publishes_end() {
     let mut again = delivery(&click);
     again.redelivered = true;
     reply(fixture.handle(again).await);
+    assert_eq!(fixture.bus.left(), [""; 0]);
+    fixture.clock.advance(fixture.context.policy().announce_grace + Duration::from_secs(1));
+    let now = fixture.context.now();
+    assert_eq!(fixture.context.announce_ends(&ACTOR, now, &running()).await.unwrap(), 1);
     assert_eq!(fixture.bus.take::<SessionEnded>().data.state, SessionState::Rejected);
 }
 
@@ -143,7 +147,7 @@ async fn retry_after_end_reuses_card_for_one_new_session() {
     let fixture = Fixture::new().await;
     let old = fixture.invited(0).await;
     fixture.clock.advance(Duration::from_secs(600));
-    fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap();
+    fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap();
     fixture.bus.take::<SessionEnded>();
 
     let click = fixture.click(&old, CardActionKind::Retry);

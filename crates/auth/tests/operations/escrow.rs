@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     codes::{COMPLETED, failed},
-    fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply},
+    fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply, running},
 };
 
 /// Claims expire at once, so that the next look takes them over, and Lark is asked for a second at most.
@@ -35,14 +35,14 @@ async fn impatient() -> Fixture {
 }
 
 /// A person whose code is on its way to the worker.
-struct Consented {
-    invited: Invited,
+pub(crate) struct Consented {
+    pub(crate) invited: Invited,
     code: SecretString,
-    message: Envelope<AuthorizationCodeReceived>,
+    pub(crate) message: Envelope<AuthorizationCodeReceived>,
 }
 
 impl Fixture {
-    async fn consented(&self) -> Consented {
+    pub(crate) async fn consented(&self) -> Consented {
         let invited = self.invited(0).await;
         let code = self.consent(&invited, 0).await;
         let message = self.code_message(&invited, &code).await;
@@ -50,7 +50,7 @@ impl Fixture {
     }
 
     /// Claims, marks as sent and exchanges the code, as a worker that is killed then. The claim has expired.
-    async fn exchanged_and_killed(&self, consented: &Consented) -> (Uuid, TokenPair) {
+    pub(crate) async fn exchanged_and_killed(&self, consented: &Consented) -> (Uuid, TokenPair) {
         let (id, claim) = (consented.invited.session_id, self.context.new_uuid());
         let store = &self.parts.store;
         store.claim_exchange(id, None, claim, Duration::ZERO).await.unwrap();
@@ -66,7 +66,7 @@ impl Fixture {
     }
 
     async fn resume(&self) -> u64 {
-        self.context.resume_exchanges(&ACTOR, self.context.now()).await.unwrap()
+        self.context.resume_exchanges(&ACTOR, self.context.now(), &running()).await.unwrap()
     }
 
     async fn state(&self, of: &Consented) -> SessionState {
@@ -129,7 +129,10 @@ async fn exchange_while_user_info_is_down_completes_afterwards() {
         assert_eq!((fixture.state(&consented).await, fixture.in_escrow().await), (SessionState::Pending, 1));
         // Longer than the code and the invitation live.
         fixture.clock.advance(Duration::from_secs(15 * 60));
-        assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 0);
+        assert_eq!(
+            fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(),
+            0
+        );
         assert_eq!(fixture.resume().await, 0);
         assert_eq!((fixture.state(&consented).await, fixture.in_escrow().await), (SessionState::Pending, 1));
         assert!(fixture.token(&consented.invited.open_id).await.is_none());
@@ -262,7 +265,8 @@ async fn exchange_with_refused_row_and_bus_down_completes_by_spool() {
     assert_eq!(files.len(), 1);
     fixture.assert_no_token_in(&fs::read(&files[0]).unwrap());
 
-    let replay = async || fixture.context.replay_spool(&ACTOR, fixture.context.now()).await.unwrap();
+    let replay =
+        async || fixture.context.replay_spool(&ACTOR, fixture.context.now(), &running()).await.unwrap();
     assert_eq!((replay().await, fixture.spooled().len()), (0, 1), "the row is still refused");
     fixture.accept_rows().await;
     fixture.bus.come_back();

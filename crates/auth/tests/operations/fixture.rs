@@ -41,6 +41,11 @@ use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
 /// Who asks in these tests.
 pub(crate) const ACTOR: Actor = Actor::Service("test");
+
+/// Token of a process that is not stopping.
+pub(crate) fn running() -> CancellationToken {
+    CancellationToken::new()
+}
 pub(crate) const APP: &str = "cli_0123456789abcdef";
 pub(crate) const SECRET: &str = "simulated-app-secret-0123456789";
 const REDIRECT: &str = "http://127.0.0.1:8080/oauth/callback";

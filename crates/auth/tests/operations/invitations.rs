@@ -13,7 +13,7 @@ use larkauth_models::{
 };
 use larkauth_storage::{InvitationLimit, NewSession, SessionEnding};
 
-use crate::fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply};
+use crate::fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply, running};
 
 impl Fixture {
     fn invitee(&self, n: usize) -> Person {
@@ -293,7 +293,10 @@ async fn send_card_redelivered_after_end_shows_end() {
         let card = app.client.send_card(&receiver, &card, &session.id.to_string()).await.unwrap();
         fixture.clock.advance(Duration::from_secs(600));
         if known_to_have_ended {
-            assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 1);
+            assert_eq!(
+                fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(),
+                1
+            );
             fixture.bus.take::<SessionEnded>();
         }
         let sent = fixture.sim.messages().len();
@@ -304,7 +307,10 @@ async fn send_card_redelivered_after_end_shows_end() {
         let disposition = if known_to_have_ended {
             fixture.deliver(fixture.bus.take::<CardFaceRequested>()).await
         } else {
-            assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 1);
+            assert_eq!(
+                fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(),
+                1
+            );
             fixture.deliver(fixture.bus.take::<SessionEnded>()).await
         };
         assert_eq!(disposition, Disposition::DONE);

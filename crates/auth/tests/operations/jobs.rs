@@ -51,7 +51,7 @@ async fn cluster_job_in_replicas_runs_each_tick_once() {
         name: "cluster_job",
         schedule: Schedule::Interval(EVERY),
         scope: Scope::Cluster,
-        run: |_, _, _| Box::pin(async { Ok(RUNS.fetch_add(1, Ordering::SeqCst)) }),
+        run: |_, _, _, _| Box::pin(async { Ok(RUNS.fetch_add(1, Ordering::SeqCst)) }),
     };
     let ticks = fixture.run_in_replicas(&job, &RUNS, 3).await;
     let runs = RUNS.load(Ordering::SeqCst);
@@ -66,7 +66,7 @@ async fn process_job_in_replicas_runs_in_each() {
         name: "process_job",
         schedule: Schedule::Interval(EVERY),
         scope: Scope::Process,
-        run: |_, _, _| Box::pin(async { Ok(RUNS.fetch_add(1, Ordering::SeqCst)) }),
+        run: |_, _, _, _| Box::pin(async { Ok(RUNS.fetch_add(1, Ordering::SeqCst)) }),
     };
     fixture.run_in_replicas(&job, &RUNS, 2 * REPLICAS).await;
     // The store knows no tick of it.

@@ -3,10 +3,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
+mod announcements;
 mod bootstrap;
 mod card_faces;
 mod clicks;
 mod codes;
+mod dead_letters;
 mod disabled;
 mod escrow;
 mod fixture;

@@ -10,6 +10,7 @@ use larkauth_messaging::Disposition;
 use larkauth_models::{OpenId, RefreshPolicy, StoredToken, TokenKind, TokenStatus};
 use larkauth_storage::RefreshClaim;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::fixture::{ACTOR, Fixture};
@@ -41,7 +42,7 @@ impl Fixture {
     }
 
     async fn run_due(&self) -> u64 {
-        self.context.refresh_due_tokens(&ACTOR, self.context.now()).await.unwrap()
+        self.context.refresh_due_tokens(&ACTOR, self.context.now(), &CancellationToken::new()).await.unwrap()
     }
 
     /// Every lease ends, as if its time had passed.
@@ -260,10 +261,10 @@ async fn pair_that_neither_database_nor_bus_takes_is_replayed_from_the_spool() {
     fixture.bus.go_down();
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 2);
     let now = fixture.context.now();
-    assert_eq!(fixture.context.replay_spool(&ACTOR, now).await.unwrap(), 0);
+    assert_eq!(fixture.context.replay_spool(&ACTOR, now, &CancellationToken::new()).await.unwrap(), 0);
     fixture.sql("alter table access_tokens drop constraint broken").await;
-    assert_eq!(fixture.context.replay_spool(&ACTOR, now).await.unwrap(), 1);
-    assert_eq!(fixture.context.replay_spool(&ACTOR, now).await.unwrap(), 0);
+    assert_eq!(fixture.context.replay_spool(&ACTOR, now, &CancellationToken::new()).await.unwrap(), 1);
+    assert_eq!(fixture.context.replay_spool(&ACTOR, now, &CancellationToken::new()).await.unwrap(), 0);
     assert_eq!(fixture.current(&person).await.generation, 2);
 }
 
@@ -318,9 +319,11 @@ async fn due_tokens_of_two_processes_are_refreshed_once_each() {
     }
     fixture.clock.advance(Duration::from_secs(7000));
     let other = Context::new(fixture.parts.clone());
-    let now = fixture.context.now();
-    let (a, b) =
-        tokio::join!(fixture.context.refresh_due_tokens(&ACTOR, now), other.refresh_due_tokens(&ACTOR, now));
+    let (now, stopping) = (fixture.context.now(), CancellationToken::new());
+    let (a, b) = tokio::join!(
+        fixture.context.refresh_due_tokens(&ACTOR, now, &stopping),
+        other.refresh_due_tokens(&ACTOR, now, &stopping)
+    );
     assert_eq!(a.unwrap() + b.unwrap(), 25);
     assert_eq!(fixture.refreshes(), 25);
     fixture.assert_no_violation();

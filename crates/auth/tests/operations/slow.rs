@@ -10,15 +10,15 @@ use larkauth_models::{
     StoredToken, Timestamp, TokenKind, TokenPair, UserProfile,
 };
 use larkauth_storage::{
-    ActiveCounts, ApiKey, ApiKeys, Applications, CodeBinding, Completion, Created, ExchangeClaim,
+    ActiveCounts, ApiKey, ApiKeys, Applications, CodeBinding, Completion, Created, EndCursor, ExchangeClaim,
     InvitationLimit, JobTicks, LeasedToken, NewSession, ProcessedEvents, Profiles, RefreshClaim, RefreshEnd,
     RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
-    StorageError, Store, Tokens,
+    StorageError, Store, Tokens, UnannouncedEnd,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::fixture::{ACTOR, Fixture, Setup, delivery, policy};
+use crate::fixture::{ACTOR, Fixture, Setup, delivery, policy, running};
 
 /// A store whose answers take their time, on a clock that stands still while the real one works.
 struct SlowStore {
@@ -85,6 +85,8 @@ delegate! {
         fn end_session(id: SessionId, ending: SessionEnding, now: Timestamp) -> Stored<bool>;
         fn expire_due_sessions(now: Timestamp, limit: u32) -> Stored<Vec<SessionId>>;
         fn claim_unreconciled_cards(now: Timestamp, after: Timestamp, before: Timestamp, limit: u32) -> Stored<Vec<(AppId, SessionId)>>;
+        fn unannounced_ends(before: Timestamp, after: Option<EndCursor>, limit: u32) -> Stored<Vec<UnannouncedEnd>>;
+        fn record_announced(id: SessionId, now: Timestamp) -> Stored<bool>;
         fn active_counts() -> Stored<Vec<ActiveCounts>>;
     }
     Refreshes {
@@ -189,7 +191,11 @@ async fn exchange_with_slow_parts_ends_within_deadline() {
                 };
                 assert_eq!((state, claim), expected, "{slowness:?}");
                 fixture.sim.faults().clear();
-                let resumed = fixture.context.resume_exchanges(&ACTOR, fixture.context.now()).await.unwrap();
+                let resumed = fixture
+                    .context
+                    .resume_exchanges(&ACTOR, fixture.context.now(), &running())
+                    .await
+                    .unwrap();
                 assert_eq!(resumed, u64::from(claim == ExchangeClaim::Escrowed), "{slowness:?}");
             }
         }

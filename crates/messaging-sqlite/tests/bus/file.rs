@@ -258,7 +258,7 @@ async fn queries_use_their_indexes() {
     let db = raw(&file);
     for (sql, index) in [
         (
-            "select seq from bus_messages where place = 'x' and visible_at <= 1 and deliveries <= 5 order by visible_at, seq limit 1",
+            "select seq from bus_messages where place = 'x' and visible_at <= 1 and lease is null order by visible_at, seq limit 1",
             "bus_messages_by_visibility",
         ),
         (
@@ -270,7 +270,12 @@ async fn queries_use_their_indexes() {
             "bus_messages_by_visibility",
         ),
         (
-            "select seq from bus_messages where lease is not null and visible_at <= 1 and deliveries > 5 limit 9",
+            "select seq from bus_messages where +place = 'x' and visible_at <= 1 and lease is not null
+             order by deliveries, visible_at, seq limit 1",
+            "bus_messages_leased",
+        ),
+        (
+            "select min(visible_at) from bus_messages where lease is not null and +place = 'x'",
             "bus_messages_leased",
         ),
         (

@@ -9,6 +9,7 @@ use larkauth_telemetry::Metrics;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
+use super::CRASHED;
 use crate::{Consume, Delivery, Disposition, Handler, ReplyAddress, RetryPolicy};
 
 /// Longest wait of a caller for a reply, 2 s; a delivery that is retried later keeps no reply address.
@@ -85,6 +86,13 @@ impl Dispatcher {
             }
             Err(reason) => Box::pin(self.dead(attempt, &reason, "malformed", settler).instrument(span)).await,
         }
+    }
+
+    /// Moves a delivery to the dead letters whose consumers crashed too often while they handled it alone.
+    pub async fn convict(&self, attempt: u32, message_id: &str, settler: &impl Settle) {
+        let queue = self.what.queue;
+        let span = tracing::info_span!("bus.convict", %queue, message_id, attempt);
+        Box::pin(self.dead(attempt, CRASHED, "crashes", settler).instrument(span)).await;
     }
 
     async fn handle(&self, incoming: Incoming, settler: &impl Settle) {

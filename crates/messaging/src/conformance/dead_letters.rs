@@ -62,7 +62,7 @@ pub async fn delivery_to_crashing_consumers_becomes_dead_letter(bed: &impl TestB
     let consuming = started(&bus, once_more);
     next(&mut deliveries).await;
     consuming.stop().await;
-    for _ in 0..=bed.policy().delivery_limit {
+    for _ in 0..=bed.policy().crash_limit {
         let crashing = bed.bus().await;
         let (sender, mut deliveries) = mpsc::unbounded_channel();
         let stuck = handler(move |delivery: Delivery| {
@@ -74,8 +74,12 @@ pub async fn delivery_to_crashing_consumers_becomes_dead_letter(bed: &impl TestB
         drop(consuming);
         drop(crashing);
     }
+    let (handler, mut deliveries) = recording(|_| Disposition::DONE);
+    let consuming = started(&bus, handler);
     let letter = take_dead_letter(bus.as_ref()).await;
-    assert_eq!((letter.body, letter.reason.as_deref()), (message(1).body, Some("delivery_limit")));
+    consuming.stop().await;
+    assert!(deliveries.try_recv().is_err(), "a convicted message was handled");
+    assert_eq!((letter.body, letter.reason.as_deref()), (message(1).body, Some(CRASHED)));
     assert_eq!((letter.queue.as_deref(), letter.attempt), (Some(QUEUE.name()), 2));
     assert!(letter.died_at.is_some());
     bus.close().await;

@@ -7,6 +7,7 @@
 
 mod consuming;
 mod dead_letters;
+mod isolation;
 mod publishing;
 mod replies;
 mod retries;
@@ -34,10 +35,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::{consuming::*, dead_letters::*, publishing::*, replies::*, retries::*};
+pub use self::{consuming::*, dead_letters::*, isolation::*, publishing::*, replies::*, retries::*};
 use crate::{
     Bus, BusError, BusHealth, Consume, DeadLetter, Delivery, Disposition, Handler, Outgoing,
-    testing::{Consuming, PATIENCE, TestBed, consume, eventually, handler, take_dead_letter},
+    backend::CRASHED,
+    testing::{Consuming, PATIENCE, TestBed, consume, drained, eventually, handler, take_dead_letter},
 };
 
 /// Makes one test of each case. The argument is an expression that gives a future of a [`TestBed`](crate::testing::TestBed).
@@ -58,6 +60,11 @@ macro_rules! bus_conformance {
             dead_disposition_moves_message_to_dead_letters_unchanged,
             retry_of_last_attempt_becomes_dead_letter,
             delivery_to_crashing_consumers_becomes_dead_letter,
+            crash_beside_others_kills_only_the_killer,
+            crashes_by_no_message_leave_no_dead_letter,
+            retry_of_isolated_message_shows_it_harmless,
+            orderly_stops_count_as_no_crash,
+            dead_letter_is_delivered_to_the_notices,
             dead_letters_read_repeatedly_stay_in_order,
             requeue_dead_letter_returns_it_to_its_queue,
             requeue_dead_letter_without_queue_is_refused_and_kept,

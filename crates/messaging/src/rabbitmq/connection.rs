@@ -5,25 +5,28 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{StreamExt, stream::BoxStream};
 use lapin::{
-    BasicProperties, Channel, Confirmation, ConnectionProperties, Consumer, ErrorKind,
+    BasicProperties, Channel, Confirmation, Consumer, Event,
     options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
-    uri::AMQPUri,
 };
-use larkauth_models::ExposeSecret;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    error::{describe, late, tls_fault, unavailable},
+    dial::{OpenError, Role, dial},
+    error::{describe, late, unavailable},
     options::RabbitMqOptions,
-    socket::{self, SocketOwner},
+    socket::SocketOwner,
     topology::{self, Names},
+    wire,
 };
-use crate::{BusError, backend::Replies};
+use crate::{BusError, ReplyAddress, backend::Replies};
 
 /// Largest number of replies queued for this process; the broker drops the oldest first, which no caller awaits any more.
 const REPLY_QUEUE_LENGTH: i64 = 10_000;
@@ -32,6 +35,13 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Deadline for opening a channel on a suspected connection, 2 s; it counts as lost then.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+/// Interval of looking whether the driver has lost the connection, 250 ms: a connection without a consumer is not told.
+const LOOK: Duration = Duration::from_millis(250);
+/// Longest wait of a publish after the broker has blocked the connection, 300 ms. The broker accepts and confirms the message
+/// by which it notices that the connection publishes.
+const BLOCKED_GRACE: Duration = Duration::from_millis(300);
+/// Deadline for sending a reply, 2 s.
+const REPLY_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A message ready for the wire.
 #[derive(Debug)]
@@ -42,18 +52,10 @@ pub(super) struct Publication {
     pub(super) body: bytes::Bytes,
 }
 
-/// Why a connection could not be opened.
-#[derive(Debug)]
-pub(super) struct OpenError {
-    pub(super) error: BusError,
-    /// Whether a retry may help without an operator's action.
-    pub(super) is_transient: bool,
-}
-
-impl From<BusError> for OpenError {
-    fn from(error: BusError) -> Self {
-        Self { is_transient: !matches!(error, BusError::Topology(_)), error }
-    }
+/// What arrives on a connection.
+pub(super) struct Inbox {
+    events: BoxStream<'static, Event>,
+    replies: Option<Consumer>,
 }
 
 /// A live connection.
@@ -63,7 +65,12 @@ pub(super) struct Connection {
     socket: SocketOwner,
     /// Channels in confirm mode without an unconfirmed message.
     idle: Mutex<Vec<Channel>>,
+    /// The channel for messages without a confirm, and for the topology.
+    plain: Channel,
+    /// Replies that are expected; they arrive on a consuming connection only.
     pub(super) replies: Replies,
+    /// Why the broker takes no messages, while it takes none.
+    blocked: watch::Sender<Option<String>>,
     /// Cancelled when the connection is lost or given up.
     pub(super) broken: CancellationToken,
     reason: OnceLock<String>,
@@ -71,12 +78,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, declares the topology and consumes replies, all within `connect_deadline`.
+    /// Connects, declares the topology and, for consuming, consumes replies, all within `connect_deadline`.
     pub(super) async fn open(
         options: &RabbitMqOptions,
         names: &Names,
-    ) -> Result<(Arc<Self>, Consumer), OpenError> {
-        let opening = Self::open_without_deadline(options, names);
+        role: Role,
+    ) -> Result<(Arc<Self>, Inbox), OpenError> {
+        let opening = Self::open_without_deadline(options, names, role);
         // Boxed: the handshake's future is large and would be part of every caller's.
         timeout(options.connect_deadline, Box::pin(opening))
             .await
@@ -86,30 +94,42 @@ impl Connection {
     async fn open_without_deadline(
         options: &RabbitMqOptions,
         names: &Names,
-    ) -> Result<(Arc<Self>, Consumer), OpenError> {
-        let (amqp, socket) = dial(options).await?;
+        role: Role,
+    ) -> Result<(Arc<Self>, Inbox), OpenError> {
+        let (amqp, socket) = dial(options, role.name()).await?;
+        let events = amqp.events_listener().boxed();
         let channel = amqp.create_channel().await.map_err(|error| unavailable("connect", &error))?;
         topology::declare(&channel, names, &options.retry).await?;
 
         let mut id = [0; 16];
         options.entropy.fill(&mut id);
         let queue = names.replies(&hex::encode(id));
-        let consumer =
-            listen(&channel, &queue).await.map_err(|error| unavailable("consuming replies", &error))?;
+        let replies = match role {
+            Role::Publishing => None,
+            Role::Consuming => {
+                let listening = listen(&channel, &queue).await;
+                Some(listening.map_err(|error| unavailable("consuming replies", &error))?)
+            }
+        };
         let connection = Arc::new(Self {
             amqp,
             socket,
             idle: Mutex::default(),
+            plain: channel,
             replies: Replies::new(queue, options.max_pending_replies),
+            blocked: watch::Sender::new(None),
             broken: CancellationToken::new(),
             reason: OnceLock::new(),
             suspected: Notify::new(),
         });
-        Ok((connection, consumer))
+        Ok((connection, Inbox { events, replies }))
     }
 
-    /// Delivers replies until the connection is lost, and returns the reason.
-    pub(super) async fn run(&self, mut replies: Consumer) -> String {
+    /// Delivers replies until the connection is lost, and returns the reason. Calls `changed` when the broker has blocked or
+    /// unblocked the connection.
+    pub(super) async fn run(&self, mut inbox: Inbox, changed: impl Fn()) -> String {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = tokio::select! {
                 biased;
@@ -118,7 +138,19 @@ impl Connection {
                     Ok(()) => continue,
                     Err(reason) => return reason,
                 },
-                next = replies.next() => next,
+                Some(event) = inbox.events.next() => {
+                    if self.note(event) {
+                        changed();
+                    }
+                    continue;
+                }
+                next = next_reply(&mut inbox.replies) => next,
+                _ = looks.tick() => {
+                    if self.amqp.status().connected() {
+                        continue;
+                    }
+                    return "the broker ended the connection".to_owned();
+                }
             };
             match next {
                 Some(Ok(reply)) => {
@@ -131,6 +163,23 @@ impl Connection {
         }
     }
 
+    /// Notes an event of the driver. `true` when it tells whether the broker takes messages.
+    fn note(&self, event: Event) -> bool {
+        match event {
+            Event::ConnectionBlocked(reason) => {
+                tracing::warn!(reason, "the message broker takes no messages: it is short of memory or disk");
+                self.blocked.send_replace(Some(reason));
+                true
+            }
+            Event::ConnectionUnblocked => {
+                tracing::info!("the message broker takes messages again");
+                self.blocked.send_replace(None);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Reports a missed deadline. [`Connection::run`] then probes the broker: replacing the connection of a slow broker would
     /// only add load.
     pub(super) fn suspect(&self) {
@@ -139,7 +188,7 @@ impl Connection {
 
     /// Opens a channel, the cheapest request, to find out whether the broker answers.
     async fn probe(&self) -> Result<(), String> {
-        if self.blocked() {
+        if self.blocked().is_some() {
             return Ok(());
         }
         match timeout(PROBE_DEADLINE, Box::pin(self.channel())).await {
@@ -149,13 +198,14 @@ impl Connection {
         }
     }
 
-    /// Gives the connection up: closes its socket, which fails its pending operations, and lets it be replaced. Pending
-    /// replies end with the last reference to it.
+    /// Gives the connection up: closes its socket, which fails its pending operations, ends the waits for replies, and lets
+    /// it be replaced.
     pub(super) fn fail(&self, reason: String) {
         // Only the first reason is kept: later ones are its consequences.
         let _ = self.reason.set(reason);
         self.broken.cancel();
         self.socket.0.kill();
+        self.replies.forget_all();
     }
 
     /// Closes the connection in order, and its socket in any case.
@@ -170,9 +220,30 @@ impl Connection {
         self.reason.get().cloned().unwrap_or_else(|| "the connection was given up".to_owned())
     }
 
-    /// Returns whether the broker has blocked publishers. A blocked connection is neither read nor answered.
-    pub(super) fn blocked(&self) -> bool {
-        self.amqp.status().blocked()
+    /// Returns why the broker takes no messages, while it takes none. It neither reads nor answers this connection then.
+    pub(super) fn blocked(&self) -> Option<String> {
+        self.blocked.borrow().clone()
+    }
+
+    /// Waits for a publish, and no longer than [`BLOCKED_GRACE`] once the broker has blocked the connection.
+    pub(super) async fn unless_blocked<T>(
+        &self,
+        during: &'static str,
+        work: impl Future<Output = Result<T, BusError>>,
+    ) -> Result<T, BusError> {
+        let blocked = async {
+            let mut blocked = self.blocked.subscribe();
+            // The sender lives as long as this connection.
+            let reason = blocked.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+            let reason = reason.unwrap_or_default();
+            sleep(BLOCKED_GRACE).await;
+            Err(blocked_error(during, &reason))
+        };
+        tokio::select! {
+            biased;
+            result = work => result,
+            error = blocked => error,
+        }
     }
 
     /// Opens a channel.
@@ -180,25 +251,47 @@ impl Connection {
         self.amqp.create_channel().await
     }
 
-    /// Publishes and waits for the broker's confirm. The caller sets the deadline.
+    /// Sends a reply, which needs no confirm. It is dropped while the broker takes no messages.
+    pub(super) async fn reply(
+        &self,
+        address: &ReplyAddress,
+        body: &[u8],
+        app_id: &str,
+    ) -> Result<(), BusError> {
+        const DURING: &str = "reply";
+        if let Some(reason) = self.blocked() {
+            return Err(blocked_error(DURING, &reason));
+        }
+        let properties = wire::reply(address, app_id);
+        let (options, to) = (BasicPublishOptions::default(), address.reply_to.as_str().into());
+        match timeout(REPLY_DEADLINE, self.plain.basic_publish("".into(), to, options, body, properties))
+            .await
+        {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(unavailable(DURING, &error)),
+            Err(_) => Err(late(DURING)),
+        }
+    }
+
+    /// Returns a channel in confirm mode for one message.
     ///
     /// A channel carries one unconfirmed message at a time and is reused. With several, the driver attaches a returned
     /// (unroutable) message to whichever confirm arrives next, so that one publisher would get the failure of another
     /// one, which would get a false success.
-    pub(super) async fn publish(&self, message: &Publication) -> Result<(), BusError> {
+    pub(super) async fn confirming(&self) -> Result<Channel, BusError> {
         let failed = |error: &lapin::Error| unavailable("publish", error);
         let idle = self.idle.lock().pop();
-        let channel = match idle {
-            Some(channel) => channel,
-            None => {
-                let channel = self.channel().await.map_err(|error| failed(&error))?;
-                channel
-                    .confirm_select(ConfirmSelectOptions::default())
-                    .await
-                    .map_err(|error| failed(&error))?;
-                channel
-            }
-        };
+        if let Some(channel) = idle {
+            return Ok(channel);
+        }
+        let channel = self.channel().await.map_err(|error| failed(&error))?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| failed(&error))?;
+        Ok(channel)
+    }
+
+    /// Publishes on a channel of [`Connection::confirming`] and waits for the broker's confirm. The caller sets the deadline.
+    pub(super) async fn publish(&self, channel: Channel, message: &Publication) -> Result<(), BusError> {
+        let failed = |error: &lapin::Error| unavailable("publish", error);
         let confirm = channel
             .basic_publish(
                 message.exchange.as_str().into(),
@@ -230,53 +323,20 @@ impl Connection {
     }
 }
 
-/// Opens a connection. The caller sets the deadline.
-async fn dial(options: &RabbitMqOptions) -> Result<(lapin::Connection, SocketOwner), OpenError> {
-    let mut uri =
-        parse(options.url.expose_secret()).map_err(|error| OpenError { error, is_transient: false })?;
-    uri.query.heartbeat = Some(u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1));
-    let properties =
-        ConnectionProperties::default().with_connection_name(options.connection_name.as_str().into());
-    let socket = SocketOwner::default();
-    let tls = Arc::new(options.trust.client_config());
-    let amqp = socket::connect(uri, tls, properties, Arc::clone(&socket.0), options.connect_deadline)
-        .await
-        .map_err(|error| OpenError {
-        // A protocol error is a refusal of the credentials or of the virtual host. A certificate is replaced by people.
-        is_transient: !matches!(error.kind(), ErrorKind::ProtocolError(_)) && tls_fault(&error).is_none(),
-        error: unavailable("connect", &error),
-    })?;
-    Ok((amqp, socket))
+/// Returns the error of a publish while the broker takes no messages.
+pub(super) fn blocked_error(during: &'static str, reason: &str) -> BusError {
+    let message = format!(
+        "the broker takes no messages for now: {reason}; free memory or disk on its machine (`rabbitmqctl status` shows the alarm)"
+    );
+    BusError::Unavailable { during, message }
 }
 
-/// Removes every exchange and queue of the topology, with their messages.
-pub(super) async fn remove_topology(options: &RabbitMqOptions) -> Result<(), BusError> {
-    let (during, names) = ("removing queues", Names::new(&options.prefix));
-    let removing = async {
-        let (amqp, _socket) = dial(options).await.map_err(|failure| failure.error)?;
-        let removed = async {
-            let channel = amqp.create_channel().await?;
-            topology::remove(&channel, &names, &options.retry).await?;
-            amqp.close(200, "OK".into()).await
-        };
-        removed.await.map_err(|error| unavailable(during, &error))
-    };
-    timeout(options.connect_deadline, Box::pin(removing)).await.unwrap_or_else(|_| Err(late(during)))
-}
-
-/// Parses the address. The error contains no part of it.
-pub(super) fn parse(url: &str) -> Result<AMQPUri, BusError> {
-    let wrong = || BusError::Unavailable {
-        during: "connect",
-        message: "AMQP_URL is not of the form amqp://user:password@host:port/vhost (or amqps://)".to_owned(),
-    };
-    let mut uri: AMQPUri = url.parse().map_err(|_| wrong())?;
-    let parsed = url::Url::parse(url).map_err(|_| wrong())?;
-    // The driver's parser reads a literal IPv6 address as an empty host.
-    if let Some(url::Host::Ipv6(address)) = parsed.host() {
-        uri.authority.host = address.to_string();
+/// Returns the next reply; never when the connection receives none.
+async fn next_reply(replies: &mut Option<Consumer>) -> Option<lapin::Result<lapin::message::Delivery>> {
+    match replies {
+        Some(replies) => replies.next().await,
+        None => std::future::pending().await,
     }
-    Ok(uri)
 }
 
 async fn listen(channel: &Channel, queue: &str) -> lapin::Result<Consumer> {
@@ -286,20 +346,4 @@ async fn listen(channel: &Channel, queue: &str) -> lapin::Result<Consumer> {
     channel.queue_declare(queue.into(), options, arguments).await?;
     let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..Default::default() };
     channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parse_of_invalid_address_repeats_no_part_of_it() {
-        let uri = parse("amqp://u:p@[::1]:5673/%2f").unwrap();
-        assert_eq!((uri.authority.host.as_str(), uri.authority.port, uri.vhost.as_str()), ("::1", 5673, "/"));
-        assert_eq!(parse("amqps://u:p@host/x").unwrap().authority.port, 5671);
-        for bad in ["", "host:5672", "http://u:secret-1@host/", "amqp://u:secret-1@host:port/"] {
-            let error = parse(bad).unwrap_err().to_string();
-            assert!(!error.contains("secret-1"), "{error}");
-        }
-    }
 }

@@ -102,7 +102,7 @@ struct Browsing {
 impl Browsing {
     async fn begin(manager: &ConnectionManager) -> Result<Self, BusError> {
         let deadline = Instant::now() + manager.options.publish_deadline;
-        let connection = manager.connection_soon(DURING, deadline).await?;
+        let connection = manager.consuming.connection_soon(DURING, deadline).await?;
         let channel = connection.channel().await.map_err(|error| unavailable(DURING, &error))?;
         Ok(Self { channel, queue: manager.names.dead_letters() })
     }
@@ -144,7 +144,7 @@ fn id_of(raw: &Raw) -> Option<EventId> {
     given.or_else(|| EventId::new(format!("unnamed-{}", hex::encode(Sha256::digest(&raw.data)))).ok())
 }
 
-fn read(raw: &Raw, names: &Names) -> Option<DeadLetter> {
+pub(super) fn read(raw: &Raw, names: &Names) -> Option<DeadLetter> {
     let death = Death::of(raw, names);
     let died_at = wire::time(raw, header::DIED_MS).or_else(|| wire::time(raw, header::PUBLISHED_MS));
     let (queue, reason, died_at) = match death {

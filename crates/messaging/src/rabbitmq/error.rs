@@ -1,4 +1,7 @@
-use lapin::ErrorKind;
+use lapin::{
+    ErrorKind,
+    protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
+};
 use larkauth_net::explain_tls;
 
 use crate::BusError;
@@ -36,4 +39,38 @@ pub(super) fn unavailable(during: &'static str, error: &lapin::Error) -> BusErro
 /// Returns the error of an operation that missed its deadline.
 pub(super) fn late(during: &'static str) -> BusError {
     BusError::Unavailable { during, message: format!("no answer in time; {REMEDY}") }
+}
+
+/// Returns whether the broker refused the connection for good: the credentials (403) or the virtual host (530). Every other
+/// protocol error passes by itself: a booting or stopping broker answers 541, 320 or 404.
+pub(super) fn is_refusal(error: &lapin::Error) -> bool {
+    match error.kind() {
+        ErrorKind::ProtocolError(refusal) => matches!(
+            refusal.kind(),
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
+                | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)
+        ),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPError;
+
+    use super::*;
+
+    #[test]
+    fn is_refusal_of_booting_broker_is_false() {
+        let refused =
+            |kind| is_refusal(&ErrorKind::ProtocolError(AMQPError::new(kind, "text".into())).into());
+        for hard in
+            [AMQPHardError::INTERNALERROR, AMQPHardError::CONNECTIONFORCED, AMQPHardError::RESOURCEERROR]
+        {
+            assert!(!refused(AMQPErrorKind::Hard(hard.clone())), "{hard:?}");
+        }
+        assert!(!refused(AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND)));
+        assert!(refused(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)));
+        assert!(refused(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)));
+    }
 }

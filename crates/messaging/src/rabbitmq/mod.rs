@@ -1,17 +1,23 @@
 //! [`Bus`] on RabbitMQ 3.10 or newer.
 //!
-//! One connection per process, owned by one task that replaces it when it is lost. Quorum queues, publisher confirms
-//! with the mandatory flag, retries through delay queues, at-least-once dead-lettering; no plugin is needed.
+//! Two connections per process, one for publishing and one for consuming, each owned by a task that replaces it when it is
+//! lost. Quorum queues, publisher confirms with the mandatory flag, retries through delay queues, at-least-once
+//! dead-lettering; no plugin is needed.
 
 mod connection;
 mod connection_manager;
 mod consume;
 mod dead_letters;
+mod dial;
 mod error;
+mod link;
 mod options;
+mod retire;
 mod settle;
 mod socket;
+mod supervisor;
 mod topology;
+mod trials;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -28,17 +34,20 @@ pub use self::options::RabbitMqOptions;
 pub(crate) use self::topology::{Names, remove as remove_topology};
 use self::{
     connection::Publication,
-    connection_manager::{ConnectionManager, Supervisor},
-    topology::delay_key,
+    connection_manager::ConnectionManager,
+    dial::Role,
+    link::Opened,
+    supervisor::Supervisor,
+    topology::{Lane, delay_key},
 };
 use crate::{Bus, BusError, BusHealth, Consume, DeadLetter, Handler, Offer, Offered, Outgoing, PendingReply};
 
-/// The bus on RabbitMQ. Dropping it closes the socket; [`Bus::close`] closes the connection in order.
+/// The bus on RabbitMQ. Dropping it closes the sockets; [`Bus::close`] closes the connections in order.
 #[derive(Debug)]
 pub struct RabbitMq {
     manager: Arc<ConnectionManager>,
     stop: CancellationToken,
-    supervisor: Mutex<JoinSet<()>>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl RabbitMq {
@@ -47,8 +56,8 @@ impl RabbitMq {
     /// # Errors
     /// [`BusError::Unavailable`] after `connect_deadline`, or at once when the broker refuses the credentials; [`BusError::Topology`] when queues of that prefix exist with other properties.
     pub async fn connect(options: RabbitMqOptions) -> Result<Self, BusError> {
-        let (manager, supervisor) = ConnectionManager::connect(options).await?;
-        Ok(Self::supervised(manager, supervisor))
+        let (manager, opened) = ConnectionManager::connect(options).await?;
+        Ok(Self::supervised(manager, opened.map(|(role, opened)| (role, Some(opened)))))
     }
 
     /// Returns a bus without a connection, which is opened in the background. Until then [`Bus::health`] is down and
@@ -57,8 +66,8 @@ impl RabbitMq {
     /// # Errors
     /// [`BusError::Unavailable`] when the options are not valid.
     pub fn connect_lazily(options: RabbitMqOptions) -> Result<Self, BusError> {
-        let (manager, supervisor) = ConnectionManager::unconnected(options)?;
-        Ok(Self::supervised(manager, supervisor))
+        let manager = ConnectionManager::unconnected(options)?;
+        Ok(Self::supervised(manager, [(Role::Publishing, None), (Role::Consuming, None)]))
     }
 
     /// Removes every exchange and queue of the prefix, with their messages. For demonstrations and tests; no process may
@@ -67,14 +76,18 @@ impl RabbitMq {
     /// # Errors
     /// [`BusError::Unavailable`] when the broker does not complete it within `connect_deadline`.
     pub async fn remove_topology(options: RabbitMqOptions) -> Result<(), BusError> {
-        connection::remove_topology(&options).await
+        dial::remove_topology(&options).await
     }
 
-    fn supervised(manager: Arc<ConnectionManager>, supervisor: Supervisor) -> Self {
+    fn supervised(manager: Arc<ConnectionManager>, connections: [(Role, Option<Opened>); 2]) -> Self {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(supervisor.run(stop.clone()));
-        Self { manager, stop, supervisor: Mutex::new(tasks) }
+        for (role, opened) in connections {
+            let supervisor = Supervisor { manager: Arc::clone(&manager), role, opened };
+            tasks.spawn(supervisor.run(stop.clone()));
+        }
+        tasks.spawn(retire::run(Arc::clone(&manager), stop.clone()));
+        Self { manager, stop, tasks: Mutex::new(tasks) }
     }
 
     fn app_id(&self) -> &str {
@@ -126,7 +139,7 @@ impl Bus for RabbitMq {
         let properties = wire::first(&message, self.app_id(), None);
         let publication = Publication {
             exchange: self.manager.names.retry(),
-            routing_key: delay_key(tier, queue),
+            routing_key: delay_key(tier, queue, Lane::Shared),
             properties: wire::with_remaining(properties, delay.saturating_sub(tier)),
             body: message.body,
         };
@@ -143,11 +156,11 @@ impl Bus for RabbitMq {
     }
 
     async fn depth(&self, queue: Queue) -> Result<u64, BusError> {
-        self.manager.depth(self.manager.names.queue(queue)).await
+        self.manager.depth(&[self.manager.names.queue(queue), self.manager.names.isolated(queue)]).await
     }
 
     async fn dead_letter_depth(&self) -> Result<u64, BusError> {
-        self.manager.depth(self.manager.names.dead_letters()).await
+        self.manager.depth(&[self.manager.names.dead_letters()]).await
     }
 
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, BusError> {
@@ -168,7 +181,7 @@ impl Bus for RabbitMq {
 
     async fn close(&self) {
         self.stop.cancel();
-        let mut tasks = std::mem::take(&mut *self.supervisor.lock());
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
     }
 }

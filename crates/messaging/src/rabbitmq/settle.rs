@@ -7,7 +7,7 @@ use bytes::Bytes;
 use lapin::{
     Channel,
     message::Delivery as Raw,
-    options::{BasicAckOptions, BasicNackOptions, BasicPublishOptions},
+    options::{BasicAckOptions, BasicNackOptions},
 };
 use larkauth_contracts::topology::Queue;
 use tokio::time::{sleep, timeout};
@@ -15,8 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     connection::Publication,
     connection_manager::ConnectionManager,
-    error::describe,
-    topology::delay_key,
+    topology::{Lane, delay_key},
     wire::{self, Changes},
 };
 use crate::{
@@ -26,13 +25,14 @@ use crate::{
 
 /// Wait before a delivery that cannot be forwarded is returned to its queue, 1 s, so that it does not loop.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Deadline for writing a reply or an acknowledgement to the socket, 2 s.
+/// Deadline for writing an acknowledgement to the socket, 2 s.
 const WRITE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One delivery, and the channel that it is acknowledged on.
 pub(super) struct Settler {
     pub(super) manager: Arc<ConnectionManager>,
     /// Kept until the delivery is settled: only its own channel can acknowledge it, and it closes with its last owner.
+    #[expect(dead_code, reason = "held, not used")]
     pub(super) channel: Channel,
     pub(super) queue: Queue,
     pub(super) raw: Raw,
@@ -40,18 +40,8 @@ pub(super) struct Settler {
 
 impl Settle for Settler {
     async fn reply(&self, address: &ReplyAddress, body: Bytes) {
-        let sending = async {
-            let properties = wire::reply(address, &self.manager.options.connection_name);
-            let options = BasicPublishOptions::default();
-            self.channel
-                .basic_publish("".into(), address.reply_to.as_str().into(), options, &body, properties)
-                .await?
-                .await
-        };
-        match timeout(WRITE_DEADLINE, Box::pin(sending)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::debug!(error = %describe(&error), "a reply could not be sent"),
-            Err(_) => tracing::debug!("a reply could not be sent in time"),
+        if let Err(error) = self.manager.reply(address, &body).await {
+            tracing::debug!(%error, "a reply could not be sent");
         }
     }
 
@@ -88,10 +78,40 @@ impl Settler {
         self.delay(remaining, Changes { attempt: wire::attempt(&self.raw), ..Changes::default() }).await;
     }
 
+    /// Moves it to the isolated queue, where it is handled alone.
+    pub(super) async fn isolate(&self) {
+        tracing::info!(queue = %self.queue, "a message was delivered before and is handled alone");
+        if self.to_isolated(0).await {
+            self.manager.options.metrics.bus_isolated(self.queue.name());
+        }
+    }
+
+    /// Returns it to the end of the isolated queue: it was not begun.
+    pub(super) async fn give_back(&self) {
+        self.to_isolated(wire::crashes(&self.raw)).await;
+    }
+
+    /// Returns it to the end of the isolated queue after a wait: its consumer crashed while it was handled alone.
+    pub(super) async fn suspect(&self, crashes: u32) {
+        tracing::warn!(queue = %self.queue, crashes, "a consumer crashed while it handled this message alone");
+        let wait = self.manager.options.retry.backoff(crashes);
+        let tier = self.manager.options.retry.tier_for(wait);
+        let attempt = wire::attempt(&self.raw);
+        let changes = Changes { attempt, crashes: Some(crashes), ..Changes::default() };
+        self.forward(self.manager.names.retry(), delay_key(tier, self.queue, Lane::Isolated), &changes).await;
+    }
+
+    async fn to_isolated(&self, crashes: u32) -> bool {
+        let attempt = wire::attempt(&self.raw);
+        let changes = Changes { attempt, crashes: Some(crashes), keep_reply_to: true, ..Changes::default() };
+        // The default exchange routes to the queue of that name only.
+        self.forward(String::new(), self.manager.names.isolated(self.queue), &changes).await
+    }
+
     async fn delay(&self, wait: Duration, changes: Changes<'_>) -> bool {
         let tier = self.manager.options.retry.tier_for(wait);
         let changes = Changes { remaining: wait.saturating_sub(tier), ..changes };
-        self.forward(self.manager.names.retry(), delay_key(tier, self.queue), &changes).await
+        self.forward(self.manager.names.retry(), delay_key(tier, self.queue, Lane::Shared), &changes).await
     }
 
     /// Publishes a copy and acknowledges the delivery after the confirm. A crash in between duplicates the message and never
@@ -107,7 +127,7 @@ impl Settler {
             properties: wire::copy(&self.raw, changes),
             body: self.raw.data.clone().into(),
         };
-        match self.manager.publish(copy).await {
+        match self.manager.publish_copy(&copy, || self.raw.acker.usable()).await {
             Ok(()) => {
                 ack(&self.raw).await;
                 true

@@ -2,6 +2,9 @@
 //!
 //! Every queue is a quorum queue that dead-letters at least once: a message leaves it only when the next queue has it.
 //! That requires `reject-publish`: a full queue refuses messages and drops none.
+//!
+//! The arguments of a queue cannot be changed, so other arguments need other names: change [`GENERATION`] with them, and
+//! add the old names to [`retired`]. [`super::retire`] empties and deletes the old queues.
 
 use std::time::Duration;
 
@@ -16,14 +19,18 @@ use lapin::{
 };
 use larkauth_contracts::topology::{
     BACK_EXCHANGE, DEAD_EXCHANGE, DEAD_LETTER_BINDING_KEYS, DEAD_LETTER_QUEUE, DEAD_LETTER_TTL,
-    EVENTS_EXCHANGE, Queue, RETRY_EXCHANGE,
+    EVENTS_EXCHANGE, GENERATION, Queue, RETRY_EXCHANGE,
 };
 
 use super::error::unavailable;
-use crate::{BusError, RetryPolicy, backend::MAX_LENGTH};
+use crate::{
+    BusError, RetryPolicy,
+    backend::{MAX_BYTES, MAX_LENGTH},
+};
 
-/// Delivery limit of the dead-letter queue, out of reach: browsing a letter counts as a delivery.
-const BROWSE_LIMIT: i64 = 1_000_000_000;
+/// Delivery limit of the queues, out of reach. Every delivery that a lost connection, a stop or a browse returns counts, so
+/// it says nothing about the message; a newer broker has a limit of twenty when none is set.
+const DELIVERY_LIMIT: i64 = 1_000_000_000;
 
 /// The names on the broker.
 #[derive(Clone, Debug)]
@@ -54,14 +61,22 @@ impl Names {
     pub(crate) fn dead(&self) -> String {
         self.prefixed(DEAD_EXCHANGE)
     }
+    /// Returns the name of a durable queue.
+    fn generation(&self, name: &str) -> String {
+        self.prefixed(&format!("{name}.{GENERATION}"))
+    }
     pub(crate) fn queue(&self, queue: Queue) -> String {
-        self.prefixed(queue.name())
+        self.generation(queue.name())
+    }
+    /// Returns the queue of messages that are handled alone.
+    pub(crate) fn isolated(&self, queue: Queue) -> String {
+        self.generation(&format!("{queue}.isolated"))
     }
     pub(crate) fn dead_letters(&self) -> String {
-        self.prefixed(DEAD_LETTER_QUEUE)
+        self.generation(DEAD_LETTER_QUEUE)
     }
     pub(crate) fn delay(&self, tier: Duration) -> String {
-        self.prefixed(&format!("delay.{}", label(tier)))
+        self.generation(&format!("delay.{}", label(tier)))
     }
     pub(crate) fn replies(&self, id: &str) -> String {
         self.prefixed(&format!("replies.{id}"))
@@ -73,9 +88,24 @@ fn label(tier: Duration) -> String {
     if tier.subsec_millis() == 0 { tier.as_secs().to_string() } else { format!("{}ms", tier.as_millis()) }
 }
 
-/// Returns the routing key that delays a message by a tier and then routes it to a queue.
-pub(crate) fn delay_key(tier: Duration, queue: Queue) -> String {
-    format!("{}.{queue}", label(tier))
+/// Where a queue's messages are handled: beside others, or alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Shared,
+    Isolated,
+}
+
+/// Returns the routing key that delays a message by a tier and then routes it to a queue's lane.
+pub(crate) fn delay_key(tier: Duration, queue: Queue, lane: Lane) -> String {
+    format!("{}.{}", label(tier), back_word(queue, lane))
+}
+
+/// Returns the last word of the routing keys that lead back to a queue's lane.
+fn back_word(queue: Queue, lane: Lane) -> String {
+    match lane {
+        Lane::Shared => queue.name().to_owned(),
+        Lane::Isolated => format!("{queue}-isolated"),
+    }
 }
 
 /// Declares the exchanges, queues and bindings that are missing.
@@ -89,31 +119,32 @@ pub(crate) async fn declare(channel: &Channel, names: &Names, policy: &RetryPoli
     }
 
     let dead_letters = names.dead_letters();
-    // Browsing delivers and returns dead letters. Without a limit of its own, a newer broker would drop a letter after
-    // twenty of these deliveries.
-    let arguments = [
-        ("x-message-ttl", millis(DEAD_LETTER_TTL)),
-        ("x-delivery-limit", AMQPValue::LongLongInt(BROWSE_LIMIT)),
-    ];
-    broker.queue(&dead_letters, &arguments).await?;
+    broker.queue(&dead_letters, &[("x-message-ttl", millis(DEAD_LETTER_TTL))]).await?;
     broker.bind(&dead_letters, &names.dead(), "#").await?;
     for key in DEAD_LETTER_BINDING_KEYS {
         broker.bind(&dead_letters, &names.events(), key).await?;
     }
 
     for queue in Queue::ALL {
-        let name = names.queue(*queue);
-        let arguments = [
-            ("x-delivery-limit", AMQPValue::LongLongInt(policy.delivery_limit.into())),
+        let dead = [
             ("x-dead-letter-exchange", text(&names.dead())),
             ("x-dead-letter-routing-key", text(queue.name())),
             ("x-dead-letter-strategy", text("at-least-once")),
         ];
-        broker.queue(&name, &arguments).await?;
+        let name = names.queue(*queue);
+        broker.queue(&name, &dead).await?;
         for key in queue.binding_keys() {
             broker.bind(&name, &names.events(), key).await?;
         }
-        broker.bind(&name, &names.back(), &format!("*.{queue}")).await?;
+        for dead_in in queue.dead_letters_of() {
+            broker.bind(&name, &names.dead(), dead_in.name()).await?;
+        }
+        broker.bind(&name, &names.back(), &format!("*.{}", back_word(*queue, Lane::Shared))).await?;
+
+        let isolated = names.isolated(*queue);
+        let alone = [("x-single-active-consumer", AMQPValue::Boolean(true))];
+        broker.queue(&isolated, &[&dead[..], &alone].concat()).await?;
+        broker.bind(&isolated, &names.back(), &format!("*.{}", back_word(*queue, Lane::Isolated))).await?;
     }
 
     for tier in policy.tiers() {
@@ -129,11 +160,57 @@ pub(crate) async fn declare(channel: &Channel, names: &Names, policy: &RetryPoli
     Ok(())
 }
 
-/// Removes the exchanges and queues that [`declare`] creates, with their messages.
+/// What becomes of the messages in a queue of an earlier build.
+#[derive(Debug)]
+pub(crate) enum Successor {
+    /// They are moved to this queue.
+    Queue(String),
+    /// They are delayed once more, by their routing key.
+    Delay,
+    /// They are dead letters, moved with the record of their death.
+    DeadLetters,
+}
+
+/// A queue of an earlier build.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    pub(crate) name: String,
+    pub(crate) successor: Successor,
+    /// Its bindings: exchange and routing key.
+    pub(crate) bindings: Vec<(String, String)>,
+}
+
+/// Returns the queues of earlier builds.
+pub(crate) fn retired(names: &Names, policy: &RetryPolicy) -> Vec<Retired> {
+    // The first generation had no suffix; its queues had no bound in bytes, and a delivery limit of 5.
+    let work = Queue::ALL.iter().map(|queue| {
+        let events = queue.binding_keys().iter().map(|key| (names.events(), (*key).to_owned()));
+        Retired {
+            name: names.prefixed(queue.name()),
+            successor: Successor::Queue(names.queue(*queue)),
+            bindings: events.chain([(names.back(), format!("*.{queue}"))]).collect(),
+        }
+    });
+    let delays = policy.tiers().iter().map(|tier| Retired {
+        name: names.prefixed(&format!("delay.{}", label(*tier))),
+        successor: Successor::Delay,
+        bindings: vec![(names.retry(), format!("{}.*", label(*tier)))],
+    });
+    let events = DEAD_LETTER_BINDING_KEYS.iter().map(|key| (names.events(), (*key).to_owned()));
+    let dead = Retired {
+        name: names.prefixed(DEAD_LETTER_QUEUE),
+        successor: Successor::DeadLetters,
+        bindings: events.chain([(names.dead(), "#".to_owned())]).collect(),
+    };
+    work.chain(delays).chain([dead]).collect()
+}
+
+/// Removes the exchanges and queues that [`declare`] creates, with their messages, and those of earlier builds.
 pub(crate) async fn remove(channel: &Channel, names: &Names, policy: &RetryPolicy) -> lapin::Result<()> {
-    let work = Queue::ALL.iter().map(|queue| names.queue(*queue));
+    let work = Queue::ALL.iter().flat_map(|queue| [names.queue(*queue), names.isolated(*queue)]);
     let delays = policy.tiers().iter().map(|tier| names.delay(*tier));
-    for queue in work.chain(delays).chain([names.dead_letters()]) {
+    let retired = retired(names, policy).into_iter().map(|queue| queue.name);
+    for queue in work.chain(delays).chain([names.dead_letters()]).chain(retired) {
         channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
     }
     for exchange in [names.events(), names.retry(), names.back(), names.dead()] {
@@ -171,6 +248,8 @@ impl Declaring<'_> {
         let mut table = FieldTable::default();
         table.insert("x-queue-type".into(), text("quorum"));
         table.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_LENGTH.into()));
+        table.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(MAX_BYTES));
+        table.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
         table.insert("x-overflow".into(), text("reject-publish"));
         for (key, value) in arguments {
             table.insert((*key).into(), value.clone());
@@ -217,8 +296,18 @@ mod tests {
     #[test]
     fn delay_names_and_keys_are_in_seconds_or_milliseconds() {
         let names = Names::new("larkauth");
-        assert_eq!(names.delay(Duration::from_secs(256)), "larkauth.delay.256");
-        assert_eq!(delay_key(Duration::from_secs(1), Queue::CardActions), "1.card-actions");
-        assert_eq!(delay_key(Duration::from_millis(1500), Queue::CardActions), "1500ms.card-actions");
+        assert_eq!(names.delay(Duration::from_secs(256)), "larkauth.delay.256.v2");
+        let (queue, shared) = (Queue::CardActions, Lane::Shared);
+        assert_eq!(delay_key(Duration::from_secs(1), queue, shared), "1.card-actions");
+        assert_eq!(delay_key(Duration::from_millis(1500), queue, shared), "1500ms.card-actions");
+        assert_eq!(delay_key(Duration::from_secs(1), queue, Lane::Isolated), "1.card-actions-isolated");
+    }
+
+    #[test]
+    fn retired_names_differ_from_every_name_in_use() {
+        let (names, policy) = (Names::new("larkauth"), RetryPolicy::default());
+        let retired = retired(&names, &policy);
+        assert!(retired.iter().any(|queue| queue.name == "larkauth.invitations"));
+        assert!(retired.iter().all(|queue| !queue.name.ends_with(GENERATION)));
     }
 }

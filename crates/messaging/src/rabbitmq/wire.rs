@@ -90,6 +90,8 @@ pub(super) struct Changes<'a> {
     pub(super) died_at: Option<Timestamp>,
     /// Whether the caller may still await a reply then.
     pub(super) keep_reply_to: bool,
+    /// Crashes of consumers that handled the message alone; `None` unless the copy is for the isolated queue.
+    pub(super) crashes: Option<u32>,
 }
 
 /// Returns the properties of a copy: the original's without the broker's headers, with the changes.
@@ -97,7 +99,7 @@ pub(super) fn copy(original: &lapin::message::Delivery, changes: &Changes<'_>) -
     let from = &original.properties;
     let mut headers = FieldTable::default();
     for (name, value) in from.headers().as_ref().into_iter().flat_map(FieldTable::inner) {
-        if !is_brokers(name.as_str()) && name.as_str() != header::PUBLISHED_MS {
+        if !is_brokers(name.as_str()) && ![header::PUBLISHED_MS, header::CRASHES].contains(&name.as_str()) {
             headers.insert(name.clone(), value.clone());
         }
     }
@@ -106,6 +108,9 @@ pub(super) fn copy(original: &lapin::message::Delivery, changes: &Changes<'_>) -
     }
     headers.insert(header::ATTEMPT.into(), AMQPValue::LongLongInt(changes.attempt.into()));
     headers.insert(header::REMAINING_MS.into(), millis(changes.remaining));
+    if let Some(crashes) = changes.crashes {
+        headers.insert(header::CRASHES.into(), AMQPValue::LongLongInt(crashes.into()));
+    }
     let queue = changes.queue.map(Queue::name);
     for (name, value) in [(header::REASON, changes.reason), (header::QUEUE, queue)] {
         if let Some(value) = value {
@@ -171,7 +176,8 @@ pub(super) fn read(raw: &lapin::message::Delivery) -> Result<Incoming, String> {
         body: raw.data.clone().into(),
         headers: headers(raw),
         attempt: attempt(raw),
-        redelivered: raw.redelivered,
+        // A copy in the isolated queue was delivered before in another one.
+        redelivered: raw.redelivered || header_of(raw, header::CRASHES).is_some(),
         reply_to,
     };
     Ok(Incoming { delivery, published_at: time(raw, header::PUBLISHED_MS) })
@@ -205,6 +211,11 @@ pub(super) fn routing_key(raw: &lapin::message::Delivery) -> String {
 /// Returns the number of the attempt, from 1.
 pub(super) fn attempt(raw: &lapin::message::Delivery) -> u32 {
     header_of(raw, header::ATTEMPT).and_then(integer).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1)
+}
+
+/// Returns the number of crashes of consumers that handled the message alone.
+pub(super) fn crashes(raw: &lapin::message::Delivery) -> u32 {
+    header_of(raw, header::CRASHES).and_then(integer).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
 }
 
 /// Returns a header's text.
@@ -304,6 +315,22 @@ mod tests {
             (again.headers, again.r#type, again.routing_key),
             (came.headers, came.r#type, came.routing_key)
         );
+    }
+
+    #[test]
+    fn copy_for_isolated_queue_counts_crashes_until_it_leaves() {
+        let mut original = raw(first(&message(), "test", None));
+        original.redelivered = false;
+        assert!(!read(&original).unwrap().delivery.redelivered);
+        let mut isolated = raw(copy(&original, &Changes { crashes: Some(0), ..Changes::default() }));
+        isolated.redelivered = false;
+        assert_eq!((crashes(&isolated), read(&isolated).unwrap().delivery.redelivered), (0, true));
+        let mut suspected = raw(copy(&isolated, &Changes { crashes: Some(2), ..Changes::default() }));
+        suspected.redelivered = false;
+        assert_eq!((crashes(&suspected), read(&suspected).unwrap().delivery.redelivered), (2, true));
+        let mut harmless = raw(copy(&suspected, &Changes { attempt: 2, ..Changes::default() }));
+        harmless.redelivered = false;
+        assert_eq!((crashes(&harmless), read(&harmless).unwrap().delivery.redelivered), (0, false));
     }
 
     #[test]

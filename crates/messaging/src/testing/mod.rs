@@ -13,6 +13,7 @@ mod rabbitmq;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use larkauth_contracts::topology::Queue;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +39,22 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: imp
     }
 }
 
-/// Returns a policy with delays of 50 to 200 ms, 4 attempts and a delivery limit of 2.
+/// Waits until a queue with a consumer is empty and stays so for a while: a message that is being moved between queues is in
+/// none for a moment, and a crash leaves copies of messages that were handled.
+///
+/// # Panics
+/// When it is not within [`PATIENCE`].
+pub async fn drained(bus: &dyn Bus, queue: Queue) {
+    let mut empty = 0;
+    let deadline = Instant::now() + PATIENCE;
+    while empty < 25 {
+        assert!(Instant::now() < deadline, "`{queue}` is not empty within {PATIENCE:?}");
+        empty = if bus.depth(queue).await == Ok(0) { empty + 1 } else { 0 };
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Returns a policy with delays of 50 to 200 ms, 4 attempts and a crash limit of 2.
 #[must_use]
 pub fn fast_policy() -> RetryPolicy {
     RetryPolicy::new([50, 100, 200].map(Duration::from_millis), 4, 2)

@@ -37,7 +37,7 @@ impl TestBus {
         Self::with_policy(RetryPolicy::default()).await
     }
 
-    /// Connects, with delays of 50 to 200 ms, 4 attempts and a delivery limit of 2.
+    /// Connects, with delays of 50 to 200 ms, 4 attempts and a crash limit of 2.
     ///
     /// # Panics
     /// When the broker cannot be reached.
@@ -125,6 +125,26 @@ impl TestBus {
         timeout(PATIENCE, self.admin.create_channel()).await.expect("RabbitMQ answers").expect("a channel")
     }
 
+    /// Returns the name of a queue on the broker.
+    #[must_use]
+    pub fn queue_name(&self, queue: Queue) -> String {
+        self.names().queue(queue)
+    }
+
+    /// Returns the names of all work queues and delay queues on the broker.
+    #[must_use]
+    pub fn queue_names(&self) -> Vec<String> {
+        let names = self.names();
+        let work = Queue::ALL.iter().flat_map(|queue| [names.queue(*queue), names.isolated(*queue)]);
+        work.chain(self.policy.tiers().iter().map(|tier| names.delay(*tier))).collect()
+    }
+
+    /// Returns the name of the dead letters' queue on the broker.
+    #[must_use]
+    pub fn dead_letters_name(&self) -> String {
+        self.names().dead_letters()
+    }
+
     fn names(&self) -> Names {
         Names::new(&self.prefix)
     }
@@ -156,8 +176,11 @@ impl TestBus {
     /// When a message is left in a work queue or in the dead letters.
     pub async fn teardown(mut self) {
         let names = self.names();
-        let queues =
-            Queue::ALL.iter().map(|queue| names.queue(*queue)).chain(std::iter::once(names.dead_letters()));
+        // A test without a consumer of the notices leaves them.
+        let work = Queue::ALL.iter().filter(|queue| **queue != Queue::DeadLetterNotices);
+        let queues = work
+            .flat_map(|queue| [names.queue(*queue), names.isolated(*queue)])
+            .chain(std::iter::once(names.dead_letters()));
         for queue in queues {
             eventually(&format!("{queue} is empty"), || async { self.ready(&queue).await == 0 }).await;
         }

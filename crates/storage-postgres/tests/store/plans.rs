@@ -81,7 +81,7 @@ async fn hot_query_plan_uses_index() {
     let once = ["force_custom_plan"];
     let list = "order by created_at desc, session_id desc limit $6";
     let due = "now(), now(), 50, gen_random_uuid(), 30000000";
-    let cases: [(&str, String, &str, &[&str]); 20] = [
+    let cases: [(&str, String, &str, &[&str]); 22] = [
         (
             "completed_at from user_auth_sessions where session_id = $1",
             id(""),
@@ -135,6 +135,12 @@ async fn hot_query_plan_uses_index() {
             "where card_is_stale",
             "now(), now() - interval '1 hour', now(), 100".to_owned(),
             "user_auth_sessions_stale_card",
+            &always,
+        ),
+        (
+            "where announced_at is null and ended_at is not null and ended_at < $1",
+            format!("now(), 'epoch', {ID}, 100"),
+            "user_auth_sessions_unannounced",
             &always,
         ),
         (

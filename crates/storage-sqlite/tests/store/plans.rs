@@ -58,6 +58,10 @@ async fn hot_query_plan_uses_index() {
         ("set card_asked_at = ?1", "user_auth_sessions_stale_card"),
         ("where exchange_sent_at is not null and exchange_claimed_until <=", "user_auth_sessions_sent"),
         (
+            "where announced_at is null and ended_at is not null and ended_at < ?1",
+            "user_auth_sessions_unannounced",
+        ),
+        (
             "from access_tokens where app_id = ?1 and open_id = ?2 and kind = ?3 and status <> 'revoked'",
             "sqlite_autoindex_access_tokens_1",
         ),

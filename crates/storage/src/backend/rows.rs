@@ -8,7 +8,7 @@ use larkauth_models::{
 };
 use uuid::Uuid;
 
-use crate::{ActiveCounts, ApiKey, Cipher, LeasedToken, Registration, Result, StorageError};
+use crate::{ActiveCounts, ApiKey, Cipher, LeasedToken, Registration, Result, StorageError, UnannouncedEnd};
 
 /// A row of `api_keys`, without the hash.
 pub struct ApiKeyRow {
@@ -230,6 +230,37 @@ impl SessionRow {
             expires_at: self.expires_at,
             completed_at: self.completed_at,
         })
+    }
+}
+
+pub struct EndRow {
+    pub session_id: Uuid,
+    pub app_id: String,
+    pub user_id: Option<String>,
+    pub open_id: Option<String>,
+    pub state: String,
+    pub failure_reason: Option<String>,
+    pub ended_at: Timestamp,
+}
+
+impl EndRow {
+    pub fn into_model(self) -> Result<UnannouncedEnd> {
+        let id = SessionId(self.session_id);
+        let corrupt = |message| StorageError::Corrupt { table: SESSIONS, row: id.to_string(), message };
+        let parse = || {
+            Ok::<_, Box<dyn std::error::Error>>(UnannouncedEnd {
+                id,
+                app_id: AppId::new(self.app_id.as_str())?,
+                person: Person {
+                    open_id: self.open_id.as_deref().map(str::parse).transpose()?,
+                    user_id: self.user_id.as_deref().map(str::parse).transpose()?,
+                },
+                state: self.state.parse()?,
+                failure_reason: self.failure_reason.as_deref().map(str::parse).transpose()?,
+                ended_at: self.ended_at,
+            })
+        };
+        parse().map_err(|error| corrupt(error.to_string()))
     }
 }
 

@@ -4,6 +4,7 @@
 //! an expression that returns a [`Backend`]. To add a case: write a `pub async fn name(bed: &Bed)` in one of the
 //! modules here, and add the name to the list of the macro. A name is unit, case, result.
 
+pub mod announcements;
 pub mod exchange;
 pub mod expiry;
 mod fixtures;
@@ -85,6 +86,8 @@ macro_rules! conformance_suite {
             sessions::record_open_id_second_id_refused,
             exchange::complete_session_checks_every_asked_id,
             exchange::complete_session_learned_open_id_replaced,
+            announcements::unannounced_ends_every_ending_returned_until_recorded,
+            announcements::unannounced_ends_after_cursor_returns_the_next,
         );
     };
     (@cases $backend:expr; $($module:ident::$case:ident),+ $(,)?) => {

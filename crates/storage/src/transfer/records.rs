@@ -158,6 +158,7 @@ record! {
         expires_at: Timestamp,
         completed_at: Option<Timestamp>,
         ended_at: Option<Timestamp>,
+        announced_at: Option<Timestamp>,
     }
 }
 

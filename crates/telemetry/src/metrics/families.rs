@@ -74,7 +74,9 @@ families! {
     bus_retries_total: IntCounterVec ["queue"], "Messages scheduled for a retry.";
     bus_dead_letters_total: IntCounterVec ["queue", "reason"], "Messages dead-lettered, by reason.";
     bus_queue_messages: IntGaugeVec ["queue"], "Messages waiting in the queue.";
+    bus_isolated_total: IntCounterVec ["queue"], "Messages moved to be handled alone, because they were delivered before.";
     bus_up: IntGauge [], "1 while the broker is connected, else 0.";
+    bus_blocked: IntGauge [], "1 while the broker takes no messages because it is short of memory or disk, else 0.";
 
     lark_api_calls_total: IntCounterVec ["app_id", "api", "outcome"], "Calls of the Lark API, by outcome.";
     lark_api_seconds: HistogramVec ["api"] in FAST, "Seconds of one call of the Lark API.";

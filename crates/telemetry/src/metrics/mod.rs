@@ -170,6 +170,16 @@ impl Metrics {
         self.families.bus_queue_messages.with_label_values(&[queue]).set(count);
     }
 
+    /// Counts a message that was moved to be handled alone.
+    pub fn bus_isolated(&self, queue: &str) {
+        self.families.bus_isolated_total.with_label_values(&[queue]).inc();
+    }
+
+    /// Sets whether the broker takes no messages although it is connected.
+    pub fn bus_blocked(&self, blocked: bool) {
+        self.families.bus_blocked.set(blocked.into());
+    }
+
     /// Sets whether the broker is connected.
     pub fn bus_up(&self, up: bool) {
         self.families.bus_up.set(up.into());
@@ -267,6 +277,8 @@ mod tests {
         metrics.bus_dead_lettered(queue, "malformed");
         metrics.bus_queue_messages(queue, 5);
         metrics.bus_up(true);
+        metrics.bus_isolated(queue);
+        metrics.bus_blocked(false);
         metrics.lark_api_called(app, "send_card", "ok", took);
         metrics.http_request("/healthz", &Method::GET, StatusCode::OK, took);
         metrics.database_up(true);
@@ -297,7 +309,7 @@ mod tests {
         let text = ours(&used());
         let types: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(types.len(), 34);
+        assert_eq!(types.len(), 36);
         for (name, kind) in types {
             let rest = name.strip_prefix("lark_service_").unwrap();
             assert!(rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !rest.is_empty(), "{name}");
