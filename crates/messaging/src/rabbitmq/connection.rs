@@ -10,7 +10,7 @@ use lapin::{
     BasicProperties, Channel, Confirmation, ConnectionProperties, Consumer, ErrorKind,
     options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
-    uri::AMQPUri,
+    uri::{AMQPScheme, AMQPUri},
 };
 use larkauth_models::ExposeSecret;
 use parking_lot::Mutex;
@@ -238,7 +238,8 @@ async fn dial(options: &RabbitMqOptions) -> Result<(lapin::Connection, SocketOwn
     let properties =
         ConnectionProperties::default().with_connection_name(options.connection_name.as_str().into());
     let socket = SocketOwner::default();
-    let tls = Arc::new(options.trust.client_config());
+    // Made for a connection that needs it only: it reads hundreds of certificates.
+    let tls = (uri.scheme == AMQPScheme::AMQPS).then(|| Arc::new(options.trust.client_config()));
     let amqp = socket::connect(uri, tls, properties, Arc::clone(&socket.0), options.connect_deadline)
         .await
         .map_err(|error| OpenError {
