@@ -103,3 +103,32 @@ pub fn http_reason(error: reqwest::Error) -> String {
     }
     one_line(&text)
 }
+
+#[cfg(test)]
+mod tests {
+    use larkauth_net::{
+        Proxies, ProxyUrl, Trust,
+        testing::{Authority, HttpProxy, TlsServer, Validity},
+    };
+
+    use super::*;
+
+    async fn reason_through(proxy: &HttpProxy) -> String {
+        let address = ProxyUrl::parse(&format!("http://me:s3cret@{}", proxy.address())).ok();
+        let network = Network::new(Trust::default(), Proxies::new(None, address, ""));
+        let client = http_client(&HttpTimeouts::default(), &network).unwrap();
+        http_reason(client.get("https://open.lark.test/?code=s3cret").send().await.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn http_reason_of_proxy_and_certificate_names_the_setting_and_no_secret() {
+        let server =
+            TlsServer::http(Authority::new().issue(&["open.lark.test"], Validity::Now).server_config()).await;
+        for (leads_to, said) in
+            [(None, "the proxy of HTTPS_PROXY"), (Some(server.address()), "with LARK_CA_FILE")]
+        {
+            let reason = reason_through(&HttpProxy::start(leads_to, None, None).await).await;
+            assert!(reason.contains(said) && !reason.contains("s3cret"), "{reason}");
+        }
+    }
+}

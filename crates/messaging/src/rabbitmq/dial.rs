@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use lapin::{ConnectionProperties, uri::AMQPUri};
+use lapin::{
+    ConnectionProperties,
+    uri::{AMQPScheme, AMQPUri},
+};
 use larkauth_models::ExposeSecret;
 use tokio::time::timeout;
 
@@ -59,7 +62,8 @@ pub(super) async fn dial(
     let name = format!("{} ({purpose})", options.connection_name);
     let properties = ConnectionProperties::default().with_connection_name(name.as_str().into());
     let socket = SocketOwner::default();
-    let tls = Arc::new(options.trust.client_config());
+    // Made for a connection that needs it only: it reads hundreds of certificates.
+    let tls = (uri.scheme == AMQPScheme::AMQPS).then(|| Arc::new(options.trust.client_config()));
     let amqp = socket::connect(uri, tls, properties, Arc::clone(&socket.0), options.connect_deadline)
         .await
         .map_err(|error| OpenError {

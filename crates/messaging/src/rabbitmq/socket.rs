@@ -15,7 +15,7 @@ use async_compat::Compat;
 use lapin::{
     ConnectionProperties,
     tcp::{AsyncTcpStream, RustlsConnector},
-    uri::{AMQPScheme, AMQPUri},
+    uri::AMQPUri,
 };
 use larkauth_net::{ClientConfig, connect_tcp};
 use parking_lot::Mutex;
@@ -64,11 +64,12 @@ impl Socket {
     }
 }
 
-/// Opens a connection over a socket that can be closed. The caller sets the deadline of the AMQP handshake and closes the
-/// socket after it; `at_most` is the deadline of TCP and TLS. Each address of the host has its own share of it.
+/// Opens a connection over a socket that can be closed; with `tls` it is encrypted. The caller sets the deadline of the AMQP
+/// handshake and closes the socket after it. `at_most` is the deadline of TCP and TLS; each address of the host has its own
+/// share of it.
 pub(super) async fn connect(
     uri: AMQPUri,
-    tls: Arc<ClientConfig>,
+    tls: Option<Arc<ClientConfig>>,
     properties: ConnectionProperties,
     socket: Arc<Socket>,
     at_most: Duration,
@@ -83,11 +84,9 @@ pub(super) async fn connect(
                 let tcp = connect_tcp(host, uri.authority.port, at_most).await?;
                 socket.attach(&tcp)?;
                 let stream = AsyncTcpStream::Plain(Compat::new(tcp));
-                match uri.scheme {
-                    AMQPScheme::AMQP => Ok(stream),
-                    AMQPScheme::AMQPS => {
-                        stream.into_rustls(&RustlsConnector::from(Arc::clone(&tls)), host).await
-                    }
+                match &tls {
+                    Some(tls) => stream.into_rustls(&RustlsConnector::from(Arc::clone(tls)), host).await,
+                    None => Ok(stream),
                 }
             };
             let result: io::Result<_> =
