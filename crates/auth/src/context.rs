@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     apps::{AppRegistry, LarkSettings},
+    audit_queue::AuditQueue,
     error::AuthError,
     policy::Policy,
     relay::Relay,
@@ -51,6 +52,7 @@ pub struct Context {
     pub(crate) metrics: Metrics,
     pub(crate) policy: Arc<Policy>,
     pub(crate) relay: Arc<Relay>,
+    pub(crate) audit: Arc<AuditQueue>,
 }
 
 impl Context {
@@ -59,7 +61,9 @@ impl Context {
     pub fn new(parts: ContextParts) -> Self {
         let ContextParts { store, bus, apps, cipher, spool, clock, entropy, metrics, policy } = parts;
         let relay = Arc::new(Relay::new(bus.clone(), &apps, &metrics, &clock, &entropy, &policy));
-        Self { store, bus, apps, cipher, spool, clock, entropy, metrics, policy: Arc::new(policy), relay }
+        let audit = Arc::new(AuditQueue::new(policy.audit.clone(), metrics.clone()));
+        let policy = Arc::new(policy);
+        Self { store, bus, apps, cipher, spool, clock, entropy, metrics, policy, relay, audit }
     }
 
     /// Returns the time now.

@@ -1,7 +1,7 @@
 //! Stored tokens.
 
 use chrono::TimeDelta;
-use larkauth_models::{Actor, AppId, OpenId, StoredToken, Timestamp, TokenKind, UserProfile};
+use larkauth_models::{Actor, AppId, AuditAction, OpenId, StoredToken, Timestamp, TokenKind, UserProfile};
 
 use crate::{context::Context, error::AuthError};
 
@@ -21,11 +21,14 @@ impl Context {
         open_id: &OpenId,
         min_validity: TimeDelta,
     ) -> Result<StoredToken, AuthError> {
-        self.note_operation(actor, now, "token.serve");
-        Self::check_app(actor, app_id)?;
-        self.apps.get_enabled(app_id).await?;
-        let token = self.store.token(app_id, open_id, TokenKind::User).await?;
-        token.filter(|t| t.is_servable(now, min_validity)).ok_or(AuthError::AuthenticationRequired)
+        let found = async {
+            Self::check_app(actor, app_id)?;
+            self.apps.get_enabled(app_id).await?;
+            let token = self.store.token(app_id, open_id, TokenKind::User).await?;
+            token.filter(|t| t.is_servable(now, min_validity)).ok_or(AuthError::AuthenticationRequired)
+        };
+        let act = self.act(actor, now, AuditAction::TokenServe).app(app_id).open_id(open_id);
+        self.settle_read(actor, act, found.await)
     }
 
     /// Returns the stored token of a person in any state, also of a disabled application.
@@ -39,9 +42,12 @@ impl Context {
         app_id: &AppId,
         open_id: &OpenId,
     ) -> Result<Option<StoredToken>, AuthError> {
-        self.note_operation(actor, now, "token.show");
-        Self::check_app(actor, app_id)?;
-        Ok(self.store.token(app_id, open_id, TokenKind::User).await?)
+        let found = async {
+            Self::check_app(actor, app_id)?;
+            Ok(self.store.token(app_id, open_id, TokenKind::User).await?)
+        };
+        let act = self.act(actor, now, AuditAction::TokenShow).app(app_id).open_id(open_id);
+        self.settle_read(actor, act, found.await)
     }
 
     /// Wipes the token of a person. Returns false when none is stored.
@@ -55,9 +61,13 @@ impl Context {
         app_id: &AppId,
         open_id: &OpenId,
     ) -> Result<bool, AuthError> {
-        self.note_operation(actor, now, "token.revoke");
-        Self::check_app(actor, app_id)?;
-        Ok(self.store.revoke_token(app_id, open_id, TokenKind::User, now).await?)
+        let act = self.act(actor, now, AuditAction::TokenRevoke).app(app_id).open_id(open_id);
+        let revoked = async {
+            Self::check_app(actor, app_id)?;
+            Ok(self.store.revoke_token(app_id, open_id, TokenKind::User, &act).await?)
+        };
+        let revoked = revoked.await;
+        self.settle_change(act, revoked, |revoked| *revoked)
     }
 
     /// Returns the profile of a person, as one application sees them.
@@ -71,8 +81,11 @@ impl Context {
         app_id: &AppId,
         open_id: &OpenId,
     ) -> Result<Option<UserProfile>, AuthError> {
-        self.note_operation(actor, now, "profile.show");
-        Self::check_app(actor, app_id)?;
-        Ok(self.store.profile(app_id, open_id).await?)
+        let found = async {
+            Self::check_app(actor, app_id)?;
+            Ok(self.store.profile(app_id, open_id).await?)
+        };
+        let act = self.act(actor, now, AuditAction::ProfileShow).app(app_id).open_id(open_id);
+        self.settle_read(actor, act, found.await)
     }
 }

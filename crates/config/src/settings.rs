@@ -6,7 +6,7 @@ use larkauth_models::{AppId, Application, Brand, CardOptions, SecretString, Toke
 use larkauth_telemetry::TelemetryConfig;
 use url::Url;
 
-use crate::{ConfigError, Cron, EncryptionKey, Tz, schema};
+use crate::{ConfigError, Cron, EncryptionKey, IpNet, Tz, schema};
 
 /// The process that reads the settings. Determines the required settings and some defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Settings {
     pub card: CardOptions,
     /// Authorization sessions.
     pub sessions: SessionSettings,
+    /// Time for which audit records are kept.
+    pub audit_retention: Duration,
     /// Token refresh.
     pub tokens: TokenSettings,
     /// Synchronisation of user information.
@@ -145,6 +147,8 @@ pub struct SessionSettings {
     pub expiry: Duration,
     /// Sessions per user per minute.
     pub rate_limit_per_minute: u32,
+    /// Time for which an ended session is kept.
+    pub retention: Duration,
 }
 
 /// Keeping tokens alive.
@@ -234,6 +238,8 @@ pub struct HttpSettings {
     /// Address of the second listener, for browsers and Lark. `None` when the first one serves them, and for services
     /// that serve nothing to them.
     pub public_addr: Option<SocketAddr>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Accept HTTP callbacks always (true) or only as fallback (false).
     pub callback_enabled: bool,
     /// Bootstrap API key with every scope.

@@ -38,6 +38,8 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
         invitation_limit: InvitationLimit { max: settings.sessions.rate_limit_per_minute, window: A_MINUTE },
         card: settings.card.clone(),
         event_relay_url: settings.event_relay_url.clone(),
+        session_retention: settings.sessions.retention,
+        audit_retention: settings.audit_retention,
         ..Policy::default()
     };
     let apps =
@@ -79,7 +81,7 @@ fn short_name(settings: &Settings) -> &'static str {
 
 /// Returns the service as the actor of what it does on its own.
 pub(crate) fn actor(settings: &Settings) -> Actor {
-    Actor::Service(short_name(settings))
+    Actor::service(short_name(settings))
 }
 
 /// Registers the application of `APP_ID`. What the settings say wins over what is registered. Returns false when that

@@ -73,6 +73,7 @@ impl Process {
         process.watch_database();
         process.watch_bus();
         process.watch_registrations(actor, unregistered);
+        process.write_audit();
         Ok(process)
     }
 
@@ -156,6 +157,14 @@ impl Process {
         let (context, stopping) = (self.context.clone(), self.stopping.clone());
         self.spawn("the registration watch", async move {
             crate::registrations::Watch::new(part, unregistered).run(context, actor, stopping).await;
+            Ok(())
+        });
+    }
+
+    fn write_audit(&self) {
+        let (context, stopping) = (self.context.clone(), self.stopping.clone());
+        self.spawn("the audit writer", async move {
+            context.write_audit(stopping).await;
             Ok(())
         });
     }

@@ -8,6 +8,7 @@
 
 mod api_keys;
 mod applications;
+mod audit;
 mod creation;
 mod error;
 mod exchange;

@@ -1,11 +1,21 @@
 use async_trait::async_trait;
 
-use crate::{ApiKeys, Applications, JobTicks, ProcessedEvents, Profiles, Result, Sessions, Tokens};
+use crate::{ApiKeys, Applications, Audit, JobTicks, ProcessedEvents, Profiles, Result, Sessions, Tokens};
 
 /// All repositories of one database behind one handle.
 #[async_trait]
 pub trait Store:
-    Applications + Sessions + Tokens + Profiles + ProcessedEvents + ApiKeys + JobTicks + Send + Sync + 'static
+    Applications
+    + Sessions
+    + Tokens
+    + Profiles
+    + ProcessedEvents
+    + ApiKeys
+    + JobTicks
+    + Audit
+    + Send
+    + Sync
+    + 'static
 {
     /// Checks that the database answers within the deadline of one call.
     async fn ping(&self) -> Result<()>;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 const MEASURE: Duration = Duration::from_secs(15);
 
 /// This service, as operations see it.
-const ACTOR: Actor = Actor::Service("auth-worker");
+const ACTOR: Actor = Actor::service("auth-worker");
 
 /// Starts the service; it works until [`ServiceHandle::stop`].
 ///

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use larkauth_auth::Context;
-use larkauth_config::HttpSettings;
+use larkauth_config::{HttpSettings, IpNet};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,8 @@ pub(crate) struct AppState {
     pub(crate) api_keys: ApiKeys,
     /// Values of the OAuth `state` that belong to no session.
     pub(crate) unknown_states: Unknown,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// HTTP callbacks are accepted always, not only as fallback.
     pub(crate) callback_enabled: bool,
     /// Ends long polls when the process stops.
@@ -45,6 +47,7 @@ impl AppState {
             context,
             callbacks,
             connections,
+            trusted_proxies: http.trusted_proxies.clone(),
             callback_enabled: http.callback_enabled,
             stopping,
             long_polls: Semaphore::new(LONG_POLLS),

@@ -1,4 +1,4 @@
-use larkauth_models::{AuthSession, SessionState, TokenPair, UserProfile};
+use larkauth_models::{Actor, AuditAction, AuthSession, SessionState, TokenPair, UserProfile};
 use larkauth_storage::{Completion, StorageError};
 use uuid::Uuid;
 
@@ -14,13 +14,16 @@ use crate::context::Context;
 /// A reason for the log: the store did not take them in time, or the session ended otherwise.
 pub(super) async fn commit(
     context: &Context,
+    actor: &Actor,
     deadline: Deadline,
     session: &AuthSession,
     claim: Uuid,
     pair: TokenPair,
     profile: UserProfile,
 ) -> Result<(), String> {
-    let completion = Completion { session_id: session.id, claim, pair, profile, now: context.now() };
+    let act = context.act_on_session(actor, session, AuditAction::SessionComplete).open_id(&profile.open_id);
+    let completion =
+        Completion { session_id: session.id, claim, pair, profile, now: act.at, audit: act.clone() };
     let store = || context.store.complete_session(&completion);
     let until = deadline.end_of(Step::Commit);
     let storing =
@@ -28,7 +31,10 @@ pub(super) async fn commit(
     match deadline.within(Step::Commit, storing).await {
         None => return Err("the tokens could not be stored in time".to_owned()),
         Some(Err(error)) => return Err(error.to_string()),
-        Some(Ok(true)) => return Ok(()),
+        Some(Ok(true)) => {
+            context.note_done(&act);
+            return Ok(());
+        }
         Some(Ok(false)) => {}
     }
     // Either the answer to this very commit was lost, or another caller has taken the claim over.

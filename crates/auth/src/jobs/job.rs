@@ -1,5 +1,6 @@
 use futures::future::BoxFuture;
 use larkauth_models::{Actor, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 use super::schedule::Schedule;
 use crate::{context::Context, error::AuthError};
@@ -13,6 +14,15 @@ pub enum Scope {
     Process,
 }
 
+/// Does the work of a job for the actor at a time, and returns the number of things done. A run that loops ends early once
+/// the token is cancelled: the process is stopping.
+pub type Run = for<'a> fn(
+    &'a Context,
+    &'a Actor,
+    Timestamp,
+    &'a CancellationToken,
+) -> BoxFuture<'a, Result<u64, AuthError>>;
+
 /// A job.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -22,6 +32,6 @@ pub struct Job {
     pub schedule: Schedule,
     /// Where it runs.
     pub scope: Scope,
-    /// Does the work for the actor at a time, and returns the number of things done.
-    pub run: for<'a> fn(&'a Context, &'a Actor, Timestamp) -> BoxFuture<'a, Result<u64, AuthError>>,
+    /// The work.
+    pub run: Run,
 }

@@ -10,7 +10,7 @@ mod schedule;
 
 use std::time::Duration;
 
-pub use job::{Job, Scope};
+pub use job::{Job, Run, Scope};
 pub use runner::run;
 pub use schedule::Schedule;
 
@@ -21,7 +21,7 @@ pub fn of_worker() -> Vec<Job> {
         name: "replay_spool",
         schedule: every(5),
         scope: Scope::Process,
-        run: |context, actor, now| Box::pin(context.replay_spool(actor, now)),
+        run: |context, actor, now, _| Box::pin(context.replay_spool(actor, now)),
     }]
 }
 
@@ -33,35 +33,49 @@ pub fn all() -> Vec<Job> {
             name: "expire_sessions",
             schedule: every(5),
             scope: Scope::Cluster,
-            run: |context, actor, now| {
-                Box::pin(async move { Ok(context.expire_sessions(actor, now).await? as u64) })
-            },
+            run: |context, actor, now, stopping| Box::pin(context.expire_sessions(actor, now, stopping)),
         },
         Job {
             name: "resume_exchanges",
             schedule: every(5),
             scope: Scope::Cluster,
-            run: |context, actor, now| Box::pin(context.resume_exchanges(actor, now)),
+            run: |context, actor, now, _| Box::pin(context.resume_exchanges(actor, now)),
         },
         Job {
             name: "reconcile_cards",
             schedule: every(60),
             scope: Scope::Cluster,
-            run: |context, actor, now| {
-                Box::pin(async move { Ok(context.reconcile_cards(actor, now).await? as u64) })
-            },
+            run: |context, actor, now, stopping| Box::pin(context.reconcile_cards(actor, now, stopping)),
         },
         Job {
             name: "purge_events",
             schedule: every(600),
             scope: Scope::Cluster,
-            run: |context, actor, now| Box::pin(context.purge_events(actor, now)),
+            run: |context, actor, now, stopping| Box::pin(context.purge_events(actor, now, stopping)),
+        },
+        Job {
+            name: "purge_sessions",
+            schedule: every(600),
+            scope: Scope::Cluster,
+            run: |context, actor, now, stopping| Box::pin(context.purge_sessions(actor, now, stopping)),
+        },
+        Job {
+            name: "purge_profiles",
+            schedule: every(24 * 3600),
+            scope: Scope::Cluster,
+            run: |context, actor, now, stopping| Box::pin(context.purge_profiles(actor, now, stopping)),
+        },
+        Job {
+            name: "purge_audit",
+            schedule: every(600),
+            scope: Scope::Cluster,
+            run: |context, actor, now, stopping| Box::pin(context.purge_audit(actor, now, stopping)),
         },
         Job {
             name: "update_gauges",
             schedule: every(15),
             scope: Scope::Process,
-            run: |context, _, _| {
+            run: |context, _, _, _| {
                 Box::pin(async move {
                     context.update_gauges().await?;
                     Ok(0)

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::context::Context;
 
-/// Runs a job at its ticks until `stopping`, and finishes a run that has begun. A failed run is logged; the next tick tries
+/// Runs a job at its ticks until `stopping`. A run that has begun ends at its next step then. A failed run is logged; the next tick tries
 /// again. Ticks that pass during a run are skipped.
 pub async fn run(job: Job, context: Context, actor: Actor, stopping: CancellationToken) {
     let mut last = context.now();
@@ -22,11 +22,17 @@ pub async fn run(job: Job, context: Context, actor: Actor, stopping: Cancellatio
             return;
         }
         last = tick;
-        run_tick(&job, &context, &actor, tick).await;
+        run_tick(&job, &context, &actor, tick, &stopping).await;
     }
 }
 
-async fn run_tick(job: &Job, context: &Context, actor: &Actor, tick: Timestamp) {
+async fn run_tick(
+    job: &Job,
+    context: &Context,
+    actor: &Actor,
+    tick: Timestamp,
+    stopping: &CancellationToken,
+) {
     let claimed = match job.scope {
         Scope::Process => Ok(true),
         Scope::Cluster => context.store.claim_tick(job.name, tick).await,
@@ -42,7 +48,7 @@ async fn run_tick(job: &Job, context: &Context, actor: &Actor, tick: Timestamp) 
             return;
         }
     }
-    match (job.run)(context, actor, context.now()).await {
+    match (job.run)(context, actor, context.now(), stopping).await {
         Ok(0) => tracing::debug!(job = job.name, "nothing to do"),
         Ok(done) => tracing::info!(job = job.name, done, "done"),
         Err(error) => tracing::error!(job = job.name, %error, "failed; the next tick tries again"),

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use larkauth_contracts::message::InvitationRequested;
 use larkauth_models::{
-    Actor, AppId, AuthMethod, AuthSession, CardOptions, ConsentSecrets, FailureReason, Person, SessionId,
-    SessionState, Timestamp,
+    Actor, AppId, AuditAction, AuthMethod, AuthSession, CardOptions, ConsentSecrets, FailureReason, Person,
+    SessionId, SessionState, Timestamp,
 };
-use larkauth_storage::{Created, NewSession, SessionEnding, SessionFilter};
+use larkauth_storage::{AuditEntry, Created, NewSession, SessionEnding, SessionFilter};
 
 use super::validate::{check_card, check_scopes};
 use crate::{apps::App, cards, context::Context, error::AuthError, event_id::event_id};
@@ -37,16 +37,11 @@ impl Context {
         now: Timestamp,
         invite: Invite,
     ) -> Result<AuthSession, AuthError> {
-        self.note_operation(actor, now, "session.create");
-        Self::check_app(actor, &invite.app_id)?;
-        if invite.auth_method == AuthMethod::DeviceCode {
-            return Err(AuthError::AuthMethodUnavailable(invite.auth_method));
-        }
-        let app = self.apps.get_for_invitation(&invite.app_id).await?;
         let session_id = SessionId(self.new_uuid());
-        let new = self.new_session(session_id, &app, invite, now, None)?;
-        check_access(actor, &new.scopes)?;
-        self.create_session(&new).await?;
+        let act = self.act(actor, now, AuditAction::SessionCreate).app(&invite.app_id).session(session_id);
+        let act = act.person(&invite.person);
+        let new = self.store_invitation(actor, now, session_id, invite, &act).await;
+        let new = self.settle_change(act, new, |_| true)?;
         if new.auth_method.has_card() {
             let message = self.outgoing(
                 event_id("invite", &session_id.to_string()),
@@ -55,7 +50,7 @@ impl Context {
             )?;
             if let Err(error) = self.bus.publish(message).await {
                 // The caller gets the error; the session must not look as if a card were on its way.
-                if let Err(error) = self.withdraw(session_id).await {
+                if let Err(error) = self.withdraw(actor, session_id).await {
                     tracing::error!(%session_id, %error, "auth.session.end: the unsent invitation stays pending until it expires");
                 }
                 return Err(error.into());
@@ -64,10 +59,31 @@ impl Context {
         self.existing_session(session_id).await
     }
 
+    /// Checks an invitation and stores its session with the record.
+    async fn store_invitation(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        session_id: SessionId,
+        invite: Invite,
+        act: &AuditEntry,
+    ) -> Result<NewSession, AuthError> {
+        Self::check_app(actor, &invite.app_id)?;
+        if invite.auth_method == AuthMethod::DeviceCode {
+            return Err(AuthError::AuthMethodUnavailable(invite.auth_method));
+        }
+        let app = self.apps.get_for_invitation(&invite.app_id).await?;
+        let new = self.new_session(session_id, &app, invite, now, None, act.clone())?;
+        check_access(actor, &new.scopes)?;
+        self.create_session(&new).await?;
+        Ok(new)
+    }
+
     /// Ends a session that no one has seen. Its end is not announced, least of all over a bus that just failed.
-    async fn withdraw(&self, session_id: SessionId) -> Result<(), AuthError> {
+    async fn withdraw(&self, actor: &Actor, session_id: SessionId) -> Result<(), AuthError> {
         let ending = SessionEnding::Failed(FailureReason::CardUndeliverable);
-        if self.store.end_session(session_id, ending, self.now()).await? {
+        let session = self.existing_session(session_id).await?;
+        if self.store_end(actor, &session, ending).await? {
             self.record_end(&self.existing_session(session_id).await?);
         }
         Ok(())
@@ -108,6 +124,7 @@ impl Context {
         invite: Invite,
         now: Timestamp,
         takes_card_of: Option<SessionId>,
+        audit: AuditEntry,
     ) -> Result<NewSession, AuthError> {
         check_card(&invite.card)?;
         let new = NewSession {
@@ -124,6 +141,7 @@ impl Context {
             created_at: now,
             expires_at: now + self.policy.session_lifetime,
             takes_card_of,
+            audit,
         };
         if new.auth_method.has_card() && !cards::fits(app, &new) {
             return Err(AuthError::Invalid(

@@ -7,7 +7,8 @@ use larkauth_lark_sim::Endpoint;
 use larkauth_messaging::Disposition;
 use larkauth_models::{CardFace, OpenId, Person, SessionState, TokenApi, TokenKind, UserId};
 
-use crate::fixture::{ACTOR, Fixture, Setup, delivery, policy, reply, seen};
+use crate::fixture::{ACTOR, Fixture, Setup, delivery, policy, reply, running, seen};
+use larkauth_storage::testing::act;
 
 #[tokio::test]
 async fn authorize_keeps_button_and_shows_processing() {
@@ -51,7 +52,12 @@ async fn click_redelivered_after_crash_publishes_end() {
     // The first worker ended the session and died: no announcement, no record of the event.
     let ending = larkauth_storage::SessionEnding::Rejected;
     assert!(
-        fixture.parts.store.end_session(invited.session_id, ending, fixture.context.now()).await.unwrap()
+        fixture
+            .parts
+            .store
+            .end_session(invited.session_id, ending, &act(fixture.context.now()))
+            .await
+            .unwrap()
     );
 
     let mut again = delivery(&click);
@@ -141,7 +147,7 @@ async fn retry_after_end_reuses_card_for_one_new_session() {
     let fixture = Fixture::new().await;
     let old = fixture.invited(0).await;
     fixture.clock.advance(Duration::from_secs(600));
-    fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap();
+    fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap();
     fixture.bus.take::<SessionEnded>();
 
     let click = fixture.click(&old, CardActionKind::Retry);

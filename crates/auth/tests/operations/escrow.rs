@@ -11,14 +11,14 @@ use larkauth_lark::api::CodeGrant;
 use larkauth_lark_sim::{Effect, Endpoint, Fault};
 use larkauth_messaging::Disposition;
 use larkauth_models::{Backoff, FailureReason, SecretString, SessionState, TokenApi, TokenPair};
-use larkauth_storage::seal_escrow;
+use larkauth_storage::{seal_escrow, testing::act};
 use sqlx::AssertSqlSafe;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
     codes::{COMPLETED, failed},
-    fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply},
+    fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply, running},
 };
 
 /// Claims expire at once, so that the next look takes them over, and Lark is asked for a second at most.
@@ -135,7 +135,10 @@ async fn exchange_while_user_info_is_down_completes_afterwards() {
         assert_eq!((fixture.state(&consented).await, fixture.in_escrow().await), (SessionState::Pending, 1));
         // Longer than the code and the invitation live.
         fixture.clock.advance(Duration::from_secs(15 * 60));
-        assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 0);
+        assert_eq!(
+            fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(),
+            0
+        );
         assert_eq!(fixture.resume().await, 0);
         assert_eq!((fixture.state(&consented).await, fixture.in_escrow().await), (SessionState::Pending, 1));
         assert!(fixture.token(&consented.invited.open_id).await.is_none());
@@ -301,7 +304,7 @@ async fn escrow_of_moved_or_ended_session_changes_nothing() {
 
     let failure = larkauth_storage::SessionEnding::Failed(FailureReason::ExchangeOutcomeUnknown);
     let id = consented.invited.session_id;
-    assert!(store.end_session(id, failure, fixture.context.now()).await.unwrap());
+    assert!(store.end_session(id, failure, &act(fixture.context.now())).await.unwrap());
     assert_eq!(fixture.deliver(message(id)).await, Disposition::DONE);
     assert_eq!(fixture.state(&consented).await, SessionState::Failed);
     assert!(fixture.token(&consented.invited.open_id).await.is_none());

@@ -9,7 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use larkauth_auth::{
-    AppRegistry, Context, ContextParts, EscrowSpool, LarkSettings, Policy, handlers, sessions::Invite,
+    AppRegistry, AuditTimings, Context, ContextParts, EscrowSpool, LarkSettings, Policy, handlers,
+    sessions::Invite,
 };
 use larkauth_contracts::{
     message::{
@@ -28,7 +29,10 @@ use larkauth_models::{
     Actor, AppId, Application, AuthMethod, AuthSession, Brand, CardOptions, Clock, EventId, ExposeSecret,
     ManualClock, MessageId, OpenId, OsEntropy, Person, SecretString, SessionId, Timestamp, TokenApi,
 };
-use larkauth_storage::{InvitationLimit, Store, testing::test_cipher};
+use larkauth_storage::{
+    InvitationLimit, Store,
+    testing::{act, test_cipher},
+};
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_telemetry::Metrics;
 use sha2::{Digest, Sha256};
@@ -39,7 +43,7 @@ use url::Url;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
 /// Who asks in these tests.
-pub(crate) const ACTOR: Actor = Actor::Service("test");
+pub(crate) const ACTOR: Actor = Actor::service("test");
 pub(crate) const APP: &str = "cli_0123456789abcdef";
 pub(crate) const SECRET: &str = "simulated-app-secret-0123456789";
 const REDIRECT: &str = "http://127.0.0.1:8080/oauth/callback";
@@ -61,6 +65,7 @@ impl Default for Setup {
 pub(crate) fn policy(invitations: u32) -> Policy {
     Policy {
         source: "/larkauth/test".to_owned(),
+        audit: AuditTimings { interval: Duration::from_millis(10), ..AuditTimings::default() },
         invitation_limit: InvitationLimit { max: invitations, window: Duration::from_secs(60) },
         ..Policy::default()
     }
@@ -135,7 +140,7 @@ impl Fixture {
         let context = Context::new(parts.clone());
         let fixture = Self { context, parts, bus, clock, sim, database, callbacks, spool };
         let application = fixture.application(APP, setup.token_api);
-        fixture.parts.store.put_application(&application, start).await.unwrap();
+        fixture.parts.store.put_application(&application, &act(start)).await.unwrap();
         fixture
     }
 
@@ -430,4 +435,9 @@ impl Bus for Recorder {
         self.health.subscribe()
     }
     async fn close(&self) {}
+}
+
+/// Token of a process that is not stopping.
+pub(crate) fn running() -> CancellationToken {
+    CancellationToken::new()
 }

@@ -10,9 +10,9 @@ use larkauth_messaging::Disposition;
 use larkauth_models::{
     AuthMethod, AuthSession, CardFace, CardOptions, ConsentSecrets, FailureReason, Person, SessionState,
 };
-use larkauth_storage::{InvitationLimit, NewSession, SessionEnding};
+use larkauth_storage::{InvitationLimit, NewSession, SessionEnding, testing::act};
 
-use crate::fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply};
+use crate::fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply, running};
 
 impl Fixture {
     fn invitee(&self, n: usize) -> Person {
@@ -68,7 +68,12 @@ async fn send_card_of_ended_or_cardless_session_sends_nothing() {
     let message = fixture.bus.take::<InvitationRequested>();
     fixture.clock.advance(Duration::from_secs(600));
     assert_eq!(fixture.deliver(message.clone()).await, Disposition::DONE);
-    fixture.parts.store.end_session(expired.id, SessionEnding::Expired, fixture.context.now()).await.unwrap();
+    fixture
+        .parts
+        .store
+        .end_session(expired.id, SessionEnding::Expired, &act(fixture.context.now()))
+        .await
+        .unwrap();
     assert_eq!(fixture.deliver(message).await, Disposition::DONE);
 
     let mut oauth = fixture.invitation(fixture.invitee(0));
@@ -154,7 +159,7 @@ async fn send_card_during_end_requests_update() {
         fixture
             .parts
             .store
-            .end_session(session.id, SessionEnding::Rejected, fixture.context.now())
+            .end_session(session.id, SessionEnding::Rejected, &act(fixture.context.now()))
             .await
             .unwrap()
     };
@@ -213,6 +218,7 @@ async fn send_card_of_oversized_card_fails_its_session_only() {
         created_at: fixture.context.now(),
         expires_at: fixture.context.now() + chrono::TimeDelta::seconds(600),
         takes_card_of: None,
+        audit: act(fixture.context.now()),
     };
     let limit = InvitationLimit { max: 100, window: Duration::from_secs(60) };
     fixture.parts.store.create_session(&new, limit).await.unwrap();
@@ -262,7 +268,10 @@ async fn send_card_redelivered_after_end_shows_end() {
         let card = app.client.send_card(&receiver, &card, &session.id.to_string()).await.unwrap();
         fixture.clock.advance(Duration::from_secs(600));
         if known_to_have_ended {
-            assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 1);
+            assert_eq!(
+                fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(),
+                1
+            );
             fixture.bus.take::<SessionEnded>();
         }
         let sent = fixture.sim.messages().len();
@@ -273,7 +282,10 @@ async fn send_card_redelivered_after_end_shows_end() {
         let disposition = if known_to_have_ended {
             fixture.deliver(fixture.bus.take::<CardFaceRequested>()).await
         } else {
-            assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 1);
+            assert_eq!(
+                fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(),
+                1
+            );
             fixture.deliver(fixture.bus.take::<SessionEnded>()).await
         };
         assert_eq!(disposition, Disposition::DONE);
@@ -350,7 +362,7 @@ async fn invite_of_unavailable_method_or_application_fails() {
     fixture
         .parts
         .store
-        .set_application_enabled(&fixture.app_id(), false, fixture.context.now())
+        .set_application_enabled(&fixture.app_id(), false, &act(fixture.context.now()))
         .await
         .unwrap();
     let off =

@@ -6,9 +6,9 @@ use larkauth_auth::Policy;
 use larkauth_contracts::message::{CardActionKind, CardFaceRequested, InvitationRequested, SessionEnded};
 use larkauth_messaging::Disposition;
 use larkauth_models::{CardFace, MessageId, Person, SessionState};
-use larkauth_storage::SessionEnding;
+use larkauth_storage::{SessionEnding, testing::act};
 
-use crate::fixture::{ACTOR, Fixture, Setup, policy, reply};
+use crate::fixture::{ACTOR, Fixture, Setup, policy, reply, running};
 
 /// Sweeps that touch so many rows at once.
 async fn with_batch(sweep_batch: u32) -> Fixture {
@@ -23,10 +23,10 @@ async fn expire_sessions_expires_and_announces_once() {
     reply(fixture.deliver(fixture.click(&declined, CardActionKind::Cancel)).await);
     fixture.bus.take::<SessionEnded>();
     fixture.clock.advance(Duration::from_secs(599));
-    assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 0);
+    assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(), 0);
     fixture.clock.advance(Duration::from_secs(1));
-    assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 1);
-    assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 0);
+    assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(), 1);
+    assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(), 0);
 
     let ended = fixture.bus.take::<SessionEnded>();
     assert_eq!((ended.data.session_id, ended.data.state), (unanswered.session_id, SessionState::Expired));
@@ -48,7 +48,7 @@ async fn expire_sessions_of_several_batches_expires_all() {
         fixture.context.invite(&ACTOR, fixture.context.now(), fixture.invitation(person)).await.unwrap();
     }
     fixture.clock.advance(Duration::from_secs(600));
-    assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 25);
+    assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(), 25);
 }
 
 #[tokio::test]
@@ -59,21 +59,21 @@ async fn reconcile_cards_after_crash_requests_update() {
     fixture
         .parts
         .store
-        .end_session(invited.session_id, SessionEnding::Rejected, fixture.context.now())
+        .end_session(invited.session_id, SessionEnding::Rejected, &act(fixture.context.now()))
         .await
         .unwrap();
     assert_eq!(
-        fixture.context.reconcile_cards(&ACTOR, fixture.context.now()).await.unwrap(),
+        fixture.context.reconcile_cards(&ACTOR, fixture.context.now(), &running()).await.unwrap(),
         0,
         "there is still time"
     );
     fixture.clock.advance(Duration::from_secs(61));
-    assert_eq!(fixture.context.reconcile_cards(&ACTOR, fixture.context.now()).await.unwrap(), 1);
+    assert_eq!(fixture.context.reconcile_cards(&ACTOR, fixture.context.now(), &running()).await.unwrap(), 1);
     let request = fixture.bus.take::<CardFaceRequested>();
     assert_eq!(fixture.deliver(request).await, Disposition::DONE);
     assert_eq!(fixture.colour(&invited), "grey");
     assert_eq!(fixture.session(invited.session_id).await.card_face, Some(CardFace::Declined));
-    assert_eq!(fixture.context.reconcile_cards(&ACTOR, fixture.context.now()).await.unwrap(), 0);
+    assert_eq!(fixture.context.reconcile_cards(&ACTOR, fixture.context.now(), &running()).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn reconcile_cards_takes_turns() {
             fixture.context.invite(&ACTOR, fixture.context.now(), fixture.invitation(person)).await.unwrap();
         let message = MessageId::new(format!("om_{n}")).unwrap();
         store.record_card(session.id, &message, CardFace::Invitation).await.unwrap();
-        store.end_session(session.id, SessionEnding::Rejected, fixture.context.now()).await.unwrap();
+        store.end_session(session.id, SessionEnding::Rejected, &act(fixture.context.now())).await.unwrap();
         fixture.bus.take::<InvitationRequested>();
         fixture.clock.advance(Duration::from_millis(1));
         session.id
@@ -99,7 +99,8 @@ async fn reconcile_cards_takes_turns() {
     let mut asked = Vec::new();
     for _ in 0..2 {
         fixture.clock.advance(Duration::from_secs(61));
-        for _ in 0..fixture.context.reconcile_cards(&ACTOR, fixture.context.now()).await.unwrap() {
+        for _ in 0..fixture.context.reconcile_cards(&ACTOR, fixture.context.now(), &running()).await.unwrap()
+        {
             asked.push(fixture.bus.take::<CardFaceRequested>().data.session_id);
         }
     }
@@ -112,7 +113,7 @@ async fn expire_sessions_with_bus_down_continues() {
     let invited = fixture.invited(0).await;
     fixture.clock.advance(Duration::from_secs(600));
     fixture.bus.go_down();
-    assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now()).await.unwrap(), 1);
+    assert_eq!(fixture.context.expire_sessions(&ACTOR, fixture.context.now(), &running()).await.unwrap(), 1);
     assert_eq!(fixture.session(invited.session_id).await.state, SessionState::Expired);
 }
 
@@ -122,9 +123,9 @@ async fn purge_events_keeps_events_for_two_days() {
     let invited = fixture.invited(0).await;
     reply(fixture.deliver(fixture.click(&invited, CardActionKind::Authorize)).await);
     fixture.clock.advance(Duration::from_secs(25 * 3600));
-    assert_eq!(fixture.context.purge_events(&ACTOR, fixture.context.now()).await.unwrap(), 0);
+    assert_eq!(fixture.context.purge_events(&ACTOR, fixture.context.now(), &running()).await.unwrap(), 0);
     fixture.clock.advance(Duration::from_secs(24 * 3600));
-    assert_eq!(fixture.context.purge_events(&ACTOR, fixture.context.now()).await.unwrap(), 1);
+    assert_eq!(fixture.context.purge_events(&ACTOR, fixture.context.now(), &running()).await.unwrap(), 1);
 }
 
 #[tokio::test]

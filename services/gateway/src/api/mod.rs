@@ -1,5 +1,7 @@
 //! The REST API.
 
+mod audit;
+mod cursor;
 mod require_scope;
 mod sessions;
 mod tokens;
@@ -14,7 +16,10 @@ use crate::state::AppState;
 
 /// Routes whose requests wait for nothing.
 pub(crate) fn routes() -> OpenApiRouter<Arc<AppState>> {
-    OpenApiRouter::new().routes(routes!(sessions::create, sessions::list)).routes(routes!(tokens::get))
+    OpenApiRouter::new()
+        .routes(routes!(sessions::create, sessions::list))
+        .routes(routes!(tokens::get))
+        .routes(routes!(audit::list))
 }
 
 /// Routes whose requests may wait.

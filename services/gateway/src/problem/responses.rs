@@ -51,6 +51,10 @@ problem_set!(
     CreateProblems: AppNotFound, AppDisabled, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, RateLimited, AuthMethodUnavailable, AppFrozen
 );
 problem_set!(
+    /// Problems of reading audit records.
+    AuditProblems: RateLimited
+);
+problem_set!(
     /// Problems of reading a token.
     TokenProblems: AppNotFound, AuthenticationRequired, AppDisabled, AppFrozen
 );

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::world::{APP, Answer, ENCRYPT_KEY, FakeBus, PERSON, World, app_id, application, now};
+use larkauth_storage::testing::act;
 
 pub(super) fn click(session_id: SessionId, action: &str) -> Value {
     json!({
@@ -157,7 +158,7 @@ async fn short_path_serves_only_application() {
     let world = World::new().await;
     let _state = fall_back(&world);
     assert_eq!(world.send(signed("/lark/callback", "n1", &an_event())).await.status, StatusCode::OK);
-    world.store.put_application(&application("cli_aaaaaaaaaaaaaaaa"), now()).await.unwrap();
+    world.store.put_application(&application("cli_aaaaaaaaaaaaaaaa"), &act(now())).await.unwrap();
     let answer = world.send(signed("/lark/callback", "n2", &an_event())).await;
     assert_eq!(answer.problem().code, ProblemCode::NotFound);
 }
