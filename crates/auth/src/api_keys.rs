@@ -4,9 +4,9 @@ use std::{num::NonZeroU32, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use larkauth_models::{
-    Actor, AppId, ExposeSecret, KeyAccess, KeyScope, SecretString, Timestamp, text::is_plain,
+    Actor, AppId, AuditAction, ExposeSecret, KeyAccess, KeyScope, SecretString, Timestamp, text::is_plain,
 };
-use larkauth_storage::ApiKey;
+use larkauth_storage::{ApiKey, AuditEntry};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -63,13 +63,25 @@ impl Context {
         now: Timestamp,
         new: NewApiKey,
     ) -> Result<CreatedApiKey, AuthError> {
-        self.note_operation(actor, now, "api_key.create");
+        let id = self.new_uuid();
+        let act = self.act(actor, now, AuditAction::KeyCreate).key(id);
+        let created = self.store_new_key(id, now, new, &act).await;
+        self.settle_change(act, created, |_| true)
+    }
+
+    async fn store_new_key(
+        &self,
+        id: Uuid,
+        now: Timestamp,
+        new: NewApiKey,
+        act: &AuditEntry,
+    ) -> Result<CreatedApiKey, AuthError> {
         check(&new, now)?;
         let mut scopes = new.scopes;
         scopes.sort_unstable_by_key(|scope| scope.as_str());
         scopes.dedup();
         let key = ApiKey {
-            id: self.new_uuid(),
+            id,
             name: new.name.trim().to_owned(),
             scopes: scopes.iter().map(KeyScope::to_string).collect(),
             access: KeyAccess {
@@ -83,7 +95,7 @@ impl Context {
             last_used_at: None,
         };
         let secret = self.new_secret();
-        self.store.put_api_key(&key, &seal::sha256(secret.expose_secret())).await?;
+        self.store.put_api_key(&key, &seal::sha256(secret.expose_secret()), act).await?;
         Ok(CreatedApiKey { key, secret })
     }
 
@@ -99,14 +111,25 @@ impl Context {
         id: Uuid,
         until: Timestamp,
     ) -> Result<Option<CreatedApiKey>, AuthError> {
-        self.note_operation(actor, now, "api_key.rotate");
+        let act = self.act(actor, now, AuditAction::KeyRotate).key(id);
+        let created = self.store_successor(id, now, until, &act).await;
+        self.settle_change(act, created, Option::is_some)
+    }
+
+    async fn store_successor(
+        &self,
+        id: Uuid,
+        now: Timestamp,
+        until: Timestamp,
+        act: &AuditEntry,
+    ) -> Result<Option<CreatedApiKey>, AuthError> {
         let Some(key) = self.store.api_keys().await?.into_iter().find(|key| key.id == id) else {
             return Ok(None);
         };
         let successor = ApiKey { id: self.new_uuid(), created_at: now, last_used_at: None, ..key };
         let secret = self.new_secret();
         let sha256 = seal::sha256(secret.expose_secret());
-        let done = self.store.rotate_api_key(id, until, &successor, &sha256, now).await?;
+        let done = self.store.rotate_api_key(id, until, &successor, &sha256, act).await?;
         Ok(done.then_some(CreatedApiKey { key: successor, secret }))
     }
 
@@ -115,8 +138,8 @@ impl Context {
     /// # Errors
     /// The store's.
     pub async fn api_keys(&self, actor: &Actor, now: Timestamp) -> Result<Vec<ApiKey>, AuthError> {
-        self.note_operation(actor, now, "api_key.list");
-        Ok(self.store.api_keys().await?)
+        let keys = self.store.api_keys().await.map_err(AuthError::from);
+        self.settle_read(actor, self.act(actor, now, AuditAction::KeyList), keys)
     }
 
     /// Revokes a key. Returns false when no such key is active.
@@ -124,8 +147,9 @@ impl Context {
     /// # Errors
     /// The store's.
     pub async fn revoke_api_key(&self, actor: &Actor, now: Timestamp, id: Uuid) -> Result<bool, AuthError> {
-        self.note_operation(actor, now, "api_key.revoke");
-        Ok(self.store.revoke_api_key(id, now).await?)
+        let act = self.act(actor, now, AuditAction::KeyRevoke).key(id);
+        let revoked = self.store.revoke_api_key(id, &act).await.map_err(AuthError::from);
+        self.settle_change(act, revoked, |revoked| *revoked)
     }
 
     /// Returns the key with this SHA-256 unless it is revoked or expired, and records its use. Takes no actor: the result

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     apps::{AppRegistry, LarkSettings},
+    audit_queue::AuditQueue,
     error::AuthError,
     policy::Policy,
     relay::Relay,
@@ -54,6 +55,7 @@ pub struct Context {
     pub(crate) relay: Arc<Relay>,
     /// Owns the refreshes that have begun, which no caller interrupts.
     pub(crate) refreshing: TaskTracker,
+    pub(crate) audit: Arc<AuditQueue>,
 }
 
 impl Context {
@@ -63,6 +65,7 @@ impl Context {
         let ContextParts { store, bus, apps, cipher, spool, clock, entropy, metrics, policy } = parts;
         let relay = Arc::new(Relay::new(bus.clone(), &apps, &metrics, &clock, &entropy, &policy));
         let refreshing = TaskTracker::new();
+        let audit = Arc::new(AuditQueue::new(policy.audit.clone(), metrics.clone()));
         Self {
             store,
             bus,
@@ -75,6 +78,7 @@ impl Context {
             policy: Arc::new(policy),
             relay,
             refreshing,
+            audit,
         }
     }
 

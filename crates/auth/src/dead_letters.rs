@@ -1,7 +1,7 @@
 //! Dead letters: messages that no handler could handle.
 
 use larkauth_messaging::{BusError, DeadLetter};
-use larkauth_models::{Actor, EventId, Timestamp};
+use larkauth_models::{Actor, AuditAction, EventId, Timestamp};
 
 use crate::context::Context;
 
@@ -16,8 +16,8 @@ impl Context {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<DeadLetter>, BusError> {
-        self.note_operation(actor, now, "dead_letter.list");
-        self.bus.dead_letters(limit).await
+        let letters = self.bus.dead_letters(limit).await;
+        self.settle_read(actor, self.act(actor, now, AuditAction::DeadLetterList), letters)
     }
 
     /// Returns a dead letter to its queue. False when there is no such letter.
@@ -30,8 +30,8 @@ impl Context {
         now: Timestamp,
         id: &EventId,
     ) -> Result<bool, BusError> {
-        self.note_operation(actor, now, "dead_letter.requeue");
-        self.bus.requeue_dead_letter(id).await
+        let done = self.bus.requeue_dead_letter(id).await;
+        self.settle_outside(self.act(actor, now, AuditAction::DeadLetterRequeue), done)
     }
 
     /// Drops a dead letter for good. False when there is no such letter.
@@ -44,8 +44,8 @@ impl Context {
         now: Timestamp,
         id: &EventId,
     ) -> Result<bool, BusError> {
-        self.note_operation(actor, now, "dead_letter.drop");
-        self.bus.drop_dead_letter(id).await
+        let done = self.bus.drop_dead_letter(id).await;
+        self.settle_outside(self.act(actor, now, AuditAction::DeadLetterDrop), done)
     }
 
     /// Returns the number of dead letters.

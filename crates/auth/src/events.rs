@@ -10,8 +10,8 @@ use larkauth_contracts::{
     message::{CardFaceRequested, SessionEnded},
     topology::Queue,
 };
-use larkauth_models::{AppId, AuthSession, EventId, SessionId, SessionState};
-use larkauth_storage::{SessionEnding, UnannouncedEnd};
+use larkauth_models::{Actor, AppId, AuditAction, AuthSession, EventId, SessionId, SessionState};
+use larkauth_storage::{AuditEntry, SessionEnding, UnannouncedEnd};
 
 use crate::{context::Context, error::AuthError, event_id::event_id};
 
@@ -20,15 +20,43 @@ impl Context {
     /// ended it first.
     pub(crate) async fn end_session(
         &self,
-        id: SessionId,
+        actor: &Actor,
+        session: &AuthSession,
         ending: SessionEnding,
         answer_pending: bool,
     ) -> Result<AuthSession, AuthError> {
-        if self.store.end_session(id, ending, self.now()).await? {
-            self.after_end(id, answer_pending).await
+        if self.store_end(actor, session, ending).await? {
+            self.after_end(session.id, answer_pending).await
         } else {
-            self.existing_session(id).await
+            self.existing_session(session.id).await
         }
+    }
+
+    /// Ends a pending session in the store. False when it has ended already.
+    pub(crate) async fn store_end(
+        &self,
+        actor: &Actor,
+        session: &AuthSession,
+        ending: SessionEnding,
+    ) -> Result<bool, AuthError> {
+        let action = match ending {
+            SessionEnding::Rejected => AuditAction::SessionReject,
+            SessionEnding::Expired => AuditAction::SessionExpire,
+            SessionEnding::Failed(_) => AuditAction::SessionFail,
+        };
+        let act = self.act_on_session(actor, session, action);
+        let ended = self.store.end_session(session.id, ending, &act).await.map_err(AuthError::from);
+        self.settle_change(act, ended, |ended| *ended)
+    }
+
+    /// Begins the record of an act on a session, now.
+    pub(crate) fn act_on_session(
+        &self,
+        actor: &Actor,
+        session: &AuthSession,
+        action: AuditAction,
+    ) -> AuditEntry {
+        self.act(actor, self.now(), action).app(&session.app_id).person(&session.person).session(session.id)
     }
 
     /// Counts and announces the end of a session. Only the caller that made the transition calls it. An announcement that

@@ -10,14 +10,18 @@
 //! click and [`redirect`] the browser → `consent` exchanges the code and ends the session, `escrow` keeps the tokens in
 //! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
-//! applications, `registrations`, [`api_keys`] and `dead_letters` what an operator does, `process` what a service needs.
+//! applications, `registrations`, [`api_keys`], `people` and `dead_letters` what an operator does, `audit` the record of all
+//! that, `process` what a service needs.
 //!
-//! To add an operation: a method of [`Context`] in the module of its subject, which calls `note_operation` first. To add a
+//! To add an operation: a method of [`Context`] in the module of its subject, which records itself as `audit` says, or calls
+//! `note_operation` when it neither changes nor shows anything of a person or a secret. To add a
 //! message: its type in `larkauth-contracts`, a handler here that decodes, calls one operation and maps the result, a line
 //! in [`handlers::consumers`]. To add a scheduled job: an entry in [`jobs::all`].
 
 pub mod api_keys;
 mod apps;
+mod audit;
+mod audit_queue;
 pub mod callbacks;
 mod cards;
 mod consent;
@@ -29,6 +33,7 @@ mod event_id;
 mod events;
 pub mod handlers;
 pub mod jobs;
+mod people;
 mod policy;
 mod process;
 pub mod redirect;
@@ -40,11 +45,14 @@ mod seal;
 pub mod sessions;
 mod spool;
 mod tokens;
+mod worker;
 
 pub use apps::{App, AppRegistry, LarkSettings};
+pub use audit::audit_view;
 pub use context::{Context, ContextParts};
 pub use error::AuthError;
-pub use policy::{Policy, WebhookTimings};
+pub use people::{ErasedPerson, pseudonym};
+pub use policy::{AuditTimings, Policy, WebhookTimings};
 pub use process::check_writes;
 pub use refresh_schedule::{Life, RefreshSchedule};
 pub use spool::EscrowSpool;

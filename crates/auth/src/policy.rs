@@ -96,6 +96,12 @@ pub struct Policy {
     pub card_reconcile_window: Duration,
     /// How long handled events are remembered: 48 h, longer than the 24 h for which duplicates are recognised.
     pub event_retention: Duration,
+    /// How long ended sessions are kept, counted from their creation: 90 days.
+    pub session_retention: Duration,
+    /// How long audit records are kept: 365 days.
+    pub audit_retention: Duration,
+    /// How audit records of reads and refusals get into the database.
+    pub audit: AuditTimings,
     /// Rows that one statement of a sweep touches.
     pub sweep_batch: u32,
 }
@@ -150,8 +156,31 @@ impl Default for Policy {
             card_grace: seconds(60),
             card_reconcile_window: seconds(24 * 3600),
             event_retention: seconds(48 * 3600),
+            session_retention: seconds(90 * 24 * 3600),
+            audit_retention: seconds(365 * 24 * 3600),
+            audit: AuditTimings::default(),
             sweep_batch: 200,
         }
+    }
+}
+
+/// Sizes and timings of the queue of audit records.
+#[derive(Clone, Debug)]
+pub struct AuditTimings {
+    /// Most records that wait: 10,000, about 5 MB. More are counted, and in the log only.
+    pub queue: usize,
+    /// Records that one transaction writes: 500.
+    pub batch: usize,
+    /// Longest wait for a whole batch: 1 s. A crash loses what was queued since.
+    pub interval: Duration,
+    /// How long a stopping process writes what waits: 5 s.
+    pub drain: Duration,
+}
+
+impl Default for AuditTimings {
+    fn default() -> Self {
+        let (interval, drain) = (Duration::from_secs(1), Duration::from_secs(5));
+        Self { queue: 10_000, batch: 500, interval, drain }
     }
 }
 

@@ -71,8 +71,10 @@ impl Context {
         }
     }
 
-    /// Closes the connections to the bus and the database, after all work has ended.
+    /// Writes the audit records that wait, then closes the connections to the bus and the database. Called after all work has
+    /// ended.
     pub async fn close(&self) {
+        self.flush_audit().await;
         self.bus.close().await;
         self.store.close().await;
     }

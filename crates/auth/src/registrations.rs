@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use larkauth_models::{Actor, AppId, Application, EventId, ExposeSecret, SecretString, Timestamp};
+use larkauth_models::{
+    Actor, AppId, Application, AuditAction, EventId, ExposeSecret, SecretString, Timestamp,
+};
 use larkauth_storage::Registration;
 
 use crate::{apps::App, context::Context, error::AuthError};
@@ -35,8 +37,8 @@ impl Context {
     /// # Errors
     /// The store's.
     pub async fn applications(&self, actor: &Actor, now: Timestamp) -> Result<Vec<Registration>, AuthError> {
-        self.note_operation(actor, now, "app.list");
-        Ok(self.store.applications().await?)
+        let applications = self.store.applications().await.map_err(AuthError::from);
+        self.settle_read(actor, self.act(actor, now, AuditAction::AppList), applications)
     }
 
     /// Returns one application with its secrets, enabled or not, if it is registered.
@@ -49,8 +51,8 @@ impl Context {
         now: Timestamp,
         app_id: &AppId,
     ) -> Result<Option<Application>, AuthError> {
-        self.note_operation(actor, now, "app.show");
-        Ok(self.store.application(app_id).await?)
+        let application = self.store.application(app_id).await.map_err(AuthError::from);
+        self.settle_read(actor, self.act(actor, now, AuditAction::AppShow).app(app_id), application)
     }
 
     /// Returns one enabled application with its client. The answer may be as old as
@@ -93,8 +95,19 @@ impl Context {
         now: Timestamp,
         application: &Application,
     ) -> Result<(), AuthError> {
-        self.note_operation(actor, now, "app.register");
-        self.store.put_application(application, now).await?;
+        self.put_application(actor, now, AuditAction::AppRegister, application).await
+    }
+
+    async fn put_application(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        action: AuditAction,
+        application: &Application,
+    ) -> Result<(), AuthError> {
+        let act = self.act(actor, now, action).app(&application.app_id);
+        let stored = self.store.put_application(application, &act).await.map_err(AuthError::from);
+        self.settle_change(act, stored, |()| true)?;
         self.apps.invalidate(&application.app_id).await;
         Ok(())
     }
@@ -138,7 +151,7 @@ impl Context {
             return Ok(());
         }
         let application = known.and_then(merge).unwrap_or(configured);
-        self.register_application(actor, now, &application).await?;
+        self.put_application(actor, now, AuditAction::AppBootstrap, &application).await?;
         self.store.mark_processed(BOOTSTRAP, &applied, KEPT).await?;
         let (app_id, enabled) = (&application.app_id, application.enabled);
         tracing::info!(%app_id, enabled, "the application of APP_ID is registered with its settings");
@@ -156,10 +169,14 @@ impl Context {
         app_id: &AppId,
         enabled: bool,
     ) -> Result<(), AuthError> {
-        self.note_operation(actor, now, if enabled { "app.enable" } else { "app.disable" });
-        if !self.store.set_application_enabled(app_id, enabled, now).await? {
-            return Err(AuthError::AppNotFound(app_id.clone()));
-        }
+        let action = if enabled { AuditAction::AppEnable } else { AuditAction::AppDisable };
+        let act = self.act(actor, now, action).app(app_id);
+        let done = match self.store.set_application_enabled(app_id, enabled, &act).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(AuthError::AppNotFound(app_id.clone())),
+            Err(error) => Err(error.into()),
+        };
+        self.settle_change(act, done, |()| true)?;
         self.apps.invalidate(app_id).await;
         Ok(())
     }

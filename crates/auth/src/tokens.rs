@@ -1,7 +1,7 @@
 //! Stored tokens.
 
 use chrono::TimeDelta;
-use larkauth_models::{Actor, AppId, OpenId, StoredToken, Timestamp, TokenKind, UserProfile};
+use larkauth_models::{Actor, AppId, AuditAction, OpenId, StoredToken, Timestamp, TokenKind, UserProfile};
 
 use crate::{
     context::Context,
@@ -31,18 +31,19 @@ impl Context {
         min_validity: TimeDelta,
         required: &[String],
     ) -> Result<StoredToken, AuthError> {
-        self.note_operation(actor, now, "token.serve");
-        check_scope_names(required)?;
-        let stored = self.served_token(actor, app_id, open_id).await?;
-        let token = self.fresh_enough(stored, now, min_validity).await?;
-        let missing = token.pair.missing(required);
-        if missing.is_empty() {
-            return Ok(token);
-        }
-        Err(AuthError::InsufficientScope {
-            ask_for: scopes_to_ask_for(&token.pair.scopes, required),
-            missing,
-        })
+        let found = async {
+            check_scope_names(required)?;
+            let stored = self.served_token(actor, app_id, open_id).await?;
+            let token = self.fresh_enough(stored, now, min_validity).await?;
+            let missing = token.pair.missing(required);
+            if missing.is_empty() {
+                return Ok(token);
+            }
+            let ask_for = scopes_to_ask_for(&token.pair.scopes, required);
+            Err(AuthError::InsufficientScope { ask_for, missing })
+        };
+        let act = self.act(actor, now, AuditAction::TokenServe).app(app_id).open_id(open_id);
+        self.settle_read(actor, act, found.await)
     }
 
     /// Returns a token of a newer generation than the given one, which is refreshed unless that has happened already.
@@ -58,15 +59,19 @@ impl Context {
         open_id: &OpenId,
         generation: Option<i64>,
     ) -> Result<StoredToken, AuthError> {
-        self.note_operation(actor, now, "token.refresh");
-        let stored = self.served_token(actor, app_id, open_id).await?;
-        if generation.is_some_and(|known| stored.generation > known) && stored.is_servable(now, A_MINUTE) {
-            return Ok(stored);
-        }
-        if !stored.is_refreshable() {
-            return Err(AuthError::AuthenticationRequired);
-        }
-        self.newer_token(&stored).await
+        let found = async {
+            let stored = self.served_token(actor, app_id, open_id).await?;
+            if generation.is_some_and(|known| stored.generation > known) && stored.is_servable(now, A_MINUTE)
+            {
+                return Ok(stored);
+            }
+            if !stored.is_refreshable() {
+                return Err(AuthError::AuthenticationRequired);
+            }
+            self.newer_token(&stored).await
+        };
+        let act = self.act(actor, now, AuditAction::TokenRefresh).app(app_id).open_id(open_id);
+        self.settle_read(actor, act, found.await)
     }
 
     async fn served_token(
@@ -130,9 +135,12 @@ impl Context {
         app_id: &AppId,
         open_id: &OpenId,
     ) -> Result<Option<StoredToken>, AuthError> {
-        self.note_operation(actor, now, "token.show");
-        Self::check_app(actor, app_id)?;
-        Ok(self.store.token(app_id, open_id, TokenKind::User).await?)
+        let found = async {
+            Self::check_app(actor, app_id)?;
+            Ok(self.store.token(app_id, open_id, TokenKind::User).await?)
+        };
+        let act = self.act(actor, now, AuditAction::TokenShow).app(app_id).open_id(open_id);
+        self.settle_read(actor, act, found.await)
     }
 
     /// Wipes the token of a person. Returns false when none is stored.
@@ -146,9 +154,13 @@ impl Context {
         app_id: &AppId,
         open_id: &OpenId,
     ) -> Result<bool, AuthError> {
-        self.note_operation(actor, now, "token.revoke");
-        Self::check_app(actor, app_id)?;
-        Ok(self.store.revoke_token(app_id, open_id, TokenKind::User, now).await?)
+        let act = self.act(actor, now, AuditAction::TokenRevoke).app(app_id).open_id(open_id);
+        let revoked = async {
+            Self::check_app(actor, app_id)?;
+            Ok(self.store.revoke_token(app_id, open_id, TokenKind::User, &act).await?)
+        };
+        let revoked = revoked.await;
+        self.settle_change(act, revoked, |revoked| *revoked)
     }
 
     /// Returns the profile of a person, as one application sees them.
@@ -162,8 +174,11 @@ impl Context {
         app_id: &AppId,
         open_id: &OpenId,
     ) -> Result<Option<UserProfile>, AuthError> {
-        self.note_operation(actor, now, "profile.show");
-        Self::check_app(actor, app_id)?;
-        Ok(self.store.profile(app_id, open_id).await?)
+        let found = async {
+            Self::check_app(actor, app_id)?;
+            Ok(self.store.profile(app_id, open_id).await?)
+        };
+        let act = self.act(actor, now, AuditAction::ProfileShow).app(app_id).open_id(open_id);
+        self.settle_read(actor, act, found.await)
     }
 }

@@ -7,6 +7,7 @@ use larkauth_config::{ConfigError, LoadOptions, Service, Settings};
 use larkauth_models::{Actor, AppId};
 use larkauth_runtime::DataDir;
 use larkauth_telemetry::{LogFormat, Metrics, TelemetryConfig};
+use nix::unistd::{Uid, User, gethostname};
 
 use crate::{exit::CommandError, output::Format, report};
 
@@ -91,10 +92,12 @@ pub(crate) fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Returns who runs this command: the account that the environment names.
+/// Returns who runs this command: the account of the process, whatever the environment says, and the host.
 pub(crate) fn operator() -> Actor {
-    let account = ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    Actor::Operator { name: account.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned()) }
+    let uid = Uid::current();
+    let account = User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let host = gethostname().ok().and_then(|host| host.into_string().ok());
+    Actor::operator(account.unwrap_or_else(|| format!("uid {uid}")), host)
 }
 
 /// Returns the only registered application. Fails when there is none or more than one.

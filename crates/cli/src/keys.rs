@@ -94,7 +94,7 @@ fn key_scope() -> impl TypedValueParser<Value = KeyScope> {
         KeyScope::TokensRead => "Take tokens, and invite the person whose token is missing",
         KeyScope::Proxy => "Make calls to Lark as a person (for a later version; no endpoint needs it yet)",
         KeyScope::AppsAdmin => "Register applications (for a later version; no endpoint needs it yet)",
-        KeyScope::AuditRead => "Read the audit record (for a later version; no endpoint needs it yet)",
+        KeyScope::AuditRead => "Read the audit log",
         KeyScope::Everything => "Everything",
     };
     let named = |scope: &KeyScope| PossibleValue::new(scope.as_str()).help(help(*scope));

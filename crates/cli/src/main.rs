@@ -6,6 +6,7 @@
 //! Exit codes: see [`exit`] and docs/cli.md.
 
 mod apps;
+mod audit;
 mod card;
 mod completions;
 mod contract;
@@ -18,6 +19,7 @@ mod globals;
 mod keys;
 mod migrate;
 mod output;
+mod people;
 mod prompt;
 mod report;
 mod session;
@@ -58,6 +60,9 @@ enum Command {
     #[command(subcommand)]
     Token(token::Token),
     #[command(subcommand)]
+    People(people::People),
+    Audit(audit::Arguments),
+    #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
     Doctor(doctor::Arguments),
     Migrate(migrate::Arguments),
@@ -97,6 +102,8 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Card(command) => card::run(command, &globals).await,
         Command::Session(command) => session::run(command, &globals).await,
         Command::Token(command) => token::run(command, &globals).await,
+        Command::People(command) => people::run(command, &globals).await,
+        Command::Audit(arguments) => audit::run(arguments, &globals).await,
         Command::DeadLetters(command) => dead_letters::run(command, &globals).await,
         Command::Doctor(arguments) => doctor::run(arguments, &globals).await,
         Command::Migrate(arguments) => migrate::run(arguments, &globals.settings()?).await,

@@ -1,6 +1,10 @@
 //! Builds the typed settings from their texts, one line per setting.
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
+use std::{
+    io::IsTerminal,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use larkauth_models::{
     AppId, Application, Brand, CardOptions, ExposeSecret, RefreshPolicy, SecretString, TokenApi,
@@ -10,8 +14,8 @@ use larkauth_telemetry::{LogFormat, TelemetryConfig};
 
 use crate::{
     BrokerSettings, ConfigError, Cron, DatabaseSettings, DatabaseUrl, EncryptionKey, EncryptionSettings,
-    HttpSettings, LarkHosts, LarkSettings, LoadOptions, OauthSettings, Service, SessionSettings, Settings,
-    TokenSettings, Tz, UserSyncSettings, WebsocketSettings, WorkerSettings,
+    HttpSettings, IpNet, LarkHosts, LarkSettings, LoadOptions, OauthSettings, Service, SessionSettings,
+    Settings, TokenSettings, Tz, UserSyncSettings, WebsocketSettings, WorkerSettings,
     parse::{self, ParseError, parse_error},
     schema as t,
     settings::Unset,
@@ -95,7 +99,9 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         sessions: SessionSettings {
             expiry: s.require(&t::AUTH_SESSION_EXPIRY_SECONDS, parse::seconds(1, 86_400))?,
             rate_limit_per_minute: s.require(&t::AUTH_REQUEST_RATE_LIMIT, parse::number(1, 1000))?,
+            retention: s.require(&t::SESSION_RETENTION_DAYS, parse::days(7, 36_500))?,
         },
+        audit_retention: s.require(&t::AUDIT_RETENTION_DAYS, parse::days(1, 36_500))?,
         tokens: TokenSettings {
             refresh_threshold: s.require(&t::AUTH_TOKEN_REFRESH_THRESHOLD, parse::number(0.5, 0.95))?,
             refresh_policy: s.require(&t::TOKEN_REFRESH_POLICY, parse::one_of(REFRESH_POLICIES))?,
@@ -126,6 +132,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         http: HttpSettings {
             addr: s.get(&t::HTTP_ADDR, address)?.unwrap_or(default_address(service)),
             public_addr: s.get(&t::PUBLIC_HTTP_ADDR, address)?.filter(|_| has_public_routes(service)),
+            trusted_proxies: s.get(&t::TRUSTED_PROXIES, networks)?.unwrap_or_default(),
             callback_enabled: s.require(&t::HTTP_CALLBACK_ENABLED, parse::switch)?,
             callback_allow_unsigned: s.require(&t::HTTP_CALLBACK_ALLOW_UNSIGNED, parse::switch)?,
             api_key: s.get(&t::API_KEY, parse::api_key)?,
@@ -264,6 +271,21 @@ fn address(text: &str) -> Result<SocketAddr, ParseError> {
             "give IP address and port, like `127.0.0.1:8080` or `0.0.0.0:8080`",
         )
     })
+}
+
+fn networks(text: &str) -> Result<Vec<IpNet>, ParseError> {
+    let network =
+        |text: &str| text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
+    let parts = text.split([' ', ',']).filter(|part| !part.is_empty());
+    parts.map(network).collect::<Option<_>>().map_or_else(
+        || {
+            parse_error(
+                "is not a list of addresses or networks",
+                "give them like `10.0.0.7 10.1.0.0/16 fd00::/8`, separated by spaces",
+            )
+        },
+        Ok,
+    )
 }
 
 impl DatabaseUrl {

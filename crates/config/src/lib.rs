@@ -19,6 +19,7 @@ pub use chrono_tz::Tz;
 pub use croner::Cron;
 pub use encryption_keys::EncryptionKey;
 pub use error::ConfigError;
+pub use ipnet::IpNet;
 pub use schema::{DefaultValue, SETTINGS, Setting, reference_markdown};
 pub use settings::{
     BrokerSettings, DatabaseSettings, DatabaseUrl, EncryptionSettings, HttpSettings, LarkHosts, LarkSettings,

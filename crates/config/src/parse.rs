@@ -51,6 +51,13 @@ pub(crate) fn seconds(least: u64, most: u64) -> impl Fn(&str) -> Result<Duration
     }
 }
 
+pub(crate) fn days(least: u64, most: u64) -> impl Fn(&str) -> Result<Duration, ParseError> {
+    move |text| match number(least, most)(text) {
+        Ok(days) => Ok(Duration::from_secs(days * 24 * 3600)),
+        Err(error) => parse_error(error.problem, format!("give whole days, from {least} to {most}")),
+    }
+}
+
 /// Parses one of the fixed spellings of a type.
 pub(crate) fn one_of<T: Copy>(
     choices: &'static [(&'static str, T)],

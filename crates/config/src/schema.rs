@@ -67,6 +67,10 @@ settings! {
     AUTH_CARD_APP_NAME = None, "Name of the application on its cards. By default Lark is asked for it.";
     AUTH_SESSION_EXPIRY_SECONDS = Fixed("600"), "Lifetime of a session, in seconds.";
     AUTH_REQUEST_RATE_LIMIT = Fixed("5"), "Sessions per user per minute.";
+    SESSION_RETENTION_DAYS = Fixed("90"), "Days for which an ended session is kept, counted from its creation. The token is kept longer.";
+
+    "Audit":
+    AUDIT_RETENTION_DAYS = Fixed("365"), "Days for which audit records are kept.";
 
     "Tokens":
     AUTH_TOKEN_REFRESH_THRESHOLD = Fixed("0.8"), "Fraction of a token's lifetime after which it is refreshed on schedule (0.5 to 0.95). A read refreshes by itself once less than a tenth is left.";
@@ -92,6 +96,7 @@ settings! {
     "HTTP":
     HTTP_ADDR = Varies("`127.0.0.1:8080` (gateway), `:8081` (auth-worker), `:8082` (token-refresher)"), "Address to listen on: `/healthz`, `/readyz`, `/health`, `/metrics`, and for the gateway all other routes.";
     PUBLIC_HTTP_ADDR = None, "Second address of the gateway, for browsers and Lark: `/oauth`, `/lark` and `/healthz` only. `HTTP_ADDR` then serves everything but `/oauth` and `/lark`.";
+    TRUSTED_PROXIES = None, "Addresses or networks of the proxies in front of the gateway, separated by spaces. Only from these is `X-Forwarded-For` believed; audit records name the client by it.";
     HTTP_CALLBACK_ENABLED = Fixed("false"), "Callbacks of APP_ID come by HTTP: refuse to start when they cannot be verified. Verified callbacks are accepted in any case.";
     HTTP_CALLBACK_ALLOW_UNSIGNED = Fixed("false"), "Accept HTTP callbacks of an application without encrypt key. The verification token inside them is then all that proves their origin.";
     API_KEY (secret) = None, "Bootstrap API key with every scope, at least 16 characters.";

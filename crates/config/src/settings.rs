@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::{ConfigError, Cron, EncryptionKey, Tz, schema};
+use crate::{ConfigError, Cron, EncryptionKey, IpNet, Tz, schema};
 
 /// The process that reads the settings. Determines the required settings and some defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Settings {
     pub card: CardOptions,
     /// Authorization sessions.
     pub sessions: SessionSettings,
+    /// Time for which audit records are kept.
+    pub audit_retention: Duration,
     /// Token refresh.
     pub tokens: TokenSettings,
     /// Synchronisation of user information.
@@ -181,6 +183,8 @@ pub struct SessionSettings {
     pub expiry: Duration,
     /// Sessions per user per minute.
     pub rate_limit_per_minute: u32,
+    /// Time for which an ended session is kept.
+    pub retention: Duration,
 }
 
 /// Keeping tokens alive.
@@ -276,6 +280,8 @@ pub struct HttpSettings {
     /// Address of the second listener, for browsers and Lark. `None` when the first one serves them, and for services
     /// that serve nothing to them.
     pub public_addr: Option<SocketAddr>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Refuse to start when HTTP callbacks of the application cannot be verified.
     pub callback_enabled: bool,
     /// Accept HTTP callbacks of an application without encrypt key.

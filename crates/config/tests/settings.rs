@@ -364,3 +364,30 @@ fn callback_verification_is_required_of_services_only() {
     assert!(load(Service::Standalone, &app).is_err());
     assert!(load(Service::Command, &app).unwrap().warnings.is_empty());
 }
+
+#[test]
+fn retention_and_trusted_proxies_are_parsed_and_checked() {
+    let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+    let s = load(Service::Standalone, &[]).unwrap();
+    assert_eq!((s.sessions.retention, s.audit_retention), (days(90), days(365)));
+    assert_eq!(s.http.trusted_proxies, []);
+    let given = [
+        ("SESSION_RETENTION_DAYS", "7"),
+        ("AUDIT_RETENTION_DAYS", "3650"),
+        ("TRUSTED_PROXIES", "10.0.0.7, 10.1.0.0/16 fd00::/8"),
+    ];
+    let s = load(Service::Standalone, &given).unwrap();
+    assert_eq!((s.sessions.retention, s.audit_retention), (days(7), days(3650)));
+    let proxies: Vec<_> = s.http.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.7/32", "10.1.0.0/16", "fd00::/8"]);
+    for (name, value) in [
+        ("SESSION_RETENTION_DAYS", "1"),
+        ("AUDIT_RETENTION_DAYS", "0"),
+        ("AUDIT_RETENTION_DAYS", "ever"),
+        ("TRUSTED_PROXIES", "proxy.example.com"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+    ] {
+        let error = load(Service::Standalone, &[(name, value)]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{name}: ")), "{error}");
+    }
+}

@@ -1,8 +1,8 @@
 //! Bodies of the REST API.
 
 use larkauth_models::{
-    AppId, AuthMethod, AuthSession, CardOptions, FailureReason, OpenId, SessionId, SessionState, Timestamp,
-    UserId,
+    AppId, AuditAction, AuthMethod, AuthSession, CardOptions, FailureReason, OpenId, SessionId, SessionState,
+    Timestamp, UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -267,4 +267,90 @@ impl std::fmt::Debug for TokenView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TokenView").field("expires_at", &self.expires_at).finish_non_exhaustive()
     }
+}
+
+/// `GET /v1/audit`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
+pub struct AuditQuery {
+    /// Records about this application.
+    #[cfg_attr(feature = "openapi", param(value_type = Option<String>))]
+    pub app_id: Option<AppId>,
+    /// Records about this person: an open id, a user id, or the pseudonym of an erased person.
+    pub person: Option<String>,
+    /// Records of the actor with this id: an API key's id, an operator's account, a service's name, or an open id.
+    pub actor: Option<String>,
+    /// Records of this action.
+    #[cfg_attr(feature = "openapi", param(value_type = Option<schema::AuditAction>))]
+    pub action: Option<AuditAction>,
+    /// Records from this time on.
+    #[cfg_attr(feature = "openapi", param(value_type = Option<String>, format = DateTime))]
+    pub since: Option<Timestamp>,
+    /// Records before this time.
+    #[cfg_attr(feature = "openapi", param(value_type = Option<String>, format = DateTime))]
+    pub until: Option<Timestamp>,
+    /// Size of the page, 1 to 200; 50 by default.
+    #[cfg_attr(feature = "openapi", param(minimum = 1, maximum = 200))]
+    pub limit: Option<u32>,
+    /// `next_cursor` of the previous page.
+    pub cursor: Option<String>,
+}
+
+/// One page of audit records, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditPage {
+    /// The records.
+    pub items: Vec<AuditRecordView>,
+    /// Start of the next page; absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// Who did what, to what, when, from where, and with which result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditRecordView {
+    /// Id of the record.
+    pub id: uuid::Uuid,
+    /// Time of the act.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub at: Timestamp,
+    /// `api_key`, `operator`, `service` or `person`.
+    pub actor_kind: String,
+    /// Id of the API key, account of the operator, name of the service, or open id of the person.
+    pub actor_id: String,
+    /// Name of the API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor_name: Option<String>,
+    /// One of the actions of the filter, or one of another version.
+    pub action: String,
+    /// The application concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<String>,
+    /// The person concerned: the open id, else the user id; `erased:…` after an erasure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+    /// The session concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<uuid::Uuid>,
+    /// The API key concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<uuid::Uuid>,
+    /// The client's address, or the host of an operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Id of the HTTP request (`X-Request-Id`) or of the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Id of the trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// `ok`, `refused` (a rule, or nothing to do it to) or `failed` (a part of the service).
+    pub outcome: String,
+    /// Code of the reason, unless the outcome is `ok`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }

@@ -71,6 +71,64 @@ enum_schemas! {
         Failed = "failed",
     }
 
+    /// What an audit record is about.
+    AuditAction {
+        /// A session was created, which invites a person.
+        SessionCreate = "session.create",
+        /// A session ended with a stored token, because its person consented.
+        SessionComplete = "session.complete",
+        /// A session ended because its person declined.
+        SessionReject = "session.reject",
+        /// A session ended because it was used after its time.
+        SessionExpire = "session.expire",
+        /// A session ended with a failure.
+        SessionFail = "session.fail",
+        /// Sessions were listed.
+        SessionList = "session.list",
+        /// The address of a consent page was read.
+        SessionConsentPage = "session.consent_page",
+        /// A token was handed out.
+        TokenServe = "token.serve",
+        /// A stored token was read at the command line.
+        TokenShow = "token.show",
+        /// A token was revoked.
+        TokenRevoke = "token.revoke",
+        /// The profile of a person was read.
+        ProfileShow = "profile.show",
+        /// Everything that is stored about a person was erased.
+        PersonErase = "person.erase",
+        /// An API key was created.
+        KeyCreate = "api_key.create",
+        /// An API key got a successor.
+        KeyRotate = "api_key.rotate",
+        /// An API key was revoked.
+        KeyRevoke = "api_key.revoke",
+        /// API keys were listed.
+        KeyList = "api_key.list",
+        /// An application was registered or changed.
+        AppRegister = "app.register",
+        /// The application of the settings was registered at the start of a process.
+        AppBootstrap = "app.bootstrap",
+        /// An application was enabled.
+        AppEnable = "app.enable",
+        /// An application was disabled.
+        AppDisable = "app.disable",
+        /// An application was read with its secrets.
+        AppShow = "app.show",
+        /// Applications were listed.
+        AppList = "app.list",
+        /// Dead letters were listed.
+        DeadLetterList = "dead_letter.list",
+        /// A dead letter was returned to its queue.
+        DeadLetterRequeue = "dead_letter.requeue",
+        /// A dead letter was dropped.
+        DeadLetterDrop = "dead_letter.drop",
+        /// Audit records were listed.
+        AuditList = "audit.list",
+        /// A request was refused because its API key lacks the scope.
+        RequestDeny = "request.deny",
+    }
+
     /// Method of authorization.
     AuthMethod {
         /// A card in the chat, its clicks pushed over the long connection.

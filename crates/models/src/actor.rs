@@ -2,11 +2,29 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::{AppId, OpenId};
+use crate::{AppId, EventId, OpenId};
+
+/// Who asks for an operation, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// Who asks.
+    pub principal: Principal,
+    /// From where, and with which request.
+    pub origin: Origin,
+}
+
+/// Where a request came from, for the audit record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The client's address, or the host of an operator.
+    pub address: Option<String>,
+    /// The id of the HTTP request or of the event.
+    pub request_id: Option<String>,
+}
 
 /// Who asks for an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Actor {
+pub enum Principal {
     /// A caller of the REST API.
     ApiKey {
         /// The key's public id; nil for the bootstrap key of the settings.
@@ -64,17 +82,36 @@ impl Actor {
     /// Returns the name under which people may know the actor: that of a created API key.
     #[must_use]
     pub fn public_name(&self) -> Option<&str> {
-        match self {
-            Self::ApiKey { id, name, .. } if !id.is_nil() => Some(name),
+        match &self.principal {
+            Principal::ApiKey { id, name, .. } if !id.is_nil() => Some(name),
             _ => None,
         }
+    }
+
+    /// Returns a service that acts on its own.
+    #[must_use]
+    pub const fn service(name: &'static str) -> Self {
+        Self { principal: Principal::Service(name), origin: Origin { address: None, request_id: None } }
+    }
+
+    /// Returns an operator at a host.
+    #[must_use]
+    pub const fn operator(name: String, host: Option<String>) -> Self {
+        Self { principal: Principal::Operator { name }, origin: Origin { address: host, request_id: None } }
+    }
+
+    /// Returns a person whose click or redirect arrived as this event.
+    #[must_use]
+    pub fn person(app_id: AppId, open_id: OpenId, event: &EventId) -> Self {
+        let origin = Origin { address: None, request_id: Some(event.to_string()) };
+        Self { principal: Principal::Person { app_id, open_id }, origin }
     }
 
     /// Returns what restricts the actor. `None` for an actor that is not restricted.
     #[must_use]
     pub const fn access(&self) -> Option<&KeyAccess> {
-        match self {
-            Self::ApiKey { access, .. } => Some(access),
+        match &self.principal {
+            Principal::ApiKey { access, .. } => Some(access),
             _ => None,
         }
     }
@@ -85,7 +122,15 @@ impl Actor {
         self.access().is_none_or(|access| access.may_use_app(app_id))
     }
 
-    /// Returns the kind of the actor, as logs and records spell it.
+    /// Returns whether the actor is a service that acts on its own.
+    #[must_use]
+    pub const fn is_service(&self) -> bool {
+        matches!(self.principal, Principal::Service(_))
+    }
+}
+
+impl Principal {
+    /// Returns the kind of the principal, as logs and records spell it.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -95,17 +140,28 @@ impl Actor {
             Self::Person { .. } => "person",
         }
     }
+
+    /// Returns what identifies the principal among those of its kind.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match self {
+            Self::ApiKey { id, .. } => id.to_string(),
+            Self::Operator { name } => name.clone(),
+            Self::Service(name) => (*name).to_owned(),
+            Self::Person { open_id, .. } => open_id.to_string(),
+        }
+    }
 }
 
-/// Writes the kind and what identifies the actor. The id of a person is left out, because logs hold none.
+/// Writes the kind and what identifies the actor. The id of a person is left out: only audit records hold it.
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind())?;
-        match self {
-            Self::ApiKey { id, .. } => write!(f, ":{id}"),
-            Self::Operator { name } => write!(f, ":{name}"),
-            Self::Service(name) => write!(f, ":{name}"),
-            Self::Person { .. } => Ok(()),
+        f.write_str(self.principal.kind())?;
+        match &self.principal {
+            Principal::ApiKey { id, .. } => write!(f, ":{id}"),
+            Principal::Operator { name } => write!(f, ":{name}"),
+            Principal::Service(name) => write!(f, ":{name}"),
+            Principal::Person { .. } => Ok(()),
         }
     }
 }
@@ -125,20 +181,22 @@ mod tests {
         assert!(restricted.may_use_app(&a) && !restricted.may_use_app(&b));
         assert!(restricted.may_ask_for("docs:read") && restricted.may_ask_for("offline_access"));
         assert!(!restricted.may_ask_for("docs") && !restricted.may_ask_for("docs:read:all"));
-        assert!(Actor::Service("gateway").may_use_app(&b));
+        assert!(Actor::service("gateway").may_use_app(&b));
     }
 
     #[test]
     fn display_names_the_actor_but_no_person() {
         let id = Uuid::nil();
-        let key = Actor::ApiKey { id, name: "crm".to_owned(), access: KeyAccess::default() };
+        let principal = Principal::ApiKey { id, name: "crm".to_owned(), access: KeyAccess::default() };
+        let key = Actor { principal, origin: Origin::default() };
         assert_eq!(key.to_string(), format!("api_key:{id}"));
-        assert_eq!(Actor::Operator { name: "root".to_owned() }.to_string(), "operator:root");
-        assert_eq!(Actor::Service("gateway").to_string(), "service:gateway");
-        let person = Actor::Person {
-            app_id: AppId::new("cli_0123456789abcdef").unwrap(),
-            open_id: OpenId::new("ou_1").unwrap(),
-        };
+        assert_eq!(Actor::operator("root".to_owned(), None).to_string(), "operator:root");
+        assert_eq!(Actor::service("gateway").to_string(), "service:gateway");
+        let person = Actor::person(
+            AppId::new("cli_0123456789abcdef").unwrap(),
+            OpenId::new("ou_1").unwrap(),
+            &EventId::new("e-1").unwrap(),
+        );
         assert_eq!(person.to_string(), "person");
     }
 }

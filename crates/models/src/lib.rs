@@ -9,6 +9,7 @@
 mod actor;
 mod api_key;
 mod application;
+mod audit;
 mod backoff;
 mod card;
 mod clock;
@@ -20,9 +21,10 @@ pub mod text;
 mod token;
 mod user;
 
-pub use actor::{Actor, KeyAccess};
+pub use actor::{Actor, KeyAccess, Origin, Principal};
 pub use api_key::KeyScope;
 pub use application::{Application, Brand, TokenApi};
+pub use audit::{AuditAction, AuditOutcome};
 pub use backoff::Backoff;
 pub use card::{CardFace, CardOptions, Locale};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};

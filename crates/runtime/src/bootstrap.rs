@@ -45,6 +45,8 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
             threshold: settings.tokens.refresh_threshold,
             ..Policy::default().refresh
         },
+        session_retention: settings.sessions.retention,
+        audit_retention: settings.audit_retention,
         ..Policy::default()
     };
     let apps =
@@ -88,7 +90,7 @@ fn short_name(settings: &Settings) -> &'static str {
 
 /// Returns the service as the actor of what it does on its own.
 pub(crate) fn actor(settings: &Settings) -> Actor {
-    Actor::Service(short_name(settings))
+    Actor::service(short_name(settings))
 }
 
 /// Registers the application of `APP_ID`. New settings win over what is registered. Returns false when that has to be

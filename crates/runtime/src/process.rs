@@ -79,6 +79,7 @@ impl Process {
             process.spawn_job(job, actor.clone());
         }
         process.watch_registrations(actor, unregistered);
+        process.write_audit();
         Ok(process)
     }
 
@@ -171,6 +172,14 @@ impl Process {
         let (context, stopping) = (self.context.clone(), self.stopping.clone());
         self.spawn("the registration watch", async move {
             crate::registrations::Watch::new(part, unregistered).run(context, actor, stopping).await;
+            Ok(())
+        });
+    }
+
+    fn write_audit(&self) {
+        let (context, stopping) = (self.context.clone(), self.stopping.clone());
+        self.spawn("the audit writer", async move {
+            context.write_audit(stopping).await;
             Ok(())
         });
     }

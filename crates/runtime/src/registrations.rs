@@ -100,7 +100,7 @@ mod tests {
     use larkauth_models::{SystemClock, Timestamp};
     use larkauth_storage::{
         Applications, Store,
-        testing::{TestAuthorization, cipher_of},
+        testing::{TestAuthorization, act, cipher_of},
     };
     use larkauth_storage_sqlite::testing::TestSqlite;
     use larkauth_telemetry::{Health, PartState};
@@ -133,14 +133,14 @@ mod tests {
             larkauth_storage_sqlite::SqliteStore::open(&database.options(), cipher_of(&[("other", 1)]))
                 .await
                 .unwrap();
-        elsewhere.put_application(&other, Timestamp::UNIX_EPOCH).await.unwrap();
+        elsewhere.put_application(&other, &act(Timestamp::UNIX_EPOCH)).await.unwrap();
         watch.look(store.applications().await.unwrap());
         let reason = &watch.unreadable[&other.app_id];
         assert!(reason.contains("`other`"), "{reason}");
         assert!(is_failing(&health));
         check(&store.applications().await.unwrap()).unwrap();
 
-        elsewhere.put_application(&first, Timestamp::UNIX_EPOCH).await.unwrap();
+        elsewhere.put_application(&first, &act(Timestamp::UNIX_EPOCH)).await.unwrap();
         watch.look(store.applications().await.unwrap());
         let reason = health.report().parts[0].reason.clone().unwrap();
         assert!(reason.contains("`other`"), "{reason}");
@@ -152,8 +152,8 @@ mod tests {
         check(&elsewhere.applications().await.unwrap()).unwrap();
 
         // A disabled application does not count.
-        store.put_application(&first, Timestamp::UNIX_EPOCH).await.unwrap();
-        store.set_application_enabled(&other.app_id, false, Timestamp::UNIX_EPOCH).await.unwrap();
+        store.put_application(&first, &act(Timestamp::UNIX_EPOCH)).await.unwrap();
+        store.set_application_enabled(&other.app_id, false, &act(Timestamp::UNIX_EPOCH)).await.unwrap();
         watch.look(store.applications().await.unwrap());
         assert!(!is_failing(&health));
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, serve::Listener};
+use axum::{Router, extract::ConnectInfo, serve::Listener};
 use hyper::{
     server::conn::http1,
     service::{Service as _, service_fn},
@@ -65,11 +66,11 @@ async fn serve_within(
     let (connections, room) = (TaskTracker::new(), Arc::new(Semaphore::new(limits.connections)));
     loop {
         // Axum's `accept`, not the listener's own: it logs what fails and tries again.
-        let next = async { (room.clone().acquire_owned().await, Listener::accept(&mut listener).await.0) };
-        let Some((permit, stream)) = stopping.run_until_cancelled(next).await else { break };
+        let next = async { (room.clone().acquire_owned().await, Listener::accept(&mut listener).await) };
+        let Some((permit, (stream, peer))) = stopping.run_until_cancelled(next).await else { break };
         let (routes, stopping) = (routes.clone(), stopping.clone());
         connections.spawn(async move {
-            connection(limits, stream, routes, stopping).await;
+            connection(limits, stream, peer, routes, stopping).await;
             drop(permit);
         });
     }
@@ -78,10 +79,17 @@ async fn serve_within(
     connections.wait().await;
 }
 
-async fn connection(limits: Limits, stream: TcpStream, routes: Router, stopping: CancellationToken) {
+async fn connection(
+    limits: Limits,
+    stream: TcpStream,
+    peer: SocketAddr,
+    routes: Router,
+    stopping: CancellationToken,
+) {
     let (asked, routes) = (AtomicBool::new(false), TowerToHyperService::new(routes));
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
         asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(ConnectInfo(peer));
         routes.call(request)
     });
     let io = TokioIo::new(StallTimeout { stream, timeout: limits.stall, stalled: None });

@@ -3,14 +3,23 @@ use larkauth_models::Timestamp;
 use sqlx::{Connection, PgConnection, query, query_as};
 use uuid::Uuid;
 
-use larkauth_storage::{ApiKey, ApiKeys, Result, backend::rows::ApiKeyRow};
+use larkauth_storage::{ApiKey, ApiKeys, AuditEntry, Result, backend::rows::ApiKeyRow};
 
-use crate::store::PgStore;
+use crate::{
+    audit::{record, recorded},
+    store::PgStore,
+};
 
 #[async_trait]
 impl ApiKeys for PgStore {
-    async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32]) -> Result<()> {
-        self.call("writing an API key", async |db| insert(db, key, sha256).await).await
+    async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32], audit: &AuditEntry) -> Result<()> {
+        self.call("writing an API key", async |db| {
+            let mut tx = db.begin().await?;
+            insert(&mut tx, key, sha256).await?;
+            record(&mut tx, audit).await?;
+            tx.commit().await
+        })
+        .await
     }
 
     async fn api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>> {
@@ -46,19 +55,19 @@ impl ApiKeys for PgStore {
         Ok(rows.into_iter().map(ApiKeyRow::into_model).collect())
     }
 
-    async fn revoke_api_key(&self, id: Uuid, now: Timestamp) -> Result<bool> {
-        let done = self
-            .call("revoking an API key", async |db| {
-                query!(
-                    "update api_keys set revoked_at = $2 where key_id = $1 and revoked_at is null",
-                    id,
-                    now
-                )
-                .execute(db)
-                .await
-            })
+    async fn revoke_api_key(&self, id: Uuid, audit: &AuditEntry) -> Result<bool> {
+        self.call("revoking an API key", async |db| {
+            let mut tx = db.begin().await?;
+            let done = query!(
+                "update api_keys set revoked_at = $2 where key_id = $1 and revoked_at is null",
+                id,
+                audit.at
+            )
+            .execute(&mut *tx)
             .await?;
-        Ok(done.rows_affected() == 1)
+            recorded(tx, done, audit).await
+        })
+        .await
     }
 
     async fn rotate_api_key(
@@ -67,7 +76,7 @@ impl ApiKeys for PgStore {
         until: Timestamp,
         successor: &ApiKey,
         sha256: &[u8; 32],
-        now: Timestamp,
+        audit: &AuditEntry,
     ) -> Result<bool> {
         self.call("rotating an API key", async |db| {
             let mut tx = db.begin().await?;
@@ -76,7 +85,7 @@ impl ApiKeys for PgStore {
                  where key_id = $1 and revoked_at is null and (expires_at is null or expires_at > $3)",
                 id,
                 until,
-                now
+                audit.at
             )
             .execute(&mut *tx)
             .await?;
@@ -84,6 +93,7 @@ impl ApiKeys for PgStore {
                 return Ok(false);
             }
             insert(&mut tx, successor, sha256).await?;
+            record(&mut tx, audit).await?;
             tx.commit().await?;
             Ok(true)
         })

@@ -1,13 +1,16 @@
 use async_trait::async_trait;
 use larkauth_models::{AppId, Application, Timestamp};
-use sqlx::{query, query_as};
+use sqlx::{Connection, query, query_as};
 
 use larkauth_storage::{
-    Applications, Registration, Result,
+    Applications, AuditEntry, Registration, Result,
     backend::rows::{APPLICATIONS, ApplicationRow, RowSeal, registrations},
 };
 
-use crate::store::PgStore;
+use crate::{
+    audit::{record, recorded},
+    store::PgStore,
+};
 
 #[async_trait]
 impl Applications for PgStore {
@@ -44,13 +47,14 @@ impl Applications for PgStore {
         registrations(rows, &self.cipher)
     }
 
-    async fn put_application(&self, application: &Application, now: Timestamp) -> Result<()> {
+    async fn put_application(&self, application: &Application, audit: &AuditEntry) -> Result<()> {
         let row = RowSeal::new(&self.cipher, APPLICATIONS, application.app_id.to_string());
         let secret = row.seal("app_secret_sealed", &application.app_secret)?;
         let verification_token =
             row.seal_option("verification_token_sealed", application.verification_token.as_ref())?;
         let encrypt_key = row.seal_option("encrypt_key_sealed", application.encrypt_key.as_ref())?;
         self.call("writing an application", async |db| {
+            let mut tx = db.begin().await?;
             query!(
                 "insert into applications (app_id, app_secret_sealed, verification_token_sealed, encrypt_key_sealed,
                                            brand, token_api, redirect_uri, default_scopes, enabled, created_at, updated_at)
@@ -76,29 +80,35 @@ impl Applications for PgStore {
                 application.redirect_uri.as_str(),
                 &application.default_scopes,
                 application.enabled,
-                now
+                audit.at
             )
-            .execute(db)
-            .await
+            .execute(&mut *tx)
+            .await?;
+            record(&mut tx, audit).await?;
+            tx.commit().await
         })
-        .await?;
-        Ok(())
+        .await
     }
 
-    async fn set_application_enabled(&self, app_id: &AppId, enabled: bool, now: Timestamp) -> Result<bool> {
-        let done = self
-            .call("enabling or disabling an application", async |db| {
-                query!(
-                    "update applications set enabled = $2, updated_at = $3 where app_id = $1",
-                    app_id.as_str(),
-                    enabled,
-                    now
-                )
-                .execute(db)
-                .await
-            })
+    async fn set_application_enabled(
+        &self,
+        app_id: &AppId,
+        enabled: bool,
+        audit: &AuditEntry,
+    ) -> Result<bool> {
+        self.call("enabling or disabling an application", async |db| {
+            let mut tx = db.begin().await?;
+            let done = query!(
+                "update applications set enabled = $2, updated_at = $3 where app_id = $1",
+                app_id.as_str(),
+                enabled,
+                audit.at
+            )
+            .execute(&mut *tx)
             .await?;
-        Ok(done.rows_affected() == 1)
+            recorded(tx, done, audit).await
+        })
+        .await
     }
 
     async fn set_application_frozen(

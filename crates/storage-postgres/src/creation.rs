@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use larkauth_storage::{Created, InvitationLimit, NewSession, Result, backend::sealed::SealedSession};
 
-use crate::store::PgStore;
+use crate::{audit::record, store::PgStore};
 
 impl PgStore {
     pub(crate) async fn create(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created> {
@@ -20,6 +20,7 @@ impl PgStore {
                 return Ok(Created::RateLimited { retry_after });
             }
             insert(&mut tx, new, &sealed).await?;
+            record(&mut tx, &new.audit).await?;
             tx.commit().await?;
             Ok(Created::Created)
         })

@@ -14,7 +14,7 @@ use larkauth_storage::{
     },
 };
 
-use crate::store::PgStore;
+use crate::{audit::record, store::PgStore};
 
 impl PgStore {
     pub(crate) async fn bind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
@@ -215,7 +215,10 @@ impl PgStore {
                 let mut tx = db.begin().await?;
                 let outcome = write(&mut tx, &app_id, completion, &sealed).await?;
                 match outcome {
-                    Outcome::Written => tx.commit().await?,
+                    Outcome::Written => {
+                        record(&mut tx, &completion.audit).await?;
+                        tx.commit().await?;
+                    }
                     Outcome::NotClaimed | Outcome::OtherPerson => tx.rollback().await?,
                 }
                 Ok(outcome)
@@ -231,7 +234,7 @@ async fn write(
     completion: &Completion,
     sealed: &SealedCompletion,
 ) -> sqlx::Result<Outcome> {
-    let Completion { session_id, claim, pair, profile, next_attempt_at, now } = completion;
+    let Completion { session_id, claim, pair, profile, next_attempt_at, now, .. } = completion;
     let open_id = profile.open_id.as_str();
     // Locks the row, so that no other transaction ends the session before this one ends.
     let is_this_person = query_scalar!(

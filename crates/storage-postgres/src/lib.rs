@@ -8,6 +8,7 @@
 
 mod api_keys;
 mod applications;
+mod audit;
 mod connect;
 mod creation;
 mod error;

@@ -9,12 +9,12 @@ use sqlx::{Connection, query, query_as, query_scalar};
 use uuid::Uuid;
 
 use larkauth_storage::{
-    ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit, NewSession,
-    Result, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions, UnannouncedEnd,
+    ActiveCounts, AuditEntry, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit,
+    NewSession, Result, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions, UnannouncedEnd,
     backend::rows::{EndRow, SessionRow, active_counts, claimed_cards},
 };
 
-use crate::store::PgStore;
+use crate::{audit::recorded, store::PgStore};
 
 /// Selects whole sessions. The arguments are the rest of the statement after `from`, and its parameters.
 macro_rules! select_sessions {
@@ -176,28 +176,28 @@ impl Sessions for PgStore {
         self.complete(completion).await
     }
 
-    async fn end_session(&self, id: SessionId, ending: SessionEnding, now: Timestamp) -> Result<bool> {
-        let done = self
-            .call("ending a session", async |db| {
-                query!(
-                    "update user_auth_sessions set
-                         state = $2, failure_reason = $3, ended_at = $4, announced_at = null,
-                         oauth_state_sealed = null, pkce_verifier_sealed = null,
-                         exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
-                         exchange_unanswered_at = null, exchange_escrow_sealed = null
-                     where session_id = $1 and state = 'pending'
-                       and ($2 = 'failed' or (exchange_sent_at is null
-                            and (exchange_claim is null or exchange_claimed_until <= clock_timestamp())))",
-                    id.0,
-                    ending.state().as_str(),
-                    ending.reason().map(FailureReason::as_str),
-                    now
-                )
-                .execute(db)
-                .await
-            })
+    async fn end_session(&self, id: SessionId, ending: SessionEnding, audit: &AuditEntry) -> Result<bool> {
+        self.call("ending a session", async |db| {
+            let mut tx = db.begin().await?;
+            let done = query!(
+                "update user_auth_sessions set
+                     state = $2, failure_reason = $3, ended_at = $4, announced_at = null,
+                     oauth_state_sealed = null, pkce_verifier_sealed = null,
+                     exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
+                     exchange_unanswered_at = null, exchange_escrow_sealed = null
+                 where session_id = $1 and state = 'pending'
+                   and ($2 = 'failed' or (exchange_sent_at is null
+                        and (exchange_claim is null or exchange_claimed_until <= clock_timestamp())))",
+                id.0,
+                ending.state().as_str(),
+                ending.reason().map(FailureReason::as_str),
+                audit.at
+            )
+            .execute(&mut *tx)
             .await?;
-        Ok(done.rows_affected() == 1)
+            recorded(tx, done, audit).await
+        })
+        .await
     }
 
     async fn expire_due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>> {
@@ -299,17 +299,34 @@ impl Sessions for PgStore {
         Ok(done.rows_affected() == 1)
     }
 
+    async fn purge_sessions(&self, before: Timestamp, limit: u32) -> Result<u64> {
+        let done = self
+            .call("purging sessions", async |db| {
+                query!(
+                    "delete from user_auth_sessions where session_id = any(array(
+                         select session_id from user_auth_sessions
+                         where created_at < $1 and state <> 'pending'
+                         order by created_at, session_id limit $2 for update skip locked))",
+                    before,
+                    i64::from(limit)
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected())
+    }
+
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>> {
         let rows = self
             .call("counting sessions and tokens", async |db| {
                 query!(
-                    r#"select app_id, coalesce(s.n, 0) as "sessions!", coalesce(t.n, 0) as "tokens!"
-                       from applications
-                       left join (select app_id, count(*) as n from user_auth_sessions
-                                  where state = 'pending' group by app_id) s using (app_id)
-                       left join (select app_id, count(*) as n from access_tokens
-                                  where kind = 'user' and status = 'active' group by app_id) t using (app_id)
-                       order by app_id"#
+                    r#"select app_id,
+                              (select count(*) from user_auth_sessions s
+                               where s.app_id = a.app_id and s.state = 'pending') as "sessions!",
+                              (select count(*) from access_tokens t
+                               where t.app_id = a.app_id and t.kind = 'user' and t.status = 'active') as "tokens!"
+                       from applications a order by app_id"#
                 )
                 .fetch_all(db)
                 .await

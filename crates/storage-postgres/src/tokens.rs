@@ -1,10 +1,10 @@
 use async_trait::async_trait;
-use larkauth_models::{AppId, OpenId, StoredToken, Timestamp, TokenKind};
-use sqlx::{query, query_as};
+use larkauth_models::{AppId, OpenId, StoredToken, TokenKind};
+use sqlx::{Connection, query, query_as};
 
-use larkauth_storage::{Result, Tokens, backend::rows::TokenRow};
+use larkauth_storage::{AuditEntry, Result, Tokens, backend::rows::TokenRow};
 
-use crate::store::PgStore;
+use crate::{audit::recorded, store::PgStore};
 
 #[async_trait]
 impl Tokens for PgStore {
@@ -34,26 +34,26 @@ impl Tokens for PgStore {
         app_id: &AppId,
         open_id: &OpenId,
         kind: TokenKind,
-        now: Timestamp,
+        audit: &AuditEntry,
     ) -> Result<bool> {
-        let done = self
-            .call("revoking a token", async |db| {
-                // The generation is raised, so that a running refresh cannot store the token again.
-                query!(
-                    "update access_tokens set
-                         status = 'revoked', revoked_at = $4, generation = generation + 1,
-                         access_token_sealed = null, refresh_token_sealed = null,
-                         lease_owner = null, lease_until = null, next_attempt_at = null
-                     where app_id = $1 and open_id = $2 and kind = $3 and status <> 'revoked'",
-                    app_id.as_str(),
-                    open_id.as_str(),
-                    kind.as_str(),
-                    now
-                )
-                .execute(db)
-                .await
-            })
+        self.call("revoking a token", async |db| {
+            let mut tx = db.begin().await?;
+            // The generation is raised, so that a running refresh cannot store the token again.
+            let done = query!(
+                "update access_tokens set
+                     status = 'revoked', revoked_at = $4, generation = generation + 1,
+                     access_token_sealed = null, refresh_token_sealed = null,
+                     lease_owner = null, lease_until = null, next_attempt_at = null
+                 where app_id = $1 and open_id = $2 and kind = $3 and status <> 'revoked'",
+                app_id.as_str(),
+                open_id.as_str(),
+                kind.as_str(),
+                audit.at
+            )
+            .execute(&mut *tx)
             .await?;
-        Ok(done.rows_affected() == 1)
+            recorded(tx, done, audit).await
+        })
+        .await
     }
 }

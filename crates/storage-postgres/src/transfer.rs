@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use larkauth_storage::{
     Result,
     transfer::{
-        ApiKeyRecord, ApplicationRecord, ProcessedEventRecord, ProfileRecord, Record, RowKey, SessionRecord,
-        Table, TokenRecord, Transfer,
+        ApiKeyRecord, ApplicationRecord, AuditRecord, ProcessedEventRecord, ProfileRecord, Record, RowKey,
+        SessionRecord, Table, TokenRecord, Transfer,
     },
 };
 use sqlx::{Connection, PgConnection, query, query_as, query_scalar};
@@ -56,6 +56,9 @@ impl Transfer for PgStore {
                 }
                 Table::ProcessedEvents => {
                     query_scalar!(r#"select count(*) as "n!" from processed_events"#).fetch_one(db).await
+                }
+                Table::Audit => {
+                    query_scalar!(r#"select count(*) as "n!" from audit_log"#).fetch_one(db).await
                 }
             })
             .await?;
@@ -160,6 +163,18 @@ async fn export(
             .fetch_all(db)
             .await?,
         ),
+        Table::Audit => records(
+            query_as!(
+                AuditRecord,
+                "select audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id, address,
+                    request_id, trace_id, outcome, reason
+                 from audit_log where audit_id > $1 order by audit_id limit $2",
+                uuid(after),
+                limit
+            )
+            .fetch_all(db)
+            .await?,
+        ),
     })
 }
 
@@ -234,6 +249,17 @@ async fn find(db: &mut PgConnection, table: Table, keys: &[RowKey]) -> sqlx::Res
                  from processed_events where (consumer, event_id) in (select * from unnest($1::text[], $2::text[]))",
                 &column(keys, 0),
                 &column(keys, 1)
+            )
+            .fetch_all(db)
+            .await?,
+        ),
+        Table::Audit => records(
+            query_as!(
+                AuditRecord,
+                "select audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id, address,
+                    request_id, trace_id, outcome, reason
+                 from audit_log where audit_id = any($1)",
+                &uuids(keys)
             )
             .fetch_all(db)
             .await?,
@@ -400,6 +426,31 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
                 row.consumer,
                 row.event_id,
                 row.processed_at
+            )
+            .execute(db)
+            .await?
+        }
+        Record::Audit(row) => {
+            query!(
+                "insert into audit_log (audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id,
+                    address, request_id, trace_id, outcome, reason)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                 on conflict (audit_id) do nothing",
+                row.audit_id,
+                row.at,
+                row.actor_kind,
+                row.actor_id,
+                row.actor_name.as_deref(),
+                row.action,
+                row.app_id.as_deref(),
+                row.person.as_deref(),
+                row.session_id,
+                row.key_id,
+                row.address.as_deref(),
+                row.request_id.as_deref(),
+                row.trace_id.as_deref(),
+                row.outcome,
+                row.reason.as_deref()
             )
             .execute(db)
             .await?

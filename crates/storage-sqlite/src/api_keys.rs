@@ -4,9 +4,10 @@ use larkauth_sqlite::BEGIN_WRITING;
 use sqlx::{Connection, SqliteConnection, query, query_as, types::Json};
 use uuid::Uuid;
 
-use larkauth_storage::{ApiKey, ApiKeys, Result, backend::rows::ApiKeyRow};
+use larkauth_storage::{ApiKey, ApiKeys, AuditEntry, Result, backend::rows::ApiKeyRow};
 
 use crate::{
+    audit::{record, recorded},
     columns::{Id, Micros, OptionalMicros, Texts, micros},
     store::SqliteStore,
 };
@@ -16,8 +17,14 @@ const TOUCH_INTERVAL_MICROS: i64 = 60_000_000;
 
 #[async_trait]
 impl ApiKeys for SqliteStore {
-    async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32]) -> Result<()> {
-        self.write("writing an API key", async |db| insert(db, key, sha256).await).await
+    async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32], audit: &AuditEntry) -> Result<()> {
+        self.write("writing an API key", async |db| {
+            let mut tx = db.begin_with(BEGIN_WRITING).await?;
+            insert(&mut tx, key, sha256).await?;
+            record(&mut tx, audit).await?;
+            tx.commit().await
+        })
+        .await
     }
 
     async fn api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>> {
@@ -57,19 +64,19 @@ impl ApiKeys for SqliteStore {
         Ok(rows.into_iter().map(ApiKeyRow::into_model).collect())
     }
 
-    async fn revoke_api_key(&self, id: Uuid, now: Timestamp) -> Result<bool> {
-        let done = self
-            .write("revoking an API key", async |db| {
-                query!(
-                    "update api_keys set revoked_at = ?2 where key_id = ?1 and revoked_at is null",
-                    id.hyphenated(),
-                    now.timestamp_micros()
-                )
-                .execute(db)
-                .await
-            })
+    async fn revoke_api_key(&self, id: Uuid, audit: &AuditEntry) -> Result<bool> {
+        self.write("revoking an API key", async |db| {
+            let mut tx = db.begin_with(BEGIN_WRITING).await?;
+            let done = query!(
+                "update api_keys set revoked_at = ?2 where key_id = ?1 and revoked_at is null",
+                id.hyphenated(),
+                micros(audit.at)
+            )
+            .execute(&mut *tx)
             .await?;
-        Ok(done.rows_affected() == 1)
+            recorded(tx, done, audit).await
+        })
+        .await
     }
 
     async fn rotate_api_key(
@@ -78,7 +85,7 @@ impl ApiKeys for SqliteStore {
         until: Timestamp,
         successor: &ApiKey,
         sha256: &[u8; 32],
-        now: Timestamp,
+        audit: &AuditEntry,
     ) -> Result<bool> {
         self.write("rotating an API key", async |db| {
             let mut tx = db.begin_with(BEGIN_WRITING).await?;
@@ -87,7 +94,7 @@ impl ApiKeys for SqliteStore {
                  where key_id = ?1 and revoked_at is null and (expires_at is null or expires_at > ?3)",
                 id.hyphenated(),
                 until.timestamp_micros(),
-                now.timestamp_micros()
+                micros(audit.at)
             )
             .execute(&mut *tx)
             .await?;
@@ -95,6 +102,7 @@ impl ApiKeys for SqliteStore {
                 return Ok(false);
             }
             insert(&mut tx, successor, sha256).await?;
+            record(&mut tx, audit).await?;
             tx.commit().await?;
             Ok(true)
         })

@@ -1,14 +1,16 @@
 use async_trait::async_trait;
 use larkauth_models::{AppId, Application, Timestamp};
-use sqlx::{query, query_as, types::Json};
+use larkauth_sqlite::BEGIN_WRITING;
+use sqlx::{Connection, query, query_as, types::Json};
 
 use larkauth_storage::{
-    Applications, Registration, Result,
+    Applications, AuditEntry, Registration, Result,
     backend::rows::{APPLICATIONS, ApplicationRow, RowSeal, registrations},
 };
 
 use crate::{
-    columns::{OptionalMicros, Texts},
+    audit::{record, recorded},
+    columns::{OptionalMicros, Texts, micros},
     store::SqliteStore,
 };
 
@@ -51,13 +53,14 @@ impl Applications for SqliteStore {
         registrations(rows, &self.cipher)
     }
 
-    async fn put_application(&self, application: &Application, now: Timestamp) -> Result<()> {
+    async fn put_application(&self, application: &Application, audit: &AuditEntry) -> Result<()> {
         let row = RowSeal::new(&self.cipher, APPLICATIONS, application.app_id.to_string());
         let secret = row.seal("app_secret_sealed", &application.app_secret)?;
         let verification_token =
             row.seal_option("verification_token_sealed", application.verification_token.as_ref())?;
         let encrypt_key = row.seal_option("encrypt_key_sealed", application.encrypt_key.as_ref())?;
         self.write("writing an application", async |db| {
+            let mut tx = db.begin_with(BEGIN_WRITING).await?;
             query!("insert into applications (app_id, app_secret_sealed, verification_token_sealed, encrypt_key_sealed,
                                            brand, token_api, redirect_uri, default_scopes, enabled, created_at, updated_at)
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)
@@ -72,28 +75,34 @@ impl Applications for SqliteStore {
                      enabled = excluded.enabled,
                      frozen_since = null,
                      frozen_reason = null,
-                     updated_at = excluded.updated_at", application.app_id.as_str(), secret, verification_token, encrypt_key, application.brand.as_str(), application.token_api.as_str(), application.redirect_uri.as_str(), Json(&application.default_scopes), application.enabled, now.timestamp_micros())
-            .execute(db)
-            .await
+                     updated_at = excluded.updated_at", application.app_id.as_str(), secret, verification_token, encrypt_key, application.brand.as_str(), application.token_api.as_str(), application.redirect_uri.as_str(), Json(&application.default_scopes), application.enabled, micros(audit.at))
+            .execute(&mut *tx)
+            .await?;
+            record(&mut tx, audit).await?;
+            tx.commit().await
         })
-        .await?;
-        Ok(())
+        .await
     }
 
-    async fn set_application_enabled(&self, app_id: &AppId, enabled: bool, now: Timestamp) -> Result<bool> {
-        let done = self
-            .write("enabling or disabling an application", async |db| {
-                query!(
-                    "update applications set enabled = ?2, updated_at = ?3 where app_id = ?1",
-                    app_id.as_str(),
-                    enabled,
-                    now.timestamp_micros()
-                )
-                .execute(db)
-                .await
-            })
+    async fn set_application_enabled(
+        &self,
+        app_id: &AppId,
+        enabled: bool,
+        audit: &AuditEntry,
+    ) -> Result<bool> {
+        self.write("enabling or disabling an application", async |db| {
+            let mut tx = db.begin_with(BEGIN_WRITING).await?;
+            let done = query!(
+                "update applications set enabled = ?2, updated_at = ?3 where app_id = ?1",
+                app_id.as_str(),
+                enabled,
+                micros(audit.at)
+            )
+            .execute(&mut *tx)
             .await?;
-        Ok(done.rows_affected() == 1)
+            recorded(tx, done, audit).await
+        })
+        .await
     }
 
     async fn set_application_frozen(

@@ -8,7 +8,7 @@ use sqlx::{Connection, SqliteConnection, query, query_scalar, types::Json};
 
 use larkauth_storage::{Created, InvitationLimit, NewSession, Result, backend::sealed::SealedSession};
 
-use crate::{columns::Micros, store::SqliteStore};
+use crate::{audit::record, columns::Micros, store::SqliteStore};
 
 impl SqliteStore {
     pub(crate) async fn create(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created> {
@@ -21,6 +21,7 @@ impl SqliteStore {
                 return Ok(Created::RateLimited { retry_after });
             }
             insert(&mut tx, new, &sealed).await?;
+            record(&mut tx, &new.audit).await?;
             tx.commit().await?;
             Ok(Created::Created)
         })

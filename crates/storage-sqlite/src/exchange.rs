@@ -15,7 +15,7 @@ use larkauth_storage::{
     },
 };
 
-use crate::{columns::Id, store::SqliteStore};
+use crate::{audit::record, columns::Id, store::SqliteStore};
 
 impl SqliteStore {
     pub(crate) async fn bind(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
@@ -219,7 +219,10 @@ impl SqliteStore {
                 let mut tx = db.begin_with(BEGIN_WRITING).await?;
                 let outcome = write(&mut tx, &app_id, completion, &sealed).await?;
                 match outcome {
-                    Outcome::Written => tx.commit().await?,
+                    Outcome::Written => {
+                        record(&mut tx, &completion.audit).await?;
+                        tx.commit().await?;
+                    }
                     Outcome::NotClaimed | Outcome::OtherPerson => tx.rollback().await?,
                 }
                 Ok(outcome)

@@ -13,6 +13,7 @@
 
 mod api_keys;
 mod applications;
+mod audit;
 mod columns;
 mod creation;
 mod error;

@@ -5,16 +5,18 @@ use larkauth_models::{
     AppId, AuthSession, CardFace, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp,
     TokenPair,
 };
-use sqlx::{SqliteConnection, query, query_as, query_scalar, types::Json};
+use larkauth_sqlite::BEGIN_WRITING;
+use sqlx::{Connection, SqliteConnection, query, query_as, query_scalar, types::Json};
 use uuid::Uuid;
 
 use larkauth_storage::{
-    ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit, NewSession,
-    Result, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions, UnannouncedEnd,
+    ActiveCounts, AuditEntry, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit,
+    NewSession, Result, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions, UnannouncedEnd,
     backend::rows::{EndRow, SessionRow, active_counts, claimed_cards},
 };
 
 use crate::{
+    audit::recorded,
     columns::{Id, JsonValue, Micros, OptionalMicros, OptionalTexts, Texts, micros},
     store::SqliteStore,
 };
@@ -158,23 +160,29 @@ impl Sessions for SqliteStore {
         self.complete(completion).await
     }
 
-    async fn end_session(&self, id: SessionId, ending: SessionEnding, now: Timestamp) -> Result<bool> {
-        let done = self
-            .write("ending a session", async |db| {
-                query!("update user_auth_sessions set
-                                  state = ?2, failure_reason = ?3, ended_at = ?4, announced_at = null,
-                                  oauth_state_sealed = null, pkce_verifier_sealed = null,
-                                  exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
-                                  exchange_unanswered_at = null, exchange_escrow_sealed = null
-                              where session_id = ?1 and state = 'pending'
-                                and (?2 = 'failed' or (exchange_sent_at is null
-                                     and (exchange_claim is null
-                                          or exchange_claimed_until <= cast(unixepoch('subsec') * 1000000 as integer))))", id.0.hyphenated(), ending.state().as_str(), ending.reason().map(FailureReason::as_str), now.timestamp_micros())
-                    .execute(db)
-                    .await
-            })
+    async fn end_session(&self, id: SessionId, ending: SessionEnding, audit: &AuditEntry) -> Result<bool> {
+        self.write("ending a session", async |db| {
+            let mut tx = db.begin_with(BEGIN_WRITING).await?;
+            let done = query!(
+                "update user_auth_sessions set
+                     state = ?2, failure_reason = ?3, ended_at = ?4, announced_at = null,
+                     oauth_state_sealed = null, pkce_verifier_sealed = null,
+                     exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
+                     exchange_unanswered_at = null, exchange_escrow_sealed = null
+                 where session_id = ?1 and state = 'pending'
+                   and (?2 = 'failed' or (exchange_sent_at is null
+                        and (exchange_claim is null
+                             or exchange_claimed_until <= cast(unixepoch('subsec') * 1000000 as integer))))",
+                id.0.hyphenated(),
+                ending.state().as_str(),
+                ending.reason().map(FailureReason::as_str),
+                micros(audit.at)
+            )
+            .execute(&mut *tx)
             .await?;
-        Ok(done.rows_affected() == 1)
+            recorded(tx, done, audit).await
+        })
+        .await
     }
 
     async fn expire_due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>> {
@@ -274,17 +282,34 @@ impl Sessions for SqliteStore {
         Ok(done.rows_affected() == 1)
     }
 
+    async fn purge_sessions(&self, before: Timestamp, limit: u32) -> Result<u64> {
+        let done = self
+            .write("purging sessions", async |db| {
+                query!(
+                    "delete from user_auth_sessions where session_id in (
+                         select session_id from user_auth_sessions
+                         where created_at < ?1 and state <> 'pending'
+                         order by created_at, session_id limit ?2)",
+                    before.timestamp_micros(),
+                    limit
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected())
+    }
+
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>> {
         let rows = self
             .read("counting sessions and tokens", async |db| {
                 query!(
-                    r#"select app_id, coalesce(s.n, 0) as "sessions!: i64", coalesce(t.n, 0) as "tokens!: i64"
-                     from applications
-                     left join (select app_id, count(*) as n from user_auth_sessions
-                                where state = 'pending' group by app_id) s using (app_id)
-                     left join (select app_id, count(*) as n from access_tokens
-                                where kind = 'user' and status = 'active' group by app_id) t using (app_id)
-                     order by app_id"#
+                    r#"select app_id,
+                            (select count(*) from user_auth_sessions s
+                             where s.app_id = a.app_id and s.state = 'pending') as "sessions!: i64",
+                            (select count(*) from access_tokens t
+                             where t.app_id = a.app_id and t.kind = 'user' and t.status = 'active') as "tokens!: i64"
+                     from applications a order by app_id"#
                 )
                 .fetch_all(db)
                 .await

@@ -1,11 +1,13 @@
 use async_trait::async_trait;
-use larkauth_models::{AppId, OpenId, StoredToken, Timestamp, TokenKind};
-use sqlx::{query, query_as};
+use larkauth_models::{AppId, OpenId, StoredToken, TokenKind};
+use larkauth_sqlite::BEGIN_WRITING;
+use sqlx::{Connection, query, query_as};
 
-use larkauth_storage::{Result, Tokens, backend::rows::TokenRow};
+use larkauth_storage::{AuditEntry, Result, Tokens, backend::rows::TokenRow};
 
 use crate::{
-    columns::{Micros, OptionalMicros, Texts},
+    audit::recorded,
+    columns::{Micros, OptionalMicros, Texts, micros},
     store::SqliteStore,
 };
 
@@ -33,26 +35,26 @@ impl Tokens for SqliteStore {
         app_id: &AppId,
         open_id: &OpenId,
         kind: TokenKind,
-        now: Timestamp,
+        audit: &AuditEntry,
     ) -> Result<bool> {
-        let done = self
-            .write("revoking a token", async |db| {
-                // The generation is raised, so that a running refresh cannot store the token again.
-                query!(
-                    "update access_tokens set
-                         status = 'revoked', revoked_at = ?4, generation = generation + 1,
-                         access_token_sealed = null, refresh_token_sealed = null,
-                         lease_owner = null, lease_until = null, next_attempt_at = null
-                     where app_id = ?1 and open_id = ?2 and kind = ?3 and status <> 'revoked'",
-                    app_id.as_str(),
-                    open_id.as_str(),
-                    kind.as_str(),
-                    now.timestamp_micros()
-                )
-                .execute(db)
-                .await
-            })
+        self.write("revoking a token", async |db| {
+            let mut tx = db.begin_with(BEGIN_WRITING).await?;
+            // The generation is raised, so that a running refresh cannot store the token again.
+            let done = query!(
+                "update access_tokens set
+                     status = 'revoked', revoked_at = ?4, generation = generation + 1,
+                     access_token_sealed = null, refresh_token_sealed = null,
+                     lease_owner = null, lease_until = null, next_attempt_at = null
+                 where app_id = ?1 and open_id = ?2 and kind = ?3 and status <> 'revoked'",
+                app_id.as_str(),
+                open_id.as_str(),
+                kind.as_str(),
+                micros(audit.at)
+            )
+            .execute(&mut *tx)
             .await?;
-        Ok(done.rows_affected() == 1)
+            recorded(tx, done, audit).await
+        })
+        .await
     }
 }

@@ -5,8 +5,8 @@ use larkauth_sqlite::BEGIN_WRITING;
 use larkauth_storage::{
     Result,
     transfer::{
-        ApiKeyRecord, ApplicationRecord, ProcessedEventRecord, ProfileRecord, Record, RowKey, SessionRecord,
-        Table, TokenRecord, Transfer,
+        ApiKeyRecord, ApplicationRecord, AuditRecord, ProcessedEventRecord, ProfileRecord, Record, RowKey,
+        SessionRecord, Table, TokenRecord, Transfer,
     },
 };
 use sqlx::{Connection, SqliteConnection, query, query_as, query_scalar, types::Json};
@@ -61,6 +61,9 @@ impl Transfer for SqliteStore {
                 }
                 Table::ProcessedEvents => {
                     query_scalar!(r#"select count(*) as "n!: i64" from processed_events"#).fetch_one(db).await
+                }
+                Table::Audit => {
+                    query_scalar!(r#"select count(*) as "n!: i64" from audit_log"#).fetch_one(db).await
                 }
             })
             .await?;
@@ -190,6 +193,21 @@ async fn export(
             .await?;
             records(rows)
         }
+        Table::Audit => {
+            let key_0 = part(0);
+            let rows = query_as!(
+                AuditRecord,
+                r#"select audit_id as "audit_id!: Id", at as "at!: Micros", actor_kind as "actor_kind!", actor_id as "actor_id!",
+                      actor_name, action as "action!", app_id, person, session_id as "session_id!: OptionalId",
+                      key_id as "key_id!: OptionalId", address, request_id, trace_id, outcome as "outcome!", reason
+                   from audit_log where audit_id > ?1 order by audit_id limit ?2"#,
+                key_0,
+                limit
+            )
+            .fetch_all(db)
+            .await?;
+            records(rows)
+        }
     })
 }
 
@@ -283,6 +301,19 @@ async fn find(db: &mut SqliteConnection, table: Table, keys: &[RowKey]) -> sqlx:
                 ProcessedEventRecord,
                 r#"select consumer as "consumer!", event_id as "event_id!", processed_at as "processed_at!: Micros"
                    from processed_events where (consumer, event_id) in (select value ->> 0, value ->> 1 from json_each(?1))"#,
+                keys
+            )
+            .fetch_all(db)
+            .await?;
+            records(rows)
+        }
+        Table::Audit => {
+            let rows = query_as!(
+                AuditRecord,
+                r#"select audit_id as "audit_id!: Id", at as "at!: Micros", actor_kind as "actor_kind!", actor_id as "actor_id!",
+                      actor_name, action as "action!", app_id, person, session_id as "session_id!: OptionalId",
+                      key_id as "key_id!: OptionalId", address, request_id, trace_id, outcome as "outcome!", reason
+                   from audit_log where audit_id in (select value ->> 0 from json_each(?1))"#,
                 keys
             )
             .fetch_all(db)
@@ -483,6 +514,35 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
                 row.consumer,
                 row.event_id,
                 processed_at
+            )
+            .execute(db)
+            .await?
+        }
+        Record::Audit(row) => {
+            let (audit_id, at) = (row.audit_id.hyphenated(), micros(row.at));
+            let (session_id, key_id) =
+                (row.session_id.map(|id| id.hyphenated()), row.key_id.map(|id| id.hyphenated()));
+            // A trigger refuses a record that exists, before `on conflict` could skip it.
+            query!(
+                "insert into audit_log (audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id,
+                    address, request_id, trace_id, outcome, reason)
+                 select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
+                 where not exists (select 1 from audit_log where audit_id = ?1)",
+                audit_id,
+                at,
+                row.actor_kind,
+                row.actor_id,
+                row.actor_name,
+                row.action,
+                row.app_id,
+                row.person,
+                session_id,
+                key_id,
+                row.address,
+                row.request_id,
+                row.trace_id,
+                row.outcome,
+                row.reason
             )
             .execute(db)
             .await?

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use larkauth_models::{KeyAccess, Timestamp};
 use uuid::Uuid;
 
-use crate::Result;
+use crate::{AuditEntry, Result};
 
 /// A key of the REST API. Only the SHA-256 of the key is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,26 +37,26 @@ impl ApiKey {
     }
 }
 
-/// API keys.
+/// API keys. A call that takes an [`AuditEntry`] writes it in the same transaction, if it changes something.
 #[async_trait]
 pub trait ApiKeys {
     /// Stores a new key's hash.
-    async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32]) -> Result<()>;
+    async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32], audit: &AuditEntry) -> Result<()>;
     /// Finds a key by its hash, unless it is revoked. An expired key is found.
     async fn api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>>;
     /// Lists all keys, revoked ones too, oldest first.
     async fn api_keys(&self) -> Result<Vec<ApiKey>>;
-    /// Revokes a key. Returns false when the key is unknown or already revoked.
-    async fn revoke_api_key(&self, id: Uuid, now: Timestamp) -> Result<bool>;
+    /// Revokes a key at the time of the record. Returns false when the key is unknown or already revoked.
+    async fn revoke_api_key(&self, id: Uuid, audit: &AuditEntry) -> Result<bool>;
     /// Stores `successor` and ends the key `id` at `until`, or at its own end if that comes first, in one transaction.
-    /// Returns false, and stores nothing, when the key `id` is unknown, revoked or expired at `now`.
+    /// Returns false, and stores nothing, when the key `id` is unknown, revoked, or expired at the time of the record.
     async fn rotate_api_key(
         &self,
         id: Uuid,
         until: Timestamp,
         successor: &ApiKey,
         sha256: &[u8; 32],
-        now: Timestamp,
+        audit: &AuditEntry,
     ) -> Result<bool>;
     /// Records that a key was used, at most once a minute.
     async fn touch_api_key(&self, id: Uuid, now: Timestamp) -> Result<()>;

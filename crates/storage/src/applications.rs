@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use larkauth_models::{AppId, Application, Timestamp};
 
-use crate::Result;
+use crate::{AuditEntry, Result};
 
 /// An entry in the list of applications.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Registration {
     pub application: Result<Application>,
 }
 
-/// Registered applications.
+/// Registered applications. A call that takes an [`AuditEntry`] writes it in the same transaction, if it changes something.
 #[async_trait]
 pub trait Applications {
     /// Returns one application, enabled or not.
@@ -23,9 +23,14 @@ pub trait Applications {
     async fn applications(&self) -> Result<Vec<Registration>>;
     /// Registers or replaces an application, and closes its circuit breaker: the new settings may have removed the
     /// cause.
-    async fn put_application(&self, application: &Application, now: Timestamp) -> Result<()>;
+    async fn put_application(&self, application: &Application, audit: &AuditEntry) -> Result<()>;
     /// Enables or disables an application. Returns false when there is no such application.
-    async fn set_application_enabled(&self, app_id: &AppId, enabled: bool, now: Timestamp) -> Result<bool>;
+    async fn set_application_enabled(
+        &self,
+        app_id: &AppId,
+        enabled: bool,
+        audit: &AuditEntry,
+    ) -> Result<bool>;
     /// Opens (`Some(reason)`) or closes (`None`) the application's circuit breaker. Returns true when the state
     /// changed.
     async fn set_application_frozen(

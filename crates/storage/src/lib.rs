@@ -6,6 +6,7 @@
 //!
 //! To add a query: declare it in the trait of its table, with `now` as an argument (the database's clock measures
 //! claims of exchanges only, which several machines compare);
+//! give a call that changes something for an actor an [`AuditEntry`], and write it in the transaction of the change;
 //! make every change of state one conditional statement and check the number of affected rows; implement it in the file
 //! of the same name of each database crate; add a case to `conformance`; run `scripts/generate`.
 //! To add a table or a column: a migration for each database, under the same names (sealed values are bound to them),
@@ -13,6 +14,7 @@
 
 mod api_keys;
 mod applications;
+mod audit;
 pub mod backend;
 mod cipher;
 #[cfg(feature = "conformance")]
@@ -35,13 +37,14 @@ pub mod transfer;
 
 pub use api_keys::{ApiKey, ApiKeys};
 pub use applications::{Applications, Registration};
+pub use audit::{Audit, AuditCursor, AuditEntry, AuditFilter, pseudonym};
 pub use backend::migrations::MigrationReport;
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
 pub use escrow::{open_refreshed, seal_escrow, seal_refreshed};
 pub use job_ticks::{JobTicks, MAX_CLOCK_LEAD};
 pub use processed_events::ProcessedEvents;
-pub use profiles::Profiles;
+pub use profiles::{Erased, ProfileCursor, ProfilePage, Profiles};
 pub use refreshes::{LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes};
 pub use session_types::{
     ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit, NewSession,

@@ -7,6 +7,8 @@ use larkauth_models::{
 };
 use uuid::Uuid;
 
+use crate::AuditEntry;
+
 /// Values of a new session. Its state is `pending`.
 #[derive(Clone, Debug)]
 pub struct NewSession {
@@ -30,6 +32,8 @@ pub struct NewSession {
     pub expires_at: Timestamp,
     /// An ended session whose card the new session takes over, in the same transaction.
     pub takes_card_of: Option<SessionId>,
+    /// The record of the creation.
+    pub audit: AuditEntry,
 }
 
 /// Limit of invitations per person and application.
@@ -140,6 +144,8 @@ pub struct Completion {
     pub next_attempt_at: Option<Timestamp>,
     /// Current time, stored as `completed_at`, `issued_at` and `granted_at`.
     pub now: Timestamp,
+    /// The record of the completion.
+    pub audit: AuditEntry,
 }
 
 /// Filter of a list of sessions. An empty filter selects all sessions.

@@ -5,11 +5,13 @@ use larkauth_models::{AppId, AuthSession, CardFace, MessageId, OpenId, SessionId
 use uuid::Uuid;
 
 use crate::{
-    ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit, NewSession,
-    Result, Sealed, SessionCursor, SessionEnding, SessionFilter, UnannouncedEnd,
+    ActiveCounts, AuditEntry, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit,
+    NewSession, Result, Sealed, SessionCursor, SessionEnding, SessionFilter, UnannouncedEnd,
 };
 
-/// Authorization sessions. Every transition is one conditional update; `true` means that this call made the change.
+/// Authorization sessions. Every transition is one conditional update; `true` means that this call made the change. The
+/// record of a change that a person or a caller made is written in the same transaction: it is an argument, or a field of
+/// the argument. A session that expires by itself has none.
 #[async_trait]
 pub trait Sessions {
     /// Creates a session unless the person has reached the limit. The limit is exact for concurrent calls, also of
@@ -65,10 +67,10 @@ pub trait Sessions {
     /// Completes a pending session: writes token, profile and state in one transaction. Fails, and writes nothing, when
     /// the profile is not that of the session's person.
     async fn complete_session(&self, completion: &Completion) -> Result<bool>;
-    /// Ends a pending session without a token, and wipes a pair in escrow. While its code is being exchanged, and once
+    /// Ends a pending session at the time of the record without a token, and wipes a pair in escrow. While its code is being exchanged, and once
     /// its code was sent, only `Failed` is accepted: the exchange may already have succeeded, so the session can neither
     /// be declined nor expire.
-    async fn end_session(&self, id: SessionId, ending: SessionEnding, now: Timestamp) -> Result<bool>;
+    async fn end_session(&self, id: SessionId, ending: SessionEnding, audit: &AuditEntry) -> Result<bool>;
     /// Expires at most `limit` pending sessions past their `expires_at` whose code was not sent and is not being
     /// exchanged, and returns their ids. The sessions that are due longest come first. Concurrent calls expire different sessions.
     async fn expire_due_sessions(&self, now: Timestamp, limit: u32) -> Result<Vec<SessionId>>;
@@ -93,6 +95,8 @@ pub trait Sessions {
     ) -> Result<Vec<UnannouncedEnd>>;
     /// Records that the end of a session is announced.
     async fn record_announced(&self, id: SessionId, now: Timestamp) -> Result<bool>;
-    /// Counts pending sessions and active tokens of each application, for the metrics.
+    /// Deletes at most `limit` ended sessions that were created before `before`, oldest first, and returns their number.
+    async fn purge_sessions(&self, before: Timestamp, limit: u32) -> Result<u64>;
+    /// Counts pending sessions and active tokens of each application, for the metrics. Reads indexes only.
     async fn active_counts(&self) -> Result<Vec<ActiveCounts>>;
 }

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 
 use crate::{
-    ApiKeys, Applications, JobTicks, ProcessedEvents, Profiles, Refreshes, Result, Sessions, Tokens,
+    ApiKeys, Applications, Audit, JobTicks, ProcessedEvents, Profiles, Refreshes, Result, Sessions, Tokens,
 };
 
 /// All repositories of one database behind one handle.
@@ -15,6 +15,7 @@ pub trait Store:
     + ProcessedEvents
     + ApiKeys
     + JobTicks
+    + Audit
     + Send
     + Sync
     + 'static

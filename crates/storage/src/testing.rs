@@ -4,11 +4,11 @@ mod authorization;
 
 use std::sync::Arc;
 
-use larkauth_models::OsEntropy;
+use larkauth_models::{Actor, AuditAction, Entropy, OsEntropy, SystemClock, Timestamp};
 use zeroize::Zeroizing;
 
 pub use self::authorization::{NEEDLES, TestAuthorization};
-use crate::{Cipher, EncryptionKey};
+use crate::{AuditEntry, Cipher, EncryptionKey};
 
 /// Returns a cipher with one fixed key, `test`. Every such cipher opens the values of the others.
 #[must_use]
@@ -23,4 +23,10 @@ pub fn cipher_of(keys: &[(&str, u8)]) -> Cipher {
         .iter()
         .map(|(id, byte)| EncryptionKey { id: (*id).to_owned(), key: Zeroizing::new([*byte; 32]) });
     Cipher::new(keys.collect(), Arc::new(OsEntropy)).unwrap()
+}
+
+/// Returns the record of an act at a time, by the service `test`, for a change whose record a test does not look at.
+#[must_use]
+pub fn act(at: Timestamp) -> AuditEntry {
+    AuditEntry::new(OsEntropy.uuid(&SystemClock), &Actor::service("test"), at, AuditAction::AppRegister)
 }

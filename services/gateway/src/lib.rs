@@ -17,6 +17,7 @@ mod actor;
 mod api;
 mod api_keys;
 mod callbacks;
+mod client_address;
 mod connections;
 mod docs;
 mod extract;

@@ -22,6 +22,10 @@ const MAX_URI: usize = 8 << 10;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The id of a request, for handlers.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
+
 /// What the observation of a listener's requests needs.
 #[derive(Clone)]
 pub(crate) struct Observer {
@@ -30,9 +34,10 @@ pub(crate) struct Observer {
 }
 
 /// Gives the request its id and its span; completes, logs and counts the answer. Outermost.
-pub(crate) async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let request_id = request_id(&request, &observer.context);
+    request.extensions_mut().insert(RequestId(request_id.clone()));
     let route = route(&request).to_owned();
     let method = request.method().clone();
     // Neither the query nor a header: both carry secrets.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use larkauth_auth::Context;
-use larkauth_config::HttpSettings;
+use larkauth_config::{HttpSettings, IpNet};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,8 @@ pub(crate) struct AppState {
     pub(crate) api_keys: ApiKeys,
     /// Values of the OAuth `state` that belong to no session.
     pub(crate) unknown_states: Unknown,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// Ends long polls when the process stops.
     pub(crate) stopping: CancellationToken,
     /// Permits of long polls.
@@ -37,6 +39,7 @@ impl AppState {
             api_keys: ApiKeys::new(http.api_key.as_ref(), context.clone()),
             context,
             callbacks,
+            trusted_proxies: http.trusted_proxies.clone(),
             stopping,
             long_polls: Semaphore::new(LONG_POLLS),
         })

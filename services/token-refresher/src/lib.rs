@@ -1,5 +1,5 @@
 //! The token-refresher runs the scheduled jobs of `larkauth-auth`: refreshing tokens, expiring sessions, announcing ends, resuming
-//! exchanges, reconciling cards, purging events.
+//! exchanges, reconciling cards, purging what is older than its retention.
 //!
 //! What may live here: wiring and edges. What may not: a decision, SQL, AMQP. A job is an entry in
 //! [`larkauth_auth::jobs::all`]; replicas share its ticks.
@@ -11,7 +11,7 @@ use larkauth_models::Actor;
 use larkauth_runtime::{Process, Routes, ServiceHandle};
 
 /// This service, as operations see it.
-const ACTOR: Actor = Actor::Service("token-refresher");
+const ACTOR: Actor = Actor::service("token-refresher");
 
 /// Starts the service; it works until [`ServiceHandle::stop`].
 ///

@@ -10,7 +10,7 @@ use futures::{
 };
 use larkauth_lark_sim::{Effect, Endpoint, Fault, Frames, Message, SimApp, SimConfig};
 use larkauth_models::{AppId, Application, SecretString, SessionId, SessionState};
-use larkauth_storage::Applications;
+use larkauth_storage::{Applications, testing::act};
 use larkauth_tests::{Asked, Kind, Options, TIMEOUT, World, eventually};
 use serde_json::json;
 
@@ -272,7 +272,7 @@ async fn applications_and_people_are_isolated() -> anyhow::Result<()> {
         encrypt_key: None,
         ..first
     };
-    store.put_application(&other, larkauth_models::Clock::now(&larkauth_models::SystemClock)).await?;
+    store.put_application(&other, &act(larkauth_models::Clock::now(&larkauth_models::SystemClock))).await?;
     eventually(TIMEOUT, async || Ok((world.sim.connections(OTHER) == 1).then_some(()))).await?;
 
     // The same person consents to the first application only.

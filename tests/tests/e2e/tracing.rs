@@ -203,8 +203,19 @@ async fn log_line_of_failure_names_session_application_and_trace() -> anyhow::Re
     let wrong = Api::new(world.api.base.clone(), "another-key-0123456789")?;
     let refused = wrong.token(world.app_id(), &asked.person).await?;
     let request_id = refused.json["request_id"].as_str().context("a request id")?.to_owned();
+    // A read is an audit record in the log at once.
+    let missing = world.api.token(world.app_id(), &asked.person).await?;
+    let read_id = missing.json["request_id"].as_str().context("a request id")?.to_owned();
     let evidence = watched.stop().await?;
 
+    let is_read =
+        |line: &&Value| line["target"] == "larkauth::audit" && line["request_id"] == read_id.as_str();
+    let audit = evidence.logs[GATEWAY].iter().find(is_read).context("the audit record of the read")?;
+    assert_eq!(
+        (&audit["action"], &audit["reason"]),
+        (&json!("token.serve"), &json!("authentication_required"))
+    );
+    assert_eq!((&audit["actor_name"], &audit["address"]), (&json!("API_KEY"), &json!("127.0.0.1")));
     let line = evidence.line(WORKER, trace, "auth.exchange.refused")?;
     assert_eq!(line["session_id"], json!(asked.session_id), "{line}");
     assert_eq!(line["app_id"], "cli_0123456789abcdef", "{line}");

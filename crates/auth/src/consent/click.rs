@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larkauth_contracts::message::{CardActionKind, CardActionTriggered, Envelope};
-use larkauth_models::{Actor, AuthSession, CardFace, FailureReason, SessionState};
+use larkauth_models::{Actor, AuditAction, AuthSession, CardFace, FailureReason, SessionState};
 use larkauth_storage::SessionEnding;
 
 use super::{
@@ -94,7 +94,7 @@ impl Context {
         if let Some(refusal) = check_operator(&session, click) {
             return Ok(ClickOutcome::Refused(refusal));
         }
-        let actor = Actor::Person { app_id: session.app_id.clone(), open_id: click.operator_open_id.clone() };
+        let actor = Actor::person(session.app_id.clone(), click.operator_open_id.clone(), &message.id);
         self.note_operation(&actor, message.time, "card.click");
         let app = self.apps.get(&session.app_id).await?;
         // A repeated "ask again" is recognised by its new session: answered with the ended one, the card would go back.
@@ -111,9 +111,9 @@ impl Context {
             self.store.record_open_id(session.id, &click.operator_open_id).await?;
         }
         let outcome = match click.action {
-            CardActionKind::Retry => ask_again(self, app, session).await?,
+            CardActionKind::Retry => ask_again(self, &actor, app, session).await?,
             CardActionKind::Authorize | CardActionKind::Cancel => {
-                let (session, view) = answer_invitation(self, session, click, received).await?;
+                let (session, view) = answer_invitation(self, &actor, session, click, received).await?;
                 shown(app, session, view)
             }
         };
@@ -146,6 +146,7 @@ fn check_operator(session: &AuthSession, click: &CardActionTriggered) -> Option<
 /// Handles "authorize" and "cancel" on the card of an open invitation.
 async fn answer_invitation(
     context: &Context,
+    actor: &Actor,
     session: AuthSession,
     click: &CardActionTriggered,
     received: Received,
@@ -154,15 +155,15 @@ async fn answer_invitation(
         return Ok((session, View::State));
     }
     if session.expires_at <= received.at {
-        return Ok((context.end_session(session.id, SessionEnding::Expired, true).await?, View::State));
+        return Ok((context.end_session(actor, &session, SessionEnding::Expired, true).await?, View::State));
     }
     match (click.action, &click.code) {
         (CardActionKind::Cancel, _) => {
-            Ok((context.end_session(session.id, SessionEnding::Rejected, true).await?, View::State))
+            Ok((context.end_session(actor, &session, SessionEnding::Rejected, true).await?, View::State))
         }
         (_, Some(sealed)) => {
             let code = seal::open(&context.cipher, seal::CODE, &session.id.to_string(), sealed)?;
-            let attempt = Attempt { code, from_card: true, received };
+            let attempt = Attempt { code, from_card: true, received, origin: actor.origin.clone() };
             Ok((exchange(context, session, attempt).await?, View::State))
         }
         (_, None) if !context.apps.is_enabled_now(&session.app_id).await? => {
@@ -177,6 +178,7 @@ async fn answer_invitation(
 /// Handles "ask again" on an ended invitation's card: a new session takes the card over.
 async fn ask_again(
     context: &Context,
+    actor: &Actor,
     app: Arc<App>,
     ended: AuthSession,
 ) -> Result<ClickOutcome, ConsentError> {
@@ -195,12 +197,17 @@ async fn ask_again(
         scopes: Some(ended.scopes.clone()),
         card: ended.card.clone(),
     };
+    let act =
+        context.act(actor, context.now(), AuditAction::SessionCreate).app(&ended.app_id).session(session_id);
+    let act = act.person(&ended.person);
     let created = async {
         let inviting = context.apps.get_for_invitation(&ended.app_id).await?;
-        let new = context.new_session(session_id, &inviting, invite, context.now(), Some(ended.id))?;
+        let (now, takes_card_of) = (context.now(), Some(ended.id));
+        let new = context.new_session(session_id, &inviting, invite, now, takes_card_of, act.clone())?;
         context.create_session(&new).await
     };
-    match created.await {
+    let created = created.await;
+    match context.settle_change(act, created, |()| true) {
         Ok(()) => {}
         Err(AuthError::RateLimited { .. }) => return Ok(ClickOutcome::Refused(Refusal::TooOften)),
         Err(AuthError::AppFrozen { .. }) => return Ok(ClickOutcome::Refused(Refusal::TryLater)),

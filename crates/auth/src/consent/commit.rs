@@ -1,4 +1,4 @@
-use larkauth_models::{AuthSession, SessionState, TokenPair, UserProfile};
+use larkauth_models::{Actor, AuditAction, AuthSession, SessionState, TokenPair, UserProfile};
 use larkauth_storage::{Completion, StorageError};
 use uuid::Uuid;
 
@@ -14,18 +14,21 @@ use crate::{context::Context, refresh_schedule::Life};
 /// A reason for the log: the store did not take them in time, or the session ended otherwise.
 pub(super) async fn commit(
     context: &Context,
+    actor: &Actor,
     deadline: Deadline,
     session: &AuthSession,
     claim: Uuid,
     pair: TokenPair,
     profile: UserProfile,
 ) -> Result<(), String> {
-    let now = context.now();
+    let act = context.act_on_session(actor, session, AuditAction::SessionComplete).open_id(&profile.open_id);
+    let now = act.at;
     // Consent is a use: the caller that asked for it is waiting.
     let life = Life::of_new(&pair, now, now);
     let next_attempt_at = context.policy.refresh.next(&life, now, context.entropy.fraction());
     let next_attempt_at = next_attempt_at.filter(|_| pair.refresh_token.is_some());
-    let completion = Completion { session_id: session.id, claim, pair, profile, next_attempt_at, now };
+    let audit = act.clone();
+    let completion = Completion { session_id: session.id, claim, pair, profile, next_attempt_at, now, audit };
     let store = || context.store.complete_session(&completion);
     let until = deadline.end_of(Step::Commit);
     let storing =
@@ -33,7 +36,10 @@ pub(super) async fn commit(
     match deadline.within(Step::Commit, storing).await {
         None => return Err("the tokens could not be stored in time".to_owned()),
         Some(Err(error)) => return Err(error.to_string()),
-        Some(Ok(true)) => return Ok(()),
+        Some(Ok(true)) => {
+            context.note_done(&act);
+            return Ok(());
+        }
         Some(Ok(false)) => {}
     }
     // Either the answer to this very commit was lost, or another caller has taken the claim over.

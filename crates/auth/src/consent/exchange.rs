@@ -8,7 +8,7 @@ use larkauth_lark::{
     error::{ErrorKind, LarkError, Outcome},
 };
 use larkauth_models::{
-    AuthSession, ExposeSecret, FailureReason, SecretString, SessionState, TokenApi, TokenPair,
+    AuthSession, ExposeSecret, FailureReason, Origin, SecretString, SessionState, TokenApi, TokenPair,
 };
 use larkauth_storage::{ExchangeClaim, SessionEnding, StorageError, seal_escrow};
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use super::{
     promote::{Claimed, promote},
     retry::retry_transient,
 };
-use crate::{apps::App, context::Context, escrow::Kept, seal};
+use crate::{apps::App, context::Context, escrow::Kept, seal, worker::WORKER};
 
 /// Shortest wait until a delivery whose code another worker exchanges is looked at again.
 const MIN_CLAIM_CHECK: Duration = Duration::from_secs(1);
@@ -33,6 +33,8 @@ pub(super) struct Attempt {
     pub(super) from_card: bool,
     /// What is known of the delivery.
     pub(super) received: Received,
+    /// The event that carried the code, for the audit record.
+    pub(super) origin: Origin,
 }
 
 /// Exchanges the code and ends the session. Returns the session as it is then. It is still pending if a later code
@@ -49,7 +51,7 @@ pub(super) async fn exchange(
 ) -> Result<AuthSession, ConsentError> {
     let Received { at, deadline, .. } = attempt.received;
     if session.state == SessionState::Pending && session.expires_at <= at {
-        return Ok(context.end_session(session.id, SessionEnding::Expired, attempt.from_card).await?);
+        return Ok(context.end_session(&WORKER, &session, SessionEnding::Expired, attempt.from_card).await?);
     }
     let app = context.apps.get(&session.app_id).await?;
     let claim = context.new_uuid();
@@ -95,10 +97,10 @@ pub(super) async fn exchange(
         }
         ExchangeClaim::Abandoned => {
             let ending = SessionEnding::Failed(FailureReason::ExchangeOutcomeUnknown);
-            return Ok(context.end_session(session.id, ending, attempt.from_card).await?);
+            return Ok(context.end_session(&WORKER, &session, ending, attempt.from_card).await?);
         }
     };
-    let claimed = Claimed { session, claim, pair, is_escrowed };
+    let claimed = Claimed { session, claim, pair, is_escrowed, origin: attempt.origin };
     promote(context, &app, claimed, deadline, attempt.from_card).await
 }
 
@@ -198,5 +200,5 @@ async fn refused(
         FailureReason::AppMisconfigured => tracing::error!(%error, "auth.exchange.refused"),
         _ => tracing::warn!(%error, %reason, "auth.exchange.refused"),
     }
-    Ok(context.end_session(session.id, SessionEnding::Failed(reason), attempt.from_card).await?)
+    Ok(context.end_session(&WORKER, session, SessionEnding::Failed(reason), attempt.from_card).await?)
 }

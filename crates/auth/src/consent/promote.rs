@@ -1,6 +1,6 @@
 //! From a token pair to the end of its session. Every step can be repeated.
 
-use larkauth_models::{AuthSession, FailureReason, TokenPair};
+use larkauth_models::{Actor, AuthSession, FailureReason, Origin, Principal, TokenPair};
 use larkauth_storage::SessionEnding;
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use super::{
     error::ConsentError,
     identity::{Unidentified, check_identity, consenter},
 };
-use crate::{apps::App, context::Context};
+use crate::{apps::App, context::Context, worker::WORKER};
 
 /// A token pair, and the claim under which it may be stored.
 pub(super) struct Claimed {
@@ -22,6 +22,8 @@ pub(super) struct Claimed {
     pub(super) pair: TokenPair,
     /// The pair is in escrow, in the store or on its way there.
     pub(super) is_escrowed: bool,
+    /// The event that carried the code, unless the exchange is resumed; for the audit record.
+    pub(super) origin: Origin,
 }
 
 /// What became of a pair.
@@ -46,8 +48,8 @@ pub(super) async fn promote(
     deadline: Deadline,
     answer_pending: bool,
 ) -> Result<AuthSession, ConsentError> {
-    let Claimed { session, claim, pair, is_escrowed } = claimed;
-    match try_to_store(context, app, &session, claim, pair, deadline).await {
+    let Claimed { session, claim, pair, is_escrowed, origin } = claimed;
+    match try_to_store(context, app, &session, claim, pair, deadline, origin).await {
         Promotion::Stored => {
             let session = context.after_end(session.id, answer_pending).await?;
             // The tokens are stored. A breaker that could not be closed is closed by the next success.
@@ -57,7 +59,7 @@ pub(super) async fn promote(
             Ok(session)
         }
         Promotion::Refused(reason) => {
-            Ok(context.end_session(session.id, SessionEnding::Failed(reason), answer_pending).await?)
+            Ok(context.end_session(&WORKER, &session, SessionEnding::Failed(reason), answer_pending).await?)
         }
         Promotion::Postponed(reason) if is_escrowed => {
             tracing::warn!(
@@ -82,6 +84,7 @@ async fn try_to_store(
     claim: Uuid,
     pair: TokenPair,
     deadline: Deadline,
+    origin: Origin,
 ) -> Promotion {
     let profile = match consenter(context, deadline, app, &pair).await {
         Ok(profile) => profile,
@@ -91,7 +94,9 @@ async fn try_to_store(
     if let Err(reason) = check_identity(session, &profile) {
         return Promotion::Refused(reason);
     }
-    match commit(context, deadline, session, claim, pair, profile).await {
+    let principal = Principal::Person { app_id: session.app_id.clone(), open_id: profile.open_id.clone() };
+    let actor = Actor { principal, origin };
+    match commit(context, &actor, deadline, session, claim, pair, profile).await {
         Ok(()) => Promotion::Stored,
         Err(reason) => Promotion::Postponed(reason),
     }

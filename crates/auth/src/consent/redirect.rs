@@ -1,7 +1,7 @@
 //! The redirect's code or refusal, as the worker handles it.
 
 use larkauth_contracts::message::{AuthorizationCodeReceived, AuthorizationDenied, Envelope};
-use larkauth_models::SessionState;
+use larkauth_models::{Actor, AuthSession, EventId, Origin, SessionState};
 use larkauth_storage::SessionEnding;
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     error::ConsentError,
     exchange::{Attempt, exchange},
 };
-use crate::{context::Context, seal};
+use crate::{context::Context, seal, worker::WORKER};
 
 /// Name under which handled redirects are remembered.
 const CONSUMER: &str = "oauth-redirects";
@@ -26,7 +26,9 @@ impl Context {
         }
         let session = self.named_session(&message.appid, message.data.session_id).await?;
         let code = seal::open(&self.cipher, seal::CODE, &session.id.to_string(), &message.data.code)?;
-        let session = exchange(self, session, Attempt { code, from_card: false, received }).await?;
+        let origin = Origin { address: None, request_id: Some(message.id.to_string()) };
+        let attempt = Attempt { code, from_card: false, received, origin };
+        let session = exchange(self, session, attempt).await?;
         // A superseded code had no effect that could be recorded: a reloaded page may make it the session's code again.
         if session.state != SessionState::Pending {
             self.store.mark_processed(CONSUMER, &message.id, self.now()).await?;
@@ -44,9 +46,18 @@ impl Context {
         }
         let session = self.named_session(&message.appid, message.data.session_id).await?;
         if session.state == SessionState::Pending {
-            self.end_session(session.id, SessionEnding::Rejected, false).await?;
+            self.end_session(&person_of(&session, &message.id), &session, SessionEnding::Rejected, false)
+                .await?;
         }
         self.store.mark_processed(CONSUMER, &message.id, self.now()).await?;
         Ok(())
+    }
+}
+
+/// Returns the person who declined. A person whose open id is not known is named by the session of the record only.
+fn person_of(session: &AuthSession, event: &EventId) -> Actor {
+    match &session.person.open_id {
+        Some(open_id) => Actor::person(session.app_id.clone(), open_id.clone(), event),
+        None => WORKER,
     }
 }

@@ -1,7 +1,7 @@
 //! Exchanges that their worker did not finish.
 
 use futures::future::join_all;
-use larkauth_models::{Actor, FailureReason, SessionId, Timestamp};
+use larkauth_models::{Actor, FailureReason, Origin, SessionId, Timestamp};
 use larkauth_storage::{ExchangeClaim, SessionEnding};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use super::{
     error::ConsentError,
     promote::{Claimed, promote},
 };
-use crate::{context::Context, error::AuthError};
+use crate::{context::Context, error::AuthError, worker::WORKER};
 
 /// Exchanges that one process resumes at once.
 const CONCURRENCY: usize = 16;
@@ -63,12 +63,13 @@ impl Context {
             ExchangeClaim::Escrowed => {
                 let app = self.apps.get(&session.app_id).await?;
                 let Some(pair) = self.store.escrowed_pair(id, claim).await? else { return Ok(false) };
-                let claimed = Claimed { session, claim, pair, is_escrowed: true };
+                let origin = Origin::default();
+                let claimed = Claimed { session, claim, pair, is_escrowed: true, origin };
                 Ok(promote(self, &app, claimed, deadline, false).await?.state.is_final())
             }
             ExchangeClaim::Abandoned => {
                 let ending = SessionEnding::Failed(FailureReason::ExchangeOutcomeUnknown);
-                Ok(self.end_session(id, ending, false).await?.state.is_final())
+                Ok(self.end_session(&WORKER, &session, ending, false).await?.state.is_final())
             }
             ExchangeClaim::Claimed => {
                 // The code was given back in the meantime; its next delivery exchanges it.

@@ -3,12 +3,13 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use larkauth_messaging::BusError;
 use larkauth_models::{Actor, Timestamp};
+use larkauth_storage::{ProfileCursor, StorageError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, error::AuthError};
 
-/// Rows of handled events that one purge deletes, as a multiple of [`Policy::sweep_batch`](crate::Policy::sweep_batch):
-/// they are many and small.
+/// Rows that one statement of a purge deletes, as a multiple of [`Policy::sweep_batch`](crate::Policy::sweep_batch): they
+/// are many and nothing else is done for each.
 const PURGE_BATCHES: u32 = 10;
 
 impl Context {
@@ -108,10 +109,87 @@ impl Context {
     ///
     /// # Errors
     /// The store's.
-    pub async fn purge_events(&self, actor: &Actor, now: Timestamp) -> Result<u64, AuthError> {
+    pub async fn purge_events(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        stopping: &CancellationToken,
+    ) -> Result<u64, AuthError> {
         self.note_operation(actor, now, "event.purge");
         let before = now - delta(self.policy.event_retention);
-        Ok(self.store.purge_processed(before, PURGE_BATCHES * self.policy.sweep_batch).await?)
+        self.purge(stopping, |limit| self.store.purge_processed(before, limit)).await
+    }
+
+    /// Deletes ended sessions that are older than [`Policy::session_retention`](crate::Policy::session_retention). Returns
+    /// their number.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn purge_sessions(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        stopping: &CancellationToken,
+    ) -> Result<u64, AuthError> {
+        self.note_operation(actor, now, "session.purge");
+        let before = now - delta(self.policy.session_retention);
+        self.purge(stopping, |limit| self.store.purge_sessions(before, limit)).await
+    }
+
+    /// Deletes audit records that are older than [`Policy::audit_retention`](crate::Policy::audit_retention). Returns their
+    /// number.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn purge_audit(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        stopping: &CancellationToken,
+    ) -> Result<u64, AuthError> {
+        self.note_operation(actor, now, "audit.purge");
+        let before = now - delta(self.policy.audit_retention);
+        self.purge(stopping, |limit| self.store.purge_audit(before, limit)).await
+    }
+
+    /// Deletes the profiles of people who have neither a token nor a session any more. Looks at all profiles, page by page.
+    /// Returns the number of deleted ones.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn purge_profiles(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        stopping: &CancellationToken,
+    ) -> Result<u64, AuthError> {
+        self.note_operation(actor, now, "profile.purge");
+        let (mut deleted, mut after) = (0, ProfileCursor::default());
+        while !stopping.is_cancelled() {
+            let page = self.store.purge_profiles(&after, self.policy.sweep_batch).await?;
+            deleted += page.deleted;
+            let Some(last) = page.last else { break };
+            after = last;
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes batch by batch until a batch is not full, or the process stops.
+    async fn purge<F: Future<Output = Result<u64, StorageError>>>(
+        &self,
+        stopping: &CancellationToken,
+        delete: impl Fn(u32) -> F,
+    ) -> Result<u64, AuthError> {
+        let batch = PURGE_BATCHES * self.policy.sweep_batch;
+        let mut deleted = 0;
+        while !stopping.is_cancelled() {
+            let some = delete(batch).await?;
+            deleted += some;
+            if some < u64::from(batch) {
+                break;
+            }
+        }
+        Ok(deleted)
     }
 
     /// Updates the gauges of sessions and tokens.

@@ -64,7 +64,25 @@ pub fn all() -> Vec<Job> {
             name: "purge_events",
             schedule: every(600),
             scope: Scope::Cluster,
-            run: |context, actor, now, _| Box::pin(context.purge_events(actor, now)),
+            run: |context, actor, now, stopping| Box::pin(context.purge_events(actor, now, stopping)),
+        },
+        Job {
+            name: "purge_sessions",
+            schedule: every(600),
+            scope: Scope::Cluster,
+            run: |context, actor, now, stopping| Box::pin(context.purge_sessions(actor, now, stopping)),
+        },
+        Job {
+            name: "purge_profiles",
+            schedule: every(24 * 3600),
+            scope: Scope::Cluster,
+            run: |context, actor, now, stopping| Box::pin(context.purge_profiles(actor, now, stopping)),
+        },
+        Job {
+            name: "purge_audit",
+            schedule: every(600),
+            scope: Scope::Cluster,
+            run: |context, actor, now, stopping| Box::pin(context.purge_audit(actor, now, stopping)),
         },
         Job {
             name: "update_gauges",

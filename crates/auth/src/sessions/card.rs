@@ -8,7 +8,7 @@ use larkauth_lark::{
 use larkauth_models::{AppId, AuthSession, CardFace, FailureReason, SessionId};
 use larkauth_storage::SessionEnding;
 
-use crate::{cards, context::Context, error::AuthError};
+use crate::{cards, context::Context, error::AuthError, worker::WORKER};
 
 /// The answer to a card of the other schema, among others.
 const CARD_REFUSED: ErrorKind = ErrorKind::Message(MessageProblem::CardRefused);
@@ -40,7 +40,7 @@ impl Context {
         let app = match app {
             Ok(app) => app,
             Err(AuthError::AppFrozen { .. }) => {
-                return self.fail_invitation(session.id, FailureReason::AppMisconfigured).await;
+                return self.fail_invitation(&session, FailureReason::AppMisconfigured).await;
             }
             Err(AuthError::AppDisabled(_)) => {
                 return self.fail_invitation(session.id, FailureReason::AppDisabled).await;
@@ -66,19 +66,19 @@ impl Context {
                 ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Unknown => Err(error.into()),
                 ErrorKind::App | ErrorKind::InsufficientScope { .. } => {
                     self.apps.breaker().open(&session.app_id, &error.to_string(), self.now()).await?;
-                    self.fail_invitation(session.id, FailureReason::AppMisconfigured).await
+                    self.fail_invitation(&session, FailureReason::AppMisconfigured).await
                 }
-                ErrorKind::User => self.fail_invitation(session.id, FailureReason::UserUnavailable).await,
+                ErrorKind::User => self.fail_invitation(&session, FailureReason::UserUnavailable).await,
                 _ => {
                     tracing::warn!(%error, "auth.invitation.undeliverable");
-                    self.fail_invitation(session.id, FailureReason::CardUndeliverable).await
+                    self.fail_invitation(&session, FailureReason::CardUndeliverable).await
                 }
             },
         }
     }
 
-    async fn fail_invitation(&self, session_id: SessionId, reason: FailureReason) -> Result<(), AuthError> {
-        self.end_session(session_id, SessionEnding::Failed(reason), false).await?;
+    async fn fail_invitation(&self, session: &AuthSession, reason: FailureReason) -> Result<(), AuthError> {
+        self.end_session(&WORKER, session, SessionEnding::Failed(reason), false).await?;
         Ok(())
     }
 

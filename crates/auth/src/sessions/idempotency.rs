@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-use larkauth_models::{Actor, SessionId};
+use larkauth_models::{Actor, Principal, SessionId};
 
 use crate::{error::AuthError, seal};
 
@@ -14,11 +14,11 @@ pub struct IdempotencyKey(String);
 impl IdempotencyKey {
     /// Returns the session that the key of this caller names. Keys of two callers never meet.
     pub(crate) fn session_id(&self, actor: &Actor) -> SessionId {
-        let caller = match actor {
-            Actor::ApiKey { id, .. } => format!("key {id}"),
-            Actor::Operator { name } => format!("operator {name}"),
-            Actor::Service(name) => format!("service {name}"),
-            Actor::Person { app_id, open_id } => format!("person {app_id} {open_id}"),
+        let caller = match &actor.principal {
+            Principal::ApiKey { id, .. } => format!("key {id}"),
+            Principal::Operator { name } => format!("operator {name}"),
+            Principal::Service(name) => format!("service {name}"),
+            Principal::Person { app_id, open_id } => format!("person {app_id} {open_id}"),
         };
         session_id_of(&["idempotency", &caller, &self.0])
     }

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use larkauth_contracts::message::InvitationRequested;
 use larkauth_models::{
-    Actor, AppId, AuthMethod, AuthSession, CardOptions, ConsentSecrets, FailureReason, Person, SessionId,
-    SessionState, Timestamp,
+    Actor, AppId, AuditAction, AuthMethod, AuthSession, CardOptions, ConsentSecrets, FailureReason, Person,
+    SessionId, SessionState, Timestamp,
 };
-use larkauth_storage::{Created, NewSession, SessionEnding, SessionFilter};
+use larkauth_storage::{AuditEntry, Created, NewSession, SessionEnding, SessionFilter};
 
 use super::{
     idempotency::IdempotencyKey,
@@ -40,11 +40,18 @@ impl Context {
         now: Timestamp,
         invite: Invite,
     ) -> Result<AuthSession, AuthError> {
-        let new = self.prepare(actor, now, SessionId(self.new_uuid()), invite).await?;
-        self.create_session(&new).await?;
+        let session_id = SessionId(self.new_uuid());
+        let act = self.invitation_act(actor, now, session_id, &invite);
+        let stored = async {
+            let new = self.prepare(actor, now, session_id, invite, &act).await?;
+            self.create_session(&new).await?;
+            Ok(new)
+        };
+        let stored = stored.await;
+        let new = self.settle_change(act, stored, |_| true)?;
         if let Err(error) = self.request_card(&new).await {
             // The caller gets the error; the session must not look as if a card were on its way.
-            if let Err(error) = self.withdraw(new.id).await {
+            if let Err(error) = self.withdraw(actor, new.id).await {
                 tracing::error!(session_id = %new.id, %error, "auth.session.end: the unsent invitation stays pending until it expires");
             }
             return Err(error);
@@ -66,14 +73,22 @@ impl Context {
     ) -> Result<AuthSession, AuthError> {
         // The key names the session, so that the primary key of the table decides between two calls.
         let session_id = key.session_id(actor);
-        let new = self.prepare(actor, now, session_id, invite).await?;
-        let created = match self.store.session(session_id).await? {
-            Some(_) => Ok(()),
-            None => self.create_session(&new).await,
+        let act = self.invitation_act(actor, now, session_id, &invite);
+        let new = match self.prepare(actor, now, session_id, invite, &act).await {
+            Ok(new) => new,
+            Err(error) => return self.settle_change(act, Err(error), |_: &AuthSession| true),
         };
-        let Some(session) = self.store.session(session_id).await? else {
-            return Err(created.err().unwrap_or(AuthError::SessionNotFound(session_id)));
-        };
+        if self.store.session(session_id).await?.is_none() {
+            // Another call with the same key may create it at the same moment.
+            match self.create_session(&new).await {
+                Ok(()) => self.note_done(&act),
+                Err(error) if self.store.session(session_id).await?.is_none() => {
+                    return self.settle_change(act, Err(error), |_: &AuthSession| true);
+                }
+                Err(_) => {}
+            }
+        }
+        let session = self.existing_session(session_id).await?;
         let is_same = session.app_id == new.app_id
             && session.asked == new.person
             && session.auth_method == new.auth_method
@@ -88,6 +103,18 @@ impl Context {
         self.existing_session(session_id).await
     }
 
+    /// Begins the record of an invitation.
+    fn invitation_act(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        session_id: SessionId,
+        invite: &Invite,
+    ) -> AuditEntry {
+        let act = self.act(actor, now, AuditAction::SessionCreate).app(&invite.app_id).session(session_id);
+        act.person(&invite.person)
+    }
+
     /// Checks an invitation, and completes it.
     async fn prepare(
         &self,
@@ -95,8 +122,8 @@ impl Context {
         now: Timestamp,
         session_id: SessionId,
         mut invite: Invite,
+        act: &AuditEntry,
     ) -> Result<NewSession, AuthError> {
-        self.note_operation(actor, now, "session.create");
         Self::check_app(actor, &invite.app_id)?;
         if invite.auth_method == AuthMethod::DeviceCode {
             return Err(AuthError::AuthMethodUnavailable(invite.auth_method));
@@ -106,7 +133,7 @@ impl Context {
             invite.card.app_name = self.apps.name(&app).await.map(|name| name.to_string());
         }
         invite.card.requested_by = actor.public_name().map(str::to_owned);
-        let new = self.new_session(session_id, &app, invite, now, None)?;
+        let new = self.new_session(session_id, &app, invite, now, None, act.clone())?;
         check_access(actor, &new.scopes)?;
         Ok(new)
     }
@@ -122,9 +149,10 @@ impl Context {
     }
 
     /// Ends a session that no one has seen. The bus just failed, so the announcement is left to the sweep.
-    async fn withdraw(&self, session_id: SessionId) -> Result<(), AuthError> {
+    async fn withdraw(&self, actor: &Actor, session_id: SessionId) -> Result<(), AuthError> {
         let ending = SessionEnding::Failed(FailureReason::ServiceUnavailable);
-        if self.store.end_session(session_id, ending, self.now()).await? {
+        let session = self.existing_session(session_id).await?;
+        if self.store_end(actor, &session, ending).await? {
             self.record_end(&self.existing_session(session_id).await?);
         }
         Ok(())
@@ -170,6 +198,7 @@ impl Context {
         invite: Invite,
         now: Timestamp,
         takes_card_of: Option<SessionId>,
+        audit: AuditEntry,
     ) -> Result<NewSession, AuthError> {
         check_card(&invite.card)?;
         let new = NewSession {
@@ -186,6 +215,7 @@ impl Context {
             created_at: now,
             expires_at: now + self.policy.session_lifetime,
             takes_card_of,
+            audit,
         };
         if new.auth_method.has_card() && !cards::fits(app, &new) {
             return Err(AuthError::Invalid(

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use larkauth_models::{Actor, AppId, AuthMethod, AuthSession, SessionId, SessionState, Timestamp};
+use larkauth_models::{
+    Actor, AppId, AuditAction, AuthMethod, AuthSession, SessionId, SessionState, Timestamp,
+};
 use larkauth_storage::{SessionCursor, SessionFilter};
 use tokio::time::Instant;
 use url::Url;
@@ -34,13 +36,18 @@ impl Context {
         after: Option<SessionCursor>,
         limit: u32,
     ) -> Result<Vec<AuthSession>, AuthError> {
-        self.note_operation(actor, now, "session.list");
-        if let Some(app_id) = &filter.app_id {
-            Self::check_app(actor, app_id)?;
-        }
-        let app_ids = actor.access().map(|access| access.app_ids.clone()).unwrap_or_default();
-        let filter = SessionFilter { app_ids, ..filter.clone() };
-        Ok(self.store.list_sessions(&filter, after, limit).await?)
+        let found = async {
+            if let Some(app_id) = &filter.app_id {
+                Self::check_app(actor, app_id)?;
+            }
+            let app_ids = actor.access().map(|access| access.app_ids.clone()).unwrap_or_default();
+            let filter = SessionFilter { app_ids, ..filter.clone() };
+            Ok(self.store.list_sessions(&filter, after, limit).await?)
+        };
+        let mut act = self.act(actor, now, AuditAction::SessionList);
+        act.app_id = filter.app_id.as_ref().map(ToString::to_string);
+        act.person = filter.open_id.as_ref().map(ToString::to_string);
+        self.settle_read(actor, act, found.await)
     }
 
     /// Waits until the session has ended, or for `at_most`, and returns the session as it is then.
@@ -81,10 +88,14 @@ impl Context {
         if session.auth_method != AuthMethod::Oauth || session.state != SessionState::Pending {
             return Ok(None);
         }
-        self.note_operation(actor, now, "session.consent_page");
-        Self::check_app(actor, &session.app_id)?;
-        let app = self.apps.get(&session.app_id).await?;
-        Ok(cards::authorize_url(&app, session))
+        let page = async {
+            Self::check_app(actor, &session.app_id)?;
+            let app = self.apps.get(&session.app_id).await?;
+            Ok(cards::authorize_url(&app, session))
+        };
+        let act =
+            self.act(actor, now, AuditAction::SessionConsentPage).app(&session.app_id).session(session.id);
+        self.settle_read(actor, act.person(&session.person), page.await)
     }
 
     /// Returns one session. A session of an application that the actor does not see looks like no session.

@@ -9,7 +9,7 @@ use larkauth_contracts::{
 use larkauth_lark_sim::{Effect, Endpoint, Fault, SimConfig, SimUser};
 use larkauth_messaging::Disposition;
 use larkauth_models::{CardFace, FailureReason, Person, SessionState};
-use larkauth_storage::SessionEnding;
+use larkauth_storage::{SessionEnding, testing::act};
 use serde_json::{Value, json};
 
 use crate::fixture::{ACTOR, Fixture, Invited, Setup, delivery, reply};
@@ -18,7 +18,9 @@ impl Fixture {
     /// A session that ended on its own, not announced.
     async fn ended_as(&self, ending: SessionEnding) -> Invited {
         let invited = self.invited(0).await;
-        assert!(self.parts.store.end_session(invited.session_id, ending, self.context.now()).await.unwrap());
+        assert!(
+            self.parts.store.end_session(invited.session_id, ending, &act(self.context.now())).await.unwrap()
+        );
         invited
     }
 

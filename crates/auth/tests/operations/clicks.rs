@@ -10,6 +10,7 @@ use larkauth_messaging::Disposition;
 use larkauth_models::{AppId, CardFace, OpenId, Person, SessionState, TokenApi, TokenKind, UserId};
 
 use crate::fixture::{ACTOR, Fixture, Setup, delivery, policy, reply, running, seen};
+use larkauth_storage::testing::act;
 
 #[tokio::test]
 async fn authorize_keeps_button_and_shows_processing() {
@@ -53,7 +54,12 @@ async fn click_redelivered_after_crash_leaves_end_to_sweep() {
     // The first worker ended the session and died: no announcement, no record of the event.
     let ending = larkauth_storage::SessionEnding::Rejected;
     assert!(
-        fixture.parts.store.end_session(invited.session_id, ending, fixture.context.now()).await.unwrap()
+        fixture
+            .parts
+            .store
+            .end_session(invited.session_id, ending, &act(fixture.context.now()))
+            .await
+            .unwrap()
     );
 
     let mut again = delivery(&click);

@@ -11,7 +11,7 @@ use larkauth_lark::api::CodeGrant;
 use larkauth_lark_sim::{Effect, Endpoint, Fault};
 use larkauth_messaging::Disposition;
 use larkauth_models::{Backoff, FailureReason, SecretString, SessionState, TokenApi, TokenPair};
-use larkauth_storage::seal_escrow;
+use larkauth_storage::{seal_escrow, testing::act};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -299,7 +299,7 @@ async fn escrow_of_moved_or_ended_session_changes_nothing() {
 
     let failure = larkauth_storage::SessionEnding::Failed(FailureReason::ExchangeOutcomeUnknown);
     let id = consented.invited.session_id;
-    assert!(store.end_session(id, failure, fixture.context.now()).await.unwrap());
+    assert!(store.end_session(id, failure, &act(fixture.context.now())).await.unwrap());
     assert_eq!(fixture.deliver(message(id)).await, Disposition::DONE);
     assert_eq!(fixture.state(&consented).await, SessionState::Failed);
     assert!(fixture.token(&consented.invited.open_id).await.is_none());

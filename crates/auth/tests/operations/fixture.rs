@@ -9,7 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use larkauth_auth::{
-    AppRegistry, Context, ContextParts, EscrowSpool, LarkSettings, Policy, handlers, sessions::Invite,
+    AppRegistry, AuditTimings, Context, ContextParts, EscrowSpool, LarkSettings, Policy, handlers,
+    sessions::Invite,
 };
 use larkauth_contracts::{
     message::{
@@ -29,7 +30,10 @@ use larkauth_models::{
     ManualClock, MessageId, OpenId, OsEntropy, Person, SecretString, SessionId, Timestamp, TokenApi,
 };
 use larkauth_net::Network;
-use larkauth_storage::{InvitationLimit, Store, testing::test_cipher};
+use larkauth_storage::{
+    InvitationLimit, Store,
+    testing::{act, test_cipher},
+};
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_telemetry::Metrics;
 use sha2::{Digest, Sha256};
@@ -40,7 +44,7 @@ use url::Url;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
 /// Who asks in these tests.
-pub(crate) const ACTOR: Actor = Actor::Service("test");
+pub(crate) const ACTOR: Actor = Actor::service("test");
 
 /// Token of a process that is not stopping.
 pub(crate) fn running() -> CancellationToken {
@@ -67,6 +71,7 @@ impl Default for Setup {
 pub(crate) fn policy(invitations: u32) -> Policy {
     Policy {
         source: "/larkauth/test".to_owned(),
+        audit: AuditTimings { interval: Duration::from_millis(10), ..AuditTimings::default() },
         invitation_limit: InvitationLimit { max: invitations, window: Duration::from_secs(60) },
         ..Policy::default()
     }
@@ -148,7 +153,7 @@ impl Fixture {
         let context = Context::new(parts.clone());
         let fixture = Self { context, parts, bus, clock, sim, database, callbacks, spool };
         let application = fixture.application(APP, setup.token_api);
-        fixture.parts.store.put_application(&application, start).await.unwrap();
+        fixture.parts.store.put_application(&application, &act(start)).await.unwrap();
         fixture
     }
 
@@ -443,4 +448,9 @@ impl Bus for Recorder {
         self.health.subscribe()
     }
     async fn close(&self) {}
+}
+
+/// Token of a process that is not stopping.
+pub(crate) fn running() -> CancellationToken {
+    CancellationToken::new()
 }

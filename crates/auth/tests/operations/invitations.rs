@@ -11,7 +11,7 @@ use larkauth_models::{
     Actor, AuthMethod, AuthSession, CardFace, CardOptions, ConsentSecrets, FailureReason, KeyAccess, Person,
     SessionState,
 };
-use larkauth_storage::{InvitationLimit, NewSession, SessionEnding};
+use larkauth_storage::{InvitationLimit, NewSession, SessionEnding, testing::act};
 
 use crate::fixture::{ACTOR, Fixture, Invited, Setup, delivery, policy, reply, running};
 
@@ -99,7 +99,12 @@ async fn send_card_of_ended_or_cardless_session_sends_nothing() {
     let message = fixture.bus.take::<InvitationRequested>();
     fixture.clock.advance(Duration::from_secs(600));
     assert_eq!(fixture.deliver(message.clone()).await, Disposition::DONE);
-    fixture.parts.store.end_session(expired.id, SessionEnding::Expired, fixture.context.now()).await.unwrap();
+    fixture
+        .parts
+        .store
+        .end_session(expired.id, SessionEnding::Expired, &act(fixture.context.now()))
+        .await
+        .unwrap();
     assert_eq!(fixture.deliver(message).await, Disposition::DONE);
 
     let mut oauth = fixture.invitation(fixture.invitee(0));
@@ -185,7 +190,7 @@ async fn send_card_during_end_requests_update() {
         fixture
             .parts
             .store
-            .end_session(session.id, SessionEnding::Rejected, fixture.context.now())
+            .end_session(session.id, SessionEnding::Rejected, &act(fixture.context.now()))
             .await
             .unwrap()
     };
@@ -244,6 +249,7 @@ async fn send_card_of_oversized_card_fails_its_session_only() {
         created_at: fixture.context.now(),
         expires_at: fixture.context.now() + chrono::TimeDelta::seconds(600),
         takes_card_of: None,
+        audit: act(fixture.context.now()),
     };
     let limit = InvitationLimit { max: 100, window: Duration::from_secs(60) };
     fixture.parts.store.create_session(&new, limit).await.unwrap();
@@ -387,7 +393,7 @@ async fn invite_of_unavailable_method_or_application_fails() {
     fixture
         .parts
         .store
-        .set_application_enabled(&fixture.app_id(), false, fixture.context.now())
+        .set_application_enabled(&fixture.app_id(), false, &act(fixture.context.now()))
         .await
         .unwrap();
     let off =

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod announcements;
+mod audit;
 mod bootstrap;
 mod card_faces;
 mod clicks;

@@ -6,7 +6,7 @@ use larkauth_auth::Policy;
 use larkauth_contracts::message::{CardActionKind, CardFaceRequested, InvitationRequested, SessionEnded};
 use larkauth_messaging::Disposition;
 use larkauth_models::{CardFace, MessageId, Person, SessionState};
-use larkauth_storage::SessionEnding;
+use larkauth_storage::{SessionEnding, testing::act};
 
 use crate::fixture::{ACTOR, Fixture, Setup, policy, reply, running};
 
@@ -59,7 +59,7 @@ async fn reconcile_cards_after_crash_requests_update() {
     fixture
         .parts
         .store
-        .end_session(invited.session_id, SessionEnding::Rejected, fixture.context.now())
+        .end_session(invited.session_id, SessionEnding::Rejected, &act(fixture.context.now()))
         .await
         .unwrap();
     assert_eq!(
@@ -86,7 +86,7 @@ async fn reconcile_cards_takes_turns() {
             fixture.context.invite(&ACTOR, fixture.context.now(), fixture.invitation(person)).await.unwrap();
         let message = MessageId::new(format!("om_{n}")).unwrap();
         store.record_card(session.id, &message, CardFace::Invitation).await.unwrap();
-        store.end_session(session.id, SessionEnding::Rejected, fixture.context.now()).await.unwrap();
+        store.end_session(session.id, SessionEnding::Rejected, &act(fixture.context.now())).await.unwrap();
         fixture.bus.take::<InvitationRequested>();
         fixture.clock.advance(Duration::from_millis(1));
         session.id
@@ -123,9 +123,9 @@ async fn purge_events_keeps_events_for_two_days() {
     let invited = fixture.invited(0).await;
     reply(fixture.deliver(fixture.click(&invited, CardActionKind::Authorize)).await);
     fixture.clock.advance(Duration::from_secs(25 * 3600));
-    assert_eq!(fixture.context.purge_events(&ACTOR, fixture.context.now()).await.unwrap(), 0);
+    assert_eq!(fixture.context.purge_events(&ACTOR, fixture.context.now(), &running()).await.unwrap(), 0);
     fixture.clock.advance(Duration::from_secs(24 * 3600));
-    assert_eq!(fixture.context.purge_events(&ACTOR, fixture.context.now()).await.unwrap(), 1);
+    assert_eq!(fixture.context.purge_events(&ACTOR, fixture.context.now(), &running()).await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use wiremock::{Match, Mock, MockServer, Request, ResponseTemplate, matchers::any};
 
 use crate::fixture::{APP, Fixture};
+use larkauth_storage::testing::act;
 
 /// An event of a bot.
 pub(crate) fn event(n: u32, event_type: &str) -> String {
@@ -44,7 +45,7 @@ impl Relaying {
             encrypt_key: Some("encrypt key".into()),
             ..fixture.application(APP, TokenApi::V2)
         };
-        fixture.parts.store.put_application(&application, fixture.context.now()).await.unwrap();
+        fixture.parts.store.put_application(&application, &act(fixture.context.now())).await.unwrap();
         let mut policy = Policy {
             event_relay_url: Some(format!("{}/webhook", bot.uri()).parse().unwrap()),
             webhook: WebhookTimings {

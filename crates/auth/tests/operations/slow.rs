@@ -10,8 +10,9 @@ use larkauth_models::{
     StoredToken, Timestamp, TokenKind, TokenPair, UserProfile,
 };
 use larkauth_storage::{
-    ActiveCounts, ApiKey, ApiKeys, Applications, CodeBinding, Completion, Created, EndCursor, ExchangeClaim,
-    InvitationLimit, JobTicks, LeasedToken, NewSession, ProcessedEvents, Profiles, RefreshClaim, RefreshEnd,
+    ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, CodeBinding,
+    Completion, Created, EndCursor, Erased, ExchangeClaim, InvitationLimit, JobTicks, LeasedToken,
+    NewSession, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, RefreshClaim, RefreshEnd,
     RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
     StorageError, Store, Tokens, UnannouncedEnd,
 };
@@ -62,8 +63,8 @@ delegate! {
     Applications {
         fn application(app_id: &AppId) -> Stored<Option<Application>>;
         fn applications() -> Stored<Vec<Registration>>;
-        fn put_application(application: &Application, now: Timestamp) -> Stored<()>;
-        fn set_application_enabled(app_id: &AppId, enabled: bool, now: Timestamp) -> Stored<bool>;
+        fn put_application(application: &Application, audit: &AuditEntry) -> Stored<()>;
+        fn set_application_enabled(app_id: &AppId, enabled: bool, audit: &AuditEntry) -> Stored<bool>;
         fn set_application_frozen(app_id: &AppId, reason: Option<&str>, now: Timestamp) -> Stored<bool>;
     }
     Sessions {
@@ -82,11 +83,12 @@ delegate! {
         fn unfinished_exchanges(limit: u32) -> Stored<Vec<SessionId>>;
         fn release_exchange(id: SessionId, claim: Uuid) -> Stored<bool>;
         fn complete_session(completion: &Completion) -> Stored<bool>;
-        fn end_session(id: SessionId, ending: SessionEnding, now: Timestamp) -> Stored<bool>;
+        fn end_session(id: SessionId, ending: SessionEnding, audit: &AuditEntry) -> Stored<bool>;
         fn expire_due_sessions(now: Timestamp, limit: u32) -> Stored<Vec<SessionId>>;
         fn claim_unreconciled_cards(now: Timestamp, after: Timestamp, before: Timestamp, limit: u32) -> Stored<Vec<(AppId, SessionId)>>;
         fn unannounced_ends(before: Timestamp, after: Option<EndCursor>, limit: u32) -> Stored<Vec<UnannouncedEnd>>;
         fn record_announced(id: SessionId, now: Timestamp) -> Stored<bool>;
+        fn purge_sessions(before: Timestamp, limit: u32) -> Stored<u64>;
         fn active_counts() -> Stored<Vec<ActiveCounts>>;
     }
     Refreshes {
@@ -98,10 +100,13 @@ delegate! {
     }
     Tokens {
         fn token(app_id: &AppId, open_id: &OpenId, kind: TokenKind) -> Stored<Option<StoredToken>>;
-        fn revoke_token(app_id: &AppId, open_id: &OpenId, kind: TokenKind, now: Timestamp) -> Stored<bool>;
+        fn revoke_token(app_id: &AppId, open_id: &OpenId, kind: TokenKind, audit: &AuditEntry) -> Stored<bool>;
     }
     Profiles {
         fn profile(app_id: &AppId, open_id: &OpenId) -> Stored<Option<UserProfile>>;
+        fn purge_profiles(after: &ProfileCursor, limit: u32) -> Stored<ProfilePage>;
+        fn person_ids(app_id: &AppId, open_id: &OpenId) -> Stored<Vec<String>>;
+        fn erase_person(app_id: &AppId, open_id: &OpenId, audit: &AuditEntry) -> Stored<Erased>;
     }
     ProcessedEvents {
         fn is_processed(consumer: &str, event_id: &EventId) -> Stored<bool>;
@@ -109,12 +114,18 @@ delegate! {
         fn purge_processed(before: Timestamp, limit: u32) -> Stored<u64>;
     }
     ApiKeys {
-        fn put_api_key(key: &ApiKey, sha256: &[u8; 32]) -> Stored<()>;
+        fn put_api_key(key: &ApiKey, sha256: &[u8; 32], audit: &AuditEntry) -> Stored<()>;
         fn api_key(sha256: &[u8; 32]) -> Stored<Option<ApiKey>>;
         fn api_keys() -> Stored<Vec<ApiKey>>;
-        fn revoke_api_key(id: Uuid, now: Timestamp) -> Stored<bool>;
-        fn rotate_api_key(id: Uuid, until: Timestamp, successor: &ApiKey, sha256: &[u8; 32], now: Timestamp) -> Stored<bool>;
+        fn revoke_api_key(id: Uuid, audit: &AuditEntry) -> Stored<bool>;
+        fn rotate_api_key(id: Uuid, until: Timestamp, successor: &ApiKey, sha256: &[u8; 32], audit: &AuditEntry) -> Stored<bool>;
         fn touch_api_key(id: Uuid, now: Timestamp) -> Stored<()>;
+    }
+    Audit {
+        fn append_audit(entries: &[AuditEntry]) -> Stored<()>;
+        fn list_audit(filter: &AuditFilter, after: Option<AuditCursor>, limit: u32) -> Stored<Vec<AuditEntry>>;
+        fn pseudonymize_audit(app_id: &AppId, ids: &[String], pseudonym: &str, limit: u32) -> Stored<u64>;
+        fn purge_audit(before: Timestamp, limit: u32) -> Stored<u64>;
     }
     JobTicks {
         fn claim_tick(job: &str, tick_at: Timestamp, now: Timestamp) -> Stored<bool>;

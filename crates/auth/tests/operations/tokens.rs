@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use chrono::TimeDelta;
 use larkauth_auth::{AuthError, Context, ContextParts};
 use larkauth_models::{AppId, OpenId, TokenApi, TokenKind};
-use larkauth_storage::{StorageError, testing::cipher_of};
+use larkauth_storage::{
+    StorageError,
+    testing::{act, cipher_of},
+};
 
 use crate::fixture::{ACTOR, Fixture, reply};
 
@@ -89,7 +92,7 @@ async fn valid_token_of_other_person_or_application_is_missing() {
     assert!(is_missing(&fixture.served(&fixture.person(1), 0).await));
     let other = "cli_00000000000000a2";
     let application = fixture.application(other, TokenApi::V2);
-    fixture.parts.store.put_application(&application, fixture.context.now()).await.unwrap();
+    fixture.parts.store.put_application(&application, &act(fixture.context.now())).await.unwrap();
     let other = AppId::new(other).unwrap();
     assert!(is_missing(
         &fixture
@@ -115,7 +118,7 @@ async fn valid_token_is_served_by_status() {
         assert!(served || is_missing(&result), "{status}");
     }
     let (app_id, now) = (fixture.app_id(), fixture.context.now());
-    assert!(fixture.parts.store.revoke_token(&app_id, &person, TokenKind::User, now).await.unwrap());
+    assert!(fixture.parts.store.revoke_token(&app_id, &person, TokenKind::User, &act(now)).await.unwrap());
     assert!(is_missing(&fixture.served(&person, 0).await));
 }
 

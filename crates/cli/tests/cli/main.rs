@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failure is a failed test")]
 
 mod apps;
+mod audit;
 mod cards;
 mod dead_letters;
 mod doctor;

@@ -3,7 +3,7 @@ use larkauth_messaging_sqlite::{EmbeddedBus, EmbeddedOptions};
 use larkauth_models::{ExposeSecret, TokenKind};
 use larkauth_storage::{
     Store, Tokens,
-    testing::TestAuthorization,
+    testing::{TestAuthorization, act},
     transfer::{Table, Transfer},
 };
 use larkauth_storage_postgres::testing::TestDatabase;
@@ -130,7 +130,7 @@ async fn migrate_into_differing_target_is_reported() {
     let store = target.store().await;
     let second = TestAuthorization::new(2);
     let TestAuthorization { app_id, open_id, .. } = &second;
-    assert!(store.revoke_token(app_id, open_id, TokenKind::User, second.started_at()).await.unwrap());
+    assert!(store.revoke_token(app_id, open_id, TokenKind::User, &act(second.started_at())).await.unwrap());
     let ended = stage.run(&moving).await.with(1);
     let line = format!("✗ access_tokens  0 rows are missing, 1 differ: {app_id}/{open_id}/user\n");
     assert!(ended.out.contains(&line), "{}", ended.out);

@@ -32,6 +32,12 @@ const FILL: &str = "
     insert into processed_events (consumer, event_id, processed_at)
     select 'cards', 'e-' || n, now() - n * interval '1 minute' from generate_series(1, 5000) n;
 
+    insert into audit_log (audit_id, at, actor_kind, actor_id, action, app_id, person, outcome)
+    select gen_random_uuid(), now() - n * interval '1 minute', case when n % 50 = 0 then 'person' else 'operator' end,
+        'actor-' || n % 300, case when n % 700 = 1 then 'app.disable' else 'token.serve' end,
+        'cli_' || lpad((n % 200 + 1)::text, 16, '0'), 'ou_' || n % 500, 'ok'
+    from generate_series(1, 8000) n;
+
     insert into api_keys (key_id, name, scopes, key_sha256, created_at)
     select gen_random_uuid(), 'x', '{}', sha256(n::text::bytea), now() from generate_series(1, 5000) n;
 
@@ -81,7 +87,9 @@ async fn hot_query_plan_uses_index() {
     let once = ["force_custom_plan"];
     let list = "order by created_at desc, session_id desc limit $6";
     let due = "now(), now(), 50, gen_random_uuid(), 30000000";
-    let cases: [(&str, String, &str, &[&str]); 22] = [
+    let audit = "order by at desc, audit_id desc limit $10";
+    let page = "null, null, null, null, 50";
+    let cases: [(&str, String, &str, &[&str]); 37] = [
         (
             "completed_at from user_auth_sessions where session_id = $1",
             id(""),
@@ -144,13 +152,13 @@ async fn hot_query_plan_uses_index() {
             &always,
         ),
         (
-            "from access_tokens where app_id = $1 and open_id = $2 and kind = $3",
+            "status, failures, next_attempt_at, last_used_at from access_tokens where app_id = $1 and open_id",
             app("'ou_1', 'user'"),
             "access_tokens_one_per_person",
             &always,
         ),
         ("order by next_attempt_at limit", due.to_owned(), "access_tokens_due", &always),
-        ("from user_profiles where app_id = $1", app("'ou_1'"), "user_profiles_pkey", &always),
+        ("tenant_key from user_profiles where app_id = $1", app("'ou_1'"), "user_profiles_pkey", &always),
         (
             "exists(select from processed_events",
             "'cards', 'e-1'".to_owned(),
@@ -164,6 +172,56 @@ async fn hot_query_plan_uses_index() {
             &always,
         ),
         ("from api_keys where key_sha256", hash.to_owned(), "api_keys_key", &always),
+        (audit, format!("null, '{{}}', null, null, null, {page}"), "audit_log_by_time", &once),
+        (
+            audit,
+            format!("null, '{{}}', null, null, null, null, null, now(), {ID}, 50"),
+            "audit_log_by_time",
+            &once,
+        ),
+        (audit, format!("null, array[{APP}], null, null, null, {page}"), "audit_log_by_app", &once),
+        (audit, format!("{APP}, '{{}}', null, null, null, {page}"), "audit_log_by_app", &once),
+        (audit, format!("null, '{{}}', 'ou_1', null, null, {page}"), "audit_log_by_person", &once),
+        (audit, format!("null, '{{}}', null, 'actor-1', null, {page}"), "audit_log_by_actor", &once),
+        (audit, format!("null, '{{}}', null, null, 'app.disable', {page}"), "audit_log_by_action", &once),
+        (
+            "select audit_id from audit_log where at < $1",
+            "now() - interval '7900 minutes', 100".to_owned(),
+            "audit_log_by_time",
+            &always,
+        ),
+        ("update audit_log set person", app("array['ou_1', 'u1'], 'x', 100"), "audit_log_by_person", &always),
+        (
+            "update audit_log set actor_id",
+            app("array['actor-1', 'u1'], 'x', 100"),
+            "audit_log_by_actor",
+            &always,
+        ),
+        (
+            "where created_at < $1 and state <> 'pending'",
+            "now() - interval '39 seconds', 100".to_owned(),
+            "user_auth_sessions_by_creation",
+            &always,
+        ),
+        (
+            "select app_id, open_id from user_profiles where (app_id, open_id) > ($1, $2)",
+            format!("{APP}, 'ou_1', 100"),
+            "user_profiles_pkey",
+            &always,
+        ),
+        (
+            "delete from user_profiles where ctid",
+            format!("{APP}, 'ou_1', {APP}, 'ou_3000', 200"),
+            "user_profiles_pkey",
+            &always,
+        ),
+        ("select $2::text as \"id!\"", app("'ou_1'"), "user_auth_sessions_by_open_id", &always),
+        (
+            "delete from user_auth_sessions where session_id = any(array( select session_id from user_auth_sessions where open_id",
+            app("'ou_1'"),
+            "user_auth_sessions_by_user_id",
+            &always,
+        ),
     ];
     for (part, parameters, index, modes) in cases {
         for mode in modes {
@@ -171,4 +229,78 @@ async fn hot_query_plan_uses_index() {
             assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{part} ({mode}): {plan}");
         }
     }
+}
+
+/// The gauges are updated every few seconds. Their statement reads the indexes alone, and the applications.
+#[tokio::test]
+async fn active_counts_plan_reads_indexes_only() {
+    let database = TestDatabase::create().await;
+    let mut db = database.connection().await;
+    sqlx::raw_sql(FILL).execute(&mut db).await.unwrap();
+    sqlx::raw_sql("vacuum analyze").execute(&mut db).await.unwrap();
+    let statement = query("from applications a order by app_id");
+    let explain = format!("explain (format json) {statement}");
+    let plan: serde_json::Value =
+        sqlx::query_scalar(AssertSqlSafe(explain)).persistent(false).fetch_one(&mut db).await.unwrap();
+    let mut scans = Vec::new();
+    collect_scans(&plan, &mut scans);
+    scans.retain(|(_, table, _)| table != "applications");
+    scans.sort();
+    assert_eq!(
+        scans,
+        [
+            ("Index Only Scan", "access_tokens", "access_tokens_by_status"),
+            ("Index Only Scan", "user_auth_sessions", "user_auth_sessions_pending_by_app"),
+        ]
+        .map(|(node, table, index)| (node.to_owned(), table.to_owned(), index.to_owned())),
+        "{plan}"
+    );
+}
+
+/// Collects the kind, the table and the index of every node of a plan that reads a table.
+fn collect_scans(plan: &serde_json::Value, found: &mut Vec<(String, String, String)>) {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    match plan {
+        serde_json::Value::Array(parts) => parts.iter().for_each(|part| collect_scans(part, found)),
+        serde_json::Value::Object(node) => {
+            if node.contains_key("Relation Name") {
+                found.push((
+                    text(&node["Node Type"]),
+                    text(&plan["Relation Name"]),
+                    text(&plan["Index Name"]),
+                ));
+            }
+            node.values().for_each(|part| collect_scans(part, found));
+        }
+        _ => {}
+    }
+}
+
+/// Deleting a token makes the database look for sessions that refer to it, which no plan of a statement shows.
+#[tokio::test]
+async fn erase_person_scans_no_table() {
+    let database = TestDatabase::create().await;
+    let mut db = database.connection().await;
+    sqlx::raw_sql(FILL).execute(&mut db).await.unwrap();
+    let scans = "select coalesce(sum(seq_scan), 0)::bigint from pg_stat_xact_user_tables
+                 where relname in ('user_auth_sessions', 'access_tokens', 'user_profiles')";
+    let mut tx = sqlx::Connection::begin(&mut db).await.unwrap();
+    for statement in [
+        "delete from user_auth_sessions where session_id = any(array( select session_id from user_auth_sessions where open_id",
+        "delete from access_tokens where app_id = $1",
+        "delete from user_profiles where app_id = $1",
+    ] {
+        let done = sqlx::query(AssertSqlSafe(query(statement)))
+            .bind("cli_0000000000000001")
+            .bind("ou_5")
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        assert_eq!(done.rows_affected() > 0, !statement.contains("sessions"), "{statement}");
+    }
+    let scanned: i64 = sqlx::query_scalar(scans).fetch_one(&mut *tx).await.unwrap();
+    assert_eq!(scanned, 0);
+    sqlx::raw_sql("select count(*) from access_tokens where scopes = '{x}'").execute(&mut *tx).await.unwrap();
+    let scanned: i64 = sqlx::query_scalar(scans).fetch_one(&mut *tx).await.unwrap();
+    assert_eq!(scanned, 1, "the check detects a table scan");
 }

@@ -2,8 +2,8 @@
 
 use larkauth_models::{ExposeSecret, StoredToken, TokenKind};
 use larkauth_storage::{
-    Sessions, StorageError, Tokens,
-    testing::{NEEDLES, TestAuthorization},
+    Audit, AuditEntry, AuditFilter, Sessions, StorageError, Tokens,
+    testing::{NEEDLES, TestAuthorization, act},
 };
 use larkauth_storage_postgres::{PgStore, testing::TestDatabase};
 use sqlx::PgConnection;
@@ -143,7 +143,7 @@ async fn revoke_token_after_completion_leaves_no_secret() {
     auth.complete().await;
     let TestAuthorization { app_id, open_id, .. } = &auth.authorization;
     let now = auth.authorization.started_at();
-    assert!(auth.store.revoke_token(app_id, open_id, TokenKind::User, now).await.unwrap());
+    assert!(auth.store.revoke_token(app_id, open_id, TokenKind::User, &act(now)).await.unwrap());
     let mut db = auth.database.connection().await;
     let left: i64 = sqlx::query_scalar(
         "select (select count(*) from user_auth_sessions
@@ -178,6 +178,40 @@ async fn session_with_broken_row_names_table_and_key() {
     let error = auth.store.session(auth.authorization.session_id).await.unwrap_err();
     let StorageError::Corrupt { table, row, .. } = error else { unreachable!("{error}") };
     assert_eq!((table, row), ("user_auth_sessions", auth.authorization.session_id.to_string()));
+}
+
+#[tokio::test]
+async fn audit_log_statement_that_changes_records_refused() {
+    let auth = Fixture::new().await;
+    auth.complete().await;
+    let about = AuditEntry { person: Some("ou_1".to_owned()), ..act(auth.authorization.started_at()) };
+    auth.store.append_audit(&[about]).await.unwrap();
+    let mut db = auth.database.connection().await;
+    let before = auth.dump().await;
+    for statement in [
+        "update audit_log set outcome = 'failed', reason = 'x'",
+        "update audit_log set at = now() where action = 'app.register'",
+        "update audit_log set person = 'ou_2'",
+        "update audit_log set person = null",
+        "update audit_log set person = 'erased:x', reason = 'x', outcome = 'failed'",
+        "update audit_log set actor_id = 'erased:x' where actor_kind = 'service'",
+        "delete from audit_log",
+        "truncate audit_log",
+        "delete from audit_retention; delete from audit_log",
+    ] {
+        let error = sqlx::raw_sql(statement).execute(&mut db).await.unwrap_err();
+        assert!(error.to_string().contains("audit_log is append-only"), "{statement}: {error}");
+        assert_eq!(auth.dump().await, before, "{statement}");
+    }
+    // The purge permits the deletion of what is older, and of nothing else.
+    let at = auth.authorization.started_at();
+    assert_eq!(auth.store.purge_audit(at, 1).await.unwrap(), 0);
+    let error = sqlx::raw_sql("delete from audit_log").execute(&mut db).await.unwrap_err();
+    assert!(error.to_string().contains("append-only"), "{error}");
+    let later = act(at + std::time::Duration::from_secs(60));
+    auth.store.append_audit(std::slice::from_ref(&later)).await.unwrap();
+    assert_eq!(auth.store.purge_audit(later.at, 100).await.unwrap(), 4);
+    assert_eq!(auth.store.list_audit(&AuditFilter::default(), None, 9).await.unwrap(), [later]);
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use larkauth_models::{AppId, TokenKind};
 use larkauth_storage::{
-    Applications, StorageError, Store, Tokens,
-    testing::{NEEDLES, TestAuthorization, test_cipher},
+    Applications, Audit, AuditFilter, StorageError, Store, Tokens,
+    testing::{NEEDLES, TestAuthorization, act, test_cipher},
 };
 use larkauth_storage_sqlite::{SqliteOptions, SqliteStore, testing::TestSqlite};
 use sqlx::{Connection, SqliteConnection};
@@ -180,7 +180,9 @@ async fn revoke_token_after_completion_leaves_no_secret() {
     let authorization = TestAuthorization::new(1);
     authorization.run(&store).await;
     let TestAuthorization { app_id, open_id, .. } = &authorization;
-    assert!(store.revoke_token(app_id, open_id, TokenKind::User, authorization.started_at()).await.unwrap());
+    assert!(
+        store.revoke_token(app_id, open_id, TokenKind::User, &act(authorization.started_at())).await.unwrap()
+    );
     let left: i64 = sqlx::query_scalar(
         "select (select count(*) from user_auth_sessions
                  where coalesce(oauth_state_sealed, pkce_verifier_sealed, exchange_claim) is not null)
@@ -272,4 +274,40 @@ async fn close_then_call_returns_unavailable() {
     store.close().await;
     assert!(matches!(store.ping().await, Err(StorageError::Unavailable { .. })));
     assert!(!database.path().with_extension("db-wal").exists(), "the log is written back and removed");
+}
+
+#[tokio::test]
+async fn audit_log_statement_that_changes_records_refused() {
+    let database = TestSqlite::create().await;
+    let (store, authorization) = (database.store().await, TestAuthorization::new(1));
+    authorization.run(&store).await;
+    let mut db = database.connection().await;
+    let filter = AuditFilter::default();
+    let before = store.list_audit(&filter, None, 100).await.unwrap();
+    assert_eq!(before.len(), 3);
+    for statement in [
+        "update audit_log set outcome = 'failed', reason = 'x'",
+        "update audit_log set at = 1 where action = 'app.register'",
+        "update audit_log set person = 'ou_2'",
+        "update audit_log set reason = 'x', outcome = 'failed', person = 'erased:x'",
+        "update audit_log set actor_id = 'erased:x' where actor_kind = 'service'",
+        "delete from audit_log",
+        "insert or replace into audit_log select * from audit_log",
+    ] {
+        let error = sqlx::raw_sql(statement).execute(&mut db).await.unwrap_err();
+        assert!(error.to_string().contains("audit_log is append-only"), "{statement}: {error}");
+        assert_eq!(store.list_audit(&filter, None, 100).await.unwrap(), before, "{statement}");
+    }
+    // The purge permits the deletion of what is older, and of nothing else.
+    let at = authorization.started_at();
+    assert_eq!(store.purge_audit(at, 1).await.unwrap(), 0);
+    let error = sqlx::raw_sql("delete from audit_log").execute(&mut db).await.unwrap_err();
+    assert!(error.to_string().contains("append-only"), "{error}");
+    let later = act(at + Duration::from_secs(60));
+    store.append_audit(std::slice::from_ref(&later)).await.unwrap();
+    assert_eq!(store.purge_audit(later.at, 100).await.unwrap(), 3);
+    assert_eq!(store.list_audit(&filter, None, 9).await.unwrap(), [later]);
+    sqlx::raw_sql("delete from audit_retention").execute(&mut db).await.unwrap();
+    let error = sqlx::raw_sql("delete from audit_log").execute(&mut db).await.unwrap_err();
+    assert!(error.to_string().contains("append-only"), "{error}");
 }

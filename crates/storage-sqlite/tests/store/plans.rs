@@ -73,6 +73,31 @@ async fn hot_query_plan_uses_index() {
         ("select exists(select 1 from processed_events", "SEARCH processed_events USING"),
         ("delete from processed_events", "processed_events_by_time"),
         ("from api_keys where key_sha256 = ?1", "sqlite_autoindex_api_keys_2"),
+        ("from audit_log where (at, audit_id) < (?1, ?2)", "audit_log_by_time"),
+        ("from audit_log where app_id = ?6 and (at", "audit_log_by_app"),
+        ("from audit_log where person = ?7 and (at", "audit_log_by_person"),
+        ("from audit_log where actor_id = ?10 and (at", "audit_log_by_actor"),
+        ("from audit_log where action = ?8 and (at", "audit_log_by_action"),
+        ("select audit_id from audit_log where at < ?1", "audit_log_by_time"),
+        ("update audit_log set person", "audit_log_by_person"),
+        ("update audit_log set actor_id", "audit_log_by_actor"),
+        ("where created_at < ?1 and state <> 'pending'", "user_auth_sessions_by_creation"),
+        (
+            "select app_id, open_id from user_profiles where (app_id, open_id) > (?1, ?2)",
+            "SEARCH user_profiles USING PRIMARY KEY",
+        ),
+        ("delete from user_profiles where (app_id, open_id) in", "user_auth_sessions_by_open_id"),
+        (
+            "union select user_id from user_auth_sessions where app_id = ?1 and open_id = ?2",
+            "user_auth_sessions_by_open_id",
+        ),
+        (
+            "delete from user_auth_sessions where session_id in ( select session_id from user_auth_sessions where open_id",
+            "user_auth_sessions_by_user_id",
+        ),
+        ("delete from access_tokens where app_id", "sqlite_autoindex_access_tokens_1"),
+        ("from applications a order by app_id", "COVERING INDEX user_auth_sessions_pending"),
+        ("insert into job_ticks", ""),
     ];
     for (part, index) in cases {
         let statement = query(part);
@@ -81,4 +106,17 @@ async fn hot_query_plan_uses_index() {
     }
     let slow = plan(&mut db, "select 1 from user_profiles where name = ?1").await;
     assert!(scans_a_table(&slow), "the check detects a table scan: {slow}");
+}
+
+/// The gauges are updated every few seconds. Their statement reads covering indexes, and the applications.
+#[tokio::test]
+async fn active_counts_plan_reads_indexes_only() {
+    let database = TestSqlite::create().await;
+    let mut db = database.connection().await;
+    let statement = query("from applications a order by app_id");
+    let plan = plan(&mut db, &statement).await;
+    for index in ["user_auth_sessions_pending_by_app", "access_tokens_by_status"] {
+        assert!(plan.contains(&format!("USING COVERING INDEX {index}")), "{plan}");
+    }
+    assert!(!scans_a_table(&plan), "{plan}");
 }

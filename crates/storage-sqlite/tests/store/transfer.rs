@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use larkauth_models::{CardFace, EventId, ExposeSecret, KeyAccess, MessageId, TokenKind};
 use larkauth_storage::{
     ApiKey, CipherError, Result, SessionEnding, StorageError, Store,
-    testing::{TestAuthorization, cipher_of, test_cipher},
+    testing::{TestAuthorization, act, cipher_of, test_cipher},
     transfer::{
         ComparedTable, MissingKey, Record, RowKey, Table, TableProgress, Transfer, compare, missing_keys,
         transfer,
@@ -36,7 +36,7 @@ async fn fill(store: &dyn Store) {
             0 => {
                 let message = MessageId::new(format!("om_{number}")).unwrap();
                 assert!(store.record_card(id, &message, CardFace::Invitation).await.unwrap());
-                assert!(store.end_session(id, SessionEnding::Rejected, now).await.unwrap());
+                assert!(store.end_session(id, SessionEnding::Rejected, &act(now)).await.unwrap());
             }
             1 => {
                 store.bind_code(id, &[7; 32]).await.unwrap();
@@ -55,7 +55,7 @@ async fn fill(store: &dyn Store) {
         }
     }
     let revoked = TestAuthorization::new(2);
-    assert!(store.revoke_token(&revoked.app_id, &revoked.open_id, TokenKind::User, now).await.unwrap());
+    assert!(store.revoke_token(&revoked.app_id, &revoked.open_id, TokenKind::User, &act(now)).await.unwrap());
     assert!(store.set_application_frozen(&first.app_id, Some("20002"), now).await.unwrap());
     for number in 1..=3u8 {
         let key = ApiKey {
@@ -72,7 +72,7 @@ async fn fill(store: &dyn Store) {
             expires_at: (number == 3).then_some(now),
             last_used_at: (number == 3).then_some(now),
         };
-        store.put_api_key(&key, &[number; 32]).await.unwrap();
+        store.put_api_key(&key, &[number; 32], &act(now)).await.unwrap();
         store.mark_processed("cards", &EventId::new(format!("e-{number}")).unwrap(), now).await.unwrap();
     }
 }
@@ -144,7 +144,9 @@ impl Transfer for Interrupted<'_> {
 async fn moves<S: Store + Transfer, T: Store + Transfer>(source: S, target: T, back: S) {
     fill(&source).await;
     let original = everything(&source).await;
-    assert_eq!(original.len(), 1 + 115 + 115 + 230 + 3 + 3);
+    // Audit records: of the application, each invitation, 57 ends, 115 completions, one revocation, three keys.
+    let audit = 1 + 230 + 57 + 115 + 1 + 3;
+    assert_eq!(original.len(), 1 + 115 + 115 + 230 + 3 + 3 + audit);
 
     let interrupted = Interrupted { target: &target, pages: AtomicU32::new(3) };
     let error = transfer(&source, &interrupted, |_| {}).await.unwrap_err();
@@ -169,7 +171,9 @@ async fn moves<S: Store + Transfer, T: Store + Transfer>(source: S, target: T, b
     // A second transfer copies nothing. A row changed in the target stays as it is, and `compare` reports it.
     let revoked = TestAuthorization::new(3);
     let now = revoked.started_at();
-    assert!(target.revoke_token(&revoked.app_id, &revoked.open_id, TokenKind::User, now).await.unwrap());
+    assert!(
+        target.revoke_token(&revoked.app_id, &revoked.open_id, TokenKind::User, &act(now)).await.unwrap()
+    );
     let again = transfer(&source, &target, |_| {}).await.unwrap();
     assert!(again.iter().all(|table| table.inserted == 0));
     assert!(target.token(&revoked.app_id, &revoked.open_id, TokenKind::User).await.unwrap().is_none());

@@ -40,10 +40,10 @@ pub async fn bind_code_until_claimed_newest_code_kept(bed: &Bed) {
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::SameCode);
     assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::OtherCode);
     for ending in [SessionEnding::Rejected, SessionEnding::Expired] {
-        assert!(!bed.store.end_session(id, ending, bed.now()).await.unwrap(), "the code is being exchanged");
+        assert!(!bed.store.end_session(id, ending, &bed.act()).await.unwrap(), "the code is being exchanged");
     }
     let failed = SessionEnding::Failed(FailureReason::CodeInvalid);
-    assert!(bed.store.end_session(id, failed, bed.now()).await.unwrap());
+    assert!(bed.store.end_session(id, failed, &bed.act()).await.unwrap());
     assert_eq!(bed.store.bind_code(id, &[2; 32]).await.unwrap(), CodeBinding::NotPending);
 
     let id = bed.pending("ou_1").await;
@@ -68,7 +68,7 @@ pub async fn claim_exchange_claimed_session_held_until_released(bed: &Bed) {
     bed.advance(100_000);
     assert!(is_held(claim(mine).await), "the clock of the database counts");
     let failed = SessionEnding::Failed(FailureReason::CodeInvalid);
-    assert!(bed.store.end_session(id, failed, bed.now()).await.unwrap());
+    assert!(bed.store.end_session(id, failed, &bed.act()).await.unwrap());
     assert_eq!(claim(other).await, ExchangeClaim::NotPending);
 }
 
@@ -155,14 +155,14 @@ pub async fn end_session_after_sent_only_fails(bed: &Bed) {
     assert_eq!(bed.store.expire_due_sessions(bed.now(), 10).await.unwrap(), []);
     for id in [empty, kept] {
         for ending in [SessionEnding::Rejected, SessionEnding::Expired] {
-            assert!(!bed.store.end_session(id, ending, bed.now()).await.unwrap());
+            assert!(!bed.store.end_session(id, ending, &bed.act()).await.unwrap());
         }
     }
     assert_eq!(bed.store.unfinished_exchanges(1).await.unwrap(), [empty], "the longest expired first");
     assert_eq!(bed.store.unfinished_exchanges(10).await.unwrap(), [empty, kept]);
     let failed = SessionEnding::Failed(FailureReason::IdentityMismatch);
     for id in [empty, kept] {
-        assert!(bed.store.end_session(id, failed, bed.now()).await.unwrap());
+        assert!(bed.store.end_session(id, failed, &bed.act()).await.unwrap());
     }
     assert!(bed.store.escrowed_pair(kept, claim).await.unwrap().is_none());
     assert_eq!(bed.store.unfinished_exchanges(10).await.unwrap(), []);
@@ -390,7 +390,7 @@ pub async fn token_other_application_or_person_kept_apart(bed: &Bed) {
         assert!(bed.store.token(app, &ou(open_id), TokenKind::Tenant).await.unwrap().is_none());
     }
     assert!(bed.store.token(&bed.other_app, &ou("ou_2"), TokenKind::User).await.unwrap().is_none());
-    assert!(bed.store.revoke_token(&bed.app, &ou("ou_1"), TokenKind::User, bed.now()).await.unwrap());
+    assert!(bed.store.revoke_token(&bed.app, &ou("ou_1"), TokenKind::User, &bed.act()).await.unwrap());
     assert!(bed.store.token(&bed.other_app, &ou("ou_1"), TokenKind::User).await.unwrap().is_some());
 }
 
@@ -425,7 +425,7 @@ pub async fn profile_with_open_id_only_stored(bed: &Bed) {
 /// A token is revoked once. The token of a new consent has a higher generation than the revoked one.
 pub async fn revoke_token_until_next_consent_not_found(bed: &Bed) {
     let revoke =
-        async || bed.store.revoke_token(&bed.app, &ou("ou_1"), TokenKind::User, bed.now()).await.unwrap();
+        async || bed.store.revoke_token(&bed.app, &ou("ou_1"), TokenKind::User, &bed.act()).await.unwrap();
     assert!(!revoke().await);
     bed.completed(&bed.app, "ou_1", "u-1").await;
     let before = token(bed, "ou_1").await.unwrap().generation;

@@ -15,7 +15,7 @@ pub async fn expire_due_sessions_due_sessions_expire_oldest_first(bed: &Bed) {
         bed.advance(1);
     }
     let ended = bed.pending("ou_1").await;
-    assert!(bed.store.end_session(ended, SessionEnding::Rejected, bed.now()).await.unwrap());
+    assert!(bed.store.end_session(ended, SessionEnding::Rejected, &bed.act()).await.unwrap());
     assert_eq!(bed.store.expire_due_sessions(bed.now(), 100).await.unwrap(), []);
     bed.advance(599);
     let young = bed.pending("ou_1").await;

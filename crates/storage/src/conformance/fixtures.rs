@@ -12,7 +12,8 @@ use tokio::{sync::Barrier, task::JoinSet};
 use uuid::Uuid;
 
 use crate::{
-    Cipher, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Store, testing::test_cipher,
+    AuditEntry, Cipher, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Store,
+    testing::{self, test_cipher},
 };
 
 /// A database to run a case on; removed when dropped.
@@ -59,13 +60,18 @@ impl Bed {
             backend: Box::new(backend),
         };
         for app_id in [&bed.app, &bed.other_app] {
-            bed.store.put_application(&application(app_id), bed.now()).await.unwrap();
+            bed.store.put_application(&application(app_id), &bed.act()).await.unwrap();
         }
         bed
     }
 
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Returns the record of an act now.
+    pub(super) fn act(&self) -> AuditEntry {
+        testing::act(self.now())
     }
 
     pub(super) fn advance(&self, seconds: u64) {
@@ -92,6 +98,7 @@ impl Bed {
             created_at: self.now(),
             expires_at: self.now() + Duration::from_secs(600),
             takes_card_of: None,
+            audit: self.act(),
         }
     }
 
@@ -150,6 +157,7 @@ impl Bed {
             profile: profile(open_id),
             next_attempt_at: None,
             now: self.now(),
+            audit: self.act(),
         }
     }
 

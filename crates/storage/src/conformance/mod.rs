@@ -5,9 +5,11 @@
 //! modules here, and add the name to the list of the macro. A name is unit, case, result.
 
 pub mod announcements;
+pub mod audit;
 pub mod exchange;
 pub mod expiry;
 mod fixtures;
+pub mod growth;
 pub mod invitations;
 pub mod job_ticks;
 pub mod records;
@@ -23,6 +25,17 @@ pub use fixtures::{Backend, Bed};
 macro_rules! conformance_suite {
     ($backend:expr) => {
         $crate::conformance_suite!(@cases $backend;
+            audit::change_with_record_writes_both_or_neither,
+            audit::change_of_nothing_writes_no_record,
+            audit::append_audit_every_field_returned_unchanged,
+            audit::append_audit_repeated_writes_once,
+            audit::list_audit_with_filter_returns_matches,
+            audit::list_audit_equal_times_paged_completely,
+            audit::purge_audit_old_records_removed_up_to_limit,
+            audit::pseudonymize_audit_replaces_ids_of_one_person,
+            growth::purge_sessions_ended_sessions_removed_oldest_first,
+            growth::purge_profiles_person_without_token_and_session_removed,
+            growth::erase_person_removes_everything_of_one_person,
             exchange::bind_code_until_claimed_newest_code_kept,
             exchange::claim_exchange_claimed_session_held_until_released,
             exchange::claim_exchange_expired_before_sent_taken_over,

@@ -6,7 +6,8 @@ use larkauth_models::{AppId, Application, Brand, EventId, ExposeSecret, KeyAcces
 
 use super::fixtures::{Bed, UNLIMITED, application, ou, person, secret, wins};
 use crate::{
-    ActiveCounts, ApiKey, CipherError, SessionEnding, SessionFilter, StorageError, testing::cipher_of,
+    ActiveCounts, ApiKey, CipherError, SessionEnding, SessionFilter, StorageError,
+    testing::{act, cipher_of},
 };
 
 /// Every field is stored, with and without its optional values. Registering again replaces the application.
@@ -24,7 +25,7 @@ pub async fn put_application_every_field_returned_unchanged(bed: &Bed) {
         ..application(&app_id)
     };
     for given in [full, application(&app_id)] {
-        bed.store.put_application(&given, bed.now()).await.unwrap();
+        bed.store.put_application(&given, &bed.act()).await.unwrap();
         let stored = bed.second.application(&app_id).await.unwrap().unwrap();
         assert_eq!(stored.app_secret.expose_secret(), given.app_secret.expose_secret());
         let optional = |a: &Application| {
@@ -41,10 +42,10 @@ pub async fn put_application_every_field_returned_unchanged(bed: &Bed) {
     for listed in &all {
         assert_eq!(listed.application.as_ref().unwrap().app_id, listed.app_id);
     }
-    assert!(bed.store.set_application_enabled(&app_id, false, bed.now()).await.unwrap());
+    assert!(bed.store.set_application_enabled(&app_id, false, &bed.act()).await.unwrap());
     assert!(!bed.store.application(&app_id).await.unwrap().unwrap().enabled);
     let unknown = AppId::new("cli_00000000000000ff").unwrap();
-    assert!(!bed.store.set_application_enabled(&unknown, true, bed.now()).await.unwrap());
+    assert!(!bed.store.set_application_enabled(&unknown, true, &bed.act()).await.unwrap());
     assert!(!bed.store.set_application_frozen(&unknown, Some("x"), bed.now()).await.unwrap());
 }
 
@@ -63,7 +64,7 @@ pub async fn set_application_frozen_repeated_keeps_first_reason(bed: &Bed) {
     assert!(freeze(None).await);
     assert!(!freeze(None).await);
     assert!(freeze(Some("20048")).await);
-    bed.store.put_application(&application(&bed.app), bed.now()).await.unwrap();
+    bed.store.put_application(&application(&bed.app), &bed.act()).await.unwrap();
     let closed = bed.second.application(&bed.app).await.unwrap().unwrap();
     assert_eq!((closed.frozen_since, closed.frozen_reason), (None, None));
 
@@ -128,16 +129,21 @@ pub async fn api_key_revoked_not_found(bed: &Bed) {
             expires_at: Some(bed.now() + Duration::from_secs(3600)),
             last_used_at: None,
         };
-        bed.store.put_api_key(&key, &[byte; 32]).await.unwrap();
+        bed.store.put_api_key(&key, &[byte; 32], &bed.act()).await.unwrap();
         bed.advance(1);
         keys.push(key);
     }
     assert_eq!(bed.second.api_key(&[1; 32]).await.unwrap().as_ref(), Some(&keys[0]));
     assert_eq!(bed.second.api_key(&[9; 32]).await.unwrap(), None);
-    assert!(bed.store.put_api_key(&ApiKey { id: bed.uuid(), ..keys[0].clone() }, &[1; 32]).await.is_err());
-    assert!(bed.store.revoke_api_key(keys[0].id, bed.now()).await.unwrap());
-    assert!(!bed.store.revoke_api_key(keys[0].id, bed.now()).await.unwrap());
-    assert!(!bed.store.revoke_api_key(bed.uuid(), bed.now()).await.unwrap());
+    assert!(
+        bed.store
+            .put_api_key(&ApiKey { id: bed.uuid(), ..keys[0].clone() }, &[1; 32], &bed.act())
+            .await
+            .is_err()
+    );
+    assert!(bed.store.revoke_api_key(keys[0].id, &bed.act()).await.unwrap());
+    assert!(!bed.store.revoke_api_key(keys[0].id, &bed.act()).await.unwrap());
+    assert!(!bed.store.revoke_api_key(bed.uuid(), &bed.act()).await.unwrap());
     assert_eq!(bed.second.api_key(&[1; 32]).await.unwrap(), None);
     keys[0].revoked_at = Some(bed.now());
     assert_eq!(bed.second.api_keys().await.unwrap(), keys);
@@ -156,26 +162,26 @@ pub async fn rotate_api_key_ends_old_key_after_overlap(bed: &Bed) {
         expires_at: None,
         last_used_at: None,
     };
-    bed.store.put_api_key(&old, &[1; 32]).await.unwrap();
+    bed.store.put_api_key(&old, &[1; 32], &bed.act()).await.unwrap();
     let (now, until) = (bed.now(), bed.now() + Duration::from_secs(60));
     let successor = |id| ApiKey { id, ..old.clone() };
     let (first, second) = (successor(bed.uuid()), successor(bed.uuid()));
-    assert!(bed.store.rotate_api_key(old.id, until, &first, &[2; 32], now).await.unwrap());
+    assert!(bed.store.rotate_api_key(old.id, until, &first, &[2; 32], &act(now)).await.unwrap());
     let later = until + Duration::from_secs(60);
-    assert!(bed.second.rotate_api_key(old.id, later, &second, &[3; 32], now).await.unwrap());
+    assert!(bed.second.rotate_api_key(old.id, later, &second, &[3; 32], &act(now)).await.unwrap());
     let stored = bed.second.api_key(&[1; 32]).await.unwrap().unwrap();
     assert_eq!(stored.expires_at, Some(until), "a later end does not prolong a key");
     assert_eq!(bed.second.api_key(&[2; 32]).await.unwrap(), Some(first.clone()));
 
     // An expired, a revoked and an unknown key have no successor, and nothing is stored.
     let third = successor(bed.uuid());
-    assert!(!bed.store.rotate_api_key(old.id, later, &third, &[4; 32], until).await.unwrap());
-    assert!(bed.store.revoke_api_key(first.id, now).await.unwrap());
-    assert!(!bed.store.rotate_api_key(first.id, later, &third, &[4; 32], now).await.unwrap());
-    assert!(!bed.store.rotate_api_key(bed.uuid(), later, &third, &[4; 32], now).await.unwrap());
+    assert!(!bed.store.rotate_api_key(old.id, later, &third, &[4; 32], &act(until)).await.unwrap());
+    assert!(bed.store.revoke_api_key(first.id, &act(now)).await.unwrap());
+    assert!(!bed.store.rotate_api_key(first.id, later, &third, &[4; 32], &act(now)).await.unwrap());
+    assert!(!bed.store.rotate_api_key(bed.uuid(), later, &third, &[4; 32], &act(now)).await.unwrap());
     assert_eq!(bed.store.api_key(&[4; 32]).await.unwrap(), None);
     // A successor that cannot be stored leaves the old key as it is.
-    assert!(bed.store.rotate_api_key(second.id, until, &third, &[1; 32], now).await.is_err());
+    assert!(bed.store.rotate_api_key(second.id, until, &third, &[1; 32], &act(now)).await.is_err());
     assert_eq!(bed.store.api_key(&[3; 32]).await.unwrap().unwrap().expires_at, None);
 }
 
@@ -192,7 +198,7 @@ pub async fn touch_api_key_records_once_a_minute(bed: &Bed) {
         expires_at: None,
         last_used_at: None,
     };
-    bed.store.put_api_key(&key, &[1; 32]).await.unwrap();
+    bed.store.put_api_key(&key, &[1; 32], &bed.act()).await.unwrap();
     let start = bed.now();
     for (seconds, recorded) in [(0, 0), (59, 0), (60, 60), (90, 60), (10, 60)] {
         bed.store.touch_api_key(key.id, start + Duration::from_secs(seconds)).await.unwrap();
@@ -204,8 +210,8 @@ pub async fn touch_api_key_records_once_a_minute(bed: &Bed) {
 /// A row that is sealed with a missing key is listed with an error; the other rows are listed normally.
 pub async fn list_with_unreadable_row_returns_other_rows(bed: &Bed) {
     let gone = bed.backend.open(cipher_of(&[("gone", 1)])).await;
-    gone.put_application(&application(&bed.app), bed.now()).await.unwrap();
-    assert!(bed.store.set_application_enabled(&bed.app, false, bed.now()).await.unwrap());
+    gone.put_application(&application(&bed.app), &bed.act()).await.unwrap();
+    assert!(bed.store.set_application_enabled(&bed.app, false, &bed.act()).await.unwrap());
     let [bad, good] = bed.store.applications().await.unwrap().try_into().unwrap();
     assert_eq!((&bad.app_id, bad.enabled), (&bed.app, false));
     let error = bad.application.unwrap_err();
@@ -265,7 +271,7 @@ pub async fn read_after_key_rotation_opens_old_and_new_values(bed: &Bed) {
     let rotated = bed.backend.open(cipher_of(&[("new", 2), ("test", 7)])).await;
     let token = rotated.token(&bed.app, &ou("ou_1"), TokenKind::User).await.unwrap().unwrap();
     assert_eq!(token.pair.access_token.expose_secret(), "old");
-    rotated.put_application(&application(&bed.app), bed.now()).await.unwrap();
+    rotated.put_application(&application(&bed.app), &bed.act()).await.unwrap();
     assert!(rotated.application(&bed.app).await.unwrap().is_some());
     let error = bed.store.application(&bed.app).await.unwrap_err();
     assert!(
@@ -279,8 +285,8 @@ pub async fn active_counts_several_applications_counted_separately(bed: &Bed) {
     bed.pending("ou_2").await;
     bed.completed(&bed.app, "ou_3", "t").await;
     bed.completed(&bed.app, "ou_4", "t").await;
-    assert!(bed.store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
-    assert!(bed.store.revoke_token(&bed.app, &ou("ou_4"), TokenKind::User, bed.now()).await.unwrap());
+    assert!(bed.store.end_session(id, SessionEnding::Rejected, &bed.act()).await.unwrap());
+    assert!(bed.store.revoke_token(&bed.app, &ou("ou_4"), TokenKind::User, &bed.act()).await.unwrap());
     let expected =
         [(&bed.app, 1, 1), (&bed.other_app, 0, 0)].map(|(app, pending_sessions, active_tokens)| {
             ActiveCounts { app_id: app.clone(), pending_sessions, active_tokens }

@@ -9,7 +9,9 @@ use larkauth_models::{
 use sha2::{Digest, Sha256};
 
 use super::fixtures::{Bed, ou, person, wins};
-use crate::{CodeBinding, ExchangeClaim, NewSession, Sealed, SessionCursor, SessionEnding, SessionFilter};
+use crate::{
+    CodeBinding, ExchangeClaim, NewSession, Sealed, SessionCursor, SessionEnding, SessionFilter, testing::act,
+};
 
 const ENDINGS: [SessionEnding; 3] =
     [SessionEnding::Rejected, SessionEnding::Expired, SessionEnding::Failed(FailureReason::CodeInvalid)];
@@ -69,7 +71,7 @@ pub async fn unknown_session_every_call_changes_nothing(bed: &Bed) {
     assert!(store.escrowed_pair(id, claim).await.unwrap().is_none());
     assert!(!store.release_exchange(id, claim).await.unwrap());
     assert!(!store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await.unwrap());
-    assert!(!store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
+    assert!(!store.end_session(id, SessionEnding::Rejected, &bed.act()).await.unwrap());
 }
 
 /// A session is found by the hash of its OAuth state, pending or ended.
@@ -79,7 +81,7 @@ pub async fn session_by_state_pending_or_ended_found(bed: &Bed) {
     bed.pending("ou_2").await;
     let found = bed.store.session_by_state(&state_hash(&new)).await.unwrap().unwrap();
     assert_eq!((found.id, found.consent.is_some()), (new.id, true));
-    assert!(bed.store.end_session(new.id, SessionEnding::Rejected, bed.now()).await.unwrap());
+    assert!(bed.store.end_session(new.id, SessionEnding::Rejected, &bed.act()).await.unwrap());
     let found = bed.store.session_by_state(&state_hash(&new)).await.unwrap().unwrap();
     assert_eq!((found.id, found.consent.is_some()), (new.id, false));
 }
@@ -89,9 +91,9 @@ pub async fn end_session_ended_session_refused(bed: &Bed) {
     for first in ENDINGS {
         let (id, claim) = bed.claimed("ou_1").await;
         assert!(bed.store.release_exchange(id, claim).await.unwrap());
-        assert!(bed.store.end_session(id, first, bed.now()).await.unwrap());
+        assert!(bed.store.end_session(id, first, &bed.act()).await.unwrap());
         for second in ENDINGS {
-            assert!(!bed.store.end_session(id, second, bed.now()).await.unwrap());
+            assert!(!bed.store.end_session(id, second, &bed.act()).await.unwrap());
         }
         assert!(!bed.store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await.unwrap());
         assert_eq!(bed.store.bind_code(id, &[1; 32]).await.unwrap(), CodeBinding::NotPending);
@@ -104,7 +106,7 @@ pub async fn end_session_ended_session_refused(bed: &Bed) {
     }
     let id = bed.completed(&bed.app, "ou_1", "t").await;
     for second in ENDINGS {
-        assert!(!bed.store.end_session(id, second, bed.now()).await.unwrap());
+        assert!(!bed.store.end_session(id, second, &bed.act()).await.unwrap());
     }
     assert_eq!(bed.get(id).await.state, SessionState::Completed);
 }
@@ -121,7 +123,7 @@ pub async fn end_session_concurrent_endings_one_wins(bed: &Bed) {
                 async move {
                     match number % 4 {
                         3 => store.complete_session(&completion).await,
-                        ending => store.end_session(id, ENDINGS[ending], now).await,
+                        ending => store.end_session(id, ENDINGS[ending], &act(now)).await,
                     }
                 }
             })
@@ -141,7 +143,7 @@ pub async fn list_sessions_with_filter_returns_matches(bed: &Bed) {
         ids.push(bed.create(&bed.new_session(app, person(open_id))).await);
         bed.advance(1);
     }
-    assert!(bed.store.end_session(ids[1], SessionEnding::Rejected, bed.now()).await.unwrap());
+    assert!(bed.store.end_session(ids[1], SessionEnding::Rejected, &bed.act()).await.unwrap());
     let list = async |app: Option<_>, open_id: Option<&str>, state| {
         let filter = SessionFilter { app_id: app, app_ids: Vec::new(), open_id: open_id.map(ou), state };
         let sessions = bed.store.list_sessions(&filter, None, 100).await.unwrap();
@@ -214,7 +216,7 @@ pub async fn create_session_after_ended_session_takes_card(bed: &Bed) {
 
     let too_early = bed.create(&follow(&bed.app)).await;
     assert!(bed.get(too_early).await.message_id.is_none(), "a pending session keeps its card");
-    assert!(bed.store.end_session(first, SessionEnding::Expired, bed.now()).await.unwrap());
+    assert!(bed.store.end_session(first, SessionEnding::Expired, &bed.act()).await.unwrap());
     assert!(bed.store.record_face(first, CardFace::Expired).await.unwrap());
     let other = bed.create(&follow(&bed.other_app)).await;
     assert!(bed.get(other).await.message_id.is_none());
@@ -249,7 +251,7 @@ pub async fn claim_unreconciled_cards_ended_sessions_returned(bed: &Bed) {
         let ended = match ENDINGS.get(number) {
             Some(ending) => {
                 assert!(bed.store.release_exchange(id, claim).await.unwrap());
-                bed.store.end_session(id, *ending, bed.now()).await
+                bed.store.end_session(id, *ending, &bed.act()).await
             }
             None => bed.store.complete_session(&bed.completion(id, claim, "ou_1", "t")).await,
         };
@@ -258,7 +260,7 @@ pub async fn claim_unreconciled_cards_ended_sessions_returned(bed: &Bed) {
         bed.advance(10);
     }
     let without_card = bed.pending("ou_2").await;
-    assert!(bed.store.end_session(without_card, SessionEnding::Expired, started).await.unwrap());
+    assert!(bed.store.end_session(without_card, SessionEnding::Expired, &act(started)).await.unwrap());
     let pending = bed.pending("ou_3").await;
     assert!(bed.store.record_card(pending, &message("om_p"), CardFace::Invitation).await.unwrap());
 
@@ -291,7 +293,7 @@ pub async fn claim_unreconciled_cards_repeated_least_recent_first(bed: &Bed) {
         assert!(
             bed.store.record_card(id, &message(&format!("om_{number}")), CardFace::Invitation).await.unwrap()
         );
-        assert!(bed.store.end_session(id, SessionEnding::Expired, bed.now()).await.unwrap());
+        assert!(bed.store.end_session(id, SessionEnding::Expired, &bed.act()).await.unwrap());
         bed.advance(1);
         ids.push(id);
     }
@@ -309,9 +311,9 @@ pub async fn claim_unreconciled_cards_repeated_least_recent_first(bed: &Bed) {
     assert!(bed.store.set_application_frozen(&bed.other_app, Some("refused"), bed.now()).await.unwrap());
     assert_eq!(claim_cards(100).await, ids[2..]);
     assert!(bed.store.set_application_frozen(&bed.other_app, None, bed.now()).await.unwrap());
-    assert!(bed.store.set_application_enabled(&bed.app, false, bed.now()).await.unwrap());
+    assert!(bed.store.set_application_enabled(&bed.app, false, &bed.act()).await.unwrap());
     assert_eq!(claim_cards(100).await, ids[..2]);
-    assert!(bed.store.set_application_enabled(&bed.app, true, bed.now()).await.unwrap());
+    assert!(bed.store.set_application_enabled(&bed.app, true, &bed.act()).await.unwrap());
 
     let (now, before) = (bed.now(), started + Duration::from_secs(60));
     let taken = bed

@@ -6,6 +6,7 @@ use larkauth_models::{
 };
 use uuid::Uuid;
 
+use super::act;
 use crate::{
     Cipher, Completion, Created, ExchangeClaim, InvitationLimit, NewSession, Sealed, Store, seal_escrow,
 };
@@ -107,7 +108,7 @@ impl TestAuthorization {
             frozen_since: None,
             frozen_reason: None,
         };
-        store.put_application(&application, self.started_at()).await.unwrap();
+        store.put_application(&application, &act(self.started_at())).await.unwrap();
     }
 
     /// Creates the session.
@@ -129,6 +130,7 @@ impl TestAuthorization {
             created_at: self.started_at(),
             expires_at: self.started_at() + Duration::from_secs(600),
             takes_card_of: None,
+            audit: act(self.started_at()),
         };
         let limit = InvitationLimit { max: 5, window: Duration::from_secs(60) };
         assert_eq!(store.create_session(&session, limit).await.unwrap(), Created::Created);
@@ -160,6 +162,7 @@ impl TestAuthorization {
             },
             next_attempt_at: None,
             now,
+            audit: act(now),
         };
         assert!(store.complete_session(&completion).await.unwrap());
     }

@@ -19,8 +19,8 @@ pub use self::{
     copy::{TableProgress, TransferredTable, transfer},
     missing_keys::{MissingKey, missing_keys},
     records::{
-        ApiKeyRecord, ApplicationRecord, ProcessedEventRecord, ProfileRecord, Record, RowKey, SessionRecord,
-        TokenRecord,
+        ApiKeyRecord, ApplicationRecord, AuditRecord, ProcessedEventRecord, ProfileRecord, Record, RowKey,
+        SessionRecord, TokenRecord,
     },
     table::Table,
 };

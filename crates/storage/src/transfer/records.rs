@@ -4,6 +4,7 @@ use larkauth_models::Timestamp;
 use uuid::Uuid;
 
 use super::table::Table;
+use crate::AuditEntry;
 
 /// Declares a record, its table and key, and its sealed columns.
 macro_rules! record {
@@ -194,6 +195,57 @@ record! {
     }
 }
 
+record! {
+    /// A row of `audit_log`.
+    AuditRecord of Audit
+    key [audit_id]
+    sealed []
+    {
+        audit_id: Uuid,
+        at: Timestamp,
+        actor_kind: String,
+        actor_id: String,
+        actor_name: Option<String>,
+        action: String,
+        app_id: Option<String>,
+        person: Option<String>,
+        session_id: Option<Uuid>,
+        key_id: Option<Uuid>,
+        address: Option<String>,
+        request_id: Option<String>,
+        trace_id: Option<String>,
+        outcome: String,
+        reason: Option<String>,
+    }
+}
+
+impl From<&AuditEntry> for Record {
+    fn from(entry: &AuditEntry) -> Self {
+        let AuditEntry { id, at, actor_kind, actor_id, actor_name, action, app_id, person, .. } =
+            entry.clone();
+        let AuditEntry { session_id, key_id, address, request_id, trace_id, outcome, reason, .. } =
+            entry.clone();
+        let row = AuditRecord {
+            audit_id: id,
+            at,
+            actor_kind,
+            actor_id,
+            actor_name,
+            action,
+            app_id,
+            person,
+            session_id,
+            key_id,
+            address,
+            request_id,
+            trace_id,
+            outcome,
+            reason,
+        };
+        row.into()
+    }
+}
+
 /// One row of any table. `Debug` shows the table only, because a row holds names of people.
 #[derive(Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is the table of its name")]
@@ -204,6 +256,7 @@ pub enum Record {
     Sessions(Box<SessionRecord>),
     ApiKeys(Box<ApiKeyRecord>),
     ProcessedEvents(Box<ProcessedEventRecord>),
+    Audit(Box<AuditRecord>),
 }
 
 macro_rules! each {
@@ -215,6 +268,7 @@ macro_rules! each {
             Record::Sessions($row) => $result,
             Record::ApiKeys($row) => $result,
             Record::ProcessedEvents($row) => $result,
+            Record::Audit($row) => $result,
         }
     };
 }
@@ -230,6 +284,7 @@ impl Record {
             Self::Sessions(_) => Table::Sessions,
             Self::ApiKeys(_) => Table::ApiKeys,
             Self::ProcessedEvents(_) => Table::ProcessedEvents,
+            Self::Audit(_) => Table::Audit,
         }
     }
 

@@ -15,17 +15,20 @@ pub enum Table {
     ApiKeys,
     /// Processed events, transferred so that a message delivered again after the transfer has no second effect.
     ProcessedEvents,
+    /// Audit records.
+    Audit,
 }
 
 impl Table {
     /// Every table, in the order of the transfer.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Applications,
         Self::Tokens,
         Self::Profiles,
         Self::Sessions,
         Self::ApiKeys,
         Self::ProcessedEvents,
+        Self::Audit,
     ];
 
     /// Returns the name of the table in both databases.
@@ -38,6 +41,7 @@ impl Table {
             Self::Sessions => "user_auth_sessions",
             Self::ApiKeys => "api_keys",
             Self::ProcessedEvents => "processed_events",
+            Self::Audit => "audit_log",
         }
     }
 }

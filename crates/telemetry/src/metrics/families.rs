@@ -82,6 +82,7 @@ families! {
     lark_api_seconds: HistogramVec ["api"] in FAST, "Seconds of one call of the Lark API.";
     http_requests_total: IntCounterVec ["route", "method", "status"], "HTTP requests served.";
     http_request_seconds: HistogramVec ["route"] in FAST, "Seconds to serve one HTTP request.";
+    audit_dropped_total: IntCounterVec [], "Audit records of reads and refusals that are in the log and not in the database.";
     database_up: IntGauge [], "1 while the database answers, else 0.";
     database_writable: IntGauge [], "1 while the database takes writes, else 0.";
 }

@@ -200,6 +200,11 @@ impl Metrics {
         self.families.http_request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 
+    /// Counts audit records that did not reach the database.
+    pub fn audit_records_dropped(&self, count: u64) {
+        self.families.audit_dropped_total.with_label_values(&[] as &[&str]).inc_by(count);
+    }
+
     /// Sets whether the database answers.
     pub fn database_up(&self, up: bool) {
         self.families.database_up.set(up.into());
@@ -281,6 +286,7 @@ mod tests {
         metrics.bus_blocked(false);
         metrics.lark_api_called(app, "send_card", "ok", took);
         metrics.http_request("/healthz", &Method::GET, StatusCode::OK, took);
+        metrics.audit_records_dropped(2);
         metrics.database_up(true);
         metrics.database_writable(true);
         metrics
@@ -309,7 +315,7 @@ mod tests {
         let text = ours(&used());
         let types: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(types.len(), 36);
+        assert_eq!(types.len(), 37);
         for (name, kind) in types {
             let rest = name.strip_prefix("lark_service_").unwrap();
             assert!(rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !rest.is_empty(), "{name}");

@@ -1,5 +1,7 @@
 //! The REST API.
 
+mod audit;
+mod cursor;
 mod require_scope;
 mod sessions;
 mod tokens;
@@ -18,6 +20,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(tokens::get, tokens::forget))
         .routes(routes!(tokens::refresh))
+        .routes(routes!(audit::list))
 }
 
 /// Routes whose requests may wait.

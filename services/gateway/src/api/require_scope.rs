@@ -1,15 +1,16 @@
 //! The scope that an endpoint requires, proved before its handler runs.
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{marker::PhantomData, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{ConnectInfo, FromRequestParts},
     http::{HeaderMap, header, request::Parts},
 };
 use larkauth_contracts::problem::ProblemCode;
-use larkauth_models::{Actor, KeyScope};
+use larkauth_models::{Actor, KeyScope, Origin, Principal};
+use larkauth_storage::ApiKey;
 
-use crate::{problem::ApiError, state::AppState};
+use crate::{client_address::client_address, middleware::RequestId, problem::ApiError, state::AppState};
 
 /// The scope that an endpoint requires of the caller's key, as a type.
 pub(crate) trait Scope {
@@ -28,7 +29,7 @@ macro_rules! scopes {
         )+
     };
 }
-scopes!(SessionsRead, SessionsWrite, TokensRead);
+scopes!(SessionsRead, SessionsWrite, TokensRead, AuditRead);
 
 /// Proof that the caller's API key has the scope `S`, with the key's id and name. The first argument of every handler of
 /// the API.
@@ -51,10 +52,11 @@ impl<S: Scope> FromRequestParts<Arc<AppState>> for RequireScope<S> {
         match state.api_keys.authenticate(key).await? {
             Some(key) if S::SCOPE.is_among(&key.scopes) => {
                 state.api_keys.count(&key).await.map_err(too_many)?;
-                let actor = Actor::ApiKey { id: key.id, name: key.name.clone(), access: key.access.clone() };
-                Ok(Self { actor, scope: PhantomData })
+                Ok(Self { actor: actor(&key, parts, state), scope: PhantomData })
             }
-            Some(_) => {
+            Some(key) => {
+                let context = &state.context;
+                context.note_denied(&actor(&key, parts, state), context.now(), S::SCOPE);
                 let detail = format!("The API key lacks the scope `{}`", S::SCOPE);
                 // RFC 6750.
                 let challenge = format!(
@@ -69,6 +71,15 @@ impl<S: Scope> FromRequestParts<Arc<AppState>> for RequireScope<S> {
             )),
         }
     }
+}
+
+/// Returns the caller, with the address and the id of the request.
+fn actor(key: &ApiKey, parts: &Parts, state: &AppState) -> Actor {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+    let address = peer.map(|peer| client_address(peer, &parts.headers, &state.trusted_proxies).to_string());
+    let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| id.clone());
+    let principal = Principal::ApiKey { id: key.id, name: key.name.clone(), access: key.access.clone() };
+    Actor { principal, origin: Origin { address, request_id } }
 }
 
 fn unauthorized(detail: &str, challenge: &'static str) -> ApiError {

@@ -7,19 +7,18 @@ use axum::{
     extract::State,
     http::{HeaderMap, HeaderName, StatusCode, header},
 };
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use larkauth_auth::{
     AuthError,
     sessions::{IdempotencyKey, Invite},
 };
-use larkauth_contracts::{
-    problem::ProblemCode,
-    rest::{CreateSession, ListSessions, SessionPage, SessionView, WaitQuery},
-};
-use larkauth_models::{Actor, AuthMethod, AuthSession, Person, SessionId, Timestamp};
+use larkauth_contracts::rest::{CreateSession, ListSessions, SessionPage, SessionView, WaitQuery};
+use larkauth_models::{Actor, AuthMethod, AuthSession, Person, SessionId};
 use larkauth_storage::{SessionCursor, SessionFilter};
 
-use super::require_scope::{RequireScope, SessionsRead, SessionsWrite};
+use super::{
+    cursor::{read_cursor, write_cursor},
+    require_scope::{RequireScope, SessionsRead, SessionsWrite},
+};
 use crate::{
     extract::{JsonBody, PathOf, QueryOf, issued},
     problem::{ApiError, CreateProblems, ReadProblems},
@@ -153,6 +152,7 @@ pub(super) async fn list(
         return Err(ApiError::invalid(format!("limit: 1 to {MAX_PAGE}")));
     }
     let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+    let after = after.map(|(created_at, id)| SessionCursor { created_at, id: SessionId(id) });
     let filter = SessionFilter {
         app_id: query.app_id,
         app_ids: Vec::new(),
@@ -164,28 +164,9 @@ pub(super) async fn list(
     let mut sessions = context.list_sessions(&caller.actor, context.now(), &filter, after, limit + 1).await?;
     let has_more = sessions.len() > limit as usize;
     sessions.truncate(limit as usize);
-    let next_cursor = sessions.last().filter(|_| has_more).map(cursor_after);
+    let next_cursor =
+        sessions.last().filter(|_| has_more).map(|last| write_cursor(last.created_at, last.id.0));
     Ok(Json(SessionPage { items: sessions.into_iter().map(SessionView::from).collect(), next_cursor }))
-}
-
-fn cursor_after(session: &AuthSession) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(format!("{}.{}", session.created_at.timestamp_micros(), session.id))
-}
-
-/// The end of the year 9999, which every database can hold.
-const LAST_MICROS: i64 = 253_402_300_799_999_999;
-
-fn read_cursor(text: &str) -> Result<SessionCursor, ApiError> {
-    let read = || {
-        let text = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-        let (micros, id) = text.split_once('.')?;
-        let micros = micros.parse().ok().filter(|micros| (0..=LAST_MICROS).contains(micros))?;
-        let created_at = Timestamp::from_timestamp_micros(micros)?;
-        Some(SessionCursor { created_at, id: id.parse().ok()? })
-    };
-    read().ok_or_else(|| {
-        ApiError::new(ProblemCode::InvalidRequest, "cursor: must be the `next_cursor` of a page")
-    })
 }
 
 /// Shows a session, with its consent page when it has no card and its caller shows the page.

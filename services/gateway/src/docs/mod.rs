@@ -28,11 +28,16 @@ use crate::state::AppState;
     tags(
         (name = "sessions", description = "Asking a person for consent, and following what becomes of it"),
         (name = "tokens", description = "Taking a person's token"),
+        (name = "audit", description = "Who did what"),
         (name = "lark", description = "What Lark calls"),
         (name = "browser", description = "What a person's browser opens"),
     ),
     // What only a query or a problem set names is not found by itself.
-    components(schemas(larkauth_contracts::problem::Problem, larkauth_contracts::rest::OnMissing)),
+    components(schemas(
+        larkauth_contracts::problem::Problem,
+        larkauth_contracts::rest::OnMissing,
+        larkauth_contracts::schema::AuditAction,
+    )),
     modifiers(&ApiKey),
 )]
 struct About;

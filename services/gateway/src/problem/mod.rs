@@ -19,7 +19,7 @@ use larkauth_storage::StorageError;
 
 pub(crate) use content::without_content;
 pub(crate) use reporter::{Audience, ProblemReporter};
-pub(crate) use responses::{CreateProblems, ReadProblems, TokenProblems};
+pub(crate) use responses::{AuditProblems, CreateProblems, ReadProblems, TokenProblems};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 /// `Retry-After` while a part is down: 5 s.

@@ -51,6 +51,10 @@ problem_set!(
     CreateProblems: AppNotFound, AppDisabled, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, IdempotencyKeyReused, RateLimited, AuthMethodUnavailable, AppFrozen
 );
 problem_set!(
+    /// Problems of reading audit records.
+    AuditProblems: RateLimited
+);
+problem_set!(
     /// Problems of reading a token.
     TokenProblems: RateLimited, AppNotFound, AuthenticationRequired, InsufficientScope, RefreshInProgress, UpstreamUnavailable, AppDisabled, AppFrozen
 );

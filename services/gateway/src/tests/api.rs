@@ -12,7 +12,10 @@ use larkauth_contracts::{
 };
 use larkauth_messaging::testing::eventually;
 use larkauth_models::{AuthMethod, ExposeSecret, KeyScope, SessionState, Timestamp};
-use larkauth_storage::{SessionEnding, testing::cipher_of};
+use larkauth_storage::{
+    SessionEnding,
+    testing::{act, cipher_of},
+};
 use serde_json::{Value, json};
 
 use super::world::{APP, FakeBus, PERSON, World, application, now, request};
@@ -193,7 +196,7 @@ fn every_scope(name: &str) -> NewApiKey {
 async fn api_key_restricted_to_application_sees_no_other() {
     let world = World::new().await;
     let other = application("cli_fedcba9876543210");
-    world.store.put_application(&other, now()).await.unwrap();
+    world.store.put_application(&other, &act(now())).await.unwrap();
     let session = world.session(AuthMethod::WebsocketCard).await;
     world.complete(&session, "u-access-token", "Li Lei").await;
     let new = NewApiKey { app_ids: vec![other.app_id.clone()], ..every_scope("other") };
@@ -318,7 +321,7 @@ async fn long_poll_ends_with_session() {
     let path = format!("/v1/auth/sessions/{}?wait=30", session.id);
     let end = async {
         eventually("the poll waits", async || world.free_long_polls() < LONG_POLLS).await;
-        world.store.end_session(session.id, SessionEnding::Rejected, now()).await.unwrap();
+        world.store.end_session(session.id, SessionEnding::Rejected, &act(now())).await.unwrap();
     };
     let started = tokio::time::Instant::now();
     let (answer, ()) = tokio::join!(world.get(&path), end);
@@ -468,7 +471,7 @@ async fn get_token_missing_with_on_missing_card_invites() {
         let session = problem.session_id.unwrap();
         let again = world.get(&format!("{path}?on_missing=card")).await.problem();
         assert_eq!(again.session_id, Some(session), "an open card is not sent twice");
-        world.store.end_session(session, SessionEnding::Rejected, world.context.now()).await.unwrap();
+        world.store.end_session(session, SessionEnding::Rejected, &act(world.context.now())).await.unwrap();
         asked.push(session);
     }
     assert_ne!(asked[0], asked[1]);
@@ -495,9 +498,9 @@ async fn create_session_of_disabled_or_frozen_application_is_refused() {
     let (off, frozen) = ("cli_aaaaaaaaaaaaaaaa", "cli_bbbbbbbbbbbbbbbb");
     let store = &world.store;
     for app in [off, frozen] {
-        store.put_application(&application(app), now()).await.unwrap();
+        store.put_application(&application(app), &act(now())).await.unwrap();
     }
-    store.set_application_enabled(&off.parse().unwrap(), false, now()).await.unwrap();
+    store.set_application_enabled(&off.parse().unwrap(), false, &act(now())).await.unwrap();
     store.set_application_frozen(&frozen.parse().unwrap(), Some("wrong secret"), now()).await.unwrap();
     let code = async |app: &str| {
         world.post("/v1/auth/sessions", &json!({"app_id": app, "open_id": PERSON})).await.problem().code
@@ -536,7 +539,7 @@ async fn get_token_with_lost_encryption_key_is_500() {
     // The application can be read, the token cannot: it was sealed with a key that is gone.
     let other =
         World::on(database, cipher_of(&[("other", 9), ("test", 8)]), Arc::new(FakeBus::default())).await;
-    other.store.put_application(&application(APP), now()).await.unwrap();
+    other.store.put_application(&application(APP), &act(now())).await.unwrap();
     let problem = other.get(&format!("/v1/apps/{APP}/users/{PERSON}/token?on_missing=card")).await.problem();
     assert_eq!(problem.code, ProblemCode::Internal);
 }

@@ -18,6 +18,7 @@ use larkauth_models::{AuthMethod, CardFace, SecretString, SessionId, SessionStat
 use serde_json::{Value, json};
 
 use super::world::{APP, Answer, ENCRYPT_KEY, FakeBus, PERSON, World, application, now};
+use larkauth_storage::testing::act;
 
 pub(super) fn click(session_id: SessionId, action: &str) -> Value {
     json!({
@@ -176,7 +177,7 @@ async fn callback_refused_then_pushed_again_is_handled_once() {
 async fn short_path_serves_only_application() {
     let world = World::new().await;
     assert_eq!(world.send(signed("/lark/callback", "n1", &an_event())).await.status, StatusCode::OK);
-    world.store.put_application(&application("cli_aaaaaaaaaaaaaaaa"), now()).await.unwrap();
+    world.store.put_application(&application("cli_aaaaaaaaaaaaaaaa"), &act(now())).await.unwrap();
     let answer = world.send(signed("/lark/callback", "n2", &an_event())).await;
     assert_eq!(answer.problem().code, ProblemCode::NotFound);
 }

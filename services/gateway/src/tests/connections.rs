@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::world::{APP, World, app_id, application, now};
 use crate::connections::ConnectionSupervisor;
+use larkauth_storage::testing::act;
 
 #[tokio::test]
 async fn supervisor_connects_enabled_applications_only() {
@@ -48,8 +49,8 @@ async fn supervisor_connects_enabled_applications_only() {
         let mute = "cli_aaaaaaaaaaaaaaaa";
         let registration =
             larkauth_models::Application { verification_token: None, encrypt_key: None, ..application(mute) };
-        world.store.put_application(&registration, now()).await.unwrap();
-        world.store.set_application_enabled(&app_id(), false, now()).await.unwrap();
+        world.store.put_application(&registration, &act(now())).await.unwrap();
+        world.store.set_application_enabled(&app_id(), false, &act(now())).await.unwrap();
         eventually("the application that is off is not missed", async || websocket(APP).is_none()).await;
         eventually("the other one is deaf", async || {
             health
@@ -71,8 +72,8 @@ async fn supervisor_connects_enabled_applications_only() {
         // An application whose secret cannot be decrypted has no connection; the others keep theirs.
         let (options, cipher) = (world.database.options(), cipher_of(&[("other", 1)]));
         let elsewhere = larkauth_storage_postgres::PgStore::connect(&options, cipher).await.unwrap();
-        elsewhere.put_application(&application(mute), now()).await.unwrap();
-        world.store.set_application_enabled(&app_id(), true, now()).await.unwrap();
+        elsewhere.put_application(&application(mute), &act(now())).await.unwrap();
+        world.store.set_application_enabled(&app_id(), true, &act(now())).await.unwrap();
         eventually("the first is back", async || is_fallen_back()).await;
         eventually("the other is gone", async || websocket(mute).is_none()).await;
         stopping.cancel();

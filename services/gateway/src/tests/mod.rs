@@ -1,6 +1,7 @@
 //! The gateway from outside, on a real database; the broker is real where something must come back from it.
 
 mod api;
+mod audit;
 mod callbacks;
 mod connections;
 mod contract;

@@ -9,6 +9,7 @@ use larkauth_models::{AuthMethod, AuthSession, ExposeSecret, FailureReason};
 use larkauth_storage::SessionEnding;
 
 use super::world::{Answer, FakeBus, World, now};
+use larkauth_storage::testing::act;
 
 fn state(session: &AuthSession) -> String {
     session.consent.as_ref().unwrap().state.expose_secret().to_owned()
@@ -49,7 +50,7 @@ async fn landing_of_ended_session_tells_its_outcome() {
     let world = World::new().await;
     let ended = async |ending| {
         let session = world.session(AuthMethod::WebsocketCard).await;
-        world.store.end_session(session.id, ending, now()).await.unwrap();
+        world.store.end_session(session.id, ending, &act(now())).await.unwrap();
         let answer = open(&world, &format!("code=s3cret-code&state={}", state(&session)), "").await;
         let (status, title) = title(&answer);
         (status, title.to_owned())

@@ -25,7 +25,10 @@ use larkauth_models::{
     TokenPair, UserProfile,
 };
 use larkauth_net::Network;
-use larkauth_storage::{Cipher, Completion, InvitationLimit, NewSession, Store, testing::test_cipher};
+use larkauth_storage::{
+    Cipher, Completion, InvitationLimit, NewSession, Store,
+    testing::{act, test_cipher},
+};
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_telemetry::Metrics;
 use serde::de::DeserializeOwned;
@@ -171,7 +174,7 @@ impl World {
     pub(super) async fn with_bus(bus: Arc<dyn Bus>) -> Self {
         let database = TestDatabase::create().await;
         let world = Self::on(database, test_cipher(), bus).await;
-        world.store.put_application(&application(APP), now()).await.unwrap();
+        world.store.put_application(&application(APP), &act(now())).await.unwrap();
         world
     }
 
@@ -214,6 +217,7 @@ impl World {
         let http = HttpSettings {
             addr: "127.0.0.1:0".parse().unwrap(),
             public_addr: None,
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
             callback_enabled: false,
             callback_allow_unsigned: false,
             api_key: Some(KEY.into()),
@@ -275,6 +279,7 @@ impl World {
             created_at: now(),
             expires_at: now() + chrono::TimeDelta::seconds(600),
             takes_card_of: None,
+            audit: act(now()),
         };
         let limit = InvitationLimit { max: 1000, window: Duration::from_secs(60) };
         self.store.create_session(&new, limit).await.unwrap();
@@ -315,6 +320,7 @@ impl World {
             },
             next_attempt_at: None,
             now,
+            audit: act(now),
         };
         assert!(store.complete_session(&completion).await.unwrap());
     }

@@ -1,0 +1,108 @@
+use larkauth_models::{Actor, AuditAction, AuditOutcome, KeyScope, Timestamp};
+use larkauth_storage::AuditEntry;
+use larkauth_telemetry::propagation;
+
+use super::reason::AuditReason;
+use crate::context::Context;
+
+/// Reason of a change that found nothing to change.
+const NOT_FOUND: &str = "not_found";
+
+impl Context {
+    /// Begins the record of an act. The operation adds what it is about.
+    pub(crate) fn act(&self, actor: &Actor, now: Timestamp, action: AuditAction) -> AuditEntry {
+        let mut entry = AuditEntry::new(self.new_uuid(), actor, now, action);
+        entry.trace_id = propagation::current_trace_id();
+        entry
+    }
+
+    /// Records a read with its result. What a service reads for its own work is not recorded: it shows nothing to a caller.
+    pub(crate) fn settle_read<T, E: AuditReason>(
+        &self,
+        actor: &Actor,
+        act: AuditEntry,
+        result: Result<T, E>,
+    ) -> Result<T, E> {
+        if !actor.is_service() {
+            self.record(match &result {
+                Ok(_) => act,
+                Err(error) => not_done(act, error),
+            });
+        }
+        result
+    }
+
+    /// Records a change whose record the store has written with it, or the reason why there was none. `is_done` says of a
+    /// result whether something changed.
+    pub(crate) fn settle_change<T, E: AuditReason>(
+        &self,
+        act: AuditEntry,
+        result: Result<T, E>,
+        is_done: impl FnOnce(&T) -> bool,
+    ) -> Result<T, E> {
+        match &result {
+            Ok(done) if is_done(done) => log(&act),
+            Ok(_) => self.record(act.not_done(AuditOutcome::Refused, NOT_FOUND)),
+            Err(error) => self.record(not_done(act, error)),
+        }
+        result
+    }
+
+    /// Records a change of something outside of the store, which therefore writes no record with it.
+    pub(crate) fn settle_outside<E: AuditReason>(
+        &self,
+        act: AuditEntry,
+        result: Result<bool, E>,
+    ) -> Result<bool, E> {
+        self.record(match &result {
+            Ok(true) => act,
+            Ok(false) => act.not_done(AuditOutcome::Refused, NOT_FOUND),
+            Err(error) => not_done(act, error),
+        });
+        result
+    }
+
+    /// Logs a change whose record the store has written with it.
+    pub(crate) fn note_done(&self, act: &AuditEntry) {
+        log(act);
+    }
+
+    /// Records that a request was refused before any operation, because its key lacks a scope.
+    pub fn note_denied(&self, actor: &Actor, now: Timestamp, scope: KeyScope) {
+        let reason = format!("insufficient_scope:{scope}");
+        self.record(self.act(actor, now, AuditAction::RequestDeny).not_done(AuditOutcome::Refused, &reason));
+    }
+
+    /// Logs a record at once and queues it for the database.
+    fn record(&self, entry: AuditEntry) {
+        log(&entry);
+        self.audit.push(entry);
+    }
+}
+
+fn not_done(act: AuditEntry, error: &impl AuditReason) -> AuditEntry {
+    let (outcome, reason) = error.audit_reason();
+    act.not_done(outcome, reason)
+}
+
+/// Logs a record. The log holds every record, whatever becomes of the database.
+fn log(entry: &AuditEntry) {
+    tracing::info!(
+        target: "larkauth::audit",
+        audit_id = %entry.id,
+        at = %entry.at,
+        actor_kind = entry.actor_kind,
+        actor_id = entry.actor_id,
+        actor_name = entry.actor_name,
+        action = entry.action,
+        app_id = entry.app_id,
+        person = entry.person,
+        session_id = entry.session_id.map(tracing::field::display),
+        key_id = entry.key_id.map(tracing::field::display),
+        address = entry.address,
+        request_id = entry.request_id,
+        outcome = entry.outcome,
+        reason = entry.reason,
+        "audit"
+    );
+}
