@@ -305,7 +305,7 @@ impl Sessions for PgStore {
                 query!(
                     "delete from user_auth_sessions where session_id = any(array(
                          select session_id from user_auth_sessions
-                         where created_at < $1 and state <> 'pending'
+                         where created_at < $1 and state <> 'pending' and announced_at is not null
                          order by created_at, session_id limit $2 for update skip locked))",
                     before,
                     i64::from(limit)

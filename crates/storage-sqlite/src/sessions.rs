@@ -288,7 +288,7 @@ impl Sessions for SqliteStore {
                 query!(
                     "delete from user_auth_sessions where session_id in (
                          select session_id from user_auth_sessions
-                         where created_at < ?1 and state <> 'pending'
+                         where created_at < ?1 and state <> 'pending' and announced_at is not null
                          order by created_at, session_id limit ?2)",
                     before.timestamp_micros(),
                     limit

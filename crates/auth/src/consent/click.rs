@@ -168,7 +168,7 @@ async fn answer_invitation(
         }
         (_, None) if !context.apps.is_enabled_now(&session.app_id).await? => {
             let ending = SessionEnding::Failed(FailureReason::AppDisabled);
-            Ok((context.end_session(session.id, ending, true).await?, View::State))
+            Ok((context.end_session(actor, &session, ending, true).await?, View::State))
         }
         // The button opened the consent page. The card keeps the button, so that a closed page can be opened again.
         (_, None) => Ok((session, View::ConsentPage)),

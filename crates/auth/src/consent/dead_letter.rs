@@ -4,7 +4,7 @@ use larkauth_models::{FailureReason, SessionId, SessionState};
 use larkauth_storage::{ExchangeClaim, SessionEnding};
 
 use super::error::ConsentError;
-use crate::{context::Context, error::AuthError};
+use crate::{context::Context, error::AuthError, worker::WORKER};
 
 impl Context {
     /// Fails the session of an invitation that no one handles any more, unless its card was sent.
@@ -12,7 +12,8 @@ impl Context {
         let Some(session) = self.store.session(id).await? else { return Ok(()) };
         if session.state == SessionState::Pending && session.message_id.is_none() {
             tracing::error!("auth.dead_letter: the card will not be sent, the session fails");
-            self.end_session(id, SessionEnding::Failed(FailureReason::CardUndeliverable), false).await?;
+            let ending = SessionEnding::Failed(FailureReason::CardUndeliverable);
+            self.end_session(&WORKER, &session, ending, false).await?;
         }
         Ok(())
     }
@@ -24,19 +25,20 @@ impl Context {
         id: SessionId,
         code_sha256: Option<&[u8; 32]>,
     ) -> Result<(), ConsentError> {
+        let Some(session) = self.store.session(id).await? else { return Ok(()) };
         let claim = self.new_uuid();
         match self.store.claim_exchange(id, code_sha256, claim, self.policy.exchange_claim).await? {
             ExchangeClaim::Claimed => {
                 tracing::error!("auth.dead_letter: the code will not be exchanged, the session fails");
                 let ending = SessionEnding::Failed(FailureReason::UpstreamUnavailable);
-                self.end_session(id, ending, false).await?;
+                self.end_session(&WORKER, &session, ending, false).await?;
             }
             ExchangeClaim::Escrowed => {
                 self.resume_exchange(id, claim).await?;
             }
             ExchangeClaim::Abandoned => {
                 let ending = SessionEnding::Failed(FailureReason::ExchangeOutcomeUnknown);
-                self.end_session(id, ending, false).await?;
+                self.end_session(&WORKER, &session, ending, false).await?;
             }
             ExchangeClaim::Held { left } => {
                 let reason = "another worker is exchanging this code".to_owned();

@@ -77,7 +77,7 @@ pub(super) async fn exchange(
                     "auth.exchange.disabled: the application is switched off, the code is not sent"
                 );
                 let ending = SessionEnding::Failed(FailureReason::AppDisabled);
-                return Ok(context.end_session(session.id, ending, attempt.from_card).await?);
+                return Ok(context.end_session(&WORKER, &session, ending, attempt.from_card).await?);
             }
             Sent::Refused(error) => return refused(context, &session, &attempt, claim, *error).await,
         },

@@ -31,7 +31,7 @@ impl Handler for DeadLetterHandler {
             }
         };
         match into_disposition(result) {
-            Disposition::Dead { reason } => {
+            Disposition::Dead { reason, .. } => {
                 tracing::error!(reason, kind = delivery.r#type, "auth.dead_letter: its session is not known");
                 Disposition::DONE
             }

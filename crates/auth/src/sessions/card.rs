@@ -43,7 +43,7 @@ impl Context {
                 return self.fail_invitation(&session, FailureReason::AppMisconfigured).await;
             }
             Err(AuthError::AppDisabled(_)) => {
-                return self.fail_invitation(session.id, FailureReason::AppDisabled).await;
+                return self.fail_invitation(&session, FailureReason::AppDisabled).await;
             }
             Err(error) => return Err(error),
         };

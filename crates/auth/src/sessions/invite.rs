@@ -45,7 +45,7 @@ impl Context {
         let stored = async {
             let new = self.prepare(actor, now, session_id, invite, &act).await?;
             self.create_session(&new).await?;
-            Ok(new)
+            Ok::<_, AuthError>(new)
         };
         let stored = stored.await;
         let new = self.settle_change(act, stored, |_| true)?;

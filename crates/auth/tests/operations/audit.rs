@@ -65,7 +65,7 @@ async fn token_read_is_recorded_with_caller_and_result() {
     let invited = fixture.invited(0).await;
     let (app, person, caller) = (fixture.app_id(), invited.open_id.clone(), key(&[]));
     let read = async || {
-        fixture.context.valid_token(&caller, fixture.context.now(), &app, &person, TimeDelta::zero()).await
+        fixture.context.valid_token(&caller, fixture.context.now(), &app, &person, TimeDelta::zero(), &[]).await
     };
     assert!(read().await.is_err());
     let code = fixture.consent(&invited, 0).await;
@@ -124,7 +124,7 @@ async fn change_is_recorded_at_once_and_refusal_with_its_reason() {
     let application = fixture.application("cli_00000000000000a2", TokenApi::V2);
     context.register_application(&operator(), now, &application).await.unwrap();
     let keep = |known| Some(known);
-    context.bootstrap_application(&Actor::service("gateway"), now, application, keep).await.unwrap();
+    context.bootstrap_application(&Actor::service("gateway"), now, application, [7; 32], keep).await.unwrap();
 
     // Without the writer: the records are in the database with the changes. The fixture's own is not looked at.
     let stored = fixture.stored().await.into_iter().filter(|entry| entry.actor_id != "test");
@@ -291,7 +291,7 @@ async fn erase_person_leaves_only_pseudonym() {
     reply(fixture.deliver(fixture.code_message(&invited, &code).await).await);
     let person = invited.open_id.clone();
     let now = context.now();
-    context.valid_token(&key(&[]), now, &app, &person, TimeDelta::zero()).await.unwrap();
+    context.valid_token(&key(&[]), now, &app, &person, TimeDelta::zero(), &[]).await.unwrap();
 
     let erased = context.erase_person(&operator(), now, &app, &person).await.unwrap();
     assert_eq!((erased.rows.sessions, erased.rows.tokens, erased.rows.profiles), (1, 1, 1));

@@ -275,7 +275,7 @@ async fn message_of_other_application_is_dead_letter_and_changes_nothing() {
     fixture
         .parts
         .store
-        .put_application(&fixture.application(other.as_str(), TokenApi::V2), fixture.context.now())
+        .put_application(&fixture.application(other.as_str(), TokenApi::V2), &act(fixture.context.now()))
         .await
         .unwrap();
     for action in [CardActionKind::Authorize, CardActionKind::Cancel, CardActionKind::Retry] {

@@ -4,6 +4,7 @@ use larkauth_contracts::message::{CardActionKind, InvitationRequested};
 use larkauth_lark_sim::Endpoint;
 use larkauth_messaging::Disposition;
 use larkauth_models::{FailureReason, Person};
+use larkauth_storage::testing::act;
 
 use crate::{
     codes::{COMPLETED, failed},
@@ -24,7 +25,9 @@ async fn code_of_disabled_application_is_not_sent_and_ends_session() {
     let code = fixture.consent(&invited, 0).await;
     // Another process switches the application off: this one has it in its cache.
     let store = &fixture.parts.store;
-    assert!(store.set_application_enabled(&fixture.app_id(), false, fixture.context.now()).await.unwrap());
+    assert!(
+        store.set_application_enabled(&fixture.app_id(), false, &act(fixture.context.now())).await.unwrap()
+    );
     let message = fixture.code_message(&invited, &code).await;
     reply(fixture.deliver(message.clone()).await);
     assert_eq!(fixture.ended(&invited).await, failed(FailureReason::AppDisabled));

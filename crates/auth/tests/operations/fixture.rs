@@ -449,8 +449,3 @@ impl Bus for Recorder {
     }
     async fn close(&self) {}
 }
-
-/// Token of a process that is not stopping.
-pub(crate) fn running() -> CancellationToken {
-    CancellationToken::new()
-}

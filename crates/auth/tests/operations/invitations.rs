@@ -9,7 +9,7 @@ use larkauth_lark_sim::{Effect, Endpoint, Fault, UserStatus};
 use larkauth_messaging::Disposition;
 use larkauth_models::{
     Actor, AuthMethod, AuthSession, CardFace, CardOptions, ConsentSecrets, FailureReason, KeyAccess, Person,
-    SessionState,
+    Principal, SessionState,
 };
 use larkauth_storage::{InvitationLimit, NewSession, SessionEnding, testing::act};
 
@@ -61,8 +61,8 @@ async fn invite_creates_session_and_sends_one_card() {
 #[tokio::test]
 async fn card_names_application_and_caller() {
     let fixture = Fixture::new().await;
-    let caller =
-        Actor::ApiKey { id: uuid::Uuid::from_u128(7), name: "crm".to_owned(), access: KeyAccess::default() };
+    let (id, access) = (uuid::Uuid::from_u128(7), KeyAccess::default());
+    let caller = Actor { principal: Principal::ApiKey { id, name: "crm".to_owned(), access }, ..ACTOR };
     let mut invite = fixture.invitation(fixture.invitee(0));
     invite.scopes = Some(vec!["calendar:calendar:readonly".to_owned()]);
     fixture.context.invite(&caller, fixture.context.now(), invite).await.unwrap();

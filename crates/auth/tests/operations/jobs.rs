@@ -117,9 +117,9 @@ async fn every_job_on_filled_tables_scans_none() {
     assert_eq!(before.len(), 5, "{before:?}");
 
     let mut done = Vec::new();
-    for job in jobs::all().into_iter().chain(jobs::of_worker()) {
+    for job in jobs::all().into_iter().chain(jobs::of_every_process()) {
         let (context, now) = (&fixture.context, fixture.context.now());
-        assert!(fixture.parts.store.claim_tick(job.name, now).await.unwrap(), "{}", job.name);
+        assert!(fixture.parts.store.claim_tick(job.name, now, now).await.unwrap(), "{}", job.name);
         // Often enough for a plan that is kept.
         for _ in 0..7 {
             done.push((job.name, (job.run)(context, &ACTOR, now, &running()).await.unwrap()));

@@ -79,10 +79,11 @@ async fn read_by_many_callers_of_two_processes_refreshes_once() {
     let person = fixture.expired(0).await;
     fixture.sim.faults().push(Fault::at(Endpoint::TokenRefresh, Effect::Latency(300)));
     let other = Context::new(fixture.parts.clone());
-    let app_id = fixture.app_id();
+    let (app_id, actor) = (fixture.app_id(), ACTOR);
+    let now = fixture.context.now();
     let callers = (0..20).map(|n| {
         let context = if n % 2 == 0 { &fixture.context } else { &other };
-        context.valid_token(&ACTOR, context.now(), &app_id, &person, chrono::TimeDelta::minutes(1), &[])
+        context.valid_token(&actor, now, &app_id, &person, chrono::TimeDelta::minutes(1), &[])
     });
     for token in join_all(callers).await {
         assert_eq!(token.unwrap().generation, 2);
@@ -319,10 +320,10 @@ async fn due_tokens_of_two_processes_are_refreshed_once_each() {
     }
     fixture.clock.advance(Duration::from_secs(7000));
     let other = Context::new(fixture.parts.clone());
-    let (now, stopping) = (fixture.context.now(), CancellationToken::new());
+    let (now, stopping, actor) = (fixture.context.now(), CancellationToken::new(), ACTOR);
     let (a, b) = tokio::join!(
-        fixture.context.refresh_due_tokens(&ACTOR, now, &stopping),
-        other.refresh_due_tokens(&ACTOR, now, &stopping)
+        fixture.context.refresh_due_tokens(&actor, now, &stopping),
+        other.refresh_due_tokens(&actor, now, &stopping)
     );
     assert_eq!(a.unwrap() + b.unwrap(), 25);
     assert_eq!(fixture.refreshes(), 25);

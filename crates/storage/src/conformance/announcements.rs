@@ -15,11 +15,11 @@ pub async fn unannounced_ends_every_ending_returned_until_recorded(bed: &Bed) {
     assert_eq!(bed.store.expire_due_sessions(bed.now(), 10).await.unwrap(), [expired]);
     bed.advance(1);
     let rejected = bed.pending("ou_2").await;
-    assert!(bed.store.end_session(rejected, SessionEnding::Rejected, bed.now()).await.unwrap());
+    assert!(bed.store.end_session(rejected, SessionEnding::Rejected, &bed.act()).await.unwrap());
     bed.advance(1);
     let failed = bed.pending("ou_3").await;
     let ending = SessionEnding::Failed(FailureReason::CodeInvalid);
-    assert!(bed.store.end_session(failed, ending, bed.now()).await.unwrap());
+    assert!(bed.store.end_session(failed, ending, &bed.act()).await.unwrap());
     bed.advance(1);
     let completed = bed.completed(&bed.app, "ou_4", "t").await;
     let pending = bed.pending("ou_5").await;
@@ -53,7 +53,7 @@ pub async fn unannounced_ends_after_cursor_returns_the_next(bed: &Bed) {
     let mut ids = Vec::new();
     for _ in 0..5 {
         let id = bed.pending("ou_1").await;
-        assert!(bed.store.end_session(id, SessionEnding::Rejected, bed.now()).await.unwrap());
+        assert!(bed.store.end_session(id, SessionEnding::Rejected, &bed.act()).await.unwrap());
         ids.push(id);
     }
     bed.advance(1);

@@ -172,10 +172,10 @@ pub async fn end_session_after_sent_only_fails(bed: &Bed) {
 pub async fn mark_exchange_sent_disabled_application_refused(bed: &Bed) {
     let (id, claim) = (bed.pending("ou_1").await, bed.uuid());
     assert_eq!(bed.store.claim_exchange(id, None, claim, MINUTE).await.unwrap(), ExchangeClaim::Claimed);
-    assert!(bed.second.set_application_enabled(&bed.app, false, bed.now()).await.unwrap());
+    assert!(bed.second.set_application_enabled(&bed.app, false, &bed.act()).await.unwrap());
     assert!(!bed.store.mark_exchange_sent(id, claim).await.unwrap());
-    assert!(bed.second.set_application_enabled(&bed.app, true, bed.now()).await.unwrap());
-    assert!(bed.second.set_application_enabled(&bed.other_app, false, bed.now()).await.unwrap());
+    assert!(bed.second.set_application_enabled(&bed.app, true, &bed.act()).await.unwrap());
+    assert!(bed.second.set_application_enabled(&bed.other_app, false, &bed.act()).await.unwrap());
     assert!(bed.store.mark_exchange_sent(id, claim).await.unwrap());
 }
 

@@ -147,7 +147,7 @@ pub async fn complete_refresh_of_revoked_token_refused(bed: &Bed) {
     bed.due(&bed.app, "ou_1", 0).await;
     let owner = bed.uuid();
     let leased = bed.leased("ou_1", owner, LEASE).await;
-    assert!(bed.store.revoke_token(&bed.app, &ou("ou_1"), TokenKind::User, bed.now()).await.unwrap());
+    assert!(bed.store.revoke_token(&bed.app, &ou("ou_1"), TokenKind::User, &bed.act()).await.unwrap());
     for generation in [leased.token.generation, leased.token.generation + 1] {
         assert!(!bed.store.complete_refresh(&bed.refreshed("ou_1", generation, "u-2")).await.unwrap());
     }
@@ -181,9 +181,9 @@ pub async fn claim_due_refreshes_due_longest_first_each_once(bed: &Bed) {
     assert_eq!(bed.claim_due(2).await, ["ou_1", "ou_2"]);
     assert_eq!(bed.claim_due(2).await, ["ou_3"], "the others are leased");
     assert!(bed.store.set_application_frozen(&bed.other_app, None, bed.now()).await.unwrap());
-    assert!(bed.store.set_application_enabled(&bed.other_app, false, bed.now()).await.unwrap());
+    assert!(bed.store.set_application_enabled(&bed.other_app, false, &bed.act()).await.unwrap());
     assert_eq!(bed.claim_due(2).await, [""; 0]);
-    assert!(bed.store.set_application_enabled(&bed.other_app, true, bed.now()).await.unwrap());
+    assert!(bed.store.set_application_enabled(&bed.other_app, true, &bed.act()).await.unwrap());
     assert_eq!(bed.claim_due(2).await, ["ou_other"]);
 
     bed.advance(1000);

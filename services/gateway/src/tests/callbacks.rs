@@ -17,7 +17,7 @@ use larkauth_messaging::{
 use larkauth_models::{AuthMethod, CardFace, SecretString, SessionId, SessionState};
 use serde_json::{Value, json};
 
-use super::world::{APP, Answer, ENCRYPT_KEY, FakeBus, PERSON, World, application, now};
+use super::world::{APP, Answer, ENCRYPT_KEY, FakeBus, PERSON, World, app_id, application, now};
 use larkauth_storage::testing::act;
 
 pub(super) fn click(session_id: SessionId, action: &str) -> Value {
@@ -109,7 +109,7 @@ async fn callback_of_application_without_encrypt_key_is_refused() {
     let bus = Arc::new(FakeBus::default());
     let world = World::with_bus(bus.clone()).await;
     let keyless = larkauth_models::Application { encrypt_key: None, ..application(APP) };
-    world.store.put_application(&keyless, now()).await.unwrap();
+    world.store.put_application(&keyless, &act(now())).await.unwrap();
     let post = async |plain: Value| {
         let mut plain = plain;
         plain["header"]["token"] = json!("verification token");
@@ -140,9 +140,8 @@ async fn callback_of_other_application_becomes_dead_letter() {
 async fn click_of_disabled_application_gets_toast_and_event_is_refused() {
     let bus = Arc::new(FakeBus::default());
     let world = World::with_bus(bus.clone()).await;
-    let _state = fall_back(&world);
     let session = world.session(AuthMethod::HttpCallback).await;
-    world.store.set_application_enabled(&app_id(), false, now()).await.unwrap();
+    world.store.set_application_enabled(&app_id(), false, &act(now())).await.unwrap();
     let answer = world.send(signed(&path(), "n1", &click(session.id, "authorize"))).await;
     assert!(toast(&answer).contains("switched off"), "{}", answer.text);
     assert_eq!(world.send(signed(&path(), "n2", &an_event())).await.problem().code, ProblemCode::AppDisabled);
