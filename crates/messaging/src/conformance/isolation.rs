@@ -217,7 +217,7 @@ pub async fn orderly_stops_count_as_no_crash(bed: &impl TestBed) {
 /// Every dead letter of a work queue is delivered to the notices, unchanged. A notice that dies is no notice again.
 pub async fn dead_letter_is_delivered_to_the_notices(bed: &impl TestBed) {
     let bus = bed.bus().await;
-    let dead = handler(|_| async { Disposition::Dead { reason: "of no known type".to_owned() } });
+    let dead = handler(|_| async { Disposition::Dead { reason: "of no known type".to_owned(), reply: None } });
     let consuming = started(&bus, dead.clone());
     bus.publish(message(1)).await.unwrap();
     let letter = take_dead_letter(bus.as_ref()).await;
@@ -228,7 +228,7 @@ pub async fn dead_letter_is_delivered_to_the_notices(bed: &impl TestBed) {
         if attempt == 1 {
             retry(Some(Duration::ZERO))
         } else {
-            Disposition::Dead { reason: "again".to_owned() }
+            Disposition::Dead { reason: "again".to_owned(), reply: None }
         }
     });
     let consuming = consume(&bus, notices, noticed);
