@@ -89,6 +89,8 @@ enum_schemas! {
         SessionConsentPage = "session.consent_page",
         /// A token was handed out.
         TokenServe = "token.serve",
+        /// A token was refreshed for a caller, and handed out.
+        TokenRefresh = "token.refresh",
         /// A stored token was read at the command line.
         TokenShow = "token.show",
         /// A token was revoked.

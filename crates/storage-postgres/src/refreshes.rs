@@ -95,10 +95,11 @@ impl Refreshes for PgStore {
                            for update skip locked)
                        update access_tokens t set
                            lease_owner = $4, lease_until = clock_timestamp() + $5::bigint * interval '1 microsecond'
-                       from due where t.token_id = due.token_id
+                       where t.token_id = any(array(select token_id from due))
                        returning app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
                            refresh_expires_at, scopes, issued_at, granted_at, generation, status, failures,
-                           next_attempt_at, last_used_at, was_interrupted as "was_interrupted!""#,
+                           next_attempt_at, last_used_at,
+                           (select was_interrupted from due where due.token_id = t.token_id) as "was_interrupted!""#,
                     now,
                     frozen_before,
                     i64::from(limit),

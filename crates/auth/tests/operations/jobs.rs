@@ -86,10 +86,10 @@ fn all_jobs_have_distinct_names() {
 
 /// As many rows as make a scan of a table cost more than the use of an index, around the time of the fixture.
 const FILL: &str = "
-    insert into user_auth_sessions (session_id, app_id, open_id, auth_method, state, scopes, card,
-        oauth_state_sha256, message_id, card_face, created_at, expires_at, ended_at)
-    select gen_random_uuid(), 'cli_0123456789abcdef', 'ou_' || n % 900, 'oauth', 'rejected', '{}', '{}',
-        sha256(n::text::bytea), 'om_' || n, 'declined', at, at + interval '10 minutes', at
+    insert into user_auth_sessions (session_id, app_id, open_id, asked_open_id, auth_method, state, scopes, card,
+        oauth_state_sha256, message_id, card_face, created_at, expires_at, ended_at, announced_at)
+    select gen_random_uuid(), 'cli_0123456789abcdef', 'ou_' || n % 900, 'ou_' || n % 900, 'oauth', 'rejected', '{}', '{}',
+        sha256(n::text::bytea), 'om_' || n, 'declined', at, at + interval '10 minutes', at, at
     from (select n, to_timestamp(1790000000) - n * interval '1 minute' as at from generate_series(1, 6000) n) n;
     insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, scopes, issued_at, granted_at)
     select 'cli_0123456789abcdef', 'ou_' || n, 'user', '', now(), '{}', now(), now() from generate_series(1, 3000) n;

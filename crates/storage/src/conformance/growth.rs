@@ -19,9 +19,13 @@ pub async fn purge_sessions_ended_sessions_removed_oldest_first(bed: &Bed) {
             assert!(bed.store.end_session(id, SessionEnding::Expired, &bed.act()).await.unwrap());
             id
         };
+        assert!(bed.store.record_announced(id, bed.now()).await.unwrap());
         old.push(id);
         bed.advance(1);
     }
+    let unannounced = bed.pending("ou_1").await;
+    assert!(bed.store.end_session(unannounced, SessionEnding::Rejected, &bed.act()).await.unwrap());
+    bed.advance(1);
     let before = bed.now();
     let young = bed.pending("ou_1").await;
     assert!(bed.store.end_session(young, SessionEnding::Rejected, &bed.act()).await.unwrap());
@@ -32,6 +36,7 @@ pub async fn purge_sessions_ended_sessions_removed_oldest_first(bed: &Bed) {
     assert_eq!(bed.second.purge_sessions(before, 100).await.unwrap(), 3);
     assert_eq!(bed.store.purge_sessions(before, 100).await.unwrap(), 0);
     assert!(exists(pending).await && exists(young).await);
+    assert!(exists(unannounced).await, "its end is still to be announced");
     let token = bed.store.token(&bed.app, &ou("ou_2"), TokenKind::User).await.unwrap();
     assert!(token.is_some(), "a token outlives its session");
 }
@@ -45,7 +50,8 @@ pub async fn purge_profiles_person_without_token_and_session_removed(bed: &Bed) 
         (&bed.other_app, "ou_1"),
         (&bed.app, "ou_4"),
     ] {
-        bed.completed(app, open_id, "t").await;
+        let id = bed.completed(app, open_id, "t").await;
+        assert!(bed.store.record_announced(id, bed.now()).await.unwrap());
     }
     bed.advance(1);
     assert_eq!(bed.store.purge_sessions(bed.now(), 100).await.unwrap(), 5);
