@@ -42,6 +42,16 @@ pub enum AuthError {
         /// Until the next invitation is allowed, in whole seconds.
         retry_after: Duration,
     },
+    /// The person declined, did not answer or could not be asked a short time ago.
+    #[error(
+        "this person declined, did not answer or could not be reached before, and is left in peace for another {} s; \
+         POST /v1/auth/sessions asks at once",
+        retry_after.as_secs()
+    )]
+    AskedRecently {
+        /// Until the person is asked again, in whole seconds.
+        retry_after: Duration,
+    },
     /// No such session.
     #[error("there is no session {0}")]
     SessionNotFound(SessionId),

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use larkauth_models::{Backoff, CardOptions, RefreshPolicy};
-use larkauth_storage::InvitationLimit;
+use larkauth_storage::{InvitationLimit, InvitationPause};
 use url::Url;
 
 use crate::refresh_schedule::RefreshSchedule;
@@ -15,6 +15,8 @@ pub struct Policy {
     pub session_lifetime: Duration,
     /// How often one person may be invited.
     pub invitation_limit: InvitationLimit,
+    /// How long a person is left in peace whose token is missing and who was asked in vain: 10 min to 24 h.
+    pub invitation_pause: InvitationPause,
     /// How cards look unless the request says otherwise.
     pub card: CardOptions,
 
@@ -116,6 +118,7 @@ impl Default for Policy {
             source: "/larkauth".to_owned(),
             session_lifetime: seconds(600),
             invitation_limit: InvitationLimit { max: 5, window: seconds(60) },
+            invitation_pause: InvitationPause { first: seconds(600), longest: seconds(24 * 3600) },
             card: CardOptions::default(),
             answer_deadline: seconds(2),
             redirect_deadline: Duration::from_millis(2500),

@@ -75,6 +75,14 @@ spelled_enum! {
     }
 }
 
+impl FailureReason {
+    /// Returns whether the person, or the person's account, is the reason. Another attempt soon would only be a nuisance.
+    #[must_use]
+    pub const fn is_of_person(self) -> bool {
+        matches!(self, Self::IdentityMismatch | Self::UserUnavailable | Self::CardUndeliverable)
+    }
+}
+
 /// The invited person. At least one of the two ids is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {

@@ -3,18 +3,37 @@
 use std::time::Duration;
 
 use larkauth_models::{OpenId, SessionId, UserId};
-use sqlx::{Connection, PgConnection, query, query_scalar};
+use sqlx::{Connection, PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use larkauth_storage::{Created, InvitationLimit, NewSession, Result, backend::sealed::SealedSession};
+use larkauth_storage::{
+    Created, InvitationLimit, InvitationPause, NewSession, Result,
+    backend::{
+        admission::{PAST, PastRow, admission},
+        sealed::SealedSession,
+    },
+};
 
 use crate::{audit::record, store::PgStore};
 
 impl PgStore {
-    pub(crate) async fn create(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created> {
+    /// Creates a session. With a pause, only if the person has no open card and is not to be left in peace.
+    pub(crate) async fn create(
+        &self,
+        new: &NewSession,
+        limit: InvitationLimit,
+        pause: Option<InvitationPause>,
+    ) -> Result<Created> {
         let sealed = SealedSession::new(&self.cipher, new)?;
         self.call("creating a session", async |db| {
             let mut tx = db.begin().await?;
+            lock_person(&mut tx, new).await?;
+            if let Some(pause) = pause
+                && let Some(outcome) = admission(&past(&mut tx, new).await?, new, pause)
+            {
+                tx.rollback().await?;
+                return Ok(outcome);
+            }
             if let Some(retry_after) = over_limit(&mut tx, new, limit).await? {
                 tx.rollback().await?;
                 return Ok(Created::RateLimited { retry_after });
@@ -28,6 +47,36 @@ impl PgStore {
     }
 }
 
+/// Excludes other invitations of the person. The locks are held until the transaction ends, so that what is read about the
+/// person is still valid when the row is inserted. Every call takes them in this order, so that calls cannot deadlock.
+async fn lock_person(db: &mut PgConnection, new: &NewSession) -> sqlx::Result<()> {
+    let open_id = new.person.open_id.as_ref().map(OpenId::as_str);
+    let user_id = new.person.user_id.as_ref().map(UserId::as_str);
+    for (kind, id) in [("open_id", open_id), ("user_id", user_id)] {
+        if let Some(id) = id {
+            let person = format!("invitation/{}/{kind}/{id}", new.app_id);
+            query!("select pg_advisory_xact_lock(hashtextextended($1, 0))", person).execute(&mut *db).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the newest sessions of the person.
+async fn past(db: &mut PgConnection, new: &NewSession) -> sqlx::Result<Vec<PastRow>> {
+    query_as!(
+        PastRow,
+        "select session_id, auth_method, state, failure_reason, scopes, expires_at, ended_at from user_auth_sessions
+         where app_id = $1 and (open_id = $2 or user_id = $3)
+         order by created_at desc, session_id desc limit $4",
+        new.app_id.as_str(),
+        new.person.open_id.as_ref().map(OpenId::as_str),
+        new.person.user_id.as_ref().map(UserId::as_str),
+        i64::from(PAST)
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// Returns how long the person has to wait, or `None` when the limit is not reached.
 async fn over_limit(
     db: &mut PgConnection,
@@ -37,14 +86,6 @@ async fn over_limit(
     let Some(later_ones) = limit.max.checked_sub(1) else { return Ok(Some(limit.window)) };
     let open_id = new.person.open_id.as_ref().map(OpenId::as_str);
     let user_id = new.person.user_id.as_ref().map(UserId::as_str);
-    // The locks are held until the transaction ends, so that the count below is still valid when the row is inserted.
-    // Every call takes them in this order, so that calls cannot deadlock.
-    for (kind, id) in [("open_id", open_id), ("user_id", user_id)] {
-        if let Some(id) = id {
-            let person = format!("invitation/{}/{kind}/{id}", new.app_id);
-            query!("select pg_advisory_xact_lock(hashtextextended($1, 0))", person).execute(&mut *db).await?;
-        }
-    }
     let since = limit.window_start(new.created_at);
     // The invitation that has to leave the window before another one is allowed.
     let blocking = query_scalar!(

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use larkauth_storage::{
     ActiveCounts, AuditEntry, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit,
-    NewSession, Result, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions, UnannouncedEnd,
+    InvitationPause, NewSession, Result, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
+    UnannouncedEnd,
     backend::rows::{EndRow, SessionRow, active_counts, claimed_cards},
 };
 
@@ -33,7 +34,16 @@ macro_rules! select_sessions {
 #[async_trait]
 impl Sessions for PgStore {
     async fn create_session(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created> {
-        self.create(new, limit).await
+        self.create(new, limit, None).await
+    }
+
+    async fn create_session_unless_asked(
+        &self,
+        new: &NewSession,
+        limit: InvitationLimit,
+        pause: InvitationPause,
+    ) -> Result<Created> {
+        self.create(new, limit, Some(pause)).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<AuthSession>> {

@@ -4,18 +4,40 @@ use std::time::Duration;
 
 use larkauth_models::{OpenId, SessionId, Timestamp, UserId};
 use larkauth_sqlite::BEGIN_WRITING;
-use sqlx::{Connection, SqliteConnection, query, query_scalar, types::Json};
+use sqlx::{Connection, SqliteConnection, query, query_as, query_scalar, types::Json};
 
-use larkauth_storage::{Created, InvitationLimit, NewSession, Result, backend::sealed::SealedSession};
+use larkauth_storage::{
+    Created, InvitationLimit, InvitationPause, NewSession, Result,
+    backend::{
+        admission::{PAST, PastRow, admission},
+        sealed::SealedSession,
+    },
+};
 
-use crate::{audit::record, columns::Micros, store::SqliteStore};
+use crate::{
+    audit::record,
+    columns::{Id, Micros, OptionalMicros, Texts},
+    store::SqliteStore,
+};
 
 impl SqliteStore {
-    pub(crate) async fn create(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created> {
+    /// Creates a session. With a pause, only if the person has no open card and is not to be left in peace.
+    pub(crate) async fn create(
+        &self,
+        new: &NewSession,
+        limit: InvitationLimit,
+        pause: Option<InvitationPause>,
+    ) -> Result<Created> {
         let sealed = SealedSession::new(&self.cipher, new)?;
         self.write("creating a session", async |db| {
             // The transaction excludes other writers, so the count is still valid when the row is inserted.
             let mut tx = db.begin_with(BEGIN_WRITING).await?;
+            if let Some(pause) = pause
+                && let Some(outcome) = admission(&past(&mut tx, new).await?, new, pause)
+            {
+                tx.rollback().await?;
+                return Ok(outcome);
+            }
             if let Some(retry_after) = over_limit(&mut tx, new, limit).await? {
                 tx.rollback().await?;
                 return Ok(Created::RateLimited { retry_after });
@@ -27,6 +49,27 @@ impl SqliteStore {
         })
         .await
     }
+}
+
+/// Returns the newest sessions of the person.
+async fn past(db: &mut SqliteConnection, new: &NewSession) -> sqlx::Result<Vec<PastRow>> {
+    query_as!(
+        PastRow,
+        r#"select session_id as "session_id!: Id", auth_method as "auth_method!", state as "state!", failure_reason,
+                  scopes as "scopes!: Texts", expires_at as "expires_at!: Micros",
+                  ended_at as "ended_at!: OptionalMicros"
+           from (
+               select * from user_auth_sessions where app_id = ?1 and open_id = ?2
+               union
+               select * from user_auth_sessions where app_id = ?1 and user_id = ?3)
+           order by created_at desc, session_id desc limit ?4"#,
+        new.app_id.as_str(),
+        new.person.open_id.as_ref().map(OpenId::as_str),
+        new.person.user_id.as_ref().map(UserId::as_str),
+        PAST
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// Returns how long the person has to wait, or `None` when the limit is not reached.

@@ -47,8 +47,8 @@ pub use processed_events::ProcessedEvents;
 pub use profiles::{Erased, ProfileCursor, ProfilePage, Profiles};
 pub use refreshes::{LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes};
 pub use session_types::{
-    ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit, NewSession,
-    SessionCursor, SessionEnding, SessionFilter, UnannouncedEnd,
+    ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit,
+    InvitationPause, NewSession, SessionCursor, SessionEnding, SessionFilter, UnannouncedEnd,
 };
 pub use sessions::Sessions;
 pub use store::Store;

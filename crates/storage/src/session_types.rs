@@ -53,11 +53,28 @@ impl InvitationLimit {
     }
 }
 
+/// Pauses before a person is asked again who declined, did not answer or could not be asked. Each unsuccessful invitation
+/// in a row doubles the pause.
+#[derive(Clone, Copy, Debug)]
+pub struct InvitationPause {
+    /// Pause after one.
+    pub first: Duration,
+    /// Longest pause.
+    pub longest: Duration,
+}
+
 /// The outcome of [`Sessions::create_session`](crate::Sessions::create_session).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
     /// The session is created.
     Created,
+    /// The person has an open card that asks for all of the scopes.
+    Open(SessionId),
+    /// The person is not to be asked again yet.
+    Paused {
+        /// Time until the end of the pause.
+        retry_after: Duration,
+    },
     /// The person was invited too often.
     RateLimited {
         /// Time until the oldest counted invitation leaves the window.

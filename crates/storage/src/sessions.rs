@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     ActiveCounts, AuditEntry, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit,
-    NewSession, Result, Sealed, SessionCursor, SessionEnding, SessionFilter, UnannouncedEnd,
+    InvitationPause, NewSession, Result, Sealed, SessionCursor, SessionEnding, SessionFilter, UnannouncedEnd,
 };
 
 /// Authorization sessions. Every transition is one conditional update; `true` means that this call made the change. The
@@ -17,6 +17,14 @@ pub trait Sessions {
     /// Creates a session unless the person has reached the limit. The limit is exact for concurrent calls, also of
     /// several processes.
     async fn create_session(&self, new: &NewSession, limit: InvitationLimit) -> Result<Created>;
+    /// Creates a session as [`Sessions::create_session`] does, unless the person has an open card already or is to be left in
+    /// peace for a while. Both are decided under the lock of the person: of concurrent calls one creates.
+    async fn create_session_unless_asked(
+        &self,
+        new: &NewSession,
+        limit: InvitationLimit,
+        pause: InvitationPause,
+    ) -> Result<Created>;
     /// Returns one session.
     async fn session(&self, id: SessionId) -> Result<Option<AuthSession>>;
     /// Lists at most `limit` sessions after the cursor, newest first. The sessions have no email, mobile number and

@@ -19,6 +19,7 @@ impl AuditReason for AuthError {
             Self::AppDisabled(_) => (Refused, "app_disabled"),
             Self::AppFrozen { .. } => (Refused, "app_frozen"),
             Self::RateLimited { .. } => (Refused, "rate_limited"),
+            Self::AskedRecently { .. } => (Refused, "asked_recently"),
             Self::SessionNotFound(_) => (Refused, "session_not_found"),
             Self::AuthenticationRequired => (Refused, "authentication_required"),
             Self::OtherApplication { .. } => (Refused, "other_application"),

@@ -5,7 +5,7 @@ use larkauth_models::{
     Actor, AppId, AuditAction, AuthMethod, AuthSession, CardOptions, ConsentSecrets, FailureReason, Person,
     SessionId, SessionState, Timestamp,
 };
-use larkauth_storage::{AuditEntry, Created, NewSession, SessionEnding, SessionFilter};
+use larkauth_storage::{AuditEntry, Created, InvitationLimit, NewSession, SessionEnding};
 
 use super::{
     idempotency::IdempotencyKey,
@@ -49,13 +49,7 @@ impl Context {
         };
         let stored = stored.await;
         let new = self.settle_change(act, stored, |_| true)?;
-        if let Err(error) = self.request_card(&new).await {
-            // The caller gets the error; the session must not look as if a card were on its way.
-            if let Err(error) = self.withdraw(actor, new.id).await {
-                tracing::error!(session_id = %new.id, %error, "auth.session.end: the unsent invitation stays pending until it expires");
-            }
-            return Err(error);
-        }
+        self.request_first_card(actor, &new).await?;
         self.existing_session(new.id).await
     }
 
@@ -138,6 +132,16 @@ impl Context {
         Ok(new)
     }
 
+    /// Requests the card of a session that was just created. The caller gets the error; the session must not look as if a
+    /// card were on its way.
+    async fn request_first_card(&self, actor: &Actor, new: &NewSession) -> Result<(), AuthError> {
+        let Err(error) = self.request_card(new).await else { return Ok(()) };
+        if let Err(error) = self.withdraw(actor, new.id).await {
+            tracing::error!(session_id = %new.id, %error, "auth.session.end: the unsent invitation stays pending until it expires");
+        }
+        Err(error)
+    }
+
     /// Requests the card of a new session. A repeated request sends no second card.
     async fn request_card(&self, new: &NewSession) -> Result<(), AuthError> {
         if !new.auth_method.has_card() {
@@ -158,36 +162,40 @@ impl Context {
         Ok(())
     }
 
-    /// Invites as [`Context::invite`] does. Returns the open session instead when the person has an open card already that
-    /// asks for all of these scopes.
+    /// Invites a person whose token is missing, as [`Context::invite`] does. Returns the open session instead when the person
+    /// has an open card already that asks for all of the scopes.
     ///
     /// # Errors
-    /// As [`Context::invite`].
-    pub async fn invite_unless_open(
+    /// As [`Context::invite`]; [`AuthError::AskedRecently`] for a while after the person declined, did not answer or could
+    /// not be asked.
+    pub async fn invite_unless_asked(
         &self,
         actor: &Actor,
         now: Timestamp,
         invite: Invite,
     ) -> Result<AuthSession, AuthError> {
-        Self::check_app(actor, &invite.app_id)?;
-        let open = SessionFilter {
-            app_id: Some(invite.app_id.clone()),
-            app_ids: Vec::new(),
-            open_id: invite.person.open_id.clone(),
-            state: Some(SessionState::Pending),
-        };
-        if open.open_id.is_some() {
-            let newest = self.store.list_sessions(&open, None, 1).await?;
-            let covers = |session: &AuthSession| {
-                invite.scopes.iter().flatten().all(|scope| session.scopes.contains(scope))
+        let session_id = SessionId(self.new_uuid());
+        let act = self.invitation_act(actor, now, session_id, &invite);
+        let stored = async {
+            let new = self.prepare(actor, now, session_id, invite, &act).await?;
+            let (limit, pause) = (self.policy.invitation_limit, self.policy.invitation_pause);
+            let created = self.store.create_session_unless_asked(&new, limit, pause).await?;
+            let open = match created {
+                Created::Open(id) => Some(id),
+                created => self.created(&new, created).map(|()| None)?,
             };
-            let open =
-                newest.into_iter().find(|s| s.auth_method.has_card() && s.expires_at > now && covers(s));
-            if let Some(session) = open {
-                return Ok(session);
+            Ok::<_, AuthError>((new, open))
+        };
+        let new = match stored.await {
+            Ok((_, Some(open))) => return self.existing_session(open).await,
+            Ok((new, None)) => {
+                self.note_done(&act);
+                new
             }
-        }
-        self.invite(actor, now, invite).await
+            Err(error) => return self.settle_change(act, Err(error), |_: &AuthSession| true),
+        };
+        self.request_first_card(actor, &new).await?;
+        self.existing_session(new.id).await
     }
 
     /// Checks an invitation and makes its secrets.
@@ -229,18 +237,26 @@ impl Context {
 
     /// Stores a new session, within the limit of invitations.
     pub(crate) async fn create_session(&self, new: &NewSession) -> Result<(), AuthError> {
-        let limit = self.policy.invitation_limit;
-        match self.store.create_session(new, limit).await? {
+        self.created(new, self.store.create_session(new, self.policy.invitation_limit).await?)
+    }
+
+    fn created(&self, new: &NewSession, created: Created) -> Result<(), AuthError> {
+        // Rounded up once, so that the sentence and `Retry-After` have the same number and none is too early.
+        let whole = |wait: Duration| Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        match created {
+            // Nothing was created: the caller asks for the open session.
+            Created::Open(_) => Ok(()),
             Created::Created => {
                 self.metrics.session_created(new.app_id.as_str(), new.auth_method.as_str());
                 tracing::info!(session_id = %new.id, app_id = %new.app_id, auth_method = %new.auth_method, "auth.session.created");
                 Ok(())
             }
+            Created::Paused { retry_after } => {
+                Err(AuthError::AskedRecently { retry_after: whole(retry_after) })
+            }
             Created::RateLimited { retry_after } => {
-                // Rounded up once, so that the sentence and `Retry-After` have the same number and none is too early.
-                let retry_after =
-                    Duration::from_secs(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0));
-                Err(AuthError::RateLimited { max: limit.max, window: limit.window, retry_after })
+                let InvitationLimit { max, window } = self.policy.invitation_limit;
+                Err(AuthError::RateLimited { max, window, retry_after: whole(retry_after) })
             }
         }
     }

@@ -65,7 +65,10 @@ async fn token_read_is_recorded_with_caller_and_result() {
     let invited = fixture.invited(0).await;
     let (app, person, caller) = (fixture.app_id(), invited.open_id.clone(), key(&[]));
     let read = async || {
-        fixture.context.valid_token(&caller, fixture.context.now(), &app, &person, TimeDelta::zero(), &[]).await
+        fixture
+            .context
+            .valid_token(&caller, fixture.context.now(), &app, &person, TimeDelta::zero(), &[])
+            .await
     };
     assert!(read().await.is_err());
     let code = fixture.consent(&invited, 0).await;

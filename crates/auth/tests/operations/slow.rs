@@ -11,8 +11,8 @@ use larkauth_models::{
 };
 use larkauth_storage::{
     ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, CodeBinding,
-    Completion, Created, EndCursor, Erased, ExchangeClaim, InvitationLimit, JobTicks, LeasedToken,
-    NewSession, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, RefreshClaim, RefreshEnd,
+    Completion, Created, EndCursor, Erased, ExchangeClaim, InvitationLimit, InvitationPause, JobTicks,
+    LeasedToken, NewSession, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, RefreshClaim, RefreshEnd,
     RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
     StorageError, Store, Tokens, UnannouncedEnd,
 };
@@ -69,6 +69,7 @@ delegate! {
     }
     Sessions {
         fn create_session(new: &NewSession, limit: InvitationLimit) -> Stored<Created>;
+        fn create_session_unless_asked(new: &NewSession, limit: InvitationLimit, pause: InvitationPause) -> Stored<Created>;
         fn session(id: SessionId) -> Stored<Option<AuthSession>>;
         fn list_sessions(filter: &SessionFilter, after: Option<SessionCursor>, limit: u32) -> Stored<Vec<AuthSession>>;
         fn session_by_state(state_sha256: &[u8; 32]) -> Stored<Option<AuthSession>>;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use larkauth_models::{Person, UserId};
+use larkauth_models::{FailureReason, Person, UserId};
 
 use super::fixtures::{Bed, UNLIMITED, ou, person};
-use crate::{Created, InvitationLimit, NewSession, SessionFilter};
+use crate::{Created, InvitationLimit, InvitationPause, NewSession, SessionEnding, SessionFilter};
 
 const WINDOW: Duration = Duration::from_secs(60);
 const FIVE: InvitationLimit = InvitationLimit { max: 5, window: WINDOW };
@@ -82,4 +82,69 @@ pub async fn create_session_hundred_people_all_created(bed: &Bed) {
         .await;
     assert!(outcomes.iter().all(|outcome| *outcome == Created::Created));
     assert_eq!(bed.store.list_sessions(&SessionFilter::default(), None, 1000).await.unwrap().len(), 100);
+}
+
+const PAUSE: InvitationPause =
+    InvitationPause { first: Duration::from_secs(600), longest: Duration::from_secs(3600) };
+
+impl Bed {
+    async fn unless_asked(&self, new: &NewSession) -> Created {
+        self.store.create_session_unless_asked(new, UNLIMITED, PAUSE).await.unwrap()
+    }
+}
+
+/// Of many callers whose token is missing one asks the person; the others get its session.
+pub async fn create_session_unless_asked_concurrent_callers_one_creates(bed: &Bed) {
+    let sessions: Vec<_> = (0..10).map(|_| bed.new_session(&bed.app, person("ou_1"))).collect();
+    let outcomes = bed
+        .race(sessions.len(), |number, store| {
+            let new = sessions[number].clone();
+            async move { store.create_session_unless_asked(&new, UNLIMITED, PAUSE).await }
+        })
+        .await;
+    let created = outcomes.iter().position(|outcome| *outcome == Created::Created).unwrap();
+    let open = Created::Open(sessions[created].id);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == open).count(), 9, "{outcomes:?}");
+
+    let wider =
+        NewSession { scopes: vec!["another".to_owned()], ..bed.new_session(&bed.app, person("ou_1")) };
+    assert_eq!(bed.unless_asked(&wider).await, Created::Created, "the open card does not ask for it");
+    let other = bed.new_session(&bed.other_app, person("ou_1"));
+    assert_eq!(bed.unless_asked(&other).await, Created::Created);
+}
+
+/// After each "no" the person is left in peace twice as long. A failure of larkauth or of the application does not count.
+pub async fn create_session_unless_asked_after_no_pauses_longer_each_time(bed: &Bed) {
+    let ask = async || {
+        let new = bed.new_session(&bed.app, person("ou_1"));
+        (new.id, bed.unless_asked(&new).await)
+    };
+    for (ending, pause) in [
+        (SessionEnding::Rejected, 600),
+        (SessionEnding::Expired, 1200),
+        (SessionEnding::Failed(FailureReason::CardUndeliverable), 2400),
+        (SessionEnding::Rejected, 3600),
+        (SessionEnding::Rejected, 3600),
+    ] {
+        let (id, created) = ask().await;
+        assert_eq!(created, Created::Created);
+        assert!(bed.store.end_session(id, ending, &bed.act()).await.unwrap());
+        let left = Duration::from_secs(pause);
+        assert_eq!(ask().await.1, Created::Paused { retry_after: left });
+        bed.advance(pause - 1);
+        assert_eq!(ask().await.1, Created::Paused { retry_after: Duration::from_secs(1) });
+        bed.advance(1);
+    }
+    let (id, created) = ask().await;
+    assert_eq!(created, Created::Created);
+    let of_application = SessionEnding::Failed(FailureReason::AppMisconfigured);
+    assert!(bed.store.end_session(id, of_application, &bed.act()).await.unwrap());
+    assert_eq!(ask().await.1, Created::Created, "the person is not to blame");
+    // A consent ends the row of unsuccessful invitations.
+    bed.completed(&bed.app, "ou_1", "u-1").await;
+    bed.advance(1);
+    let (id, created) = ask().await;
+    assert_eq!(created, Created::Created);
+    assert!(bed.store.end_session(id, SessionEnding::Rejected, &bed.act()).await.unwrap());
+    assert_eq!(ask().await.1, Created::Paused { retry_after: Duration::from_secs(600) });
 }

@@ -63,6 +63,8 @@ macro_rules! conformance_suite {
             invitations::create_session_other_person_or_application_limited_separately,
             invitations::create_session_person_with_two_ids_limited_once,
             invitations::create_session_hundred_people_all_created,
+            invitations::create_session_unless_asked_concurrent_callers_one_creates,
+            invitations::create_session_unless_asked_after_no_pauses_longer_each_time,
             job_ticks::claim_tick_repeated_tick_refused,
             job_ticks::claim_tick_after_wrong_clock_claimed,
             job_ticks::claim_tick_concurrent_callers_one_claims,

@@ -142,16 +142,16 @@ async fn ask(
         scopes,
         card: context.policy().card.clone(),
     };
-    match context.invite_unless_open(actor, context.now(), invite).await {
+    match context.invite_unless_asked(actor, context.now(), invite).await {
         Ok(session) => {
             tracing::Span::current().record("session_id", tracing::field::display(session.id));
             problem
                 .detail("This person has an open card, or one is on its way; the session shows how it goes")
                 .with_session(session.id)
         }
-        Err(error @ AuthError::RateLimited { retry_after, .. }) => {
-            problem.detail(format!("No card was sent: {error}")).retry_after(retry_after)
-        }
+        Err(
+            error @ (AuthError::RateLimited { retry_after, .. } | AuthError::AskedRecently { retry_after }),
+        ) => problem.detail(format!("No card was sent: {error}")).retry_after(retry_after),
         Err(error) => error.into(),
     }
 }

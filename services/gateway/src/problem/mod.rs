@@ -114,7 +114,7 @@ impl From<AuthError> for ApiError {
             AuthError::AppNotFound(_) => ProblemCode::AppNotFound,
             AuthError::AppDisabled(_) => ProblemCode::AppDisabled,
             AuthError::AppFrozen { .. } => ProblemCode::AppFrozen,
-            AuthError::RateLimited { .. } => ProblemCode::RateLimited,
+            AuthError::RateLimited { .. } | AuthError::AskedRecently { .. } => ProblemCode::RateLimited,
             AuthError::SessionNotFound(_) | AuthError::OtherApplication { .. } => {
                 ProblemCode::SessionNotFound
             }
@@ -128,6 +128,7 @@ impl From<AuthError> for ApiError {
         let problem = Self::new(code, error.to_string());
         match error {
             AuthError::RateLimited { retry_after, .. }
+            | AuthError::AskedRecently { retry_after }
             | AuthError::RefreshInProgress { retry_after }
             | AuthError::UpstreamUnavailable { retry_after } => problem.retry_after(retry_after),
             AuthError::InsufficientScope { missing, .. } => problem.missing_scopes(missing),
