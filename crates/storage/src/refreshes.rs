@@ -12,7 +12,7 @@ use crate::Result;
 /// ends with a new pair, with another result, or by its time, which the clock of the database measures. A lease that ended
 /// by its time is reported to the next caller: the refresh token may be used up.
 ///
-/// A pair is stored by the generation that it replaces, whoever holds the lease. So a late pair is not lost, and an old
+/// A pair is stored by the generation that it replaces, whether or not its caller still has the lease. So a late pair is not lost, and an old
 /// one replaces nothing.
 #[async_trait]
 pub trait Refreshes {

@@ -234,7 +234,7 @@ async fn application_refused_for_an_hour_costs_no_login() {
         let token = fixture.current(person).await;
         assert_eq!((token.status, token.generation), (TokenStatus::Active, 2));
     }
-    assert!(fixture.sim.messages().len() <= 2, "nobody was sent a card for it");
+    assert!(fixture.sim.messages().len() <= 2, "no card was sent for it");
 }
 
 #[tokio::test]

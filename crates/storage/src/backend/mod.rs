@@ -1,6 +1,7 @@
 //! Code shared by all database crates, which implement [`Store`](crate::Store): connections with deadlines, rows and
 //! their conversion to the domain's types, sealing of secrets, comparison of a schema with the migrations.
 
+#[expect(missing_docs, reason = "each field is the column of its name")]
 pub mod admission;
 pub mod claims;
 pub mod driver;
