@@ -140,6 +140,11 @@ impl Context {
             && self.store.is_processed(BOOTSTRAP, &applied).await?
         {
             let (app_id, enabled) = (&known.app_id, known.enabled);
+            // A restart often follows a correction in the developer console.
+            if known.frozen_since.is_some() {
+                self.store.set_application_frozen(app_id, None, now).await?;
+                self.apps.invalidate(app_id).await;
+            }
             match merge(known.clone()) {
                 Some(merged) if !is_equal(known, &merged) => tracing::warn!(
                     %app_id, enabled,

@@ -99,8 +99,9 @@ async fn services_on_read_only_database_serve_tokens_and_name_cure() -> anyhow::
     let read_only = format!("alter database \"{name}\" set default_transaction_read_only = on");
     sqlx::raw_sql(AssertSqlSafe(read_only)).execute(&mut connection).await?;
 
+    // Settings that were not applied yet.
     for kind in SERVICES {
-        world.start_degraded(kind, &[]).await?;
+        world.start_degraded(kind, &[("OAUTH_SCOPES", "offline_access im:message")]).await?;
     }
     assert_eq!(world.api.token(world.app_id(), &person).await?.status, 200);
     assert_eq!(get(&world, "/readyz").await?.status, 200);

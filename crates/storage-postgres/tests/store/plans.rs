@@ -11,13 +11,15 @@ const FILL: &str = "
     from generate_series(1, 2000) n;
 
     insert into user_auth_sessions (session_id, app_id, user_id, open_id, asked_user_id, auth_method, state, scopes, card,
-        oauth_state_sha256, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face, created_at, expires_at, ended_at)
+        oauth_state_sha256, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face, created_at, expires_at, ended_at,
+        announced_at)
     select gen_random_uuid(), 'cli_' || lpad((n % 200 + 1)::text, 16, '0'), 'u' || n % 500, 'ou_' || n % 500, 'u' || n % 500, 'oauth',
         case when pending then 'pending' else 'rejected' end, '{}', '{}',
         sha256(n::text::bytea), case when pending then ''::bytea end, case when pending then ''::bytea end,
         'om_' || n, case when n % 500 = 1 then 'invitation' else 'declined' end,
         now() - n * interval '5 ms', now() - n * interval '5 ms' + interval '10 minutes',
-        case when pending then null else now() - n * interval '5 ms' end
+        case when pending then null else now() - n * interval '5 ms' end,
+        case when pending or n % 400 = 1 then null else now() end
     from (select n, n % 300 = 0 as pending from generate_series(1, 8000) n) n;
 
     insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, scopes, issued_at, granted_at,

@@ -102,8 +102,10 @@ pub async fn create_session_unless_asked_concurrent_callers_one_creates(bed: &Be
             async move { store.create_session_unless_asked(&new, UNLIMITED, PAUSE).await }
         })
         .await;
-    let created = outcomes.iter().position(|outcome| *outcome == Created::Created).unwrap();
-    let open = Created::Open(sessions[created].id);
+    let created = outcomes.iter().filter(|outcome| **outcome == Created::Created).count();
+    let stored = bed.store.list_sessions(&SessionFilter::default(), None, 100).await.unwrap();
+    assert_eq!((created, stored.len()), (1, 1), "{outcomes:?}");
+    let open = Created::Open(stored[0].id);
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == open).count(), 9, "{outcomes:?}");
 
     let wider =
