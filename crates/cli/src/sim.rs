@@ -61,8 +61,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         "applications": apps,
         "people": people,
     });
+    let signal = larkauth_runtime::shutdown_signal();
     report::result(&facts, || print_facts(&sim));
-    larkauth_runtime::shutdown_signal().await;
+    signal.await;
     sim.shutdown().await;
     Ok(ExitCode::SUCCESS)
 }

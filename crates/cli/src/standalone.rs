@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use larkauth_config::{LoadOptions, Service, Settings};
-use larkauth_runtime::{DataDir, DataDirLock, Process, ServiceHandle, until_stopped};
+use larkauth_runtime::{DataDir, DataDirLock, Process, ServiceHandle, shutdown_signal, until_stopped};
 use serde_json::json;
 
 use crate::{
@@ -57,6 +57,7 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
             Some(public) => json!({ "ready": true, "address": address, "public_address": public }),
             None => json!({ "ready": true, "address": address }),
         };
+        let stop = shutdown_signal();
         report::result(&result, || {
             report::done("larkauth is running", &address);
             if let Some(public) = &public {
@@ -67,7 +68,7 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
         if context.applications(&operator(), context.now()).await?.is_empty() {
             report::say("  No application yet: set APP_ID and APP_SECRET, or run `larkauth apps add`.");
         }
-        until_stopped(standalone.running).await
+        until_stopped(standalone.running, stop).await
     }
     .await;
     guard.shutdown().await;

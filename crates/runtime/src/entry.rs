@@ -2,7 +2,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgAction, Command, value_parser};
 use larkauth_config::{LoadOptions, SETTINGS, Service, Settings};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::ServiceHandle;
 
@@ -34,7 +34,7 @@ where
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
-        let result = async { until_stopped(start(settings).await?).await }.await;
+        let result = async { until_stopped(start(settings).await?, shutdown_signal()).await }.await;
         let code = match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(service, &format!("{error:#}"), 1),
@@ -48,32 +48,40 @@ where
 ///
 /// # Errors
 /// As [`ServiceHandle::wait`].
-pub async fn until_stopped(running: ServiceHandle) -> anyhow::Result<()> {
+pub async fn until_stopped(
+    running: ServiceHandle,
+    signal: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
     let stop = running.stop_token();
     tokio::select! {
-        () = shutdown_signal() => tracing::info!("stopping: taking no new work, finishing work in progress"),
+        () = signal => tracing::info!("stopping: taking no new work, finishing work in progress"),
         () = stop.cancelled() => {}
     }
     running.stop();
     running.wait().await
 }
 
-/// Resolves on SIGTERM or SIGINT.
-pub async fn shutdown_signal() {
-    let wait_for = |kind| async move {
-        match signal(kind) {
-            Ok(mut stream) => {
-                stream.recv().await;
-            }
-            Err(error) => {
-                tracing::error!(%error, "a signal cannot be listened to");
-                std::future::pending::<()>().await;
-            }
-        }
+/// Listens for SIGTERM and SIGINT from now on, and resolves on the first. A command calls it before it says that it is ready,
+/// so that a signal after that ends it in order.
+pub fn shutdown_signal() -> impl Future<Output = ()> + Send {
+    let listen = |kind| {
+        signal(kind).inspect_err(|error| tracing::error!(%error, "a signal cannot be listened to")).ok()
     };
-    tokio::select! {
-        () = wait_for(SignalKind::terminate()) => {}
-        () = wait_for(SignalKind::interrupt()) => {}
+    let (terminate, interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
+    async move {
+        tokio::select! {
+            () = first(terminate) => {}
+            () = first(interrupt) => {}
+        }
+    }
+}
+
+async fn first(signals: Option<Signal>) {
+    match signals {
+        Some(mut signals) => {
+            signals.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }
 

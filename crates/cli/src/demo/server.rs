@@ -104,6 +104,7 @@ pub(crate) async fn run(
         "gateway": demo.caller.base(),
         "lark_base_url": demo.sim.base_url(),
     });
+    let signal = larkauth_runtime::shutdown_signal();
     report::result(&facts, || {
         report::done("the demo is open", &url);
         report::say("\nStop it with Ctrl-C.");
@@ -111,7 +112,7 @@ pub(crate) async fn run(
     // Kept until the end but not awaited: it may be the browser itself.
     let _opener = open.then(|| open_page(&url)).flatten();
     let stop = async {
-        larkauth_runtime::shutdown_signal().await;
+        signal.await;
         stopping.cancel();
     };
     let serve = larkauth_runtime::serve(listener, routes(demo, port), stopping.clone());

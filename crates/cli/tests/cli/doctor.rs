@@ -231,7 +231,7 @@ async fn doctor_checks_both_addresses() {
     stage.set("PUBLIC_HTTP_ADDR", public.clone());
     stage.set("HTTP_ADDR", private.to_string());
     let standalone = stage.standalone().await;
-    assert!(standalone.out().contains(&public), "{}", standalone.out());
+    standalone.says(&public).await;
     let ended = stage.run("doctor --json").await.with(0);
     for check in [format!("HTTP_ADDR {private}"), format!("PUBLIC_HTTP_ADDR {public}")] {
         says(&ended, &check, "ok");
