@@ -92,7 +92,7 @@ pub(crate) fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Returns who runs this command: the account of the process, whatever the environment says, and the host.
+/// Returns who runs this command: the account of the process and the host. No environment variable changes it.
 pub(crate) fn operator() -> Actor {
     let uid = Uid::current();
     let account = User::from_uid(uid).ok().flatten().map(|user| user.name);

@@ -118,7 +118,7 @@ fn arguments(
 
 #[expect(
     clippy::print_stderr,
-    reason = "the one line of a failed start belongs on standard error, whatever RUST_LOG says"
+    reason = "the one line of a failed start belongs on standard error, also when RUST_LOG turns logs off"
 )]
 fn fail(service: Service, error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     eprintln!("{}: {error}", service.name());

@@ -9,7 +9,7 @@ use crate::store::PgStore;
 #[async_trait]
 impl Audit for PgStore {
     async fn append_audit(&self, entries: &[AuditEntry]) -> Result<()> {
-        // One statement, whatever the distance to the server.
+        // One statement, so that a distant server costs one round trip.
         self.call("writing audit records", async |db| {
             query!(
                 "insert into audit_log (audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id,

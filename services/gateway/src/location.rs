@@ -8,7 +8,7 @@ use axum::{
 };
 
 /// Turns a `Location` on this server into a reference relative to the requested path (RFC 9110, section 10.2.2). The client
-/// resolves it against the address that it asked for, whatever path the proxy removed from it.
+/// resolves it against the address that it asked for, which still holds the path prefix that a proxy removed.
 pub(crate) async fn relative_location(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let mut response = next.run(request).await;

@@ -85,7 +85,7 @@ fn not_done(act: AuditEntry, error: &impl AuditReason) -> AuditEntry {
     act.not_done(outcome, reason)
 }
 
-/// Logs a record. The log holds every record, whatever becomes of the database.
+/// Logs a record. The log holds every record, also when the database refuses it.
 fn log(entry: &AuditEntry) {
     tracing::info!(
         target: "larkauth::audit",

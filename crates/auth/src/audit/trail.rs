@@ -7,7 +7,7 @@ use crate::{context::Context, error::AuthError};
 
 /// Longest id that a filter names, in bytes.
 const MAX_ID: usize = 256;
-/// The end of the year 9999, which every database can hold.
+/// The end of the year 9999, which every database can hold. Evaluated at compile time, where it cannot fail.
 const LATEST: Timestamp = Timestamp::from_timestamp(253_402_300_799, 0).unwrap();
 
 impl Context {

@@ -85,7 +85,7 @@ const fn rejection(code: i64) -> &'static str {
 }
 
 impl ConnectError {
-    /// Returns true when the application may not use long connections, whatever its secret.
+    /// Returns true when the application may not use long connections, also with the right secret.
     #[must_use]
     pub const fn is_not_allowed(&self) -> bool {
         matches!(self, Self::Rejected { code: NOT_ALLOWED, .. })

@@ -22,7 +22,7 @@ pub struct Connect {
     pub authorization: Option<String>,
 }
 
-/// An HTTP proxy that leads every CONNECT to one address, whatever host the client asked for. Dropping it stops it.
+/// An HTTP proxy that leads every CONNECT to one address and ignores the requested host. Dropping it stops it.
 #[derive(Debug)]
 pub struct HttpProxy {
     address: SocketAddr,

@@ -168,7 +168,7 @@ pub async fn end_session_after_sent_only_fails(bed: &Bed) {
     assert_eq!(bed.store.unfinished_exchanges(10).await.unwrap(), []);
 }
 
-/// The code of an application that is switched off is never marked as sent, whatever a cache says.
+/// The code of a disabled application is never marked as sent, also when a cache still holds it as enabled.
 pub async fn mark_exchange_sent_disabled_application_refused(bed: &Bed) {
     let (id, claim) = (bed.pending("ou_1").await, bed.uuid());
     assert_eq!(bed.store.claim_exchange(id, None, claim, MINUTE).await.unwrap(), ExchangeClaim::Claimed);

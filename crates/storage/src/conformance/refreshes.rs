@@ -142,7 +142,7 @@ pub async fn complete_refresh_replaces_its_generation_only(bed: &Bed) {
     }
 }
 
-/// A revoked token stays revoked, whatever is on its way.
+/// A revoked token stays revoked, also when a refresh of it is in flight.
 pub async fn complete_refresh_of_revoked_token_refused(bed: &Bed) {
     bed.due(&bed.app, "ou_1", 0).await;
     let owner = bed.uuid();

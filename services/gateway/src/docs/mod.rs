@@ -59,7 +59,7 @@ pub(crate) fn about() -> utoipa::openapi::OpenApi {
     About::openapi()
 }
 
-/// The document as it is served: the API is one level above it, under whatever path a proxy serves both.
+/// The document as it is served: the API is one level above it, also under a path prefix of a proxy.
 pub(crate) fn served(mut openapi: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     openapi.servers = Some(vec![Server::new("..")]);
     openapi
@@ -67,7 +67,7 @@ pub(crate) fn served(mut openapi: utoipa::openapi::OpenApi) -> utoipa::openapi::
 
 /// `/docs` and what is below, and the way there for a browser that is given the bare address.
 pub(crate) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<Arc<AppState>> {
-    // The page finds the document beside itself, under whatever path a proxy serves both.
+    // The page finds the document beside itself, also under a path prefix of a proxy.
     let config = Config::from("openapi.json");
     Router::from(SwaggerUi::new("/docs").url("/docs/openapi.json", openapi).config(config))
         .merge(problem_page::routes())

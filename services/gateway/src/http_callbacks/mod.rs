@@ -1,9 +1,9 @@
 //! The HTTP twin of the long connection: `POST /lark/callback/{app_id}`, and `/lark/callback` while there is one
 //! application.
 //!
-//! A verified callback is always taken: Lark sends it here because the developer console says so, whatever the long
-//! connection seems to do. An event that cannot be kept is refused with 503, so that Lark pushes it again. Nothing is
-//! taken of an application that is switched off; a person who clicked is told so.
+//! A verified callback is always taken: Lark sends it here because the developer console says so, also when the long
+//! connection seems open. An event that cannot be kept is refused with 503, so that Lark pushes it again. No callback is
+//! taken from a disabled application; the answer to a click tells the person so.
 
 mod sent;
 

@@ -126,7 +126,7 @@ async fn docs_pages_are_served() {
     let world = World::new().await;
     let document: Value = world.get("/docs/openapi.json").await.json();
     assert_eq!(document["info"]["title"], "larkauth");
-    // Document and API are found from the page, under whatever path a proxy serves them.
+    // Document and API are found from the page, also under a path prefix of a proxy.
     assert_eq!(document["servers"], json!([{ "url": ".." }]));
     let start = world.get("/docs/swagger-initializer.js").await;
     assert!(start.text.contains("\"openapi.json\"") && !start.text.contains("\"/docs"), "{}", start.text);
