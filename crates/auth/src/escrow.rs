@@ -124,7 +124,7 @@ impl Context {
         if let EscrowPlace::Session { session_id, claim } = place
             && let Err(error) = self.resume_exchange(*session_id, *claim).await
         {
-            tracing::warn!(%session_id, ?error, "auth.exchange.resume: left to the next run");
+            tracing::warn!(%session_id, %error, "auth.exchange.resume: left to the next run");
         }
         Ok(())
     }

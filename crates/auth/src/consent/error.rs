@@ -6,10 +6,11 @@ use larkauth_storage::{CipherError, StorageError};
 
 use crate::error::AuthError;
 
-/// Why a click or a code was not handled.
-#[derive(Debug)]
+/// Why a click or a code was not handled. Logged by its text: the Debug form of a database's error quotes the refused row.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ConsentError {
     /// A later attempt may succeed.
+    #[error("{reason}")]
     Retry {
         /// The wait until then; backoff without one.
         after: Option<Duration>,
@@ -17,6 +18,7 @@ pub(crate) enum ConsentError {
         reason: String,
     },
     /// An operation failed.
+    #[error(transparent)]
     Auth(AuthError),
 }
 

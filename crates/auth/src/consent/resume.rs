@@ -42,7 +42,7 @@ impl Context {
                 match resumed {
                     Ok(has_ended) => ended += u64::from(has_ended),
                     Err(error) => {
-                        tracing::warn!(session_id = %id, ?error, "auth.exchange.resume: left to the next run");
+                        tracing::warn!(session_id = %id, %error, "auth.exchange.resume: left to the next run");
                     }
                 }
             }
