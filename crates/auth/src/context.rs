@@ -14,6 +14,7 @@ use crate::{
     error::AuthError,
     policy::Policy,
     relay::Relay,
+    side_effect::Faults,
     spool::EscrowSpool,
 };
 
@@ -56,6 +57,8 @@ pub struct Context {
     /// Owns the refreshes that have begun, which no caller interrupts.
     pub(crate) refreshing: TaskTracker,
     pub(crate) audit: Arc<AuditQueue>,
+    /// A test's hook.
+    pub(crate) faults: Option<Arc<dyn Faults>>,
 }
 
 impl Context {
@@ -79,6 +82,7 @@ impl Context {
             relay,
             refreshing,
             audit,
+            faults: None,
         }
     }
 

@@ -12,7 +12,10 @@ use larkauth_storage::{RefreshedToken, Sealed, StorageError, open_refreshed};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Context, error::AuthError, event_id::event_id, refresh_schedule::Life, seal};
+use crate::{
+    context::Context, error::AuthError, event_id::event_id, refresh_schedule::Life, seal,
+    side_effect::SideEffect,
+};
 
 /// What became of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +51,12 @@ impl Context {
             }
         };
         let (name, body) = (message.id.to_string(), message.body.clone());
-        match timeout(attempt, self.bus.publish(message)).await {
+        match timeout(attempt, self.step(SideEffect::PublishPair, self.bus.publish(message))).await {
             Ok(Ok(())) => return Kept::Yes,
             Ok(Err(error)) => tracing::warn!(%error, "auth.escrow.bus: the tokens go to the spool"),
             Err(_) => tracing::warn!("auth.escrow.bus: no answer in time, the tokens go to the spool"),
         }
-        match self.spool.keep(name, body).await {
+        match self.step(SideEffect::SpoolPair, self.spool.keep(name, body)).await {
             Ok(()) => Kept::Yes,
             Err(error) => {
                 tracing::error!(%error, "auth.escrow.spool: the tokens are in memory only");
@@ -105,7 +108,7 @@ impl Context {
             };
             match self.settle_escrow(&message).await {
                 Ok(()) => {
-                    self.spool.remove(&name).await?;
+                    self.step(SideEffect::UnspoolPair, self.spool.remove(&name)).await?;
                     moved += 1;
                 }
                 Err(error) => tracing::warn!(name, %error, "auth.escrow.spool: left to the next run"),
@@ -147,7 +150,7 @@ impl Context {
                 let (app_id, open_id) = (app_id.clone(), open_id.clone());
                 let generation = *generation;
                 let refreshed = RefreshedToken { app_id, open_id, generation, pair, next_attempt_at, now };
-                self.store.complete_refresh(&refreshed).await
+                self.step(SideEffect::StorePair, self.store.complete_refresh(&refreshed)).await
             }
         }
     }

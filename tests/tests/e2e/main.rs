@@ -11,6 +11,7 @@ mod degraded;
 mod flow;
 mod listeners;
 mod recovery;
+mod refresh_kills;
 mod relay;
 mod secrets;
 mod standalone;

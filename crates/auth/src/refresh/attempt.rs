@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use larkauth_contracts::message::EscrowPlace;
-use larkauth_lark::error::{ErrorKind, LarkError, Outcome};
+use larkauth_lark::error::{ErrorKind, LarkError};
 use larkauth_models::{StoredToken, Timestamp, TokenPair, TokenStatus};
 use larkauth_storage::{LeasedToken, RefreshEnd, seal_refreshed};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::{apps::App, context::Context, error::AuthError, escrow::Kept};
+use super::decision::{Decision, Next, decide};
+use crate::{apps::App, context::Context, error::AuthError, escrow::Kept, side_effect::SideEffect};
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -42,14 +43,16 @@ pub(super) async fn attempt(
     let app_id = token.app_id.clone();
     let Some(refresh_token) = &token.pair.refresh_token else {
         let end = RefreshEnd { status: token.status, failures: token.failures, next_attempt_at: None };
-        context.store.end_refresh(&app_id, &token.open_id, owner, end).await?;
+        let ended = context.store.end_refresh(&app_id, &token.open_id, owner, end);
+        context.step(SideEffect::EndLease, ended).await?;
         return Ok(Attempt::Ended);
     };
-    let answer = app.client.refresh(app.application.token_api, refresh_token, deadline).await;
-    match answer {
+    let call = app.client.refresh(app.application.token_api, refresh_token, deadline);
+    match context.step(SideEffect::Call, call).await {
         Ok(pair) => {
             // The token is stored. A breaker that could not be closed is closed by the next success.
-            if let Err(error) = context.apps.breaker().close(&app, context.now()).await {
+            let close = context.apps.breaker().close(&app, context.now());
+            if let Err(error) = context.step(SideEffect::CloseBreaker, close).await {
                 tracing::warn!(%error, "auth.app.breaker_close");
             }
             keep(context, token, pair, last_used_at).await
@@ -98,32 +101,20 @@ async fn refused(
     error: LarkError,
 ) -> Result<Attempt, AuthError> {
     let app_id = &token.app_id;
-    // A lost answer says nothing about the refresh token. With a code of its own Lark turned the request down.
-    let is_unknown = error.outcome == Outcome::MaybeProcessed && error.code.is_none();
-    let status = if is_unknown || was_interrupted { TokenStatus::OutcomeUnknown } else { token.status };
-    let failures = token.failures.saturating_add(1);
-    let (outcome, status, failures, after) = match error.kind {
-        // The holder of the earlier lease may have used it up, and its pair may be on its way to the store.
-        ErrorKind::RefreshTokenInvalid | ErrorKind::InvalidGrant
-            if was_interrupted && token.status != TokenStatus::OutcomeUnknown =>
-        {
-            ("outcome_unknown", status, failures, Some(context.policy.refresh_lease * 2))
+    let Decision { outcome, status, failures, next } =
+        decide(token.status, token.failures, was_interrupted, &error);
+    let after = match next {
+        Next::Never => None,
+        Next::Backoff => Some(pause(context, failures)),
+        Next::Arrival => Some(context.policy.refresh_lease * 2),
+        Next::RateLimit => {
+            Some(error.retry_after.unwrap_or(context.policy.refresh_retry.longest(&*context.entropy)))
         }
-        ErrorKind::RefreshTokenInvalid | ErrorKind::InvalidGrant => {
-            ("reauthorization_required", TokenStatus::ReauthorizationRequired, failures, None)
-        }
-        ErrorKind::User | ErrorKind::AccessDenied => ("suspended", TokenStatus::Suspended, failures, None),
-        ErrorKind::App => {
-            context.apps.breaker().open(app_id, &error.to_string(), context.now()).await?;
-            ("app_refused", status, token.failures, Some(context.policy.breaker_open))
-        }
-        ErrorKind::RateLimited => {
-            let wait = error.retry_after.unwrap_or(context.policy.refresh_retry.longest(&*context.entropy));
-            ("rate_limited", status, token.failures, Some(wait))
-        }
-        _ => {
-            let outcome = if is_unknown { "outcome_unknown" } else { "failed" };
-            (outcome, status, failures, Some(pause(context, failures)))
+        Next::Breaker => {
+            let reason = error.to_string();
+            let open = context.apps.breaker().open(app_id, &reason, context.now());
+            context.step(SideEffect::OpenBreaker, open).await?;
+            Some(context.policy.breaker_open)
         }
     };
     match outcome {
@@ -135,7 +126,8 @@ async fn refused(
     }
     let next_attempt_at = after.map(|after| context.now() + after);
     let end = RefreshEnd { status, failures, next_attempt_at };
-    if context.store.end_refresh(app_id, &token.open_id, owner, end).await? {
+    let ended = context.store.end_refresh(app_id, &token.open_id, owner, end);
+    if context.step(SideEffect::EndLease, ended).await? {
         context.metrics.token_refreshed(app_id.as_str(), outcome);
     }
     Ok(after.map_or(Attempt::Ended, |after| Attempt::Postponed { after }))

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempt::{Attempt, attempt};
-use crate::{context::Context, error::AuthError};
+use crate::{context::Context, error::AuthError, side_effect::SideEffect};
 
 /// Refreshes of one process at once.
 const CONCURRENCY: usize = 16;
@@ -34,7 +34,8 @@ impl Context {
             let frozen_before = now - TimeDelta::from_std(self.policy.breaker_open).unwrap_or(TimeDelta::MAX);
             let (owner, life, limit) =
                 (self.new_uuid(), self.policy.refresh_lease, self.policy.refresh_batch);
-            let due = self.store.claim_due_refreshes(now, frozen_before, owner, life, limit).await?;
+            let claim = self.store.claim_due_refreshes(now, frozen_before, owner, life, limit);
+            let due = self.step(SideEffect::Lease, claim).await?;
             let is_last = due.len() < limit as usize;
             let deadline = Instant::now() + self.policy.refresh_call;
             refreshed += stream::iter(due)

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use super::attempt::{Attempt, attempt};
-use crate::{context::Context, error::AuthError, refresh_schedule::is_nearly_over};
+use crate::{context::Context, error::AuthError, refresh_schedule::is_nearly_over, side_effect::SideEffect};
 
 /// Shortest wait that a caller is told.
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -38,7 +38,8 @@ impl Context {
         let mut poll = self.policy.session_poll;
         loop {
             let (owner, life) = (self.new_uuid(), self.policy.refresh_lease);
-            match self.store.claim_refresh(app_id, open_id, owner, life).await? {
+            let claim = self.store.claim_refresh(app_id, open_id, owner, life);
+            match self.step(SideEffect::Lease, claim).await? {
                 RefreshClaim::Leased(leased) if leased.token.generation != old.generation => {
                     // Refreshed since this caller read it. The lease is given back unused.
                     return self.give_back(*leased, owner).await;
@@ -92,7 +93,8 @@ impl Context {
             failures: token.failures,
             next_attempt_at: token.next_attempt_at,
         };
-        self.store.end_refresh(&token.app_id, &token.open_id, owner, end).await?;
+        let ended = self.store.end_refresh(&token.app_id, &token.open_id, owner, end);
+        self.step(SideEffect::EndLease, ended).await?;
         Ok(token)
     }
 
