@@ -55,4 +55,4 @@ pub use people::{ErasedPerson, pseudonym};
 pub use policy::{AuditTimings, Policy, WebhookTimings};
 pub use process::check_writes;
 pub use refresh_schedule::{Life, RefreshSchedule};
-pub use spool::EscrowSpool;
+pub use spool::{EscrowSpool, SpoolState};
