@@ -29,6 +29,7 @@ mod problem;
 mod redirect;
 mod router;
 mod state;
+mod strict_json;
 #[cfg(test)]
 mod tests;
 mod unknown;
