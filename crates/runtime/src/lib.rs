@@ -9,6 +9,7 @@ mod buses;
 mod data_dir;
 mod database_probe;
 mod entry;
+mod listeners;
 mod process;
 mod registrations;
 mod routes;
