@@ -14,14 +14,16 @@ mod process;
 mod registrations;
 mod routes;
 mod server;
+mod signals;
 mod stores;
 
 pub use bootstrap::{connect, lark_settings};
 pub use buses::Broker;
 pub use data_dir::{DataDir, DataDirLock};
 pub use database_probe::no_writes;
-pub use entry::{service_main, shutdown_signal, until_stopped};
+pub use entry::{service_main, until_stopped};
 pub use process::{Process, ServiceHandle};
 pub use routes::Routes;
 pub use server::serve;
+pub use signals::shutdown_signal;
 pub use stores::{AnyStore, Database, cipher, cipher_of, no_cipher};
