@@ -57,4 +57,4 @@ pub use policy::{AuditTimings, Policy, WebhookTimings};
 pub use process::check_writes;
 pub use refresh_schedule::{Life, RefreshSchedule};
 pub use side_effect::{FaultPoint, Faults, SideEffect};
-pub use spool::EscrowSpool;
+pub use spool::{EscrowSpool, SpoolState};

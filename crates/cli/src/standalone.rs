@@ -89,6 +89,6 @@ pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Standalone> {
     larkauth_auth_worker::spawn_tasks(&process, settings);
     larkauth_token_refresher::spawn_tasks(&process);
     let routes = larkauth_gateway::spawn_tasks(&process, settings).await?;
-    let running = process.serve(settings.http.addr, routes).await?;
+    let running = process.serve(routes)?;
     Ok(Standalone { running, _folder: folder })
 }

@@ -18,6 +18,7 @@ mod migrations;
 mod processed_events;
 mod profiles;
 mod refreshes;
+mod same_database;
 mod session_mode;
 mod sessions;
 mod store;
