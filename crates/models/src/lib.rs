@@ -27,7 +27,7 @@ pub use application::{Application, Brand, TokenApi};
 pub use audit::{AuditAction, AuditOutcome};
 pub use backoff::Backoff;
 pub use card::{CardFace, CardOptions, Locale};
-pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use clock::{Clock, ManualClock, ShiftedClock, SystemClock, Timestamp};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy, is_secret_token};
 pub use id::{AppId, EventId, IdError, MessageId, OpenId, SessionId, UnionId, UserId};
 pub use secrecy::{ExposeSecret, SecretString};

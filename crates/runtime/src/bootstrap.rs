@@ -6,7 +6,7 @@ use larkauth_auth::{
 };
 use larkauth_config::{Service, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, api::LocalRateLimiter, http_client};
-use larkauth_models::{Actor, Brand, Clock, OsEntropy, SystemClock};
+use larkauth_models::{Actor, Brand, Clock, OsEntropy};
 use larkauth_storage::InvitationLimit;
 use larkauth_telemetry::Metrics;
 
@@ -22,8 +22,11 @@ const A_MINUTE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// One line that says which part failed and the cure.
-pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Context> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+pub async fn connect(
+    settings: &Settings,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Context> {
     let standalone = settings.service == Service::Standalone;
     let database = Database::of(settings)?;
     let cipher = cipher(settings)?;

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use axum::Router;
@@ -8,7 +8,7 @@ use larkauth_auth::{
 };
 use larkauth_config::Settings;
 use larkauth_messaging::BusHealth;
-use larkauth_models::Actor;
+use larkauth_models::{Actor, Clock, SystemClock};
 use larkauth_telemetry::{Health, Metrics};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -61,9 +61,17 @@ impl Process {
     /// # Errors
     /// One line that says which part failed and the cure.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        Self::start_at(settings, Arc::new(SystemClock)).await
+    }
+
+    /// As [`Process::start`], by this clock.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub async fn start_at(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(&settings.http).await?;
         let metrics = Metrics::new()?;
-        let context = crate::bootstrap::connect(settings, metrics).await?;
+        let context = crate::bootstrap::connect(settings, metrics, clock).await?;
         let actor = crate::bootstrap::actor(settings);
         crate::registrations::check(&context.applications(&actor, context.now()).await?)?;
         let unregistered = (!crate::bootstrap::register(&context, settings).await?).then(|| settings.clone());
