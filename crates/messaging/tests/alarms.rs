@@ -339,7 +339,8 @@ async fn connection_errors_of_the_broker_are_transient() {
     let faults: [(&str, &[&[&str]]); 3] = [
         ("CONNECTION_FORCED", &[&["close_all_connections", "closed for a test"]]),
         ("INTERNAL_ERROR", &[&["eval", CRASH]]),
-        ("CONNECTION_FORCED", &[&["stop_app"], &["start_app"]]),
+        // A node that stops may reset a connection before its error is read.
+        ("", &[&["stop_app"], &["start_app"]]),
     ];
     for (number, (expected, commands)) in faults.into_iter().enumerate() {
         let mut health = bus.health();

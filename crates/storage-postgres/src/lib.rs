@@ -18,6 +18,8 @@ mod migrations;
 mod processed_events;
 mod profiles;
 mod refreshes;
+#[cfg(target_os = "linux")]
+mod relay;
 mod same_database;
 mod session_mode;
 mod sessions;

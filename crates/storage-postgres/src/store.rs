@@ -10,6 +10,8 @@ use larkauth_storage::{
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::time::timeout;
 
+#[cfg(target_os = "linux")]
+use crate::relay::{self, Relay};
 use crate::{
     connect,
     error::translate,
@@ -41,6 +43,8 @@ pub struct PgStore {
     pub(crate) cipher: Cipher,
     deadline: Duration,
     mode: SessionMode,
+    #[cfg(target_os = "linux")]
+    _relay: Option<Relay>,
 }
 
 impl PgStore {
@@ -56,17 +60,38 @@ impl PgStore {
             .application_name(&options.application_name)
             // Statements are not logged: their parameters are not for logs, and each caller has its own span.
             .disable_statement_logging();
+        #[cfg(target_os = "linux")]
+        let (plain, relay) = {
+            // One more than the pool has, for the connection that detects errors.
+            let most = options.max_connections as usize + 1;
+            let through = relay::through(plain, most, options.statement_deadline).await;
+            through.map_err(|error| translate(DURING, &error))?
+        };
         // The pool would retry until its deadline and then report no reason.
         let probing = session_mode::probe(plain, options.statement_deadline);
         let (connect, mode) = timeout(options.connect_deadline, probing)
             .await
             .map_err(|_| too_late(DURING, options.connect_deadline))?
-            .map_err(|error| translate(DURING, &error))?;
+            .map_err(|error| {
+                #[cfg(target_os = "linux")]
+                let error = match &relay {
+                    Some(relay) => relay.reason(error),
+                    None => error,
+                };
+                translate(DURING, &error)
+            })?;
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.statement_deadline)
             .connect_lazy_with(connect);
-        Ok(Self { pool, cipher, deadline: options.statement_deadline, mode })
+        Ok(Self {
+            pool,
+            cipher,
+            deadline: options.statement_deadline,
+            mode,
+            #[cfg(target_os = "linux")]
+            _relay: relay,
+        })
     }
 
     /// Lends a connection to `work` until the deadline.

@@ -3,6 +3,7 @@
 //! A full disk refuses the pair in the database first, so the spool needs space that is allocated before: [`reserve`] keeps
 //! files of spaces, and a pair that finds no other space is written over one of them.
 
+mod files;
 mod reserve;
 #[cfg(test)]
 mod tests;
@@ -20,14 +21,12 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
+use self::files::{COMPLETE, UNFINISHED, ending_in, finish, present};
+
 /// Files that the spool holds at most. A process has far fewer exchanges under way.
 const MAX_FILES: usize = 1000;
 /// Largest file, in bytes: two tokens of 8 KB, sealed and encoded, are well below.
 const MAX_BYTES: u64 = 64 * 1024;
-/// Ending of a complete file.
-const COMPLETE: &str = "escrow";
-/// Ending of a file that is being written.
-const UNFINISHED: &str = "new";
 /// Ending of a file that cannot be read.
 const BROKEN: &str = "broken";
 
@@ -181,31 +180,4 @@ fn write_new(folder: &Path, name: &str, body: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&unfinished);
     }
     written
-}
-
-/// Gives a complete file its name.
-fn finish(folder: &Path, name: &str, unfinished: &Path) -> io::Result<()> {
-    fs::rename(unfinished, folder.join(name).with_extension(COMPLETE))?;
-    File::open(folder)?.sync_all()
-}
-
-/// Returns the names of the files with this ending.
-fn ending_in(folder: &Path, ending: &str) -> io::Result<Vec<String>> {
-    let Some(entries) = present(fs::read_dir(folder))? else { return Ok(Vec::new()) };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        if Path::new(&name).extension().is_some_and(|found| found == ending) {
-            names.extend(name.into_string());
-        }
-    }
-    Ok(names)
-}
-
-/// Maps "not found" to `None`.
-fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        result => result.map(Some),
-    }
 }

@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use super::{UNFINISHED, ending_in, finish, present};
+use super::files::{UNFINISHED, ending_in, finish, present};
 
 /// Files of the reserve: as many pairs fit a full disk.
 pub(super) const FILES: usize = 64;

@@ -1,14 +1,22 @@
 //! The meaning of Lark's codes.
 
-use super::{
+use super::kind::{
     ErrorKind::{
         self, AccessTokenInvalid, App, InsufficientScope, InvalidGrant, InvalidRequest,
         Message as MessageKind, RateLimited, RefreshTokenInvalid, Transient, User,
     },
     MessageProblem,
     Outcome::{self, MaybeProcessed, NotProcessed},
-    ScopeHolder, WRONG_CLOUD_MESSAGE,
+    ScopeHolder,
 };
+
+/// The general code of a card that cannot be shown. The text of the response has the precise one.
+pub(crate) const CARD_CONTENT: i64 = 230099;
+/// The code of a request to the wrong cloud.
+pub(crate) const WRONG_CLOUD: i64 = 1_000_040_351;
+/// What happened and what to do when an application is looked up in the wrong cloud.
+pub(crate) const WRONG_CLOUD_MESSAGE: &str = "the application belongs to the other cloud: set the brand of its developer console (`feishu` or `lark`; \
+     LARK_BRAND, or LARK_BASE_URL with LARK_ACCOUNTS_URL)";
 
 /// The meaning of one of Lark's codes.
 #[derive(Debug)]

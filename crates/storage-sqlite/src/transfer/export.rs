@@ -6,7 +6,7 @@ use larkauth_storage::transfer::{
 };
 use sqlx::{SqliteConnection, query_as};
 
-use super::records;
+use super::records::records;
 use crate::columns::{Id, JsonValue, Micros, OptionalId, OptionalMicros, OptionalTexts, Texts};
 
 pub(super) async fn export(

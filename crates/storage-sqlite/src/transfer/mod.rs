@@ -3,6 +3,7 @@
 mod export;
 mod find;
 mod insert;
+mod records;
 
 use async_trait::async_trait;
 use larkauth_sqlite::BEGIN_WRITING;
@@ -68,9 +69,4 @@ impl Transfer for SqliteStore {
             .await?;
         Ok(count.unsigned_abs())
     }
-}
-
-/// Returns the rows as records of any table.
-fn records<R: Into<Record>>(rows: Vec<R>) -> Vec<Record> {
-    rows.into_iter().map(Into::into).collect()
 }
