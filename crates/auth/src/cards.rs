@@ -23,6 +23,14 @@ pub(crate) const fn face_of(state: SessionState) -> CardFace {
     }
 }
 
+/// Returns the face that a session asks for.
+pub(crate) fn face_of_session(session: &AuthSession) -> CardFace {
+    match face_of(session.state) {
+        CardFace::Invitation if session.card.reauthorize.is_some() => CardFace::Reauthorize,
+        face => face,
+    }
+}
+
 impl Context {
     /// Returns the English name of the person of a completed session, where the profile has one. A profile that cannot be
     /// read is logged, and the name is left out.

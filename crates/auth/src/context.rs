@@ -5,6 +5,7 @@ use larkauth_messaging::{Bus, Outgoing};
 use larkauth_models::{Actor, AppId, Clock, Entropy, EventId, Timestamp};
 use larkauth_storage::{Cipher, Store};
 use larkauth_telemetry::Metrics;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -16,6 +17,9 @@ use crate::{
     relay::Relay,
     spool::EscrowSpool,
 };
+
+/// Looks at people after a refresh that one process runs at once.
+const LOOKS: usize = 8;
 
 /// What a [`Context`] is built from.
 #[derive(Clone)]
@@ -56,6 +60,8 @@ pub struct Context {
     /// Owns the refreshes that have begun, which no caller interrupts.
     pub(crate) refreshing: TaskTracker,
     pub(crate) audit: Arc<AuditQueue>,
+    /// Looks at people after a refresh that run at once. More are left to the next refresh.
+    pub(crate) looks: Arc<Semaphore>,
 }
 
 impl Context {
@@ -79,6 +85,7 @@ impl Context {
             relay,
             refreshing,
             audit,
+            looks: Arc::new(Semaphore::new(LOOKS)),
         }
     }
 

@@ -114,7 +114,8 @@ async fn export(
                       generation as "generation!", status as "status!", revoked_at as "revoked_at!: OptionalMicros",
                       lease_owner as "lease_owner!: OptionalId", lease_until as "lease_until!: OptionalMicros",
                       failures as "failures!: i32", next_attempt_at as "next_attempt_at!: OptionalMicros",
-                      last_used_at as "last_used_at!: OptionalMicros"
+                      last_used_at as "last_used_at!: OptionalMicros", ask_at as "ask_at!: Micros", suspended_for,
+                      status_announcements as "status_announcements!: i32"
                    from access_tokens where (app_id, open_id, kind) > (?1, ?2, ?3) order by app_id, open_id, kind limit ?4"#,
                 key_0, key_1, key_2,
                 limit
@@ -129,7 +130,8 @@ async fn export(
             let rows = query_as!(
                 ProfileRecord,
                 r#"select app_id as "app_id!", open_id as "open_id!", union_id, user_id, name, en_name, avatar_url,
-                      email_sealed, mobile_sealed, tenant_key, updated_at as "updated_at!: Micros"
+                      email_sealed, mobile_sealed, tenant_key, updated_at as "updated_at!: Micros",
+                      synced_at as "synced_at!: Micros"
                    from user_profiles where (app_id, open_id) > (?1, ?2) order by app_id, open_id limit ?3"#,
                 key_0, key_1,
                 limit
@@ -239,7 +241,8 @@ async fn find(db: &mut SqliteConnection, table: Table, keys: &[RowKey]) -> sqlx:
                       generation as "generation!", status as "status!", revoked_at as "revoked_at!: OptionalMicros",
                       lease_owner as "lease_owner!: OptionalId", lease_until as "lease_until!: OptionalMicros",
                       failures as "failures!: i32", next_attempt_at as "next_attempt_at!: OptionalMicros",
-                      last_used_at as "last_used_at!: OptionalMicros"
+                      last_used_at as "last_used_at!: OptionalMicros", ask_at as "ask_at!: Micros", suspended_for,
+                      status_announcements as "status_announcements!: i32"
                    from access_tokens where (app_id, open_id, kind) in (select value ->> 0, value ->> 1, value ->> 2 from json_each(?1))"#,
                 keys
             )
@@ -251,7 +254,8 @@ async fn find(db: &mut SqliteConnection, table: Table, keys: &[RowKey]) -> sqlx:
             let rows = query_as!(
                 ProfileRecord,
                 r#"select app_id as "app_id!", open_id as "open_id!", union_id, user_id, name, en_name, avatar_url,
-                      email_sealed, mobile_sealed, tenant_key, updated_at as "updated_at!: Micros"
+                      email_sealed, mobile_sealed, tenant_key, updated_at as "updated_at!: Micros",
+                      synced_at as "synced_at!: Micros"
                    from user_profiles where (app_id, open_id) in (select value ->> 0, value ->> 1 from json_each(?1))"#,
                 keys
             )
@@ -364,11 +368,12 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
             let lease_until = row.lease_until.map(micros);
             let next_attempt_at = row.next_attempt_at.map(micros);
             let last_used_at = row.last_used_at.map(micros);
+            let ask_at = micros(row.ask_at);
             query!(
                 "insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
                     refresh_expires_at, scopes, issued_at, granted_at, generation, status, revoked_at, lease_owner,
-                    lease_until, failures, next_attempt_at, last_used_at)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+                    lease_until, failures, next_attempt_at, last_used_at, ask_at, suspended_for, status_announcements)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
                  on conflict (app_id, open_id, kind) do nothing",
                 row.app_id,
                 row.open_id,
@@ -387,17 +392,21 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
                 lease_until,
                 row.failures,
                 next_attempt_at,
-                last_used_at
+                last_used_at,
+                ask_at,
+                row.suspended_for,
+                row.status_announcements
             )
             .execute(db)
             .await?
         }
         Record::Profiles(row) => {
             let updated_at = micros(row.updated_at);
+            let synced_at = micros(row.synced_at);
             query!(
                 "insert into user_profiles (app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed, mobile_sealed,
-                    tenant_key, updated_at)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                    tenant_key, updated_at, synced_at)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
                  on conflict (app_id, open_id) do nothing",
                 row.app_id,
                 row.open_id,
@@ -409,7 +418,8 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
                 row.email_sealed,
                 row.mobile_sealed,
                 row.tenant_key,
-                updated_at
+                updated_at,
+                synced_at
             )
             .execute(db)
             .await?

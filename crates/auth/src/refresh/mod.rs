@@ -7,3 +7,4 @@
 mod attempt;
 mod due;
 mod on_read;
+mod probe;
