@@ -3,7 +3,10 @@ use larkauth_models::Timestamp;
 use larkauth_storage::{JobTicks, MAX_CLOCK_LEAD, Result};
 use sqlx::{query, query_scalar};
 
-use crate::{columns::{Micros, micros}, store::SqliteStore};
+use crate::{
+    columns::{Micros, micros},
+    store::SqliteStore,
+};
 
 #[async_trait]
 impl JobTicks for SqliteStore {

@@ -38,11 +38,8 @@ pub trait People {
         now: Timestamp,
     ) -> Result<()>;
     /// Returns those of the people whose token is suspended, with the reason.
-    async fn suspended(
-        &self,
-        app_id: &AppId,
-        open_ids: &[OpenId],
-    ) -> Result<Vec<(OpenId, SuspensionReason)>>;
+    async fn suspended(&self, app_id: &AppId, open_ids: &[OpenId])
+    -> Result<Vec<(OpenId, SuspensionReason)>>;
     /// Suspends the token of a person, and ends a lease of it. `false`, without a record, when there is no token to suspend;
     /// a token that is suspended because Lark refused the person gets the reason.
     async fn suspend_person(

@@ -104,7 +104,11 @@ async fn refused(
     let app_id = &token.app_id;
     // A lost answer says nothing about the refresh token. With a code of its own Lark turned the request down.
     let is_unknown = error.outcome == Outcome::MaybeProcessed && error.code.is_none();
-    let status = if is_unknown || was_interrupted { TokenStatus::OutcomeUnknown } else { token.status };
+    let status = match token.status {
+        TokenStatus::Suspended => TokenStatus::Suspended,
+        _ if is_unknown || was_interrupted => TokenStatus::OutcomeUnknown,
+        status => status,
+    };
     let failures = token.failures.saturating_add(1);
     let (outcome, status, failures, after) = match error.kind {
         // The holder of the earlier lease may have used it up, and its pair may be on its way to the store.

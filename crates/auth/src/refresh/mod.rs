@@ -2,7 +2,7 @@
 //!
 //! [`attempt`] is the one place where a refresh token is sent: under the lease of its row, with a deadline shorter than the
 //! lease, and with the new pair kept first of all. [`on_read`] refreshes because a caller needs the token, [`due`] because
-//! its time has come.
+//! its time has come, [`probe`] to find out whether Lark accepts a suspended person again.
 
 mod attempt;
 mod due;

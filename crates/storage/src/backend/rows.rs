@@ -9,7 +9,8 @@ use larkauth_models::{
 use uuid::Uuid;
 
 use crate::{
-    ActiveCounts, ApiKey, Cipher, LeasedToken, Registration, Result, StorageError, UnannouncedEnd, UnannouncedPerson,
+    ActiveCounts, ApiKey, Cipher, LeasedToken, Registration, Result, StorageError, UnannouncedEnd,
+    UnannouncedPerson,
 };
 
 /// A row of `api_keys`, without the hash.
