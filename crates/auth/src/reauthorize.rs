@@ -112,7 +112,7 @@ impl Context {
             card: CardOptions { reauthorize: Some(reason), ..self.policy.card.clone() },
         };
         let (outcome, ask_at) = match self.invite_or_find(actor, now, invite, pause).await {
-            Ok((session, true)) => ("asked", session.expires_at + pause.first),
+            Ok((_, true)) => ("asked", now + pause.first),
             Ok((session, false)) => ("open", session.expires_at),
             Err(AuthError::AskedRecently { retry_after } | AuthError::RateLimited { retry_after, .. }) => {
                 ("paused", now + retry_after)

@@ -242,7 +242,8 @@ async fn reauthorize_of_who_does_not_answer_or_cannot_be_reached_pauses() {
         fixture.ask_again().await;
         fixture.send_cards().await;
     }
-    assert_eq!((fixture.asked_again(&silent).await.len(), fixture.asked_again(&stopped).await.len()), (3, 3));
+    // Monday and Wednesday; and Monday, Tuesday, Thursday, as that card failed at once.
+    assert_eq!((fixture.asked_again(&silent).await.len(), fixture.asked_again(&stopped).await.len()), (2, 3));
     let open: Vec<_> =
         fixture.asked_again(&silent).await.into_iter().filter(|s| s.state == SessionState::Pending).collect();
     assert!(open.len() <= 1, "never two at once");
