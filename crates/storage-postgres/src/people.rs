@@ -185,6 +185,9 @@ impl People for PgStore {
                 )
                 .execute(&mut *tx)
                 .await?;
+                // No suspension, so no record of one.
+                tx.commit().await?;
+                return Ok(false);
             }
             recorded(tx, done, audit).await
         })

@@ -187,6 +187,9 @@ impl People for SqliteStore {
                 )
                 .execute(&mut *tx)
                 .await?;
+                // No suspension, so no record of one.
+                tx.commit().await?;
+                return Ok(false);
             }
             recorded(tx, done, audit).await
         })

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use larkauth_lark_sim::{
-    ClickOutcome, Effect, Endpoint, Fault, Frames, Limits, Sim, SimConfig, SimHandle, Socket, UserStatus, ViolationKind,
+    ClickOutcome, Effect, Endpoint, Fault, Frames, Limits, Sim, SimConfig, SimHandle, Socket, UserStatus,
+    ViolationKind,
 };
 use larkauth_models::ExposeSecret;
 use larkauth_tests::{Kind, Options, SdkProgram, World};
