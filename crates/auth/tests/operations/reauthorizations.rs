@@ -27,6 +27,8 @@ impl Fixture {
     /// The login of the n-th person has ended at Lark.
     async fn ended_login(&self, n: usize) -> OpenId {
         let person = self.authorized(n).await;
+        // Sessions are ordered by their time.
+        self.clock.advance(Duration::from_secs(1));
         self.end_login(&person).await;
         person
     }

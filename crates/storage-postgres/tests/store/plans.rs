@@ -265,6 +265,8 @@ async fn active_counts_plan_reads_indexes_only() {
     assert_eq!(
         scans,
         [
+            // The active ones, and the suspended ones.
+            ("Index Only Scan", "access_tokens", "access_tokens_by_status"),
             ("Index Only Scan", "access_tokens", "access_tokens_by_status"),
             ("Index Only Scan", "user_auth_sessions", "user_auth_sessions_pending_by_app"),
         ]

@@ -27,6 +27,7 @@ pub fn admission(past: &[PastRow], new: &NewSession, pause: InvitationPause) -> 
     let now = new.created_at;
     let mut unsuccessful = 0_u32;
     let mut last = None;
+    let mut consented = false;
     for row in past {
         let end = match (row.state.as_str(), row.ended_at) {
             ("pending", _) if row.expires_at > now => {
@@ -35,9 +36,14 @@ pub fn admission(past: &[PastRow], new: &NewSession, pause: InvitationPause) -> 
                 }
                 continue;
             }
+            // What was in vain before the last consent is forgotten. An older card may still be open.
+            ("completed", _) => {
+                consented = true;
+                continue;
+            }
+            _ if consented => continue,
             // It expires with the next run of the job.
             ("pending", _) => row.expires_at,
-            ("completed", _) => break,
             ("failed", _) if !is_of_person(row) => continue,
             (_, Some(ended_at)) => ended_at,
             (_, None) => continue,

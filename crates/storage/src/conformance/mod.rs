@@ -67,6 +67,7 @@ macro_rules! conformance_suite {
             invitations::create_session_hundred_people_all_created,
             invitations::create_session_unless_asked_concurrent_callers_one_creates,
             invitations::create_session_unless_asked_after_no_pauses_longer_each_time,
+            invitations::create_session_unless_asked_older_open_card_returned,
             job_ticks::claim_tick_repeated_tick_refused,
             job_ticks::claim_tick_after_wrong_clock_claimed,
             job_ticks::claim_tick_concurrent_callers_one_claims,
