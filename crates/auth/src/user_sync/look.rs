@@ -34,7 +34,7 @@ impl Context {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::info!(%app_id, %error, "auth.people.look: left to the next pass"),
                 Err(_) => {
-                    tracing::info!(%app_id, "auth.people.look: no answer in time, left to the next pass")
+                    tracing::info!(%app_id, "auth.people.look: no answer in time, left to the next pass");
                 }
             }
         });

@@ -12,16 +12,16 @@ const ALL: u32 = 50;
 impl Bed {
     async fn ended(&self, used_after: Option<Timestamp>, limit: u32) -> Vec<String> {
         let until = self.now() + CLAIM;
-        sorted(self.store.claim_ended(&self.app, used_after, self.now(), until, limit).await.unwrap())
+        sorted(&self.store.claim_ended(&self.app, used_after, self.now(), until, limit).await.unwrap())
     }
 
     async fn ending(&self, granted_before: Timestamp, limit: u32) -> Vec<String> {
         let until = self.now() + CLAIM;
-        sorted(self.store.claim_ending(&self.app, granted_before, self.now(), until, limit).await.unwrap())
+        sorted(&self.store.claim_ending(&self.app, granted_before, self.now(), until, limit).await.unwrap())
     }
 }
 
-fn sorted(people: Vec<OpenId>) -> Vec<String> {
+fn sorted(people: &[OpenId]) -> Vec<String> {
     let mut people: Vec<_> = people.iter().map(ToString::to_string).collect();
     people.sort();
     people
