@@ -24,10 +24,18 @@ pub(crate) const fn face_of(state: SessionState) -> CardFace {
 }
 
 /// Returns the face that a session asks for.
-pub(crate) fn face_of_session(session: &AuthSession) -> CardFace {
-    match face_of(session.state) {
-        CardFace::Invitation if session.card.reauthorize.is_some() => CardFace::Reauthorize,
-        face => face,
+pub(crate) const fn face_of_session(session: &AuthSession) -> CardFace {
+    match session.state {
+        SessionState::Pending => first_face(session),
+        state => face_of(state),
+    }
+}
+
+/// Returns the face with which the card of a session was sent.
+pub(crate) const fn first_face(session: &AuthSession) -> CardFace {
+    match session.card.reauthorize {
+        Some(_) => CardFace::Reauthorize,
+        None => CardFace::Invitation,
     }
 }
 

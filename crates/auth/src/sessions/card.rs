@@ -56,7 +56,7 @@ impl Context {
         };
         match app.client.send_card(&receiver, &card, &session.id.to_string()).await {
             Ok(message_id) => {
-                self.store.record_card(session.id, &message_id, face).await?;
+                self.store.record_card(session.id, &message_id, cards::first_face(&session)).await?;
                 // The session may have ended while its card was on the way.
                 if self.existing_session(session.id).await?.state.is_final() {
                     self.request_card_face(&session.app_id, session.id, Duration::ZERO).await?;
