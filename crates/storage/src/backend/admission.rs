@@ -36,7 +36,9 @@ pub fn admission(past: &[PastRow], new: &NewSession, pause: InvitationPause) -> 
                 }
                 continue;
             }
-            // What was in vain before the last consent is forgotten. An older card may still be open.
+            // What was in vain before the last consent is forgotten.
+            ("completed", _) if new.card.reauthorize.is_none() => break,
+            // An older card may still be open, and whom larkauth asks by itself has never two.
             ("completed", _) => {
                 consented = true;
                 continue;
