@@ -5,6 +5,7 @@ use larkauth_messaging::{Bus, Outgoing};
 use larkauth_models::{Actor, AppId, Clock, Entropy, EventId, Timestamp};
 use larkauth_storage::{Cipher, Store};
 use larkauth_telemetry::Metrics;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -17,6 +18,9 @@ use crate::{
     side_effect::{FaultPoint, Faults, SideEffect},
     spool::EscrowSpool,
 };
+
+/// Looks at people after a refresh that one process runs at once.
+const LOOKS: usize = 8;
 
 /// What a [`Context`] is built from.
 #[derive(Clone)]
@@ -59,6 +63,8 @@ pub struct Context {
     pub(crate) audit: Arc<AuditQueue>,
     /// A test's hook.
     pub(crate) faults: Option<Arc<dyn Faults>>,
+    /// Looks at people after a refresh that run at once. More are left to the next refresh.
+    pub(crate) looks: Arc<Semaphore>,
 }
 
 impl Context {
@@ -83,6 +89,7 @@ impl Context {
             refreshing,
             audit,
             faults: None,
+            looks: Arc::new(Semaphore::new(LOOKS)),
         }
     }
 

@@ -8,7 +8,8 @@
 //!
 //! The way of the data, by module: [`sessions`] creates an invitation → [`handlers`] send the card → [`callbacks`] take the
 //! click and [`redirect`] the browser → `consent` exchanges the code and ends the session, `escrow` keeps the tokens in
-//! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive. `relay`
+//! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive,
+//! `user_sync` looks its person up and suspends it, `reauthorize` asks the person again. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
 //! applications, `registrations`, [`api_keys`], `people` and `dead_letters` what an operator does, `audit` the record of all
 //! that, `process` what a service needs.
@@ -34,18 +35,22 @@ mod events;
 pub mod handlers;
 pub mod jobs;
 mod people;
+mod people_policy;
 mod policy;
 mod process;
+mod reauthorize;
 pub mod redirect;
 mod refresh;
 mod refresh_schedule;
 mod registrations;
 mod relay;
+mod schedule;
 mod seal;
 pub mod sessions;
 mod side_effect;
 mod spool;
 mod tokens;
+mod user_sync;
 mod worker;
 
 pub use apps::{App, AppRegistry, LarkSettings};
@@ -53,6 +58,7 @@ pub use audit::audit_view;
 pub use context::{Context, ContextParts};
 pub use error::AuthError;
 pub use people::{ErasedPerson, pseudonym};
+pub use people_policy::{ReauthorizePolicy, UserSyncPolicy};
 pub use policy::{AuditTimings, Policy, WebhookTimings};
 pub use process::check_writes;
 pub use refresh_schedule::{Life, RefreshSchedule};

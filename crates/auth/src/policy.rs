@@ -4,7 +4,10 @@ use larkauth_models::{Backoff, CardOptions, RefreshPolicy};
 use larkauth_storage::{InvitationLimit, InvitationPause};
 use url::Url;
 
-use crate::refresh_schedule::RefreshSchedule;
+use crate::{
+    people_policy::{ReauthorizePolicy, UserSyncPolicy},
+    refresh_schedule::RefreshSchedule,
+};
 
 /// The settings and timings that decisions depend on. A test sets short ones.
 #[derive(Clone, Debug)]
@@ -83,6 +86,11 @@ pub struct Policy {
     /// Shortest time between two records of a token's use: 1 h.
     pub use_interval: Duration,
 
+    /// When and how people are looked up at Lark.
+    pub user_sync: UserSyncPolicy,
+    /// When and how people are asked again by larkauth itself.
+    pub reauthorize: ReauthorizePolicy,
+
     /// How long Lark sends at most one message with the same `uuid`: 55 min, less than its hour.
     pub send_dedup_window: Duration,
     /// How long an open breaker refuses invitations: 5 min. After that one invitation may try Lark again.
@@ -152,6 +160,8 @@ impl Default for Policy {
             refresh_batch: 50,
             refresh_run: seconds(10),
             use_interval: seconds(3600),
+            user_sync: UserSyncPolicy::default(),
+            reauthorize: ReauthorizePolicy::default(),
             send_dedup_window: seconds(55 * 60),
             breaker_open: seconds(300),
             app_cache_ttl: seconds(10),

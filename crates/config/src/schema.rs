@@ -76,9 +76,13 @@ settings! {
     AUTH_TOKEN_REFRESH_THRESHOLD = Fixed("0.8"), "Fraction of a token's lifetime after which it is refreshed on schedule (0.5 to 0.95). A read refreshes by itself once less than a tenth is left.";
     TOKEN_REFRESH_POLICY = Fixed("adaptive"), "Whose tokens are refreshed ahead: `eager` (every access token is kept valid), `adaptive` (those used within a day; of the others the refresh token is kept valid) or `on_demand` (none; a login that is not used for seven days ends).";
 
+    REAUTHORIZE_ENABLED = Fixed("true"), "Send a card by itself when Lark has ended a login that was not revoked here, and ahead of the end that Lark sets 365 days after a consent. `false`: people are asked only when a caller does.";
+    REAUTHORIZE_DAYS_AHEAD = Fixed("14"), "Days before the 365-day end at which the person is asked (0 to 90).";
+    REAUTHORIZE_TIMEZONE = Fixed("Asia/Shanghai"), "Time zone of the working hours, Monday to Friday from 9 to 18 o'clock, in which people are asked whose token is not in use.";
+
     "User information":
-    USER_INFO_SYNC_ENABLED = Fixed("false"), "Synchronize user information every night. Has no effect in this version.";
-    USER_INFO_SYNC_SCHEDULE = Fixed("0 2 * * *"), "Schedule of the synchronization, as a cron expression.";
+    USER_INFO_SYNC_ENABLED = Fixed("false"), "Look people up at Lark on the schedule below, and one after a refresh of the token that is the first in a day: profiles are renewed, and people who were frozen or have left are not served any more. The application needs the permissions `contact:contact.base:readonly` and `contact:user.employee:readonly`.";
+    USER_INFO_SYNC_SCHEDULE = Fixed("0 2 * * *"), "When all people are looked up, as a cron expression of five fields.";
     USER_INFO_SYNC_TIMEZONE = Fixed("UTC"), "Time zone of the schedule, for example `Asia/Shanghai`.";
 
     "Database and broker":

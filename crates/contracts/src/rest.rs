@@ -70,6 +70,7 @@ impl CardRequest {
             privacy_policy_url: self.privacy_policy_url.or_else(|| defaults.privacy_policy_url.clone()),
             app_name: defaults.app_name.clone(),
             requested_by: defaults.requested_by.clone(),
+            reauthorize: None,
         }
     }
 }

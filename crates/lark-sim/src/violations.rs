@@ -30,6 +30,8 @@ pub enum ViolationKind {
     RefreshesInFlight,
     /// More calls than the limit allows.
     LimitExceeded,
+    /// A batch without an id, or with more ids than the platform takes.
+    BatchSize,
     /// A connection beyond the limit.
     TooManyConnections,
     /// A push was answered after its deadline.

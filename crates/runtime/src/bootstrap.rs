@@ -2,7 +2,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use larkauth_auth::{
-    AppRegistry, AuthError, Context, ContextParts, EscrowSpool, LarkSettings, Policy, RefreshSchedule,
+    AppRegistry, AuthError, Context, ContextParts, EscrowSpool, LarkSettings, Policy, ReauthorizePolicy,
+    RefreshSchedule, UserSyncPolicy, jobs::Schedule,
 };
 use larkauth_config::{Service, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, api::LocalRateLimiter, http_client};
@@ -47,6 +48,20 @@ pub async fn connect(
             policy: settings.tokens.refresh_policy,
             threshold: settings.tokens.refresh_threshold,
             ..Policy::default().refresh
+        },
+        user_sync: UserSyncPolicy {
+            enabled: settings.user_sync.enabled,
+            schedule: Schedule::Cron(
+                Box::new(settings.user_sync.schedule.clone()),
+                settings.user_sync.timezone,
+            ),
+            ..UserSyncPolicy::default()
+        },
+        reauthorize: ReauthorizePolicy {
+            enabled: settings.tokens.reauthorize.enabled,
+            ahead: settings.tokens.reauthorize.ahead,
+            timezone: settings.tokens.reauthorize.timezone,
+            ..ReauthorizePolicy::default()
         },
         session_retention: settings.sessions.retention,
         audit_retention: settings.audit_retention,

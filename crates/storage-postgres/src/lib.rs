@@ -15,8 +15,10 @@ mod error;
 mod exchange;
 mod job_ticks;
 mod migrations;
+mod people;
 mod processed_events;
 mod profiles;
+mod reauthorizations;
 mod refreshes;
 #[cfg(target_os = "linux")]
 mod relay;

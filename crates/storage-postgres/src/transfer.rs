@@ -105,7 +105,7 @@ async fn export(
                 TokenRecord,
                 "select app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
                     refresh_expires_at, scopes, issued_at, granted_at, generation, status, revoked_at, lease_owner,
-                    lease_until, failures, next_attempt_at, last_used_at
+                    lease_until, failures, next_attempt_at, last_used_at, ask_at, suspended_for, status_announcements
                  from access_tokens where (app_id, open_id, kind) > ($1, $2, $3) order by app_id, open_id, kind limit $4",
                 RowKey::part(after, 0), RowKey::part(after, 1), RowKey::part(after, 2),
                 limit
@@ -117,7 +117,7 @@ async fn export(
             query_as!(
                 ProfileRecord,
                 "select app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed, mobile_sealed,
-                    tenant_key, updated_at
+                    tenant_key, updated_at, synced_at
                  from user_profiles where (app_id, open_id) > ($1, $2) order by app_id, open_id limit $3",
                 RowKey::part(after, 0), RowKey::part(after, 1),
                 limit
@@ -196,7 +196,7 @@ async fn find(db: &mut PgConnection, table: Table, keys: &[RowKey]) -> sqlx::Res
                 TokenRecord,
                 "select app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
                     refresh_expires_at, scopes, issued_at, granted_at, generation, status, revoked_at, lease_owner,
-                    lease_until, failures, next_attempt_at, last_used_at
+                    lease_until, failures, next_attempt_at, last_used_at, ask_at, suspended_for, status_announcements
                  from access_tokens where (app_id, open_id, kind) in (select * from unnest($1::text[], $2::text[], $3::text[]))",
                 &column(keys, 0),
                 &column(keys, 1),
@@ -209,7 +209,7 @@ async fn find(db: &mut PgConnection, table: Table, keys: &[RowKey]) -> sqlx::Res
             query_as!(
                 ProfileRecord,
                 "select app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed, mobile_sealed,
-                    tenant_key, updated_at
+                    tenant_key, updated_at, synced_at
                  from user_profiles where (app_id, open_id) in (select * from unnest($1::text[], $2::text[]))",
                 &column(keys, 0),
                 &column(keys, 1)
@@ -301,8 +301,8 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
             query!(
                 "insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
                     refresh_expires_at, scopes, issued_at, granted_at, generation, status, revoked_at, lease_owner,
-                    lease_until, failures, next_attempt_at, last_used_at)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+                    lease_until, failures, next_attempt_at, last_used_at, ask_at, suspended_for, status_announcements)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
                  on conflict (app_id, open_id, kind) do nothing",
                 row.app_id,
                 row.open_id,
@@ -321,7 +321,10 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
                 row.lease_until,
                 row.failures,
                 row.next_attempt_at,
-                row.last_used_at
+                row.last_used_at,
+                row.ask_at,
+                row.suspended_for.as_deref(),
+                row.status_announcements
             )
             .execute(db)
             .await?
@@ -329,8 +332,8 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
         Record::Profiles(row) => {
             query!(
                 "insert into user_profiles (app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed, mobile_sealed,
-                    tenant_key, updated_at)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                    tenant_key, updated_at, synced_at)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
                  on conflict (app_id, open_id) do nothing",
                 row.app_id,
                 row.open_id,
@@ -342,7 +345,8 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
                 row.email_sealed.as_deref(),
                 row.mobile_sealed.as_deref(),
                 row.tenant_key.as_deref(),
-                row.updated_at
+                row.updated_at,
+                row.synced_at
             )
             .execute(db)
             .await?

@@ -209,7 +209,12 @@ impl Refreshes for SqliteStore {
 }
 
 /// Gives the owner the lease of a row, within the transaction that read the row.
-async fn lease(db: &mut SqliteConnection, row: &LeasedRow, owner: Uuid, life: Duration) -> sqlx::Result<()> {
+pub(crate) async fn lease(
+    db: &mut SqliteConnection,
+    row: &LeasedRow,
+    owner: Uuid,
+    life: Duration,
+) -> sqlx::Result<()> {
     query!(
         "update access_tokens set
              lease_owner = ?4, lease_until = cast(unixepoch('subsec') * 1000000 as integer) + ?5

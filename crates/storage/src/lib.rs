@@ -23,8 +23,10 @@ pub mod conformance;
 mod error;
 mod escrow;
 mod job_ticks;
+mod people;
 mod processed_events;
 mod profiles;
+mod reauthorizations;
 mod refreshes;
 mod session_types;
 mod sessions;
@@ -43,8 +45,10 @@ pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
 pub use escrow::{open_refreshed, seal_escrow, seal_refreshed};
 pub use job_ticks::{JobTicks, MAX_CLOCK_LEAD};
+pub use people::{People, UnannouncedPerson};
 pub use processed_events::ProcessedEvents;
 pub use profiles::{Erased, ProfileCursor, ProfilePage, Profiles};
+pub use reauthorizations::Reauthorizations;
 pub use refreshes::{LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes};
 pub use session_types::{
     ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit,

@@ -1,7 +1,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    ApiKeys, Applications, Audit, JobTicks, ProcessedEvents, Profiles, Refreshes, Result, Sessions, Tokens,
+    ApiKeys, Applications, Audit, JobTicks, People, ProcessedEvents, Profiles, Reauthorizations, Refreshes,
+    Result, Sessions, Tokens,
 };
 
 /// All repositories of one database behind one handle.
@@ -12,6 +13,8 @@ pub trait Store:
     + Tokens
     + Refreshes
     + Profiles
+    + People
+    + Reauthorizations
     + ProcessedEvents
     + ApiKeys
     + JobTicks

@@ -1,5 +1,5 @@
 //! The token-refresher runs the scheduled jobs of `larkauth-auth`: refreshing tokens, expiring sessions, announcing ends, resuming
-//! exchanges, reconciling cards, purging what is older than its retention.
+//! exchanges, reconciling cards, looking people up, asking people again, purging what is older than its retention.
 //!
 //! What may live here: wiring and edges. What may not: a decision, SQL, AMQP. A job is an entry in
 //! [`larkauth_auth::jobs::all`]; replicas share its ticks.

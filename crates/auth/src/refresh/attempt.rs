@@ -55,7 +55,11 @@ pub(super) async fn attempt(
             if let Err(error) = context.step(SideEffect::CloseBreaker, close).await {
                 tracing::warn!(%error, "auth.app.breaker_close");
             }
-            keep(context, token, pair, last_used_at).await
+            let kept = keep(context, token, pair, last_used_at).await;
+            if let Ok(Attempt::Refreshed(token)) = &kept {
+                context.look_after_refresh(&app, token);
+            }
+            kept
         }
         Err(error) => refused(context, &token, was_interrupted, owner, error).await,
     }
@@ -129,6 +133,9 @@ async fn refused(
     let ended = context.store.end_refresh(app_id, &token.open_id, owner, end);
     if context.step(SideEffect::EndLease, ended).await? {
         context.metrics.token_refreshed(app_id.as_str(), outcome);
+        if status == TokenStatus::Suspended && token.status != TokenStatus::Suspended {
+            context.note_suspended(app_id, &token.open_id);
+        }
     }
     Ok(after.map_or(Attempt::Ended, |after| Attempt::Postponed { after }))
 }

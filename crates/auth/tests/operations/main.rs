@@ -17,6 +17,8 @@ mod invitations;
 mod jobs;
 mod live;
 mod maintenance;
+mod people;
+mod reauthorizations;
 mod refreshes;
 mod relay;
 mod slow;

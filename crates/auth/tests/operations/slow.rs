@@ -7,14 +7,14 @@ use larkauth_auth::{Context, ContextParts, Policy};
 use larkauth_lark_sim::{Effect, Endpoint, Fault};
 use larkauth_models::{
     AppId, Application, AuthSession, CardFace, EventId, MessageId, OpenId, SessionId, SessionState,
-    StoredToken, Timestamp, TokenKind, TokenPair, UserProfile,
+    StoredToken, SuspensionReason, Timestamp, TokenKind, TokenPair, UserProfile,
 };
 use larkauth_storage::{
     ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, CodeBinding,
     Completion, Created, EndCursor, Erased, ExchangeClaim, InvitationLimit, InvitationPause, JobTicks,
-    LeasedToken, NewSession, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, RefreshClaim, RefreshEnd,
-    RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
-    StorageError, Store, Tokens, UnannouncedEnd,
+    LeasedToken, NewSession, People, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, Reauthorizations,
+    RefreshClaim, RefreshEnd, RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding,
+    SessionFilter, Sessions, StorageError, Store, Tokens, UnannouncedEnd, UnannouncedPerson,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -109,6 +109,23 @@ delegate! {
         fn person_ids(app_id: &AppId, open_id: &OpenId) -> Stored<Vec<String>>;
         fn erase_person(app_id: &AppId, open_id: &OpenId, audit: &AuditEntry) -> Stored<Erased>;
     }
+    People {
+        fn people_to_sync(app_id: &AppId, synced_before: Timestamp, limit: u32) -> Stored<Vec<OpenId>>;
+        fn count_to_sync(app_id: &AppId, synced_before: Timestamp) -> Stored<u64>;
+        fn claim_sync(app_id: &AppId, open_id: &OpenId, synced_before: Timestamp, now: Timestamp) -> Stored<bool>;
+        fn store_synced(app_id: &AppId, profiles: &[UserProfile], others: &[OpenId], now: Timestamp) -> Stored<()>;
+        fn suspended(app_id: &AppId, open_ids: &[OpenId]) -> Stored<Vec<(OpenId, SuspensionReason)>>;
+        fn suspend_person(app_id: &AppId, open_id: &OpenId, reason: SuspensionReason, audit: &AuditEntry) -> Stored<bool>;
+        fn restore_person(app_id: &AppId, open_id: &OpenId, refreshed: bool, audit: &AuditEntry) -> Stored<bool>;
+        fn claim_suspended(app_id: &AppId, open_id: &OpenId, owner: Uuid, life: Duration) -> Stored<Option<LeasedToken>>;
+        fn unannounced_people(after: Option<&UnannouncedPerson>, limit: u32) -> Stored<Vec<UnannouncedPerson>>;
+        fn record_person_announced(announced: &UnannouncedPerson) -> Stored<bool>;
+    }
+    Reauthorizations {
+        fn claim_ended(app_id: &AppId, used_after: Option<Timestamp>, now: Timestamp, until: Timestamp, limit: u32) -> Stored<Vec<OpenId>>;
+        fn claim_ending(app_id: &AppId, granted_before: Timestamp, now: Timestamp, until: Timestamp, limit: u32) -> Stored<Vec<OpenId>>;
+        fn set_ask_at(app_id: &AppId, open_id: &OpenId, ask_at: Timestamp) -> Stored<bool>;
+    }
     ProcessedEvents {
         fn is_processed(consumer: &str, event_id: &EventId) -> Stored<bool>;
         fn mark_processed(consumer: &str, event_id: &EventId, now: Timestamp) -> Stored<()>;
@@ -130,6 +147,7 @@ delegate! {
     }
     JobTicks {
         fn claim_tick(job: &str, tick_at: Timestamp, now: Timestamp) -> Stored<bool>;
+        fn last_tick(job: &str) -> Stored<Option<Timestamp>>;
     }
 }
 

@@ -180,7 +180,7 @@ impl State {
         match user.status {
             UserStatus::Active | UserStatus::BotStopped => Ok(user),
             UserStatus::OutOfRange => Err(Refusal::oauth(20010)),
-            UserStatus::Frozen | UserStatus::Resigned | UserStatus::NotRegistered => {
+            UserStatus::Frozen | UserStatus::Resigned | UserStatus::Exited | UserStatus::NotRegistered => {
                 Err(Refusal::oauth(20066))
             }
         }

@@ -91,7 +91,7 @@ async fn hot_query_plan_uses_index() {
     let due = "now(), now(), 50, gen_random_uuid(), 30000000";
     let audit = "order by at desc, audit_id desc limit $10";
     let page = "null, null, null, null, 50";
-    let cases: [(&str, String, &str, &[&str]); 37] = [
+    let cases: [(&str, String, &str, &[&str]); 41] = [
         (
             "completed_at from user_auth_sessions where session_id = $1",
             id(""),
@@ -160,6 +160,20 @@ async fn hot_query_plan_uses_index() {
             &always,
         ),
         ("order by next_attempt_at limit", due.to_owned(), "access_tokens_due", &always),
+        ("order by ask_at limit", app("now(), now(), 100, null"), "access_tokens_to_ask", &always),
+        (
+            "order by granted_at limit",
+            app("now(), now(), 100, now() - interval '351 days'"),
+            "access_tokens_by_grant",
+            &always,
+        ),
+        (
+            "(status_announcements % 2 = 1) and status <> 'revoked'",
+            "'', '', 100".to_owned(),
+            "access_tokens_unannounced",
+            &always,
+        ),
+        ("order by synced_at, open_id limit", app("now(), 50"), "user_profiles_by_sync", &always),
         ("tenant_key from user_profiles where app_id = $1", app("'ou_1'"), "user_profiles_pkey", &always),
         (
             "exists(select from processed_events",
@@ -251,6 +265,8 @@ async fn active_counts_plan_reads_indexes_only() {
     assert_eq!(
         scans,
         [
+            // The active ones, and the suspended ones.
+            ("Index Only Scan", "access_tokens", "access_tokens_by_status"),
             ("Index Only Scan", "access_tokens", "access_tokens_by_status"),
             ("Index Only Scan", "user_auth_sessions", "user_auth_sessions_pending_by_app"),
         ]

@@ -41,7 +41,8 @@ pub(super) async fn find(
                       generation as "generation!", status as "status!", revoked_at as "revoked_at!: OptionalMicros",
                       lease_owner as "lease_owner!: OptionalId", lease_until as "lease_until!: OptionalMicros",
                       failures as "failures!: i32", next_attempt_at as "next_attempt_at!: OptionalMicros",
-                      last_used_at as "last_used_at!: OptionalMicros"
+                      last_used_at as "last_used_at!: OptionalMicros", ask_at as "ask_at!: Micros", suspended_for,
+                      status_announcements as "status_announcements!: i32"
                    from access_tokens where (app_id, open_id, kind) in (select value ->> 0, value ->> 1, value ->> 2 from json_each(?1))"#,
                 keys
             )
@@ -53,7 +54,8 @@ pub(super) async fn find(
             let rows = query_as!(
                 ProfileRecord,
                 r#"select app_id as "app_id!", open_id as "open_id!", union_id, user_id, name, en_name, avatar_url,
-                      email_sealed, mobile_sealed, tenant_key, updated_at as "updated_at!: Micros"
+                      email_sealed, mobile_sealed, tenant_key, updated_at as "updated_at!: Micros",
+                      synced_at as "synced_at!: Micros"
                    from user_profiles where (app_id, open_id) in (select value ->> 0, value ->> 1 from json_each(?1))"#,
                 keys
             )
@@ -90,7 +92,8 @@ pub(super) async fn find(
                 r#"select key_id as "key_id!: Id", name as "name!", scopes as "scopes!: Texts", key_sha256 as "key_sha256!",
                       created_at as "created_at!: Micros", revoked_at as "revoked_at!: OptionalMicros",
                       app_ids as "app_ids!: Texts", lark_scopes as "lark_scopes!: Texts", requests_per_minute,
-                      expires_at as "expires_at!: OptionalMicros", last_used_at as "last_used_at!: OptionalMicros"
+                      expires_at as "expires_at!: OptionalMicros", last_used_at as "last_used_at!: OptionalMicros", ask_at as "ask_at!: Micros", suspended_for,
+                      status_announcements as "status_announcements!: i32"
                    from api_keys where key_id in (select value ->> 0 from json_each(?1))"#,
                 keys
             )

@@ -46,11 +46,12 @@ pub(super) async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Res
             let lease_until = row.lease_until.map(micros);
             let next_attempt_at = row.next_attempt_at.map(micros);
             let last_used_at = row.last_used_at.map(micros);
+            let ask_at = micros(row.ask_at);
             query!(
                 "insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
                     refresh_expires_at, scopes, issued_at, granted_at, generation, status, revoked_at, lease_owner,
-                    lease_until, failures, next_attempt_at, last_used_at)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+                    lease_until, failures, next_attempt_at, last_used_at, ask_at, suspended_for, status_announcements)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
                  on conflict (app_id, open_id, kind) do nothing",
                 row.app_id,
                 row.open_id,
@@ -69,17 +70,21 @@ pub(super) async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Res
                 lease_until,
                 row.failures,
                 next_attempt_at,
-                last_used_at
+                last_used_at,
+                ask_at,
+                row.suspended_for,
+                row.status_announcements
             )
             .execute(db)
             .await?
         }
         Record::Profiles(row) => {
             let updated_at = micros(row.updated_at);
+            let synced_at = micros(row.synced_at);
             query!(
                 "insert into user_profiles (app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed, mobile_sealed,
-                    tenant_key, updated_at)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                    tenant_key, updated_at, synced_at)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
                  on conflict (app_id, open_id) do nothing",
                 row.app_id,
                 row.open_id,
@@ -91,7 +96,8 @@ pub(super) async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Res
                 row.email_sealed,
                 row.mobile_sealed,
                 row.tenant_key,
-                updated_at
+                updated_at,
+                synced_at
             )
             .execute(db)
             .await?

@@ -66,6 +66,10 @@ async fn hot_query_plan_uses_index() {
             "sqlite_autoindex_access_tokens_1",
         ),
         ("order by next_attempt_at limit ?3", "access_tokens_due"),
+        ("order by ask_at limit ?4", "access_tokens_to_ask"),
+        ("order by granted_at limit ?4", "access_tokens_by_grant"),
+        ("(status_announcements % 2 = 1) and status <> 'revoked'", "access_tokens_unannounced"),
+        ("order by synced_at, open_id limit ?3", "user_profiles_by_sync"),
         (
             "tenant_key from user_profiles where app_id = ?1 and open_id = ?2",
             "SEARCH user_profiles USING PRIMARY KEY",

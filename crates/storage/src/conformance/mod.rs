@@ -12,6 +12,8 @@ mod fixtures;
 pub mod growth;
 pub mod invitations;
 pub mod job_ticks;
+pub mod people;
+pub mod reauthorizations;
 pub mod records;
 #[expect(clippy::panic, reason = "a case that cannot continue has failed")]
 pub mod refreshes;
@@ -65,6 +67,7 @@ macro_rules! conformance_suite {
             invitations::create_session_hundred_people_all_created,
             invitations::create_session_unless_asked_concurrent_callers_one_creates,
             invitations::create_session_unless_asked_after_no_pauses_longer_each_time,
+            invitations::create_session_unless_asked_older_open_card_returned,
             job_ticks::claim_tick_repeated_tick_refused,
             job_ticks::claim_tick_after_wrong_clock_claimed,
             job_ticks::claim_tick_concurrent_callers_one_claims,
@@ -76,6 +79,17 @@ macro_rules! conformance_suite {
             refreshes::end_refresh_of_other_owner_changes_nothing,
             refreshes::claim_due_refreshes_due_longest_first_each_once,
             refreshes::touch_token_now_and_then,
+            people::people_to_sync_oldest_look_first_until_looked_up,
+            people::store_synced_replaces_only_what_lark_says,
+            people::claim_sync_concurrent_callers_one_looks,
+            people::suspend_person_during_refresh_stays_suspended_and_keeps_pair,
+            people::restore_person_ends_what_it_explains,
+            people::unannounced_people_every_transition_until_recorded,
+            people::suspend_person_concurrent_callers_one_suspends,
+            reauthorizations::claim_ended_only_ended_tokens_until_their_time,
+            reauthorizations::claim_ended_of_used_tokens_only,
+            reauthorizations::claim_ending_oldest_consents_first,
+            reauthorizations::claim_ended_concurrent_callers_each_person_once,
             records::put_application_every_field_returned_unchanged,
             records::set_application_frozen_repeated_keeps_first_reason,
             records::mark_processed_one_consumer_other_consumer_unaffected,

@@ -97,6 +97,9 @@ record! {
         failures: i32,
         next_attempt_at: Option<Timestamp>,
         last_used_at: Option<Timestamp>,
+        ask_at: Timestamp,
+        suspended_for: Option<String>,
+        status_announcements: i32,
     }
 }
 
@@ -117,6 +120,7 @@ record! {
         mobile_sealed: Option<Vec<u8>>,
         tenant_key: Option<String>,
         updated_at: Timestamp,
+        synced_at: Timestamp,
     }
 }
 

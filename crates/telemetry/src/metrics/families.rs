@@ -63,8 +63,16 @@ families! {
     token_refresh_lag_seconds: HistogramVec ["app_id"] in LAG, "Seconds between the planned and the actual time of a refresh.";
     token_active_count: IntGaugeVec ["app_id"], "Tokens that can be served.";
     token_outcome_unknown_count: IntGaugeVec ["app_id"], "Tokens whose last refresh has an unknown outcome.";
+    token_suspended_count: IntGaugeVec ["app_id"], "Tokens that are not served because Lark refuses their person.";
     token_endpoint_budget_used_ratio: GaugeVec ["app_id"], "Used fraction of the rate limit of the token endpoint, 0 to 1.";
     token_spool_entries: IntGauge [], "New token pairs that are spooled outside the database.";
+
+    reauthorization_total: IntCounterVec ["app_id", "outcome"], "People whose token has ended or ends soon, by what became of asking them again.";
+    user_suspended_total: IntCounterVec ["app_id", "reason"], "People who were suspended, by reason.";
+    user_restored_total: IntCounterVec ["app_id"], "Suspended people who were restored.";
+    user_sync_total: IntCounterVec ["app_id", "outcome"], "People who were looked up at Lark, by outcome.";
+    user_sync_pass_total: IntCounterVec ["app_id", "outcome"], "Passes over all people that ended, by outcome.";
+    user_sync_left: IntGaugeVec ["app_id"], "People whom the current pass has not looked up yet.";
 
     bus_publish_total: IntCounterVec ["outcome"], "Messages published, by outcome.";
     bus_publish_seconds: Histogram [] in FAST, "Seconds from publishing to the confirm of the broker.";

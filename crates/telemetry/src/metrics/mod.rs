@@ -128,6 +128,41 @@ impl Metrics {
         self.families.token_outcome_unknown_count.with_label_values(&[app_id]).set(count);
     }
 
+    /// Sets the number of suspended tokens of an application.
+    pub fn tokens_suspended(&self, app_id: &str, count: i64) {
+        self.families.token_suspended_count.with_label_values(&[app_id]).set(count);
+    }
+
+    /// Counts a person who was to be asked again.
+    pub fn reauthorization(&self, app_id: &str, outcome: &'static str) {
+        self.families.reauthorization_total.with_label_values(&[app_id, outcome]).inc();
+    }
+
+    /// Counts a suspended person.
+    pub fn user_suspended(&self, app_id: &str, reason: &'static str) {
+        self.families.user_suspended_total.with_label_values(&[app_id, reason]).inc();
+    }
+
+    /// Counts a restored person.
+    pub fn user_restored(&self, app_id: &str) {
+        self.families.user_restored_total.with_label_values(&[app_id]).inc();
+    }
+
+    /// Counts people who were looked up.
+    pub fn user_synced(&self, app_id: &str, outcome: &'static str, count: u64) {
+        self.families.user_sync_total.with_label_values(&[app_id, outcome]).inc_by(count);
+    }
+
+    /// Counts the end of a pass over all people.
+    pub fn user_sync_ended(&self, app_id: &str, outcome: &'static str) {
+        self.families.user_sync_pass_total.with_label_values(&[app_id, outcome]).inc();
+    }
+
+    /// Sets the number of people whom the current pass has not looked up yet.
+    pub fn user_sync_left(&self, app_id: &str, count: i64) {
+        self.families.user_sync_left.with_label_values(&[app_id]).set(count);
+    }
+
     /// Sets the used fraction of an application's rate limit at the token endpoint, 0 to 1.
     pub fn token_endpoint_budget(&self, app_id: &str, used: f64) {
         self.families.token_endpoint_budget_used_ratio.with_label_values(&[app_id]).set(used);
@@ -224,6 +259,8 @@ impl Metrics {
             &f.auth_session_active,
             &f.token_active_count,
             &f.token_outcome_unknown_count,
+            &f.token_suspended_count,
+            &f.user_sync_left,
         ] {
             // A missing gauge needs no removal.
             let _ = gauge.remove_label_values(&[app_id]);
@@ -273,6 +310,13 @@ mod tests {
         metrics.token_refresh_lag(app, took);
         metrics.tokens_active(app, 7);
         metrics.tokens_outcome_unknown(app, 1);
+        metrics.tokens_suspended(app, 2);
+        metrics.reauthorization(app, "asked");
+        metrics.user_suspended(app, "frozen");
+        metrics.user_restored(app);
+        metrics.user_synced(app, "found", 49);
+        metrics.user_sync_ended(app, "done");
+        metrics.user_sync_left(app, 50);
         metrics.token_endpoint_budget(app, 0.25);
         metrics.token_spool(0);
         metrics.bus_published("confirmed", took);
@@ -315,7 +359,7 @@ mod tests {
         let text = ours(&used());
         let types: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(types.len(), 37);
+        assert_eq!(types.len(), 44);
         for (name, kind) in types {
             let rest = name.strip_prefix("lark_service_").unwrap();
             assert!(rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !rest.is_empty(), "{name}");
