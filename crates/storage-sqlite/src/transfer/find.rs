@@ -92,8 +92,7 @@ pub(super) async fn find(
                 r#"select key_id as "key_id!: Id", name as "name!", scopes as "scopes!: Texts", key_sha256 as "key_sha256!",
                       created_at as "created_at!: Micros", revoked_at as "revoked_at!: OptionalMicros",
                       app_ids as "app_ids!: Texts", lark_scopes as "lark_scopes!: Texts", requests_per_minute,
-                      expires_at as "expires_at!: OptionalMicros", last_used_at as "last_used_at!: OptionalMicros", ask_at as "ask_at!: Micros", suspended_for,
-                      status_announcements as "status_announcements!: i32"
+                      expires_at as "expires_at!: OptionalMicros", last_used_at as "last_used_at!: OptionalMicros"
                    from api_keys where key_id in (select value ->> 0 from json_each(?1))"#,
                 keys
             )
