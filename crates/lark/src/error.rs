@@ -137,6 +137,8 @@ const APP_TOKEN_REFUSALS: [i64; 7] = [99991663, 99991664, 99991665, 99991668, 99
 
 /// The general code of a card that cannot be shown. The text of the response has the precise one.
 pub(crate) const CARD_CONTENT: i64 = 230099;
+/// The code of the rate limit of an application. Other codes limit the messages to one person or the changes of one message.
+const APP_LIMIT: i64 = 99_991_400;
 /// The code of a request to the wrong cloud.
 pub(crate) const WRONG_CLOUD: i64 = 1_000_040_351;
 /// What happened and what to do when an application is looked up in the wrong cloud.
@@ -176,6 +178,14 @@ impl LarkError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(self.kind, Transient | RateLimited | Unknown | ErrorKind::AuthorizationPending { .. })
+    }
+
+    /// Returns true when Lark refused the call because the application made too many.
+    #[must_use]
+    pub fn is_app_limit(&self) -> bool {
+        self.kind == RateLimited
+            && self.cause != Cause::NotSent
+            && (self.http_status == Some(429) || self.code == Some(APP_LIMIT))
     }
 
     /// Returns a label for metrics from a bounded set: `code_20050`, `code_other`, `timeout`, `http_5xx`, …
