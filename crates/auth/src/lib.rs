@@ -8,9 +8,11 @@
 //!
 //! The way of the data, by module: [`sessions`] creates an invitation → [`handlers`] send the card → [`callbacks`] take the
 //! click and [`redirect`] the browser → `consent` exchanges the code and ends the session, `escrow` keeps the tokens in
-//! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive. `relay`
+//! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive, within the rate limit that
+//! `rate_limit` shares between processes. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
-//! applications, `registrations`, [`api_keys`], `people` and `dead_letters` what an operator does, `audit` the record of all
+//! applications, `registrations`, [`api_keys`], `people` and `dead_letters` what an operator does, [`capacity`] what an
+//! application can carry, `audit` the record of all
 //! that, `process` what a service needs.
 //!
 //! To add an operation: a method of [`Context`] in the module of its subject, which records itself as `audit` says, or calls
@@ -23,6 +25,7 @@ mod apps;
 mod audit;
 mod audit_queue;
 pub mod callbacks;
+pub mod capacity;
 mod cards;
 mod consent;
 mod context;
@@ -36,6 +39,7 @@ pub mod jobs;
 mod people;
 mod policy;
 mod process;
+mod rate_limit;
 pub mod redirect;
 mod refresh;
 mod refresh_schedule;
@@ -54,5 +58,6 @@ pub use error::AuthError;
 pub use people::{ErasedPerson, pseudonym};
 pub use policy::{AuditTimings, Policy, WebhookTimings};
 pub use process::check_writes;
+pub use rate_limit::SharedRateLimiter;
 pub use refresh_schedule::{Life, RefreshSchedule};
 pub use spool::EscrowSpool;

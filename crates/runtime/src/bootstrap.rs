@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use larkauth_auth::{
     AppRegistry, AuthError, Context, ContextParts, EscrowSpool, LarkSettings, Policy, RefreshSchedule,
+    SharedRateLimiter,
 };
 use larkauth_config::{Service, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, api::LocalRateLimiter, http_client};
@@ -49,8 +50,9 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
         audit_retention: settings.audit_retention,
         ..Policy::default()
     };
-    let apps =
-        AppRegistry::new(store.clone(), lark_settings(settings)?, clock.clone(), metrics.clone(), &policy);
+    let rate_limiter = Arc::new(SharedRateLimiter::new(store.clone(), metrics.clone()));
+    let lark = LarkSettings { rate_limiter, ..lark_settings(settings)? };
+    let apps = AppRegistry::new(store.clone(), lark, clock.clone(), metrics.clone(), &policy);
     Ok(Context::new(ContextParts {
         store,
         bus,
@@ -64,7 +66,7 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
     }))
 }
 
-/// How Lark is reached.
+/// How Lark is reached, with a rate limit for the calls of this process only.
 ///
 /// # Errors
 /// When the TLS backend of the HTTP client cannot be set up.

@@ -1,7 +1,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    ApiKeys, Applications, Audit, JobTicks, ProcessedEvents, Profiles, Refreshes, Result, Sessions, Tokens,
+    ApiKeys, Applications, Audit, CallBudgets, JobTicks, ProcessedEvents, Profiles, Refreshes, Result,
+    Sessions, Tokens,
 };
 
 /// All repositories of one database behind one handle.
@@ -11,6 +12,7 @@ pub trait Store:
     + Sessions
     + Tokens
     + Refreshes
+    + CallBudgets
     + Profiles
     + ProcessedEvents
     + ApiKeys

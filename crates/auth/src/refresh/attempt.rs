@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use larkauth_contracts::message::EscrowPlace;
-use larkauth_lark::error::{ErrorKind, LarkError, Outcome};
+use larkauth_lark::{
+    LarkClient,
+    error::{ErrorKind, LarkError, Outcome},
+};
 use larkauth_models::{StoredToken, Timestamp, TokenPair, TokenStatus};
 use larkauth_storage::{LeasedToken, RefreshEnd, seal_refreshed};
 use tokio::time::Instant;
@@ -33,6 +36,7 @@ pub(super) enum Attempt {
 pub(super) async fn attempt(
     context: &Context,
     app: Arc<App>,
+    client: &LarkClient,
     leased: LeasedToken,
     last_used_at: Timestamp,
     owner: Uuid,
@@ -45,7 +49,7 @@ pub(super) async fn attempt(
         context.store.end_refresh(&app_id, &token.open_id, owner, end).await?;
         return Ok(Attempt::Ended);
     };
-    let answer = app.client.refresh(app.application.token_api, refresh_token, deadline).await;
+    let answer = client.refresh(app.application.token_api, refresh_token, deadline).await;
     match answer {
         Ok(pair) => {
             // The token is stored. A breaker that could not be closed is closed by the next success.

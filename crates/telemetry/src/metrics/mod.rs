@@ -128,9 +128,9 @@ impl Metrics {
         self.families.token_outcome_unknown_count.with_label_values(&[app_id]).set(count);
     }
 
-    /// Sets the used fraction of an application's rate limit at the token endpoint, 0 to 1.
-    pub fn token_endpoint_budget(&self, app_id: &str, used: f64) {
-        self.families.token_endpoint_budget_used_ratio.with_label_values(&[app_id]).set(used);
+    /// Counts a scheduled refresh that came after the end of what it keeps.
+    pub fn token_refresh_late(&self, app_id: &str, what: &'static str) {
+        self.families.token_refresh_late_total.with_label_values(&[app_id, what]).inc();
     }
 
     /// Sets the number of new token pairs that are spooled outside the database.
@@ -192,6 +192,21 @@ impl Metrics {
         self.families.lark_api_seconds.with_label_values(&[api]).observe(took.as_secs_f64());
     }
 
+    /// Counts calls that were asked of the rate limit of an application and class of endpoint.
+    pub fn lark_api_budget(
+        &self,
+        app_id: &str,
+        class: &'static str,
+        lane: &'static str,
+        outcome: &'static str,
+        calls: u32,
+    ) {
+        self.families
+            .lark_api_budget_total
+            .with_label_values(&[app_id, class, lane, outcome])
+            .inc_by(calls.into());
+    }
+
     /// Records a served HTTP request. `route` is the matched pattern (`/v1/auth/sessions/{id}`), or a constant when none
     /// matched; never the path.
     pub fn http_request(&self, route: &str, method: &http::Method, status: http::StatusCode, took: Duration) {
@@ -228,7 +243,6 @@ impl Metrics {
             // A missing gauge needs no removal.
             let _ = gauge.remove_label_values(&[app_id]);
         }
-        let _ = f.token_endpoint_budget_used_ratio.remove_label_values(&[app_id]);
     }
 }
 
@@ -273,7 +287,7 @@ mod tests {
         metrics.token_refresh_lag(app, took);
         metrics.tokens_active(app, 7);
         metrics.tokens_outcome_unknown(app, 1);
-        metrics.token_endpoint_budget(app, 0.25);
+        metrics.token_refresh_late(app, "access_token");
         metrics.token_spool(0);
         metrics.bus_published("confirmed", took);
         metrics.bus_consumed(queue, "done", took);
@@ -285,6 +299,7 @@ mod tests {
         metrics.bus_isolated(queue);
         metrics.bus_blocked(false);
         metrics.lark_api_called(app, "send_card", "ok", took);
+        metrics.lark_api_budget(app, "token", "people", "granted", 1);
         metrics.http_request("/healthz", &Method::GET, StatusCode::OK, took);
         metrics.audit_records_dropped(2);
         metrics.database_up(true);
@@ -315,7 +330,7 @@ mod tests {
         let text = ours(&used());
         let types: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(types.len(), 37);
+        assert_eq!(types.len(), 38);
         for (name, kind) in types {
             let rest = name.strip_prefix("lark_service_").unwrap();
             assert!(rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !rest.is_empty(), "{name}");
