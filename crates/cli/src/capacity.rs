@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 }
 
 /// Simulated time without an outage, and before and after one.
-const HOURS: u64 = 2;
+const HOURS: u64 = 4;
 const POLICIES: [RefreshPolicy; 3] = [RefreshPolicy::Eager, RefreshPolicy::Adaptive, RefreshPolicy::OnDemand];
 
 struct Row {

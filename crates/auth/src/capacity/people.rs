@@ -3,7 +3,7 @@ use std::time::Duration;
 use larkauth_models::{RefreshPolicy, Timestamp};
 
 use super::{Scenario, queue::Queue};
-use crate::refresh_schedule::{ACCESS_LIFE, LOGIN_LIFE, Life, RefreshSchedule};
+use crate::refresh_schedule::{ACCESS_LIFE, LOGIN_LIFE, Life, RefreshSchedule, SPREAD};
 
 /// Time of the start. Any will do.
 const START: i64 = 1_800_000_000;
@@ -58,11 +58,11 @@ impl People {
         let used = (f64::from(scenario.people) * scenario.used).round() as usize;
         for index in 0..scenario.people as usize {
             let is_used = index < used;
-            let spread = people.fraction();
-            let age = match (scenario.mass_login, people.life_of(is_used)) {
-                (Some(within), _) => within.mul_f64(spread),
-                // The time since the last refresh, as it is after a long time.
-                (None, life) => life.mul_f64(spread * (scenario.schedule.threshold - 0.05)),
+            let (spread, jitter) = (people.fraction(), people.fraction());
+            // The time since the last refresh, as it is after a long time.
+            let age = match scenario.mass_login {
+                Some(within) => within.mul_f64(spread),
+                None => people.longest_age(is_used, jitter).mul_f64(spread),
             };
             let person = Person {
                 issued_at: at(Duration::ZERO) - age,
@@ -72,7 +72,7 @@ impl People {
                 generation: 0,
             };
             people.people.push(person);
-            people.schedule_next(index, Duration::ZERO);
+            people.schedule_next(index, Duration::ZERO, jitter);
             if is_used && scenario.reads_per_day > 0.0 {
                 people.schedule_read(index, Duration::ZERO);
             }
@@ -86,15 +86,19 @@ impl People {
         let issued_at = at(Duration::ZERO) - age;
         let person = Person { issued_at, is_used: true, is_due: false, is_gone: false, generation: 0 };
         self.people.push(person);
-        self.schedule_next(self.people.len() - 1, Duration::ZERO);
+        self.schedule_next(self.people.len() - 1, Duration::ZERO, 0.0);
     }
 
-    /// Returns the life of what the policy keeps for a person.
-    fn life_of(&self, is_used: bool) -> Duration {
-        if self.keeps_access(is_used) || (self.schedule.policy == RefreshPolicy::OnDemand && is_used) {
-            ACCESS_LIFE
+    /// Returns the age at which a pair of a person is refreshed.
+    fn longest_age(&self, is_used: bool, jitter: f64) -> Duration {
+        let share = self.schedule.threshold - SPREAD * jitter;
+        if self.keeps_access(is_used) {
+            ACCESS_LIFE.mul_f64(share)
+        } else if self.schedule.policy == RefreshPolicy::OnDemand && is_used {
+            // By the first read after nine tenths of its life.
+            ACCESS_LIFE.mul_f64(0.9) + Duration::from_secs_f64(self.read_pause.min(1e9))
         } else {
-            LOGIN_LIFE
+            LOGIN_LIFE.mul_f64(share)
         }
     }
 
@@ -116,8 +120,7 @@ impl People {
         (bits >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    fn schedule_next(&mut self, index: usize, now: Duration) {
-        let spread = self.fraction();
+    fn schedule_next(&mut self, index: usize, now: Duration, jitter: f64) {
         let person = &self.people[index];
         let used_at = if person.is_used { at(now) } else { at(now) - IDLE_FOR };
         let life = Life {
@@ -126,7 +129,7 @@ impl People {
             refresh_expires_at: Some(person.issued_at + LOGIN_LIFE),
             last_used_at: used_at,
         };
-        if let Some(next) = self.schedule.next(&life, at(now), spread) {
+        if let Some(next) = self.schedule.next(&life, at(now), jitter) {
             self.scheduled.push(next, index, person.generation);
         }
     }
@@ -207,7 +210,8 @@ impl People {
     pub(super) fn refreshed(&mut self, index: usize, now: Duration) {
         self.settle(index);
         self.people[index].issued_at = at(now);
-        self.schedule_next(index, now);
+        let jitter = self.fraction();
+        self.schedule_next(index, now, jitter);
     }
 
     /// Ends the login of a person.

@@ -74,7 +74,7 @@ fn carried_is_the_edge_of_the_capacity() {
             let people = (edge * share) as u32;
             Scenario { reads_per_day: 0.01, length: 4 * HOUR, ..scenario(policy, people) }.run()
         };
-        let (below, above) = (run(0.97), run(1.3));
+        let (below, above) = (run(0.97), run(1.5));
         assert_limits_hold(&below);
         assert_limits_hold(&above);
         assert_eq!(below.late_access, 0, "{policy}: {below:?}");

@@ -316,8 +316,8 @@ async fn application_without_budget_does_not_delay_another() {
     let world = World::start(TestDatabase::create().await, 2, 20).await;
     let (process, held, free) = (&world.processes[0], &world.apps[0], &world.apps[1]);
     process.limiter.hold(held, EndpointClass::Token, Duration::from_secs(600)).await;
-    let refreshing =
-        process.context.refresh_due_tokens(&ACTOR, process.context.now(), &CancellationToken::new());
+    let (actor, stopping) = (ACTOR, CancellationToken::new());
+    let refreshing = process.context.refresh_due_tokens(&actor, process.context.now(), &stopping);
     let refreshed = timeout(Duration::from_secs(20), refreshing).await.unwrap().unwrap();
     assert!(refreshed >= 20, "all of the one: {refreshed}");
     assert_eq!(world.sim.token_endpoint_peak(held.as_str()).in_a_minute, 0, "none of the other");

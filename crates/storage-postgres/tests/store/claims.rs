@@ -37,7 +37,7 @@ async fn with_due_tokens(rows: u32) -> (TestDatabase, PgStore) {
 async fn claim_times(database: &TestDatabase, store: &PgStore, claims: u32) -> [Duration; 3] {
     let mut db = database.connection().await;
     let now: Timestamp = sqlx::query_scalar("select now()").fetch_one(&mut db).await.unwrap();
-    let at = |hours| now + Duration::from_secs(3600 * hours);
+    let at = |hours: u64| now + Duration::from_secs(3600 * hours);
     let orders = [(24, 0), (0, 1), (0, 0)].map(|(logins, access)| DueOrder {
         now,
         logins_before: at(logins),
