@@ -114,6 +114,10 @@ impl SharedRateLimiter {
         let max_wait = deadline.saturating_duration_since(Instant::now());
         let request = self.rate.request(lane, 1, max_wait);
         let Some(granted) = self.grant(app_id, class, &request, deadline).await else {
+            if Instant::now() >= deadline {
+                self.count(app_id, class, lane, "refused", 1);
+                return Err(RateLimitExceeded { retry_after: self.rate.interval });
+            }
             self.count(app_id, class, lane, "own_share", 1);
             return self.fallback.acquire(app_id, class, lane, deadline).await;
         };

@@ -88,7 +88,7 @@ impl Refreshes for PgStore {
                                where t.app_id = a.app_id and next_attempt_at <= $1
                                  and status in ('active', 'outcome_unknown') and refresh_token_sealed is not null
                                  and (lease_until is null or lease_until <= clock_timestamp())
-                               limit $3) found) counted
+                               order by next_attempt_at limit $3) found) counted
                        where due > 0 and enabled and (frozen_since is null or frozen_since <= $2)
                        order by app_id"#,
                     now,
