@@ -82,7 +82,7 @@ fn row(arguments: &Arguments, policy: RefreshPolicy, people: u32) -> Row {
         seed: 1,
     };
     let (begin, end) = (hours(1), hours(1) + Duration::from_secs(60 * arguments.outage));
-    let outage = Scenario { outage: Some(begin..end), length: end + hours(HOURS), ..steady.clone() };
+    let outage = Scenario { outage: Some(begin..end), length: end + hours(HOURS), ..steady };
     Row { policy, people, steady: steady.run(), outage: outage.run() }
 }
 
@@ -170,7 +170,7 @@ fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -119,7 +119,7 @@ impl LocalRateLimiter {
         let now = Instant::now();
         let mut budgets = self.budgets.lock();
         budgets.calls = budgets.calls.wrapping_add(1);
-        if budgets.calls % CALLS_PER_CLEANUP == 0 {
+        if budgets.calls.is_multiple_of(CALLS_PER_CLEANUP) {
             budgets.ends.retain(|_, end| *end > now);
         }
         let end = budgets.ends.entry((app_id.clone(), class)).or_insert(now);

@@ -1,11 +1,12 @@
 //! The cost of taking due tokens does not depend on their number.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use larkauth_models::{AppId, Timestamp};
 use larkauth_storage::{DueOrder, Refreshes, testing::TestAuthorization};
 use larkauth_storage_postgres::{PgStore, testing::TestDatabase};
 use sqlx::AssertSqlSafe;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 const APP: &str = "cli_00000000000000a1";
