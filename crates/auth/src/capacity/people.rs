@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use larkauth_models::{RefreshPolicy, Timestamp};
 
-use super::{Scenario, queue::Queue};
+use super::{queue::Queue, scenario::Scenario};
 use crate::refresh_schedule::{ACCESS_LIFE, LOGIN_LIFE, Life, RefreshSchedule, SPREAD};
 
 /// Time of the start. Any will do.

@@ -1,7 +1,14 @@
-use larkauth_models::RefreshPolicy;
+use std::time::Duration;
+
+use larkauth_models::{CallRate, RefreshPolicy};
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    people::{Due, People},
+    scenario::{Outcome, Scenario},
+    simulation::carried,
+};
+use crate::refresh_schedule::{ACCESS_LIFE, LOGIN_LIFE, RefreshSchedule};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
