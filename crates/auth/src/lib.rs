@@ -8,10 +8,12 @@
 //!
 //! The way of the data, by module: [`sessions`] creates an invitation → [`handlers`] send the card → [`callbacks`] take the
 //! click and [`redirect`] the browser → `consent` exchanges the code and ends the session, `escrow` keeps the tokens in
-//! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive,
-//! `user_sync` looks its person up and suspends it, `reauthorize` asks the person again. `relay`
+//! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive, within the
+//! rate limit that `rate_limit` shares between processes, `user_sync` looks its person up and suspends it, `reauthorize` asks
+//! the person again. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
-//! applications, `registrations`, [`api_keys`], `people` and `dead_letters` what an operator does, `audit` the record of all
+//! applications, `registrations`, [`api_keys`], `people` and `dead_letters` what an operator does, [`capacity`] what an
+//! application can carry, `audit` the record of all
 //! that, `process` what a service needs.
 //!
 //! To add an operation: a method of [`Context`] in the module of its subject, which records itself as `audit` says, or calls
@@ -24,6 +26,7 @@ mod apps;
 mod audit;
 mod audit_queue;
 pub mod callbacks;
+pub mod capacity;
 mod cards;
 mod consent;
 mod context;
@@ -38,6 +41,7 @@ mod people;
 mod people_policy;
 mod policy;
 mod process;
+mod rate_limit;
 mod reauthorize;
 pub mod redirect;
 mod refresh;
@@ -61,6 +65,7 @@ pub use people::{ErasedPerson, pseudonym};
 pub use people_policy::{ReauthorizePolicy, UserSyncPolicy};
 pub use policy::{AuditTimings, Policy, WebhookTimings};
 pub use process::check_writes;
+pub use rate_limit::SharedRateLimiter;
 pub use refresh_schedule::{Life, RefreshSchedule};
 pub use side_effect::{FaultPoint, Faults, SideEffect};
 pub use spool::{EscrowSpool, SpoolState};

@@ -79,7 +79,7 @@ pub struct Policy {
     pub refresh_wait: Duration,
     /// Pauses of a token after failures in a row: 2 s to 60 s.
     pub refresh_retry: Backoff,
-    /// Tokens that a process takes at once: 50. The rate limit lets them through within a third of the lease.
+    /// Tokens of one application that a process takes at once: 8, as many calls as the rate limit grants ahead.
     pub refresh_batch: u32,
     /// How long one run of the scheduled refresh takes more tokens: 10 s.
     pub refresh_run: Duration,
@@ -157,7 +157,7 @@ impl Default for Policy {
             refresh_call: seconds(15),
             refresh_wait: seconds(8),
             refresh_retry: backoff(2000, 60_000),
-            refresh_batch: 50,
+            refresh_batch: 8,
             refresh_run: seconds(10),
             use_interval: seconds(3600),
             user_sync: UserSyncPolicy::default(),

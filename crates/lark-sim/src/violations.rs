@@ -52,6 +52,15 @@ pub enum ViolationKind {
     MalformedAnswer,
 }
 
+/// The busiest windows of one application and endpoint group, counted with the calls that were refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peak {
+    /// Most calls in any second.
+    pub in_a_second: usize,
+    /// Most calls in any 60 s.
+    pub in_a_minute: usize,
+}
+
 /// Counters of the platform.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use larkauth_auth::{
     AppRegistry, AuthError, Context, ContextParts, EscrowSpool, LarkSettings, Policy, ReauthorizePolicy,
-    RefreshSchedule, UserSyncPolicy, jobs::Schedule,
+    RefreshSchedule, SharedRateLimiter, UserSyncPolicy, jobs::Schedule,
 };
 use larkauth_config::{Service, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, api::LocalRateLimiter, http_client};
@@ -67,8 +67,9 @@ pub async fn connect(
         audit_retention: settings.audit_retention,
         ..Policy::default()
     };
-    let apps =
-        AppRegistry::new(store.clone(), lark_settings(settings)?, clock.clone(), metrics.clone(), &policy);
+    let rate_limiter = Arc::new(SharedRateLimiter::new(store.clone(), metrics.clone()));
+    let lark = LarkSettings { rate_limiter, ..lark_settings(settings)? };
+    let apps = AppRegistry::new(store.clone(), lark, clock.clone(), metrics.clone(), &policy);
     Ok(Context::new(ContextParts {
         store,
         bus,
@@ -82,7 +83,7 @@ pub async fn connect(
     }))
 }
 
-/// How Lark is reached.
+/// How Lark is reached, with a rate limit for the calls of this process only.
 ///
 /// # Errors
 /// When the TLS backend of the HTTP client cannot be set up.

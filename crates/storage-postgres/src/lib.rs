@@ -9,6 +9,7 @@
 mod api_keys;
 mod applications;
 mod audit;
+mod call_budgets;
 mod connect;
 mod creation;
 mod error;

@@ -14,6 +14,7 @@
 mod api_keys;
 mod applications;
 mod audit;
+mod call_budgets;
 mod columns;
 mod creation;
 mod error;

@@ -5,7 +5,7 @@
 //! `larkauth-storage-postgres` and `larkauth-storage-sqlite` do.
 //!
 //! To add a query: declare it in the trait of its table, with `now` as an argument (the database's clock measures
-//! claims of exchanges only, which several machines compare);
+//! claims, leases and budgets only, which several machines compare);
 //! give a call that changes something for an actor an [`AuditEntry`], and write it in the transaction of the change;
 //! make every change of state one conditional statement and check the number of affected rows; implement it in the file
 //! of the same name of each database crate; add a case to `conformance`; run `scripts/generate`.
@@ -16,6 +16,7 @@ mod api_keys;
 mod applications;
 mod audit;
 pub mod backend;
+mod call_budgets;
 mod cipher;
 #[cfg(feature = "conformance")]
 #[expect(clippy::unwrap_used, reason = "a case that cannot continue has failed")]
@@ -41,6 +42,7 @@ pub use api_keys::{ApiKey, ApiKeys};
 pub use applications::{Applications, Registration};
 pub use audit::{Audit, AuditCursor, AuditEntry, AuditFilter, pseudonym};
 pub use backend::migrations::MigrationReport;
+pub use call_budgets::{CallBudgets, GrantedCalls, MAX_CALL_LEAD};
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
 pub use escrow::{open_refreshed, seal_escrow, seal_refreshed};
@@ -49,7 +51,9 @@ pub use people::{People, UnannouncedPerson};
 pub use processed_events::ProcessedEvents;
 pub use profiles::{Erased, ProfileCursor, ProfilePage, Profiles};
 pub use reauthorizations::Reauthorizations;
-pub use refreshes::{LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes};
+pub use refreshes::{
+    DueApplication, DueOrder, LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes,
+};
 pub use session_types::{
     ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit,
     InvitationPause, NewSession, SessionCursor, SessionEnding, SessionFilter, UnannouncedEnd,

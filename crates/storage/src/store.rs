@@ -1,8 +1,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    ApiKeys, Applications, Audit, JobTicks, People, ProcessedEvents, Profiles, Reauthorizations, Refreshes,
-    Result, Sessions, Tokens,
+    ApiKeys, Applications, Audit, CallBudgets, JobTicks, People, ProcessedEvents, Profiles, Reauthorizations,
+    Refreshes, Result, Sessions, Tokens,
 };
 
 /// All repositories of one database behind one handle.
@@ -12,6 +12,7 @@ pub trait Store:
     + Sessions
     + Tokens
     + Refreshes
+    + CallBudgets
     + Profiles
     + People
     + Reauthorizations

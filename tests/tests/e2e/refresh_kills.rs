@@ -122,8 +122,6 @@ impl Scenario {
         };
         let order = [
             After(SideEffect::Call),
-            Before(SideEffect::CloseBreaker),
-            After(SideEffect::CloseBreaker),
             Before(SideEffect::StorePair),
             After(SideEffect::StorePair),
             Before(SideEffect::PublishPair),

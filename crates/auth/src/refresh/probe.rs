@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larkauth_models::OpenId;
+use larkauth_models::{Lane, OpenId};
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, attempt};
@@ -24,12 +24,12 @@ impl Context {
         let Some(leased) = self.step(SideEffect::Lease, claim).await? else {
             return Ok(false);
         };
-        let (context, app) = (self.clone(), app.clone());
+        let (context, app, client) = (self.clone(), app.clone(), app.client.in_lane(Lane::Background));
         let deadline = Instant::now() + self.policy.refresh_call;
         let used_at = leased.token.last_used_at.unwrap_or(leased.token.granted_at);
         let task = self
             .refreshing
-            .spawn(async move { attempt(&context, app, leased, used_at, owner, deadline).await });
+            .spawn(async move { attempt(&context, app, &client, leased, used_at, owner, deadline).await });
         match task.await {
             Ok(ended) => Ok(matches!(ended?, Attempt::Refreshed(_))),
             Err(error) => {

@@ -9,7 +9,7 @@ use larkauth_lark::{
     api::{AccountStatus, Contact},
     error::ErrorKind,
 };
-use larkauth_models::{Actor, OpenId, SuspensionReason, Timestamp};
+use larkauth_models::{Actor, Lane, OpenId, SuspensionReason, Timestamp};
 use tokio::time::sleep;
 
 use super::pass::PASS;
@@ -28,7 +28,7 @@ impl Context {
         let app_id = &app.application.app_id;
         let mut parts = vec![people];
         while let Some(part) = parts.pop() {
-            match (app.client.contacts(part).await, part) {
+            match (app.client.in_lane(Lane::Background).contacts(part).await, part) {
                 (Ok(contacts), _) => self.take_contacts(actor, app, part, contacts, pass).await?,
                 (Err(error), [_]) if is_of_an_id(&error.kind) => {
                     tracing::warn!(%app_id, %error, "auth.people.sync: Lark does not take the id of a person");

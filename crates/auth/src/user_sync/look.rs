@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use larkauth_lark::error::{ErrorKind, LarkError};
-use larkauth_models::{Actor, OpenId, SecretString, StoredToken, SuspensionReason};
+use larkauth_models::{Actor, Lane, OpenId, SecretString, StoredToken, SuspensionReason};
 use tokio::time::timeout;
 
 use crate::{apps::App, context::Context, error::AuthError};
@@ -51,7 +51,7 @@ impl Context {
         if !self.store.claim_sync(app_id, open_id, now - interval, now).await? {
             return Ok(());
         }
-        match app.client.user_info(access_token).await {
+        match app.client.in_lane(Lane::Background).user_info(access_token).await {
             Ok(profile) if profile.open_id == *open_id => {
                 self.metrics.user_synced(app_id.as_str(), "found", 1);
                 Ok(self.store.store_synced(app_id, &[profile], &[], now).await?)

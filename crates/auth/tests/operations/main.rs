@@ -6,6 +6,7 @@
 mod announcements;
 mod audit;
 mod bootstrap;
+mod budget;
 mod card_faces;
 mod clicks;
 mod codes;

@@ -6,15 +6,16 @@ use async_trait::async_trait;
 use larkauth_auth::{Context, ContextParts, Policy};
 use larkauth_lark_sim::{Effect, Endpoint, Fault};
 use larkauth_models::{
-    AppId, Application, AuthSession, CardFace, EventId, MessageId, OpenId, SessionId, SessionState,
-    StoredToken, SuspensionReason, Timestamp, TokenKind, TokenPair, UserProfile,
+    AppId, Application, AuthSession, CallRequest, CardFace, EventId, MessageId, OpenId, SessionId,
+    SessionState, StoredToken, SuspensionReason, Timestamp, TokenKind, TokenPair, UserProfile,
 };
 use larkauth_storage::{
-    ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, CodeBinding,
-    Completion, Created, EndCursor, Erased, ExchangeClaim, InvitationLimit, InvitationPause, JobTicks,
-    LeasedToken, NewSession, People, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, Reauthorizations,
-    RefreshClaim, RefreshEnd, RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding,
-    SessionFilter, Sessions, StorageError, Store, Tokens, UnannouncedEnd, UnannouncedPerson,
+    ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, CallBudgets,
+    CodeBinding, Completion, Created, DueApplication, DueOrder, EndCursor, Erased, ExchangeClaim,
+    GrantedCalls, InvitationLimit, InvitationPause, JobTicks, LeasedToken, NewSession, People,
+    ProcessedEvents, ProfileCursor, ProfilePage, Profiles, Reauthorizations, RefreshClaim, RefreshEnd,
+    RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
+    StorageError, Store, Tokens, UnannouncedEnd, UnannouncedPerson,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -94,7 +95,8 @@ delegate! {
     }
     Refreshes {
         fn claim_refresh(app_id: &AppId, open_id: &OpenId, owner: Uuid, life: Duration) -> Stored<RefreshClaim>;
-        fn claim_due_refreshes(now: Timestamp, frozen_before: Timestamp, owner: Uuid, life: Duration, limit: u32) -> Stored<Vec<LeasedToken>>;
+        fn due_applications(now: Timestamp, frozen_before: Timestamp, at_most: u32) -> Stored<Vec<DueApplication>>;
+        fn claim_due_refreshes(app_id: &AppId, order: &DueOrder, owner: Uuid, life: Duration, limit: u32) -> Stored<Vec<LeasedToken>>;
         fn complete_refresh(refreshed: &RefreshedToken) -> Stored<bool>;
         fn end_refresh(app_id: &AppId, open_id: &OpenId, owner: Uuid, end: RefreshEnd) -> Stored<bool>;
         fn touch_token(app_id: &AppId, open_id: &OpenId, now: Timestamp, last_before: Timestamp) -> Stored<bool>;
@@ -102,6 +104,10 @@ delegate! {
     Tokens {
         fn token(app_id: &AppId, open_id: &OpenId, kind: TokenKind) -> Stored<Option<StoredToken>>;
         fn revoke_token(app_id: &AppId, open_id: &OpenId, kind: TokenKind, audit: &AuditEntry) -> Stored<bool>;
+    }
+    CallBudgets {
+        fn grant_calls(app_id: &AppId, class: &str, request: &CallRequest) -> Stored<GrantedCalls>;
+        fn hold_calls(app_id: &AppId, class: &str, lead: Duration) -> Stored<()>;
     }
     Profiles {
         fn profile(app_id: &AppId, open_id: &OpenId) -> Stored<Option<UserProfile>>;

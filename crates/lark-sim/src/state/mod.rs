@@ -22,7 +22,7 @@ use self::{
 use crate::{
     config::{Lifetimes, Limits, SimApp, SimConfig},
     users::{SimUser, UserStatus, Users},
-    violations::{Stats, ViolationKind, Violations},
+    violations::{Peak, Stats, ViolationKind, Violations},
 };
 
 /// State of the platform.
@@ -155,6 +155,11 @@ impl State {
         };
         self.violations.add(now, ViolationKind::LimitExceeded, app_id, group);
         Err(Refusal::too_many_requests(seconds))
+    }
+
+    /// Returns the busiest windows of a group of endpoints.
+    pub(crate) fn peak(&self, group: &str, app_id: &str) -> Peak {
+        self.limiter.peak(&format!("{group}/{app_id}"))
     }
 
     /// Counts a message or an update against its own limit per second.

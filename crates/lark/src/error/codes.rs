@@ -12,6 +12,8 @@ use super::kind::{
 
 /// The general code of a card that cannot be shown. The text of the response has the precise one.
 pub(crate) const CARD_CONTENT: i64 = 230099;
+/// The code of the rate limit of an application. Other codes limit the messages to one person or the changes of one message.
+pub(super) const APP_LIMIT: i64 = 99_991_400;
 /// The code of a request to the wrong cloud.
 pub(crate) const WRONG_CLOUD: i64 = 1_000_040_351;
 /// What happened and what to do when an application is looked up in the wrong cloud.

@@ -79,6 +79,14 @@ impl LarkError {
         matches!(self.kind, Transient | RateLimited | Unknown | ErrorKind::AuthorizationPending { .. })
     }
 
+    /// Returns true when Lark refused the call because the application made too many.
+    #[must_use]
+    pub fn is_app_limit(&self) -> bool {
+        self.kind == RateLimited
+            && self.cause != Cause::NotSent
+            && (self.http_status == Some(429) || self.code == Some(codes::APP_LIMIT))
+    }
+
     /// Returns a label for metrics from a bounded set: `code_20050`, `code_other`, `timeout`, `http_5xx`, …
     #[must_use]
     pub fn label(&self) -> &'static str {

@@ -9,8 +9,8 @@ use larkauth_models::{
 use uuid::Uuid;
 
 use crate::{
-    ActiveCounts, ApiKey, Cipher, LeasedToken, Registration, Result, StorageError, UnannouncedEnd,
-    UnannouncedPerson,
+    ActiveCounts, ApiKey, Cipher, DueApplication, LeasedToken, Registration, Result, StorageError,
+    UnannouncedEnd, UnannouncedPerson,
 };
 
 /// A row of `api_keys`, without the hash.
@@ -356,6 +356,19 @@ impl LeasedRow {
         };
         Ok(LeasedToken { token: row.into_model(cipher)?, was_interrupted })
     }
+}
+
+/// Converts a row of applications with due tokens.
+///
+/// # Errors
+/// When the application's id is not valid.
+pub fn due_application(app_id: String, due: i64) -> Result<DueApplication> {
+    let app_id = AppId::new(app_id.clone()).map_err(|error| StorageError::Corrupt {
+        table: APPLICATIONS,
+        row: app_id,
+        message: error.to_string(),
+    })?;
+    Ok(DueApplication { app_id, due: due.try_into().unwrap_or(u32::MAX) })
 }
 
 /// Converts the leased rows. A row that cannot be opened is logged and left out, so that it does not keep others.

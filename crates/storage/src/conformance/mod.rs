@@ -6,6 +6,7 @@
 
 pub mod announcements;
 pub mod audit;
+pub mod call_budgets;
 pub mod exchange;
 pub mod expiry;
 mod fixtures;
@@ -38,6 +39,10 @@ macro_rules! conformance_suite {
             growth::purge_sessions_ended_sessions_removed_oldest_first,
             growth::purge_profiles_person_without_token_and_session_removed,
             growth::erase_person_removes_everything_of_one_person,
+            call_budgets::grant_calls_follows_the_rate_of_the_request,
+            call_budgets::grant_calls_other_application_or_class_has_its_own_budget,
+            call_budgets::grant_calls_concurrent_callers_share_one_budget,
+            call_budgets::hold_calls_of_any_process_stops_all,
             exchange::bind_code_until_claimed_newest_code_kept,
             exchange::claim_exchange_claimed_session_held_until_released,
             exchange::claim_exchange_expired_before_sent_taken_over,
@@ -78,6 +83,8 @@ macro_rules! conformance_suite {
             refreshes::complete_refresh_of_revoked_token_refused,
             refreshes::end_refresh_of_other_owner_changes_nothing,
             refreshes::claim_due_refreshes_due_longest_first_each_once,
+            refreshes::claim_due_refreshes_what_ends_first_comes_first,
+            refreshes::due_applications_with_due_tokens_only,
             refreshes::touch_token_now_and_then,
             people::people_to_sync_oldest_look_first_until_looked_up,
             people::store_synced_replaces_only_what_lark_says,

@@ -163,9 +163,9 @@ impl Metrics {
         self.families.user_sync_left.with_label_values(&[app_id]).set(count);
     }
 
-    /// Sets the used fraction of an application's rate limit at the token endpoint, 0 to 1.
-    pub fn token_endpoint_budget(&self, app_id: &str, used: f64) {
-        self.families.token_endpoint_budget_used_ratio.with_label_values(&[app_id]).set(used);
+    /// Counts a scheduled refresh that came after the end of what it keeps.
+    pub fn token_refresh_late(&self, app_id: &str, what: &'static str) {
+        self.families.token_refresh_late_total.with_label_values(&[app_id, what]).inc();
     }
 
     /// Sets the number of new token pairs that are spooled outside the database.
@@ -227,6 +227,21 @@ impl Metrics {
         self.families.lark_api_seconds.with_label_values(&[api]).observe(took.as_secs_f64());
     }
 
+    /// Counts calls that were asked of the rate limit of an application and class of endpoint.
+    pub fn lark_api_budget(
+        &self,
+        app_id: &str,
+        class: &'static str,
+        lane: &'static str,
+        outcome: &'static str,
+        calls: u32,
+    ) {
+        self.families
+            .lark_api_budget_total
+            .with_label_values(&[app_id, class, lane, outcome])
+            .inc_by(calls.into());
+    }
+
     /// Records a served HTTP request. `route` is the matched pattern (`/v1/auth/sessions/{id}`), or a constant when none
     /// matched; never the path.
     pub fn http_request(&self, route: &str, method: &http::Method, status: http::StatusCode, took: Duration) {
@@ -265,7 +280,6 @@ impl Metrics {
             // A missing gauge needs no removal.
             let _ = gauge.remove_label_values(&[app_id]);
         }
-        let _ = f.token_endpoint_budget_used_ratio.remove_label_values(&[app_id]);
     }
 }
 
@@ -317,7 +331,7 @@ mod tests {
         metrics.user_synced(app, "found", 49);
         metrics.user_sync_ended(app, "done");
         metrics.user_sync_left(app, 50);
-        metrics.token_endpoint_budget(app, 0.25);
+        metrics.token_refresh_late(app, "access_token");
         metrics.token_spool(0);
         metrics.bus_published("confirmed", took);
         metrics.bus_consumed(queue, "done", took);
@@ -329,6 +343,7 @@ mod tests {
         metrics.bus_isolated(queue);
         metrics.bus_blocked(false);
         metrics.lark_api_called(app, "send_card", "ok", took);
+        metrics.lark_api_budget(app, "token", "people", "granted", 1);
         metrics.http_request("/healthz", &Method::GET, StatusCode::OK, took);
         metrics.audit_records_dropped(2);
         metrics.database_up(true);
