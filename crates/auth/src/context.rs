@@ -13,6 +13,7 @@ use crate::{
     audit_queue::AuditQueue,
     error::AuthError,
     policy::Policy,
+    reads::Reads,
     relay::Relay,
     spool::EscrowSpool,
 };
@@ -56,6 +57,7 @@ pub struct Context {
     /// Owns the refreshes that have begun, which no caller interrupts.
     pub(crate) refreshing: TaskTracker,
     pub(crate) audit: Arc<AuditQueue>,
+    pub(crate) reads: Arc<Reads>,
 }
 
 impl Context {
@@ -66,6 +68,7 @@ impl Context {
         let relay = Arc::new(Relay::new(bus.clone(), &apps, &metrics, &clock, &entropy, &policy));
         let refreshing = TaskTracker::new();
         let audit = Arc::new(AuditQueue::new(policy.audit.clone(), metrics.clone()));
+        let reads = Arc::new(Reads::new(&policy, clock.clone()));
         Self {
             store,
             bus,
@@ -79,6 +82,7 @@ impl Context {
             relay,
             refreshing,
             audit,
+            reads,
         }
     }
 

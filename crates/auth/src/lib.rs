@@ -11,7 +11,7 @@
 //! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
 //! applications, `registrations`, [`api_keys`], `people` and `dead_letters` what an operator does, `audit` the record of all
-//! that, `process` what a service needs.
+//! that, `process` what a service needs, `reads` what a process keeps in memory of the store.
 //!
 //! To add an operation: a method of [`Context`] in the module of its subject, which records itself as `audit` says, or calls
 //! `note_operation` when it neither changes nor shows anything of a person or a secret. To add a
@@ -21,9 +21,12 @@
 pub mod api_keys;
 mod apps;
 mod audit;
+mod audit_log;
 mod audit_queue;
+mod audit_repeats;
 pub mod callbacks;
 mod cards;
+mod changes;
 mod consent;
 mod context;
 mod dead_letters;
@@ -36,6 +39,7 @@ pub mod jobs;
 mod people;
 mod policy;
 mod process;
+mod reads;
 pub mod redirect;
 mod refresh;
 mod refresh_schedule;

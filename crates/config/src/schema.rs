@@ -75,6 +75,7 @@ settings! {
     "Tokens":
     AUTH_TOKEN_REFRESH_THRESHOLD = Fixed("0.8"), "Fraction of a token's lifetime after which it is refreshed on schedule (0.5 to 0.95). A read refreshes by itself once less than a tenth is left.";
     TOKEN_REFRESH_POLICY = Fixed("adaptive"), "Whose tokens are refreshed ahead: `eager` (every access token is kept valid), `adaptive` (those used within a day; of the others the refresh token is kept valid) or `on_demand` (none; a login that is not used for seven days ends).";
+    TOKEN_CACHE_SIZE = Fixed("10000"), "Most decrypted tokens that a gateway keeps in memory, about 3 KB each; what it serves is at most one second old. 0 reads each one from the database.";
 
     "User information":
     USER_INFO_SYNC_ENABLED = Fixed("false"), "Synchronize user information every night. Has no effect in this version.";

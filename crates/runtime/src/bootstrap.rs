@@ -45,6 +45,7 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
             threshold: settings.tokens.refresh_threshold,
             ..Policy::default().refresh
         },
+        read_tokens: settings.tokens.cache_size,
         session_retention: settings.sessions.retention,
         audit_retention: settings.audit_retention,
         ..Policy::default()

@@ -14,6 +14,7 @@
 mod api_keys;
 mod applications;
 mod audit;
+mod changes;
 mod columns;
 mod creation;
 mod error;

@@ -199,7 +199,7 @@ async fn export(
                 AuditRecord,
                 r#"select audit_id as "audit_id!: Id", at as "at!: Micros", actor_kind as "actor_kind!", actor_id as "actor_id!",
                       actor_name, action as "action!", app_id, person, session_id as "session_id!: OptionalId",
-                      key_id as "key_id!: OptionalId", address, request_id, trace_id, outcome as "outcome!", reason
+                      key_id as "key_id!: OptionalId", address, request_id, trace_id, outcome as "outcome!", reason, count as "count!: i32"
                    from audit_log where audit_id > ?1 order by audit_id limit ?2"#,
                 key_0,
                 limit
@@ -312,7 +312,7 @@ async fn find(db: &mut SqliteConnection, table: Table, keys: &[RowKey]) -> sqlx:
                 AuditRecord,
                 r#"select audit_id as "audit_id!: Id", at as "at!: Micros", actor_kind as "actor_kind!", actor_id as "actor_id!",
                       actor_name, action as "action!", app_id, person, session_id as "session_id!: OptionalId",
-                      key_id as "key_id!: OptionalId", address, request_id, trace_id, outcome as "outcome!", reason
+                      key_id as "key_id!: OptionalId", address, request_id, trace_id, outcome as "outcome!", reason, count as "count!: i32"
                    from audit_log where audit_id in (select value ->> 0 from json_each(?1))"#,
                 keys
             )
@@ -525,8 +525,8 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
             // A trigger refuses a record that exists, before `on conflict` could skip it.
             query!(
                 "insert into audit_log (audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id,
-                    address, request_id, trace_id, outcome, reason)
-                 select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
+                    address, request_id, trace_id, outcome, reason, count)
+                 select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
                  where not exists (select 1 from audit_log where audit_id = ?1)",
                 audit_id,
                 at,
@@ -542,7 +542,8 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
                 row.request_id,
                 row.trace_id,
                 row.outcome,
-                row.reason
+                row.reason,
+                row.count
             )
             .execute(db)
             .await?

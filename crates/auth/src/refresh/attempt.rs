@@ -135,7 +135,9 @@ async fn refused(
     }
     let next_attempt_at = after.map(|after| context.now() + after);
     let end = RefreshEnd { status, failures, next_attempt_at };
-    if context.store.end_refresh(app_id, &token.open_id, owner, end).await? {
+    let ended = context.store.end_refresh(app_id, &token.open_id, owner, end).await;
+    context.reads.tokens.forget(token.open_id.as_str());
+    if ended? {
         context.metrics.token_refreshed(app_id.as_str(), outcome);
     }
     Ok(after.map_or(Attempt::Ended, |after| Attempt::Postponed { after }))

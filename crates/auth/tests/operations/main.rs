@@ -17,6 +17,7 @@ mod invitations;
 mod jobs;
 mod live;
 mod maintenance;
+mod reads;
 mod refreshes;
 mod relay;
 mod slow;

@@ -10,11 +10,11 @@ use larkauth_models::{
     StoredToken, Timestamp, TokenKind, TokenPair, UserProfile,
 };
 use larkauth_storage::{
-    ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, CodeBinding,
-    Completion, Created, EndCursor, Erased, ExchangeClaim, InvitationLimit, InvitationPause, JobTicks,
-    LeasedToken, NewSession, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, RefreshClaim, RefreshEnd,
-    RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
-    StorageError, Store, Tokens, UnannouncedEnd,
+    ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, ChangeFeed,
+    Changes, CodeBinding, Completion, Created, EndCursor, Erased, ExchangeClaim, InvitationLimit,
+    InvitationPause, JobTicks, LeasedToken, NewSession, ProcessedEvents, ProfileCursor, ProfilePage,
+    Profiles, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes, Registration, Sealed, SessionCursor,
+    SessionEnding, SessionFilter, Sessions, StorageError, Store, Tokens, UnannouncedEnd,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -127,6 +127,9 @@ delegate! {
         fn list_audit(filter: &AuditFilter, after: Option<AuditCursor>, limit: u32) -> Stored<Vec<AuditEntry>>;
         fn pseudonymize_audit(app_id: &AppId, ids: &[String], pseudonym: &str, limit: u32) -> Stored<u64>;
         fn purge_audit(before: Timestamp, limit: u32) -> Stored<u64>;
+    }
+    Changes {
+        fn change_feed() -> Stored<Option<Box<dyn ChangeFeed>>>;
     }
     JobTicks {
         fn claim_tick(job: &str, tick_at: Timestamp, now: Timestamp) -> Stored<bool>;

@@ -216,6 +216,7 @@ record! {
         trace_id: Option<String>,
         outcome: String,
         reason: Option<String>,
+        count: i32,
     }
 }
 
@@ -223,7 +224,7 @@ impl From<&AuditEntry> for Record {
     fn from(entry: &AuditEntry) -> Self {
         let AuditEntry { id, at, actor_kind, actor_id, actor_name, action, app_id, person, .. } =
             entry.clone();
-        let AuditEntry { session_id, key_id, address, request_id, trace_id, outcome, reason, .. } =
+        let AuditEntry { session_id, key_id, address, request_id, trace_id, outcome, reason, count, .. } =
             entry.clone();
         let row = AuditRecord {
             audit_id: id,
@@ -241,6 +242,7 @@ impl From<&AuditEntry> for Record {
             trace_id,
             outcome,
             reason,
+            count,
         };
         row.into()
     }

@@ -205,6 +205,11 @@ impl Metrics {
         self.families.audit_dropped_total.with_label_values(&[] as &[&str]).inc_by(count);
     }
 
+    /// Sets whether the changes of the database are followed.
+    pub fn changes_followed(&self, followed: bool) {
+        self.families.changes_followed.set(followed.into());
+    }
+
     /// Sets whether the database answers.
     pub fn database_up(&self, up: bool) {
         self.families.database_up.set(up.into());
@@ -287,6 +292,7 @@ mod tests {
         metrics.lark_api_called(app, "send_card", "ok", took);
         metrics.http_request("/healthz", &Method::GET, StatusCode::OK, took);
         metrics.audit_records_dropped(2);
+        metrics.changes_followed(true);
         metrics.database_up(true);
         metrics.database_writable(true);
         metrics
