@@ -18,10 +18,7 @@ impl Context {
         let following = async {
             loop {
                 match self.store.change_feed().await {
-                    Ok(Some(feed)) => {
-                        let error = self.follow(feed).await;
-                        tracing::warn!(%error, "auth.changes.follow: no changes arrive, tokens are read from the database every second");
-                    }
+                    Ok(Some(feed)) => self.follow(feed).await,
                     Ok(None) => {
                         tracing::info!(
                             "auth.changes.follow: this way to the database announces no changes, tokens are read from it every second"
@@ -31,7 +28,7 @@ impl Context {
                     Err(error) => tracing::debug!(%error, "auth.changes.follow: not opened"),
                 }
                 self.metrics.changes_followed(false);
-                sleep(self.policy.read_poll).await;
+                sleep(self.policy.read_staleness).await;
             }
         };
         let sweeping = async {
@@ -49,11 +46,12 @@ impl Context {
         self.reads.clear();
     }
 
-    /// Applies the changes of a feed until it fails.
-    async fn follow(&self, mut feed: Box<dyn ChangeFeed>) -> StorageError {
+    /// Applies the changes of a feed until it fails. A failure that follows another one is not worth a line.
+    async fn follow(&self, mut feed: Box<dyn ChangeFeed>) {
         // What was read before the feed was opened may have changed before, too.
         self.reads.clear();
-        loop {
+        let mut was_followed = false;
+        let error = loop {
             let asked_at = Instant::now();
             // Later than this its proof would be worth nothing.
             match timeout(self.policy.read_staleness, feed.next()).await {
@@ -63,15 +61,21 @@ impl Context {
                     }
                     self.reads.extend(asked_at);
                     self.metrics.changes_followed(true);
+                    was_followed = true;
                 }
-                Ok(Err(error)) => return error,
+                Ok(Err(error)) => break error,
                 Err(_) => {
                     let message = "no answer in time".to_owned();
-                    return StorageError::Unavailable { during: "following changes", message };
+                    break StorageError::Unavailable { during: "following changes", message };
                 }
             }
             // Either way the next call looks.
             let _ = timeout(self.policy.read_poll, feed.arrived()).await;
+        };
+        if was_followed {
+            tracing::warn!(%error, "auth.changes.follow: no changes arrive, tokens are read from the database every second");
+        } else {
+            tracing::debug!(%error, "auth.changes.follow: no changes arrive");
         }
     }
 }
