@@ -6,9 +6,7 @@ use chrono::TimeDelta;
 use larkauth_auth::{AuditTimings, AuthError, Policy, api_keys::NewApiKey, pseudonym};
 use larkauth_contracts::message::CardActionKind;
 use larkauth_messaging::testing::eventually;
-use larkauth_models::{
-    Actor, AppId, AuditAction, KeyAccess, KeyScope, OpenId, Origin, Principal, TokenApi,
-};
+use larkauth_models::{Actor, AppId, AuditAction, KeyAccess, KeyScope, OpenId, Origin, Principal, TokenApi};
 use larkauth_storage::{AuditEntry, AuditFilter, SessionFilter};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -117,7 +115,8 @@ async fn repeated_reads_of_one_token_are_one_record_with_their_number() {
     }
     let served = |records: &[AuditEntry]| {
         let ok = records.iter().filter(|record| record.outcome == "ok");
-        let shown = ok.map(|record| (record.person.clone().unwrap(), record.address.clone().unwrap(), record.count));
+        let shown =
+            ok.map(|record| (record.person.clone().unwrap(), record.address.clone().unwrap(), record.count));
         shown.collect::<BTreeSet<_>>()
     };
     let (here_at, there_at) = ("192.0.2.7".to_owned(), "192.0.2.8".to_owned());

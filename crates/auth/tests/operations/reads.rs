@@ -193,6 +193,9 @@ async fn revoked_key_is_not_accepted_a_second_later_by_another_process() {
     .await;
 }
 
+/// Another generation, which the database does not announce.
+const SILENT: &str = "alter table access_tokens disable trigger access_tokens_announce; update access_tokens set generation = 3";
+
 /// What a database without triggers does not announce shows whether a value was read from it.
 async fn without_announcements(policy: Policy, followed: bool) -> (Pair, TestDatabase) {
     let database = TestDatabase::create().await;
@@ -200,20 +203,30 @@ async fn without_announcements(policy: Policy, followed: bool) -> (Pair, TestDat
     let pair = if followed { pair.followed().await } else { pair };
     assert_eq!(pair.read().await.unwrap(), FIRST);
     let mut db = database.connection().await;
-    let silent = "alter table access_tokens disable trigger access_tokens_announce; update access_tokens set generation = 3";
-    sqlx::raw_sql(silent).execute(&mut db).await.unwrap();
+    sqlx::raw_sql(SILENT).execute(&mut db).await.unwrap();
     (pair, database)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kept_token_is_served_for_as_long_as_its_changes_are_followed() {
-    let policy = Policy { read_staleness: SECOND / 4, read_poll: SECOND / 50, ..kept() };
-    let (pair, _database) = without_announcements(policy, true).await;
-    let until = Instant::now() + SECOND;
-    while Instant::now() < until {
-        assert_eq!(pair.read().await.unwrap(), FIRST, "no query was needed");
-        tokio::task::yield_now().await;
+    let policy = Policy { read_staleness: SECOND / 2, read_poll: SECOND / 50, ..kept() };
+    let (pair, database) = without_announcements(policy, true).await;
+    let mut db = database.connection().await;
+    // On a machine that is busy with other work a proof may come too late, which ends the value: then once more.
+    for _ in 0..20 {
+        let loud = "alter table access_tokens enable trigger access_tokens_announce; update access_tokens set generation = 2";
+        sqlx::raw_sql(loud).execute(&mut db).await.unwrap();
+        eventually("the change is seen", async || pair.read().await.unwrap() == FIRST).await;
+        sqlx::raw_sql(SILENT).execute(&mut db).await.unwrap();
+        let changed_at = Instant::now();
+        while pair.read().await.unwrap() == FIRST {
+            if changed_at.elapsed() > SECOND {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
     }
+    panic!("no token was served from memory for longer than a proof lasts");
 }
 
 #[tokio::test]

@@ -369,7 +369,10 @@ async fn get_token_with_its_etag_is_304_until_it_changes() {
         world.send(request.body(Body::empty()).unwrap()).await
     };
     let same = conditional().await;
-    assert_eq!((same.status, same.text.as_str(), same.header("etag")), (StatusCode::NOT_MODIFIED, "", &*etag));
+    assert_eq!(
+        (same.status, same.text.as_str(), same.header("etag")),
+        (StatusCode::NOT_MODIFIED, "", &*etag)
+    );
     assert_eq!(same.header("cache-control"), "no-store");
 
     let forgotten = world.send(request("DELETE", &path).body(Body::empty()).unwrap()).await;
