@@ -1,4 +1,4 @@
-//! The feed of changes.
+//! The feed of changes. A way to the database that has none passes: its readers keep nothing for longer than a second.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use super::fixtures::{Bed, application, ou};
 use crate::{Change, ChangeFeed, RefreshClaim, RefreshEnd, RefreshedToken};
 
-async fn feed(bed: &Bed) -> Box<dyn ChangeFeed> {
-    bed.second.change_feed().await.unwrap().unwrap()
+async fn feed(bed: &Bed) -> Option<Box<dyn ChangeFeed>> {
+    bed.second.change_feed().await.unwrap()
 }
 
 fn token(bed: &Bed, open_id: &OpenId) -> Change {
@@ -18,7 +18,7 @@ fn token(bed: &Bed, open_id: &OpenId) -> Change {
 
 /// Every change of a token that a reader could be served is returned by the next call, and by no later one.
 pub async fn next_after_change_of_token_returns_it_once(bed: &Bed) {
-    let mut feed = feed(bed).await;
+    let Some(mut feed) = feed(bed).await else { return };
     bed.completed(&bed.app, "ou_1", "t").await;
     let person = ou("ou_1");
     let changed = [token(bed, &person)];
@@ -57,7 +57,7 @@ pub async fn next_after_change_of_token_returns_it_once(bed: &Bed) {
 
 /// Changes of applications and API keys are returned; the record of a key's use is none.
 pub async fn next_after_change_of_application_or_key_returns_it(bed: &Bed) {
-    let mut feed = feed(bed).await;
+    let Some(mut feed) = feed(bed).await else { return };
     bed.store.put_application(&application(&bed.app), &bed.act()).await.unwrap();
     let changed = feed.next().await.unwrap();
     assert!(
@@ -83,9 +83,9 @@ pub async fn next_after_change_of_application_or_key_returns_it(bed: &Bed) {
 
 /// Each feed returns each change, and what was committed before it was opened is in none.
 pub async fn next_of_every_feed_returns_changes_since_it_was_opened(bed: &Bed) {
-    let mut first = feed(bed).await;
+    let Some(mut first) = feed(bed).await else { return };
     bed.completed(&bed.app, "ou_1", "t").await;
-    let mut second = feed(bed).await;
+    let Some(mut second) = feed(bed).await else { return };
     bed.completed(&bed.app, "ou_2", "t").await;
     assert_eq!(first.next().await.unwrap(), [token(bed, &ou("ou_1")), token(bed, &ou("ou_2"))]);
     assert_eq!(second.next().await.unwrap(), [token(bed, &ou("ou_2"))]);
@@ -93,7 +93,7 @@ pub async fn next_of_every_feed_returns_changes_since_it_was_opened(bed: &Bed) {
 
 /// Waiting for a change loses none, whether the wait ends by a change or is cancelled.
 pub async fn arrived_cancelled_loses_no_change(bed: &Bed) {
-    let mut feed = feed(bed).await;
+    let Some(mut feed) = feed(bed).await else { return };
     for open_id in ["ou_1", "ou_2"] {
         let (waited, ()) = tokio::join!(timeout(Duration::from_millis(200), feed.arrived()), async {
             bed.completed(&bed.app, open_id, "t").await;
