@@ -79,10 +79,8 @@ impl ChangeFeed for PgFeed {
             // The next call reports it.
             return;
         }
-        match self.receive().await {
-            Ok(Some(_)) => {}
-            Ok(None) => std::future::pending().await,
-            Err(_) => self.is_lost = true,
+        if self.receive().await.is_err() {
+            self.is_lost = true;
         }
     }
 }

@@ -63,7 +63,7 @@ impl ChangeFeed for SqliteFeed {
     }
 
     async fn arrived(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
