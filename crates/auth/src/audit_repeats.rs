@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    hash::{BuildHasher, RandomState},
 };
 
 use larkauth_models::{Actor, AppId, OpenId, Principal};
@@ -57,8 +57,6 @@ impl Repeats {
     }
 
     fn key(&self, actor_id: &str, app_id: &str, open_id: &str, address: Option<&str>) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        (actor_id, app_id, open_id, address).hash(&mut hasher);
-        hasher.finish()
+        self.hasher.hash_one((actor_id, app_id, open_id, address))
     }
 }
