@@ -42,7 +42,7 @@ struct Pair {
 impl Pair {
     /// With policies of one's own, on a store per process.
     async fn new(stores: [Arc<dyn Store>; 2], policy: Policy) -> Self {
-        let fixture = Fixture::new().await;
+        let fixture = Box::pin(Fixture::new()).await;
         let person = TestAuthorization::new(1);
         person.run(&*stores[0]).await;
         refresh(&*stores[0], &person, 1).await;
@@ -123,8 +123,9 @@ async fn on_both(policy: Policy, case: impl AsyncFn(Pair)) {
             let person = TestAuthorization::new(1);
             let erased = act(person.started_at());
             stores[0].erase_person(&person.app_id, &person.open_id, &erased).await.unwrap();
-            let pair = Pair::new(stores, policy.clone()).await;
-            case(if followed { pair.followed().await } else { pair }).await;
+            let pair = Box::pin(Pair::new(stores, policy.clone())).await;
+            let pair = if followed { Box::pin(pair.followed()).await } else { pair };
+            Box::pin(case(pair)).await;
         }
     }
 }
@@ -199,7 +200,9 @@ const SILENT: &str = "alter table access_tokens disable trigger access_tokens_an
 /// What a database without triggers does not announce shows whether a value was read from it.
 async fn without_announcements(policy: Policy, followed: bool) -> (Pair, TestDatabase) {
     let database = TestDatabase::create().await;
-    let pair = Pair::new([Arc::new(database.store().await), Arc::new(database.store().await)], policy).await;
+    let pair =
+        Box::pin(Pair::new([Arc::new(database.store().await), Arc::new(database.store().await)], policy))
+            .await;
     let pair = if followed { pair.followed().await } else { pair };
     assert_eq!(pair.read().await.unwrap(), FIRST);
     let mut db = database.connection().await;
@@ -262,7 +265,9 @@ async fn kept_token_ends_after_a_second_when_the_channel_is_cut() {
 async fn lost_feed_is_opened_anew() {
     let database = TestDatabase::create().await;
     let policy = Policy { read_poll: SECOND / 50, ..kept() };
-    let pair = Pair::new([Arc::new(database.store().await), Arc::new(database.store().await)], policy).await;
+    let pair =
+        Box::pin(Pair::new([Arc::new(database.store().await), Arc::new(database.store().await)], policy))
+            .await;
     let pair = pair.followed().await;
     let mut db = database.connection().await;
     let feeds = "select pid from pg_stat_activity where datname = current_database() and query like '%pg_notify%' and pid <> pg_backend_pid()";
