@@ -14,6 +14,7 @@ use crate::{
     audit_queue::AuditQueue,
     error::AuthError,
     policy::Policy,
+    reads::Reads,
     relay::Relay,
     side_effect::{FaultPoint, Faults, SideEffect},
     spool::EscrowSpool,
@@ -65,6 +66,7 @@ pub struct Context {
     pub(crate) faults: Option<Arc<dyn Faults>>,
     /// Looks at people after a refresh that run at once. More are left to the next refresh.
     pub(crate) looks: Arc<Semaphore>,
+    pub(crate) reads: Arc<Reads>,
 }
 
 impl Context {
@@ -75,6 +77,7 @@ impl Context {
         let relay = Arc::new(Relay::new(bus.clone(), &apps, &metrics, &clock, &entropy, &policy));
         let refreshing = TaskTracker::new();
         let audit = Arc::new(AuditQueue::new(policy.audit.clone(), metrics.clone()));
+        let reads = Arc::new(Reads::new(&policy, clock.clone()));
         Self {
             store,
             bus,
@@ -90,6 +93,7 @@ impl Context {
             audit,
             faults: None,
             looks: Arc::new(Semaphore::new(LOOKS)),
+            reads,
         }
     }
 

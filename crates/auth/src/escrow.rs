@@ -155,7 +155,9 @@ impl Context {
                 let (app_id, open_id) = (app_id.clone(), open_id.clone());
                 let generation = *generation;
                 let refreshed = RefreshedToken { app_id, open_id, generation, pair, next_attempt_at, now };
-                self.step(SideEffect::StorePair, self.store.complete_refresh(&refreshed)).await
+                let done = self.step(SideEffect::StorePair, self.store.complete_refresh(&refreshed)).await;
+                self.reads.tokens.forget(refreshed.open_id.as_str());
+                done
             }
         }
     }

@@ -13,8 +13,8 @@
 //! the person again. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
 //! applications, `registrations`, [`api_keys`], `people` and `dead_letters` what an operator does, [`capacity`] what an
-//! application can carry, `audit` the record of all
-//! that, `process` what a service needs.
+//! application can carry, `audit` the record of all that, `process` what a service needs, `reads` what a process keeps in
+//! memory of the store.
 //!
 //! To add an operation: a method of [`Context`] in the module of its subject, which records itself as `audit` says, or calls
 //! `note_operation` when it neither changes nor shows anything of a person or a secret. To add a
@@ -24,10 +24,13 @@
 pub mod api_keys;
 mod apps;
 mod audit;
+mod audit_log;
 mod audit_queue;
+mod audit_repeats;
 pub mod callbacks;
 pub mod capacity;
 mod cards;
+mod changes;
 mod consent;
 mod context;
 mod dead_letters;
@@ -42,6 +45,7 @@ mod people_policy;
 mod policy;
 mod process;
 mod rate_limit;
+mod reads;
 mod reauthorize;
 pub mod redirect;
 mod refresh;

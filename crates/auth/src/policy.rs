@@ -83,6 +83,14 @@ pub struct Policy {
     pub refresh_batch: u32,
     /// How long one run of the scheduled refresh takes more tokens: 10 s.
     pub refresh_run: Duration,
+    /// Longest time between a change in the database and its effect on what any process serves: 1 s.
+    pub read_staleness: Duration,
+    /// How often changes are asked for: 200 ms. Several are missed before `read_staleness` is over.
+    pub read_poll: Duration,
+    /// How long what was read is kept at most, whatever is announced: 30 s.
+    pub read_life: Duration,
+    /// Most decrypted tokens that a process keeps: 10,000, up to 100 MB with the longest tokens. 0 keeps none.
+    pub read_tokens: usize,
     /// Shortest time between two records of a token's use: 1 h.
     pub use_interval: Duration,
 
@@ -159,6 +167,10 @@ impl Default for Policy {
             refresh_retry: backoff(2000, 60_000),
             refresh_batch: 8,
             refresh_run: seconds(10),
+            read_staleness: seconds(1),
+            read_poll: Duration::from_millis(200),
+            read_life: seconds(30),
+            read_tokens: 10_000,
             use_interval: seconds(3600),
             user_sync: UserSyncPolicy::default(),
             reauthorize: ReauthorizePolicy::default(),

@@ -104,6 +104,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         audit_retention: s.require(&t::AUDIT_RETENTION_DAYS, parse::days(1, 36_500))?,
         tokens: TokenSettings {
             refresh_threshold: s.require(&t::AUTH_TOKEN_REFRESH_THRESHOLD, parse::number(0.5, 0.95))?,
+            cache_size: s.require(&t::TOKEN_CACHE_SIZE, parse::number(0, 1_000_000))?,
             refresh_policy: s.require(&t::TOKEN_REFRESH_POLICY, parse::one_of(REFRESH_POLICIES))?,
             reauthorize: ReauthorizeSettings {
                 enabled: s.require(&t::REAUTHORIZE_ENABLED, parse::switch)?,

@@ -75,6 +75,7 @@ settings! {
     "Tokens":
     AUTH_TOKEN_REFRESH_THRESHOLD = Fixed("0.8"), "Fraction of a token's lifetime after which it is refreshed on schedule (0.5 to 0.95). A read refreshes by itself once less than a tenth is left.";
     TOKEN_REFRESH_POLICY = Fixed("adaptive"), "Whose tokens are refreshed ahead: `eager` (every access token is kept valid), `adaptive` (those used within a day; of the others the refresh token is kept valid) or `on_demand` (none; a login that is not used for seven days ends).";
+    TOKEN_CACHE_SIZE = Fixed("10000"), "Most decrypted tokens that a gateway keeps in memory, about 3 KB each; what it serves is at most one second old. 0 reads each one from the database.";
 
     REAUTHORIZE_ENABLED = Fixed("true"), "Send a card by itself when Lark has ended a login that was not revoked here, and ahead of the end that Lark sets 365 days after a consent. `false`: people are asked only when a caller does.";
     REAUTHORIZE_DAYS_AHEAD = Fixed("14"), "Days before the 365-day end at which the person is asked (0 to 90).";

@@ -192,6 +192,8 @@ pub struct SessionSettings {
 pub struct TokenSettings {
     /// Fraction of a token's lifetime (0.5 to 0.95) after which it is refreshed on schedule.
     pub refresh_threshold: f64,
+    /// Most decrypted tokens that a gateway keeps in memory.
+    pub cache_size: usize,
     /// Whose tokens are refreshed ahead.
     pub refresh_policy: RefreshPolicy,
     /// Asking people again.

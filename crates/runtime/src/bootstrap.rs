@@ -63,6 +63,7 @@ pub async fn connect(
             timezone: settings.tokens.reauthorize.timezone,
             ..ReauthorizePolicy::default()
         },
+        read_tokens: settings.tokens.cache_size,
         session_retention: settings.sessions.retention,
         audit_retention: settings.audit_retention,
         ..Policy::default()

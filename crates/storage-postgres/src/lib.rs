@@ -10,6 +10,7 @@ mod api_keys;
 mod applications;
 mod audit;
 mod call_budgets;
+mod changes;
 mod connect;
 mod creation;
 mod error;
@@ -30,6 +31,7 @@ mod store;
 #[cfg(feature = "testing")]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test without its database cannot continue")]
 pub mod testing;
+mod token_reader;
 mod tokens;
 mod transfer;
 

@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use larkauth_models::{ExposeSecret, SecretString};
@@ -16,6 +16,7 @@ use crate::{
     connect,
     error::translate,
     session_mode::{self, SessionMode},
+    token_reader::TokenReader,
 };
 
 /// How to reach PostgreSQL.
@@ -41,8 +42,9 @@ pub struct PgOptions {
 pub struct PgStore {
     pub(crate) pool: PgPool,
     pub(crate) cipher: Cipher,
-    deadline: Duration,
-    mode: SessionMode,
+    pub(crate) deadline: Duration,
+    pub(crate) mode: SessionMode,
+    pub(crate) tokens: Arc<TokenReader>,
     #[cfg(target_os = "linux")]
     _relay: Option<Relay>,
 }
@@ -84,11 +86,13 @@ impl PgStore {
             .max_connections(options.max_connections)
             .acquire_timeout(options.statement_deadline)
             .connect_lazy_with(connect);
+        let tokens = Arc::new(TokenReader::new(pool.clone(), options.statement_deadline));
         Ok(Self {
             pool,
             cipher,
             deadline: options.statement_deadline,
             mode,
+            tokens,
             #[cfg(target_os = "linux")]
             _relay: relay,
         })

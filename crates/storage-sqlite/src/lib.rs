@@ -15,6 +15,7 @@ mod api_keys;
 mod applications;
 mod audit;
 mod call_budgets;
+mod changes;
 mod columns;
 mod creation;
 mod error;

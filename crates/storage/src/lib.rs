@@ -9,6 +9,7 @@
 //! give a call that changes something for an actor an [`AuditEntry`], and write it in the transaction of the change;
 //! make every change of state one conditional statement and check the number of affected rows; implement it in the file
 //! of the same name of each database crate; add a case to `conformance`; run `scripts/generate`.
+//! To let readers keep a row in memory: a trigger that announces its changes, see [`Changes`].
 //! To add a table or a column: a migration for each database, under the same names (sealed values are bound to them),
 //! and its field in [`transfer`], so that the column is copied between databases.
 
@@ -17,6 +18,7 @@ mod applications;
 mod audit;
 pub mod backend;
 mod call_budgets;
+mod changes;
 mod cipher;
 #[cfg(feature = "conformance")]
 #[expect(clippy::unwrap_used, reason = "a case that cannot continue has failed")]
@@ -43,6 +45,7 @@ pub use applications::{Applications, Registration};
 pub use audit::{Audit, AuditCursor, AuditEntry, AuditFilter, pseudonym};
 pub use backend::migrations::MigrationReport;
 pub use call_budgets::{CallBudgets, GrantedCalls, MAX_CALL_LEAD};
+pub use changes::{Change, ChangeFeed, Changes};
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use error::StorageError;
 pub use escrow::{open_refreshed, seal_escrow, seal_refreshed};

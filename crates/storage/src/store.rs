@@ -1,8 +1,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    ApiKeys, Applications, Audit, CallBudgets, JobTicks, People, ProcessedEvents, Profiles, Reauthorizations,
-    Refreshes, Result, Sessions, Tokens,
+    ApiKeys, Applications, Audit, CallBudgets, Changes, JobTicks, People, ProcessedEvents, Profiles,
+    Reauthorizations, Refreshes, Result, Sessions, Tokens,
 };
 
 /// All repositories of one database behind one handle.
@@ -20,6 +20,7 @@ pub trait Store:
     + ApiKeys
     + JobTicks
     + Audit
+    + Changes
     + Send
     + Sync
     + 'static

@@ -78,6 +78,11 @@ pub async fn spawn_tasks(process: &Process, settings: &Settings) -> anyhow::Resu
         relaying.relay_events(stopping).await;
         Ok(())
     });
+    let (following, stopping) = (context.clone(), process.stopping.clone());
+    process.spawn("the feed of changes", async move {
+        following.follow_changes(stopping).await;
+        Ok(())
+    });
     process.spawn("the record of sent answers", record_sent_answers(context, sent_answers));
     process.spawn("the long connections", supervisor.run(process.stopping.clone()));
     Ok(router::routes(&state, settings.http.public_addr.is_some()))

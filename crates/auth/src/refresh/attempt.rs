@@ -135,7 +135,9 @@ async fn refused(
     let next_attempt_at = after.map(|after| context.now() + after);
     let end = RefreshEnd { status, failures, next_attempt_at };
     let ended = context.store.end_refresh(app_id, &token.open_id, owner, end);
-    if context.step(SideEffect::EndLease, ended).await? {
+    let ended = context.step(SideEffect::EndLease, ended).await;
+    context.reads.tokens.forget(token.open_id.as_str());
+    if ended? {
         context.metrics.token_refreshed(app_id.as_str(), outcome);
         if status == TokenStatus::Suspended && token.status != TokenStatus::Suspended {
             context.note_suspended(app_id, &token.open_id);

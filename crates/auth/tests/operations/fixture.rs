@@ -67,12 +67,13 @@ impl Default for Setup {
     }
 }
 
-/// The defaults, with so many invitations for a person per minute.
+/// The defaults, with so many invitations for a person per minute. Every read asks the database, which tests change directly.
 pub(crate) fn policy(invitations: u32) -> Policy {
     Policy {
         source: "/larkauth/test".to_owned(),
         audit: AuditTimings { interval: Duration::from_millis(10), ..AuditTimings::default() },
         invitation_limit: InvitationLimit { max: invitations, window: Duration::from_secs(60) },
+        read_staleness: Duration::ZERO,
         ..Policy::default()
     }
 }

@@ -19,6 +19,7 @@ mod jobs;
 mod live;
 mod maintenance;
 mod people;
+mod reads;
 mod reauthorizations;
 mod refreshes;
 mod relay;

@@ -11,8 +11,8 @@ use larkauth_models::{
 };
 use larkauth_storage::{
     ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, CallBudgets,
-    CodeBinding, Completion, Created, DueApplication, DueOrder, EndCursor, Erased, ExchangeClaim,
-    GrantedCalls, InvitationLimit, InvitationPause, JobTicks, LeasedToken, NewSession, People,
+    ChangeFeed, Changes, CodeBinding, Completion, Created, DueApplication, DueOrder, EndCursor, Erased,
+    ExchangeClaim, GrantedCalls, InvitationLimit, InvitationPause, JobTicks, LeasedToken, NewSession, People,
     ProcessedEvents, ProfileCursor, ProfilePage, Profiles, Reauthorizations, RefreshClaim, RefreshEnd,
     RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
     StorageError, Store, Tokens, UnannouncedEnd, UnannouncedPerson,
@@ -150,6 +150,9 @@ delegate! {
         fn list_audit(filter: &AuditFilter, after: Option<AuditCursor>, limit: u32) -> Stored<Vec<AuditEntry>>;
         fn pseudonymize_audit(app_id: &AppId, ids: &[String], pseudonym: &str, limit: u32) -> Stored<u64>;
         fn purge_audit(before: Timestamp, limit: u32) -> Stored<u64>;
+    }
+    Changes {
+        fn change_feed() -> Stored<Option<Box<dyn ChangeFeed>>>;
     }
     JobTicks {
         fn claim_tick(job: &str, tick_at: Timestamp, now: Timestamp) -> Stored<bool>;

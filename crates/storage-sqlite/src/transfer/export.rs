@@ -134,7 +134,7 @@ pub(super) async fn export(
                 AuditRecord,
                 r#"select audit_id as "audit_id!: Id", at as "at!: Micros", actor_kind as "actor_kind!", actor_id as "actor_id!",
                       actor_name, action as "action!", app_id, person, session_id as "session_id!: OptionalId",
-                      key_id as "key_id!: OptionalId", address, request_id, trace_id, outcome as "outcome!", reason
+                      key_id as "key_id!: OptionalId", address, request_id, trace_id, outcome as "outcome!", reason, count as "count!: i32"
                    from audit_log where audit_id > ?1 order by audit_id limit ?2"#,
                 key_0,
                 limit

@@ -267,6 +267,7 @@ impl EndRow {
     }
 }
 
+#[derive(Clone)]
 pub struct TokenRow {
     pub app_id: String,
     pub open_id: String,

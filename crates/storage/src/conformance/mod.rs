@@ -7,6 +7,7 @@
 pub mod announcements;
 pub mod audit;
 pub mod call_budgets;
+pub mod changes;
 pub mod exchange;
 pub mod expiry;
 mod fixtures;
@@ -36,6 +37,10 @@ macro_rules! conformance_suite {
             audit::list_audit_equal_times_paged_completely,
             audit::purge_audit_old_records_removed_up_to_limit,
             audit::pseudonymize_audit_replaces_ids_of_one_person,
+            changes::next_after_change_of_token_returns_it_once,
+            changes::next_after_change_of_application_or_key_returns_it,
+            changes::next_of_every_feed_returns_changes_since_it_was_opened,
+            changes::arrived_cancelled_loses_no_change,
             growth::purge_sessions_ended_sessions_removed_oldest_first,
             growth::purge_profiles_person_without_token_and_session_removed,
             growth::erase_person_removes_everything_of_one_person,

@@ -220,6 +220,7 @@ record! {
         trace_id: Option<String>,
         outcome: String,
         reason: Option<String>,
+        count: i32,
     }
 }
 
@@ -227,7 +228,7 @@ impl From<&AuditEntry> for Record {
     fn from(entry: &AuditEntry) -> Self {
         let AuditEntry { id, at, actor_kind, actor_id, actor_name, action, app_id, person, .. } =
             entry.clone();
-        let AuditEntry { session_id, key_id, address, request_id, trace_id, outcome, reason, .. } =
+        let AuditEntry { session_id, key_id, address, request_id, trace_id, outcome, reason, count, .. } =
             entry.clone();
         let row = AuditRecord {
             audit_id: id,
@@ -245,6 +246,7 @@ impl From<&AuditEntry> for Record {
             trace_id,
             outcome,
             reason,
+            count,
         };
         row.into()
     }

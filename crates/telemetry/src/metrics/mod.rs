@@ -255,6 +255,11 @@ impl Metrics {
         self.families.audit_dropped_total.with_label_values(&[] as &[&str]).inc_by(count);
     }
 
+    /// Sets whether the changes of the database are followed.
+    pub fn changes_followed(&self, followed: bool) {
+        self.families.changes_followed.set(followed.into());
+    }
+
     /// Sets whether the database answers.
     pub fn database_up(&self, up: bool) {
         self.families.database_up.set(up.into());
@@ -346,6 +351,7 @@ mod tests {
         metrics.lark_api_budget(app, "token", "people", "granted", 1);
         metrics.http_request("/healthz", &Method::GET, StatusCode::OK, took);
         metrics.audit_records_dropped(2);
+        metrics.changes_followed(true);
         metrics.database_up(true);
         metrics.database_writable(true);
         metrics
@@ -374,7 +380,7 @@ mod tests {
         let text = ours(&used());
         let types: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(types.len(), 44);
+        assert_eq!(types.len(), 45);
         for (name, kind) in types {
             let rest = name.strip_prefix("lark_service_").unwrap();
             assert!(rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !rest.is_empty(), "{name}");

@@ -137,3 +137,33 @@ async fn get_token_with_lost_encryption_key_is_500() {
     let problem = other.get(&format!("/v1/apps/{APP}/users/{PERSON}/token?on_missing=card")).await.problem();
     assert_eq!(problem.code, ProblemCode::Internal);
 }
+
+#[tokio::test]
+async fn get_token_with_its_etag_is_304_until_it_changes() {
+    let world = World::new().await;
+    let session = world.session(AuthMethod::WebsocketCard).await;
+    world.complete(&session, "u-access-token", "Li Lei").await;
+    let path = format!("/v1/apps/{APP}/users/{PERSON}/token");
+    let first = world.get(&path).await;
+    let etag = first.header("etag").to_owned();
+    assert!(etag.starts_with("\"1-") && !etag.contains("u-access-token"), "{etag}");
+    let conditional = async || {
+        let request = request("GET", &path).header("if-none-match", &etag);
+        world.send(request.body(Body::empty()).unwrap()).await
+    };
+    let same = conditional().await;
+    assert_eq!(
+        (same.status, same.text.as_str(), same.header("etag")),
+        (StatusCode::NOT_MODIFIED, "", &*etag)
+    );
+    assert_eq!(same.header("cache-control"), "no-store");
+
+    let forgotten = world.send(request("DELETE", &path).body(Body::empty()).unwrap()).await;
+    assert_eq!(forgotten.status, StatusCode::NO_CONTENT);
+    assert_eq!(conditional().await.problem().code, ProblemCode::AuthenticationRequired, "at once");
+    let session = world.session(AuthMethod::WebsocketCard).await;
+    world.complete(&session, "u-another-token", "Li Lei").await;
+    let other = conditional().await;
+    assert_eq!((other.status, other.json::<TokenView>().generation), (StatusCode::OK, 3));
+    assert_ne!(other.header("etag"), etag);
+}
