@@ -64,8 +64,8 @@ impl PgStore {
             .disable_statement_logging();
         #[cfg(target_os = "linux")]
         let (plain, relay) = {
-            // One more than the pool has, for the connection that detects errors.
-            let most = options.max_connections as usize + 1;
+            // Two more than the pool has: the connection that detects errors, and that of the change feed.
+            let most = options.max_connections as usize + 2;
             let through = relay::through(plain, most, options.statement_deadline).await;
             through.map_err(|error| translate(DURING, &error))?
         };
