@@ -199,7 +199,7 @@ async fn sync_people_with_unclear_answers_suspends_no_one() {
     let stranger = json!({ "items": [{ "open_id": "ou_stranger", "status": status }] });
     for (what, effect) in [
         ("no permission", Effect::Answer { status: 400, code: 99_991_672 }),
-        ("rate limit", Effect::TooManyRequests(60)),
+        ("rate limit", Effect::TooManyRequests(1)),
         ("garbage", Effect::MalformedBody),
         ("lark is down", Effect::Answer { status: 503, code: 1_500 }),
         ("an unknown code", Effect::Answer { status: 200, code: 123_456 }),
