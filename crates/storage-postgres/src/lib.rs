@@ -11,6 +11,7 @@ mod applications;
 mod audit;
 mod connect;
 mod creation;
+mod device_polls;
 mod error;
 mod exchange;
 mod job_ticks;

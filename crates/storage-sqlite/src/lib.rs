@@ -16,6 +16,7 @@ mod applications;
 mod audit;
 mod columns;
 mod creation;
+mod device_polls;
 mod error;
 mod exchange;
 mod job_ticks;

@@ -154,7 +154,14 @@ async fn export(
                       card_asked_at as "card_asked_at!: OptionalMicros", created_at as "created_at!: Micros",
                       expires_at as "expires_at!: Micros", completed_at as "completed_at!: OptionalMicros",
                       ended_at as "ended_at!: OptionalMicros",
-                      announced_at as "announced_at!: OptionalMicros"
+                      announced_at as "announced_at!: OptionalMicros", device_grant_sealed,
+                      device_expires_at as "device_expires_at!: OptionalMicros",
+                      device_interval_seconds as "device_interval_seconds?: i32",
+                      device_poll_at as "device_poll_at!: OptionalMicros",
+                      device_opened_at as "device_opened_at!: OptionalMicros",
+                      device_poll_failures as "device_poll_failures!: i32",
+                      device_answer_lost as "device_answer_lost!: bool",
+                      device_card_is_stale as "device_card_is_stale!: bool"
                    from user_auth_sessions where session_id > ?1 order by session_id limit ?2"#,
                 key_0,
                 limit
@@ -274,7 +281,14 @@ async fn find(db: &mut SqliteConnection, table: Table, keys: &[RowKey]) -> sqlx:
                       card_asked_at as "card_asked_at!: OptionalMicros", created_at as "created_at!: Micros",
                       expires_at as "expires_at!: Micros", completed_at as "completed_at!: OptionalMicros",
                       ended_at as "ended_at!: OptionalMicros",
-                      announced_at as "announced_at!: OptionalMicros"
+                      announced_at as "announced_at!: OptionalMicros", device_grant_sealed,
+                      device_expires_at as "device_expires_at!: OptionalMicros",
+                      device_interval_seconds as "device_interval_seconds?: i32",
+                      device_poll_at as "device_poll_at!: OptionalMicros",
+                      device_opened_at as "device_opened_at!: OptionalMicros",
+                      device_poll_failures as "device_poll_failures!: i32",
+                      device_answer_lost as "device_answer_lost!: bool",
+                      device_card_is_stale as "device_card_is_stale!: bool"
                    from user_auth_sessions where session_id in (select value ->> 0 from json_each(?1))"#,
                 keys
             )
@@ -429,14 +443,20 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
             let completed_at = row.completed_at.map(micros);
             let ended_at = row.ended_at.map(micros);
             let announced_at = row.announced_at.map(micros);
+            let device_expires_at = row.device_expires_at.map(micros);
+            let device_poll_at = row.device_poll_at.map(micros);
+            let device_opened_at = row.device_opened_at.map(micros);
             query!(
                 "insert into user_auth_sessions (session_id, app_id, user_id, open_id, union_id, user_name, email_sealed, mobile_sealed,
                     auth_method, state, failure_reason, scopes, card, oauth_state_sha256, oauth_state_sealed,
                     pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, exchange_sent_at,
                     exchange_unanswered_at, exchange_escrow_sealed, message_id, card_face, card_asked_at, created_at,
-                    expires_at, completed_at, ended_at, asked_open_id, asked_user_id, granted_scopes, announced_at, token_id)
+                    expires_at, completed_at, ended_at, asked_open_id, asked_user_id, granted_scopes, announced_at,
+                    device_grant_sealed, device_expires_at, device_interval_seconds, device_poll_at, device_opened_at,
+                    device_poll_failures, device_answer_lost, device_card_is_stale, token_id)
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
                         ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33,
+                        ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41,
                         case when ?10 = 'completed' then
                             (select token_id from access_tokens t
                              where t.app_id = ?2 and t.open_id = ?4 and t.kind = 'user') end)
@@ -473,7 +493,15 @@ async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Result<u64> {
                 row.asked_open_id,
                 row.asked_user_id,
                 granted_scopes,
-                announced_at
+                announced_at,
+                row.device_grant_sealed,
+                device_expires_at,
+                row.device_interval_seconds,
+                device_poll_at,
+                device_opened_at,
+                row.device_poll_failures,
+                row.device_answer_lost,
+                row.device_card_is_stale
             )
             .execute(db)
             .await?

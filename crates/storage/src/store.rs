@@ -1,7 +1,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    ApiKeys, Applications, Audit, JobTicks, ProcessedEvents, Profiles, Refreshes, Result, Sessions, Tokens,
+    ApiKeys, Applications, Audit, DevicePolls, JobTicks, ProcessedEvents, Profiles, Refreshes, Result,
+    Sessions, Tokens,
 };
 
 /// All repositories of one database behind one handle.
@@ -9,6 +10,7 @@ use crate::{
 pub trait Store:
     Applications
     + Sessions
+    + DevicePolls
     + Tokens
     + Refreshes
     + Profiles

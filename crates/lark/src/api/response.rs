@@ -145,7 +145,7 @@ fn device_flow_error(api: Api, error: &str) -> Option<LarkError> {
         }
         "slow_down" => (ErrorKind::AuthorizationPending { slow_down: true }, "polls are too frequent"),
         "access_denied" => (ErrorKind::AccessDenied, "access was denied"),
-        "expired_token" => (ErrorKind::InvalidGrant, "the device code expired"),
+        "expired_token" => (ErrorKind::DeviceCodeExpired, "the device code expired"),
         _ => return None,
     };
     Some(LarkError::new(api.name, kind, Outcome::NotProcessed, Cause::OAuth, message))
