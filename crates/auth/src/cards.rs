@@ -93,7 +93,8 @@ async fn with_content<T>(
 pub(crate) fn fits(app: &App, new: &NewSession) -> bool {
     let consent_page = consent_page(app, &new.scopes, &new.consent);
     // Lark says its own when the card is sent. These are as long as they can be.
-    let longest = format!("https://device.invalid/{}", "x".repeat(MAX_VERIFICATION_URI)).parse().ok();
+    let longest: Option<url::Url> =
+        format!("https://device.invalid/{}", "x".repeat(MAX_VERIFICATION_URI)).parse().ok();
     let user_code = SecretString::from("X".repeat(64));
     let (authorize_url, device) = match (new.auth_method, &longest) {
         (AuthMethod::DeviceCode, Some(longest)) => {

@@ -44,9 +44,10 @@ impl Context {
             let claims: Vec<_> = (0..CONCURRENCY).map(|_| self.new_uuid()).collect();
             let (idle, life) = (self.policy.device_idle, self.policy.exchange_claim);
             // The last polls of a code are not put off.
-            let due =
-                self.store.claim_device_polls(now + idle, frozen_before, idle, &claims, life).await?;
-            for (poll, polled) in due.iter().zip(join_all(due.iter().map(|poll| self.poll_device(poll))).await) {
+            let due = self.store.claim_device_polls(now + idle, frozen_before, idle, &claims, life).await?;
+            for (poll, polled) in
+                due.iter().zip(join_all(due.iter().map(|poll| self.poll_device(*poll))).await)
+            {
                 match polled {
                     Ok(session) => ended += u64::from(session.state.is_final()),
                     Err(error) => {
@@ -62,7 +63,7 @@ impl Context {
     }
 
     /// Polls with one claimed code. Returns the session as it is then.
-    async fn poll_device(&self, poll: &DevicePoll) -> Result<AuthSession, ConsentError> {
+    async fn poll_device(&self, poll: DevicePoll) -> Result<AuthSession, ConsentError> {
         let deadline = Deadline::start(&self.policy);
         let session = self.existing_session(poll.session_id).await?;
         let Some(device) = session.device.as_ref().filter(|_| !session.state.is_final()) else {
@@ -93,7 +94,7 @@ impl Context {
             }
             Err(error) => error,
         };
-        match decide(poll, &error, code_left, self.policy.device_retry_longest) {
+        match decide(&poll, &error, code_left, self.policy.device_retry_longest) {
             Verdict::Pending(next) => {
                 self.postpone(poll, next).await?;
                 self.apps.breaker().close(&app, self.now()).await?;
@@ -121,7 +122,7 @@ impl Context {
     /// Gives a session whose code is over another one, and has the card show it.
     async fn renew(
         &self,
-        poll: &DevicePoll,
+        poll: DevicePoll,
         app: &App,
         session: AuthSession,
         deadline: Deadline,
@@ -162,7 +163,7 @@ impl Context {
         Ok(())
     }
 
-    async fn postpone(&self, poll: &DevicePoll, next: NextPoll) -> Result<(), ConsentError> {
+    async fn postpone(&self, poll: DevicePoll, next: NextPoll) -> Result<(), ConsentError> {
         if !self.store.postpone_device_poll(poll.session_id, poll.claim, next).await? {
             tracing::debug!(session_id = %poll.session_id, "auth.device.poll: the session ended during the poll");
         }
@@ -170,7 +171,7 @@ impl Context {
     }
 
     /// Returns the next attempt at new codes, which is not before `at_least`.
-    fn after_failure(&self, poll: &DevicePoll, at_least: Duration) -> NextPoll {
+    fn after_failure(&self, poll: DevicePoll, at_least: Duration) -> NextPoll {
         let failures = poll.failures.saturating_add(1);
         let doubled = poll.interval.saturating_mul(2_u32.saturating_pow(failures));
         let after = doubled.min(self.policy.device_retry_longest.max(poll.interval)).max(at_least);
@@ -179,7 +180,7 @@ impl Context {
 }
 
 /// Returns a poll after the same interval.
-const fn unchanged(poll: &DevicePoll) -> NextPoll {
+const fn unchanged(poll: DevicePoll) -> NextPoll {
     NextPoll {
         after: poll.interval,
         interval: poll.interval,

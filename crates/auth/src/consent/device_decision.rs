@@ -143,10 +143,7 @@ mod tests {
         let unknown = Verdict::Ended(SessionEnding::Failed(FailureReason::ExchangeOutcomeUnknown));
         for kind in [ErrorKind::DeviceCodeExpired, ErrorKind::InvalidGrant] {
             assert_eq!(decide(&poll(0, true), &refused(kind.clone()), Duration::ZERO, LONGEST), unknown);
-            assert_eq!(
-                decide(&poll(0, false), &refused(kind), Duration::ZERO, LONGEST),
-                Verdict::CodeOver
-            );
+            assert_eq!(decide(&poll(0, false), &refused(kind), Duration::ZERO, LONGEST), Verdict::CodeOver);
         }
         let early = decide(&poll(0, false), &refused(ErrorKind::InvalidGrant), FAR, LONGEST);
         assert_eq!(early, Verdict::Ended(SessionEnding::Failed(FailureReason::CodeInvalid)));
@@ -166,10 +163,11 @@ mod tests {
 
     #[test]
     fn unanswered_polls_double_the_pause_and_only_a_lost_answer_leaves_a_doubt() {
-        let unanswered = |failures, error: LarkError| match decide(&poll(failures, false), &error, FAR, LONGEST) {
-            Verdict::Unanswered(next) => next,
-            other => panic!("{other:?}"),
-        };
+        let unanswered =
+            |failures, error: LarkError| match decide(&poll(failures, false), &error, FAR, LONGEST) {
+                Verdict::Unanswered(next) => next,
+                other => panic!("{other:?}"),
+            };
         let timeout = || error(ErrorKind::Transient, Outcome::MaybeProcessed, Cause::Timeout);
         let pauses: Vec<_> = (0..5).map(|failures| unanswered(failures, timeout()).after.as_secs()).collect();
         assert_eq!(pauses, [10, 20, 30, 30, 30]);

@@ -87,7 +87,11 @@ impl Context {
         }
     }
 
-    pub(super) async fn fail_invitation(&self, session: &AuthSession, reason: FailureReason) -> Result<(), AuthError> {
+    pub(super) async fn fail_invitation(
+        &self,
+        session: &AuthSession,
+        reason: FailureReason,
+    ) -> Result<(), AuthError> {
         self.end_session(&WORKER, session, SessionEnding::Failed(reason), false).await?;
         Ok(())
     }

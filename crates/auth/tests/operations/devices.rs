@@ -65,7 +65,8 @@ impl Fixture {
     /// Lets the pauses of all polls pass.
     async fn polls_due(&self) {
         self.clock.advance(STEP);
-        self.sql("update user_auth_sessions set device_poll_at = 'epoch' where device_poll_at is not null").await;
+        self.sql("update user_auth_sessions set device_poll_at = 'epoch' where device_poll_at is not null")
+            .await;
     }
 
     /// Polls what is due, as the job does. Returns the number of ended sessions.
@@ -131,7 +132,10 @@ async fn card_opens_page_and_poll_stores_token() {
     let polls = fixture.polls_of(&invited).await;
     assert_eq!(polls, Polls { due_in: 5, interval: 5, failures: 0, is_answer_lost: false });
     let clicked = reply(fixture.deliver(fixture.click(&invited, CardActionKind::Authorize)).await);
-    assert_eq!(seen(&clicked), ("Please confirm on the page that opened".to_owned(), Some("blue".to_owned())));
+    assert_eq!(
+        seen(&clicked),
+        ("Please confirm on the page that opened".to_owned(), Some("blue".to_owned()))
+    );
     assert!(clicked.answer.unwrap().to_string().contains(&user_code), "a closed page can be opened again");
 
     fixture.decide(&invited, Some(0)).await;
@@ -156,7 +160,10 @@ async fn polls_are_rarer_until_the_page_is_opened() {
 async fn worker_that_stops_between_authorization_and_card_loses_no_codes() {
     let fixture = Fixture::new().await;
     let (session_id, message) = fixture.device_asked(0).await;
-    fixture.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::Answer { status: 500, code: 1 }).times(3));
+    fixture
+        .sim
+        .faults()
+        .push(Fault::at(Endpoint::MessageSend, Effect::Answer { status: 500, code: 1 }).times(3));
     assert!(matches!(fixture.deliver(message.clone()).await, Disposition::Retry { .. }));
     let stored = fixture.session(session_id).await.device.unwrap();
     fixture.sim.faults().clear();
@@ -290,7 +297,8 @@ async fn cancel_on_card_ends_polls_also_during_one() {
     fixture.decide(&invited, Some(1)).await;
     fixture.sim.faults().push(Fault::at(Endpoint::TokenDevice, Effect::LateAnswer(1000)));
     let cancel = async {
-        let asked = |sim: &larkauth_lark_sim::Sim| (sim.stats().calls(Endpoint::TokenDevice) > 0).then_some(());
+        let asked =
+            |sim: &larkauth_lark_sim::Sim| (sim.stats().calls(Endpoint::TokenDevice) > 0).then_some(());
         fixture.sim.wait_until(STEP, asked).await.unwrap();
         let cancel = fixture.click(&invited, CardActionKind::Cancel);
         assert_eq!(seen(&reply(fixture.deliver(cancel).await)).1.unwrap(), "grey");
@@ -334,7 +342,9 @@ async fn codes_that_lark_ends_early_are_replaced() {
     let invited = fixture.device(0).await;
     let first = fixture.user_code(&invited).await;
     // This process believes in 240 s.
-    fixture.sql("update user_auth_sessions set device_expires_at = device_expires_at + interval '210 s'").await;
+    fixture
+        .sql("update user_auth_sessions set device_expires_at = device_expires_at + interval '210 s'")
+        .await;
     fixture.poll().await;
     assert_eq!((fixture.polled(), fixture.user_code(&invited).await), (1, first.clone()));
     fixture.poll().await;
@@ -486,7 +496,10 @@ async fn pair_of_poll_is_in_escrow_until_lark_says_whose_it_is() {
     let fixture = Fixture::with(Setup { policy, ..Setup::default() }).await;
     let invited = fixture.device(0).await;
     fixture.decide(&invited, Some(0)).await;
-    fixture.sim.faults().push(Fault::at(Endpoint::UserInfo, Effect::Answer { status: 503, code: 1 }).until_cleared());
+    fixture
+        .sim
+        .faults()
+        .push(Fault::at(Endpoint::UserInfo, Effect::Answer { status: 503, code: 1 }).until_cleared());
     assert_eq!(fixture.poll().await, 0);
     assert_eq!((fixture.state_of(&invited).await, fixture.polled()), (PENDING, 1));
     assert_eq!((fixture.poll().await, fixture.polled()), (0, 1), "there is a pair: nothing is polled");
@@ -519,6 +532,7 @@ async fn longest_card_with_codes_is_accepted_or_refused_at_the_request() {
     invite.card.custom_message = Some("\u{597d}".repeat(1000));
     let session = fixture.context.invite(&ACTOR, fixture.context.now(), invite).await.unwrap();
     assert_eq!(fixture.deliver(fixture.bus.take::<InvitationRequested>()).await, Disposition::DONE);
-    let card: Value = fixture.sim.card(fixture.session(session.id).await.message_id.unwrap().as_str()).unwrap();
+    let card: Value =
+        fixture.sim.card(fixture.session(session.id).await.message_id.unwrap().as_str()).unwrap();
     assert!(card.to_string().len() < 30 * 1024);
 }

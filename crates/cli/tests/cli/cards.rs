@@ -70,7 +70,10 @@ async fn card_send_by_device_code_needs_no_redirect() {
     let (_, user_code) = url.split_once("user_code=").unwrap();
     assert!(sim.decide_device(user_code, Some(&first)).unwrap());
     let ended = sending.end().await.with(0);
-    assert_eq!((&ended.json()["state"], &ended.json()["auth_method"]), (&"completed".into(), &"device_code".into()));
+    assert_eq!(
+        (&ended.json()["state"], &ended.json()["auth_method"]),
+        (&"completed".into(), &"device_code".into())
+    );
     assert!(!ended.out.contains(user_code), "{}", ended.out);
     standalone.terminate().await.with(0);
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());

@@ -315,7 +315,10 @@ fn note(text: &Text) -> Value {
 }
 
 fn other_device(code: DeviceCode<'_>) -> Value {
-    note(&text::other_device(code.verification_uri.as_str(), &plain(code.user_code.expose_secret(), MAX_NAME)))
+    note(&text::other_device(
+        code.verification_uri.as_str(),
+        &plain(code.user_code.expose_secret(), MAX_NAME),
+    ))
 }
 
 fn authorize_button(content: &CardContent<'_>, label: &Text) -> Value {

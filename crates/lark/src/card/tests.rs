@@ -121,8 +121,7 @@ fn render_device_code_on_open_faces_only() {
     let device = DeviceCode { verification_uri: &address, user_code: &user_code };
     assert!(!format!("{device:?}").contains("BCDF"));
     for face in CardFace::ALL {
-        let card =
-            with_content(*face, &options(), |c| render(&CardContent { device: Some(device), ..c }));
+        let card = with_content(*face, &options(), |c| render(&CardContent { device: Some(device), ..c }));
         let shown = card.to_string().contains("BCDF-GHJK");
         assert_eq!(shown, !face.is_final(), "{face}");
         if shown {

@@ -110,7 +110,9 @@ pub(super) fn valid_for(duration: Duration) -> Text {
 pub(super) fn other_device(address: &str, user_code: &str) -> Text {
     formatted(
         format!("授权页会显示代码 {user_code}。在其他设备上授权：打开 {address} 并输入这个代码。"),
-        format!("The page shows the code {user_code}. On another device, open {address} and enter this code."),
+        format!(
+            "The page shows the code {user_code}. On another device, open {address} and enter this code."
+        ),
     )
 }
 

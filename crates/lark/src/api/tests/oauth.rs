@@ -248,7 +248,10 @@ async fn invalid_grant_without_code_returns_kind_by_grant() {
         lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().kind,
         ErrorKind::InvalidGrant
     );
-    assert_eq!(lark.client.poll_device_code(&secret("d"), soon()).await.unwrap_err().kind, ErrorKind::InvalidGrant);
+    assert_eq!(
+        lark.client.poll_device_code(&secret("d"), soon()).await.unwrap_err().kind,
+        ErrorKind::InvalidGrant
+    );
 }
 
 #[tokio::test]
@@ -290,7 +293,9 @@ async fn device_authorization_returns_codes_expiry_and_interval() {
 
 #[tokio::test]
 async fn device_authorization_with_address_that_no_browser_opens_refused() {
-    for address in ["javascript:alert(1)".to_owned(), "x".to_owned(), format!("https://a.example/{}", "x".repeat(1000))] {
+    for address in
+        ["javascript:alert(1)".to_owned(), "x".to_owned(), format!("https://a.example/{}", "x".repeat(1000))]
+    {
         let lark = Lark::start().await;
         let answer = json!({ "device_code": "d", "user_code": "U", "verification_uri": address });
         lark.answer("POST", "/oauth/v1/device_authorization", ok(&answer)).await;
