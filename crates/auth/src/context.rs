@@ -5,6 +5,7 @@ use larkauth_messaging::{Bus, Outgoing};
 use larkauth_models::{Actor, AppId, Clock, Entropy, EventId, Timestamp};
 use larkauth_storage::{Cipher, Store};
 use larkauth_telemetry::Metrics;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -13,10 +14,14 @@ use crate::{
     audit_queue::AuditQueue,
     error::AuthError,
     policy::Policy,
+    reads::Reads,
     relay::Relay,
-    side_effect::Faults,
+    side_effect::{FaultPoint, Faults, SideEffect},
     spool::EscrowSpool,
 };
+
+/// Looks at people after a refresh that one process runs at once.
+const LOOKS: usize = 8;
 
 /// What a [`Context`] is built from.
 #[derive(Clone)]
@@ -59,6 +64,9 @@ pub struct Context {
     pub(crate) audit: Arc<AuditQueue>,
     /// A test's hook.
     pub(crate) faults: Option<Arc<dyn Faults>>,
+    /// Looks at people after a refresh that run at once. More are left to the next refresh.
+    pub(crate) looks: Arc<Semaphore>,
+    pub(crate) reads: Arc<Reads>,
 }
 
 impl Context {
@@ -69,6 +77,7 @@ impl Context {
         let relay = Arc::new(Relay::new(bus.clone(), &apps, &metrics, &clock, &entropy, &policy));
         let refreshing = TaskTracker::new();
         let audit = Arc::new(AuditQueue::new(policy.audit.clone(), metrics.clone()));
+        let reads = Arc::new(Reads::new(&policy, clock.clone()));
         Self {
             store,
             bus,
@@ -83,6 +92,8 @@ impl Context {
             refreshing,
             audit,
             faults: None,
+            looks: Arc::new(Semaphore::new(LOOKS)),
+            reads,
         }
     }
 
@@ -151,5 +162,24 @@ impl Context {
         data: T,
     ) -> Result<Outgoing, AuthError> {
         Ok(Outgoing::new(&Envelope::new(id, &self.policy.source, self.now(), app_id.clone(), data))?)
+    }
+
+    /// Returns a context that tells this hook of each fault point.
+    #[must_use]
+    pub fn with_faults(self, faults: Arc<dyn Faults>) -> Self {
+        Self { faults: Some(faults), ..self }
+    }
+
+    /// Takes one step.
+    pub(crate) async fn step<T>(&self, effect: SideEffect, work: impl Future<Output = T>) -> T {
+        let reached = |point| {
+            if let Some(faults) = &self.faults {
+                faults.reached(point);
+            }
+        };
+        reached(FaultPoint::Before(effect));
+        let done = work.await;
+        reached(FaultPoint::After(effect));
+        done
     }
 }

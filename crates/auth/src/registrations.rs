@@ -109,6 +109,7 @@ impl Context {
         let stored = self.store.put_application(application, &act).await.map_err(AuthError::from);
         self.settle_change(act, stored, |()| true)?;
         self.apps.invalidate(&application.app_id).await;
+        self.reads.applications.clear();
         Ok(())
     }
 
@@ -183,6 +184,7 @@ impl Context {
         };
         self.settle_change(act, done, |()| true)?;
         self.apps.invalidate(app_id).await;
+        self.reads.applications.clear();
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 
 mod apps;
 mod audit;
+mod capacity;
 mod card;
 mod completions;
 mod contract;
@@ -65,6 +66,7 @@ enum Command {
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
     Doctor(doctor::Arguments),
+    Capacity(capacity::Arguments),
     Migrate(migrate::Arguments),
     Sim(sim::Arguments),
     Completions(completions::Arguments),
@@ -105,6 +107,7 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::People(command) => people::run(command, &globals).await,
         Command::Audit(arguments) => audit::run(arguments, &globals).await,
         Command::DeadLetters(command) => dead_letters::run(command, &globals).await,
+        Command::Capacity(arguments) => capacity::run(&arguments, globals.format()),
         Command::Doctor(arguments) => doctor::run(arguments, &globals).await,
         Command::Migrate(arguments) => migrate::run(arguments, &globals.settings()?).await,
         Command::Sim(arguments) => sim::run(arguments).await,

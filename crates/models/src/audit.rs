@@ -29,6 +29,10 @@ spelled_enum! {
         ProfileShow = "profile.show",
         /// Everything that is stored about a person was erased.
         PersonErase = "person.erase",
+        /// The token of a person was suspended, because Lark refuses the person.
+        PersonSuspend = "person.suspend",
+        /// The suspension of a person's token ended, because Lark accepts the person again.
+        PersonRestore = "person.restore",
         /// An API key was created.
         KeyCreate = "api_key.create",
         /// An API key got a successor.

@@ -1,8 +1,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    ApiKeys, Applications, Audit, DevicePolls, JobTicks, ProcessedEvents, Profiles, Refreshes, Result,
-    Sessions, Tokens,
+    ApiKeys, Applications, Audit, CallBudgets, Changes, DevicePolls, JobTicks, People, ProcessedEvents,
+    Profiles, Reauthorizations, Refreshes, Result, Sessions, Tokens,
 };
 
 /// All repositories of one database behind one handle.
@@ -13,11 +13,15 @@ pub trait Store:
     + DevicePolls
     + Tokens
     + Refreshes
+    + CallBudgets
     + Profiles
+    + People
+    + Reauthorizations
     + ProcessedEvents
     + ApiKeys
     + JobTicks
     + Audit
+    + Changes
     + Send
     + Sync
     + 'static

@@ -9,6 +9,7 @@ mod conformance;
 mod crashes;
 mod degraded;
 mod device;
+mod exchanges;
 mod flow;
 mod listeners;
 mod recovery;

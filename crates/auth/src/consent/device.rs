@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures::future::join_all;
-use larkauth_models::{Actor, AuthSession, FailureReason, Origin, Timestamp};
+use larkauth_models::{Actor, AuthSession, FailureReason, Lane, Origin, Timestamp};
 use larkauth_storage::{DevicePoll, NextPoll, SessionEnding};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -85,7 +85,10 @@ impl Context {
         if code_left.is_zero() && !poll.is_answer_lost {
             return self.renew(poll, &app, session, deadline).await;
         }
-        let answer = app.client.poll_device_code(&device.device_code, deadline.end_of(Step::Exchange)).await;
+        // Only a person who has the page open is kept waiting by a poll.
+        let lane = if poll.is_opened { Lane::People } else { Lane::Background };
+        let client = app.client.in_lane(lane);
+        let answer = client.poll_device_code(&device.device_code, deadline.end_of(Step::Exchange)).await;
         let error = match answer {
             Ok(pair) => {
                 let origin = Origin::default();

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use larkauth_contracts::message::EscrowPlace;
-use larkauth_lark::error::{ErrorKind, LarkError};
+use larkauth_lark::{
+    LarkClient,
+    error::{ErrorKind, LarkError},
+};
 use larkauth_models::{StoredToken, Timestamp, TokenPair, TokenStatus};
 use larkauth_storage::{LeasedToken, RefreshEnd, seal_refreshed};
 use tokio::time::Instant;
@@ -26,14 +29,15 @@ pub(super) enum Attempt {
     },
 }
 
-/// Sends the refresh token of a token that was last used then, and writes down what became of it. Runs to its end in a task of its own: a caller that stops
-/// waiting does not interrupt it.
+/// Sends the refresh token of a token that was last used then, and writes down what became of it. Runs to its end in a task
+/// of its own: a caller that stops waiting does not interrupt it.
 ///
 /// # Errors
 /// The store's. The lease then ends by its time, and the next holder knows that the refresh token may be used up.
 pub(super) async fn attempt(
     context: &Context,
     app: Arc<App>,
+    client: &LarkClient,
     leased: LeasedToken,
     last_used_at: Timestamp,
     owner: Uuid,
@@ -47,15 +51,19 @@ pub(super) async fn attempt(
         context.step(SideEffect::EndLease, ended).await?;
         return Ok(Attempt::Ended);
     };
-    let call = app.client.refresh(app.application.token_api, refresh_token, deadline);
+    let call = client.refresh(app.application.token_api, refresh_token, deadline);
     match context.step(SideEffect::Call, call).await {
         Ok(pair) => {
-            // The token is stored. A breaker that could not be closed is closed by the next success.
+            let kept = keep(context, token, pair, last_used_at).await;
+            // A breaker that could not be closed is closed by the next success.
             let close = context.apps.breaker().close(&app, context.now());
             if let Err(error) = context.step(SideEffect::CloseBreaker, close).await {
                 tracing::warn!(%error, "auth.app.breaker_close");
             }
-            keep(context, token, pair, last_used_at).await
+            if let Ok(Attempt::Refreshed(token)) = &kept {
+                context.look_after_refresh(&app, token);
+            }
+            kept
         }
         Err(error) => refused(context, &token, was_interrupted, owner, error).await,
     }
@@ -127,8 +135,13 @@ async fn refused(
     let next_attempt_at = after.map(|after| context.now() + after);
     let end = RefreshEnd { status, failures, next_attempt_at };
     let ended = context.store.end_refresh(app_id, &token.open_id, owner, end);
-    if context.step(SideEffect::EndLease, ended).await? {
+    let ended = context.step(SideEffect::EndLease, ended).await;
+    context.reads.tokens.forget(token.open_id.as_str());
+    if ended? {
         context.metrics.token_refreshed(app_id.as_str(), outcome);
+        if status == TokenStatus::Suspended && token.status != TokenStatus::Suspended {
+            context.note_suspended(app_id, &token.open_id);
+        }
     }
     Ok(after.map_or(Attempt::Ended, |after| Attempt::Postponed { after }))
 }

@@ -12,4 +12,5 @@ mod keys;
 mod migrate;
 mod sessions;
 mod stage;
+mod standalone;
 mod walkthrough;
