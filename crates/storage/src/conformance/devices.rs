@@ -18,7 +18,7 @@ impl Bed {
         NewSession { auth_method: AuthMethod::DeviceCode, ..self.new_session(app_id, person(open_id)) }
     }
 
-    fn grant(&self, code: &str, life: u64) -> DeviceGrant {
+    fn device_grant(&self, code: &str, life: u64) -> DeviceGrant {
         DeviceGrant {
             device_code: secret(code),
             user_code: secret("BCDF-GHJK"),
@@ -32,7 +32,7 @@ impl Bed {
     /// Creates a session with a device authorization whose first poll is due after `interval`.
     async fn device_of(&self, app_id: &AppId, open_id: &str, interval: Duration) -> SessionId {
         let id = self.create(&self.new_device(app_id, open_id)).await;
-        let grant = self.grant("device-code", 240);
+        let grant = self.device_grant("device-code", 240);
         assert!(self.store.record_device_grant(id, None, &grant, interval).await.unwrap());
         id
     }
@@ -70,12 +70,12 @@ const fn next(after: Duration) -> NextPoll {
 pub async fn record_device_grant_replaced_by_name_and_wiped(bed: &Bed) {
     let id = bed.create(&bed.new_device(&bed.app, "ou_1")).await;
     assert!(bed.get(id).await.device.is_none());
-    let first = bed.grant("first", 240);
+    let first = bed.device_grant("first", 240);
     let record = async |replaces, grant: &DeviceGrant| {
         bed.store.record_device_grant(id, replaces, grant, MINUTE).await.unwrap()
     };
     assert!(record(None, &first).await);
-    assert!(!record(None, &bed.grant("another worker's", 240)).await);
+    assert!(!record(None, &bed.device_grant("another worker's", 240)).await);
     let stored = bed.get(id).await.device.unwrap();
     assert_eq!(stored.device_code.expose_secret(), "first");
     assert_eq!(stored.user_code.expose_secret(), "BCDF-GHJK");
@@ -85,9 +85,9 @@ pub async fn record_device_grant_replaced_by_name_and_wiped(bed: &Bed) {
     assert_eq!((stored.expires_at, stored.is_card_stale), (first.expires_at, false));
     assert!(!bed.store.record_device_card(id, first.expires_at).await.unwrap(), "the card shows them");
 
-    let second = bed.grant("second", 480);
+    let second = bed.device_grant("second", 480);
     assert!(record(Some(first.expires_at), &second).await);
-    assert!(!record(Some(first.expires_at), &bed.grant("third", 720)).await, "replaced before");
+    assert!(!record(Some(first.expires_at), &bed.device_grant("third", 720)).await, "replaced before");
     let stored = bed.get(id).await.device.unwrap();
     assert_eq!((stored.device_code.expose_secret(), stored.is_card_stale), ("second", true));
     assert!(!bed.store.record_device_card(id, first.expires_at).await.unwrap(), "the card shows old codes");
