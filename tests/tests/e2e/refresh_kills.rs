@@ -64,7 +64,7 @@ async fn process_of_one_role() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn report(served: Result<StoredToken, AuthError>) {
+fn report(served: Result<Arc<StoredToken>, AuthError>) {
     match served {
         Ok(token) => println!("generation {}", token.generation),
         Err(error) => println!("refused: {error:?}"),

@@ -9,8 +9,8 @@ use larkauth_models::{
 use uuid::Uuid;
 
 use crate::{
-    ActiveCounts, ApiKey, Cipher, DevicePoll, DueApplication, LeasedToken, Registration, Result, StorageError,
-    UnannouncedEnd, UnannouncedPerson, backend::device_grant,
+    ActiveCounts, ApiKey, Cipher, DevicePoll, DueApplication, LeasedToken, Registration, Result,
+    StorageError, UnannouncedEnd, UnannouncedPerson, backend::device_grant,
 };
 
 /// A row of `api_keys`, without the hash.
