@@ -32,7 +32,7 @@ impl DevicePolls for PgStore {
                          device_grant_sealed = $3, device_expires_at = $4, device_interval_seconds = $5,
                          device_poll_at = clock_timestamp() + $6::bigint * interval '1 microsecond',
                          device_opened_at = null, device_poll_failures = 0, device_answer_lost = false,
-                         device_card_is_stale = $2::timestamptz is not null
+                         device_card_is_stale = $2::timestamptz is not null or message_id is not null
                      where session_id = $1 and state = 'pending' and auth_method = 'device_code'
                        and device_expires_at is not distinct from $2",
                     id.0,

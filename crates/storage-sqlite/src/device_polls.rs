@@ -36,7 +36,7 @@ impl DevicePolls for SqliteStore {
                          device_grant_sealed = ?3, device_expires_at = ?4, device_interval_seconds = ?5,
                          device_poll_at = cast(unixepoch('subsec') * 1000000 as integer) + ?6,
                          device_opened_at = null, device_poll_failures = 0, device_answer_lost = 0,
-                         device_card_is_stale = ?2 is not null
+                         device_card_is_stale = ?2 is not null or message_id is not null
                      where session_id = ?1 and state = 'pending' and auth_method = 'device_code'
                        and device_expires_at is not distinct from ?2",
                     id.0.hyphenated(),

@@ -12,7 +12,8 @@ use crate::Result;
 pub trait DevicePolls {
     /// Stores the device authorization of a pending session in place of the one that expires at `replaces`; `None`: the
     /// session has none. The first poll is due after the interval. False, and nothing is stored, when the session has
-    /// another one, or has ended. The card of a session whose authorization is replaced is stale.
+    /// another one, or has ended. The card of a session whose authorization is replaced is stale,
+    /// and so is one that the session had before.
     async fn record_device_grant(
         &self,
         id: SessionId,

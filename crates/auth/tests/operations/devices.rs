@@ -397,9 +397,10 @@ async fn lark_down_is_waited_for_with_growing_pauses() {
 async fn rate_limit_is_waited_for() {
     let fixture = Fixture::new().await;
     let invited = fixture.device(0).await;
-    fixture.sim.faults().push(Fault::at(Endpoint::TokenDevice, Effect::TooManyRequests(45)));
+    fixture.sim.faults().push(Fault::at(Endpoint::TokenDevice, Effect::TooManyRequests(2)));
     assert_eq!(fixture.poll().await, 0);
-    assert_eq!(fixture.polls_of(&invited).await.due_in, 45);
+    let polls = fixture.polls_of(&invited).await;
+    assert_eq!((polls.due_in, polls.failures, polls.is_answer_lost), (10, 1, false));
     fixture.decide(&invited, Some(0)).await;
     fixture.completes(&invited).await;
 }

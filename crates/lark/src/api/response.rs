@@ -67,8 +67,10 @@ impl ResponseHead {
             fields.text("error").filter(|_| api.form != Form::Lark).map(|error| error.to_ascii_lowercase());
         let oauth_error = oauth_error.as_deref();
         let code = fields.number("code").filter(|code| *code != 0);
+        // Lark says `access_denied` of a person who may not use the application, too.
+        let is_user = code.and_then(error::known).is_some_and(|row| row.kind == ErrorKind::User);
         if let Some(error) =
-            oauth_error.filter(|_| api.device).and_then(|error| device_flow_error(api, error))
+            oauth_error.filter(|_| api.device && !is_user).and_then(|error| device_flow_error(api, error))
         {
             return Some(self.describe(error));
         }

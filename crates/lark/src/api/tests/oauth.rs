@@ -330,6 +330,11 @@ async fn poll_device_code_every_oauth_error_returns_its_kind() {
         }
     }
     let lark = Lark::start().await;
+    let answer = json!({ "code": 20010, "error": "access_denied" });
+    lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(answer)).await;
+    let refused = lark.client.poll_device_code(&secret("d"), soon()).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::User, "the person may not use the application, and did not decline");
+    let lark = Lark::start().await;
     lark.answer("POST", V2, ok(&pair())).await;
     assert!(lark.client.poll_device_code(&secret("d"), soon()).await.is_ok());
     let body = &lark.bodies(V2).await[0];
