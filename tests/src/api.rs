@@ -91,7 +91,15 @@ impl Api {
     /// # Errors
     /// When it does not.
     pub async fn invite(&self, app_id: &str, open_id: &str) -> anyhow::Result<SessionView> {
-        let body = json!({"app_id": app_id, "open_id": open_id});
+        self.invite_by("websocket_card", app_id, open_id).await
+    }
+
+    /// Calls `POST /v1/auth/sessions` for a person, by a method of authorization. Fails unless it succeeds.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn invite_by(&self, method: &str, app_id: &str, open_id: &str) -> anyhow::Result<SessionView> {
+        let body = json!({"app_id": app_id, "open_id": open_id, "auth_method": method});
         let answer = self.send(reqwest::Method::POST, "/v1/auth/sessions", Some(body)).await?;
         ensure!(answer.status == 201, "no session: {answer:?}");
         Ok(serde_json::from_value(answer.json)?)

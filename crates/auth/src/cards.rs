@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use larkauth_lark::{
-    api::{AuthorizeRequest, MAX_CARD_BYTES, pkce_challenge},
-    card::{self, CardContent},
+    api::{AuthorizeRequest, MAX_CARD_BYTES, MAX_VERIFICATION_URI, pkce_challenge},
+    card::{self, CardContent, DeviceCode},
 };
-use larkauth_models::{AuthSession, CardFace, ConsentSecrets, SessionState};
+use larkauth_models::{
+    AuthMethod, AuthSession, CardFace, ConsentSecrets, DeviceGrant, ExposeSecret, SecretString, SessionState,
+};
 use larkauth_storage::NewSession;
 use serde_json::Value;
 
@@ -94,6 +96,7 @@ async fn with_content<T>(
         scopes: &session.scopes,
         options: &session.card,
         authorize_url: authorize_url.as_ref(),
+        device: session.device.as_ref().map(device_code),
         valid_for: (session.expires_at - context.now()).to_std().ok().filter(|left| *left > Duration::ZERO),
         person_name: session.user_name.as_deref(),
         person_en_name: en_name.as_deref(),
@@ -104,14 +107,25 @@ async fn with_content<T>(
 /// Returns whether Lark accepts the session's card with each of its open faces. The faces after the end hold nothing that
 /// the caller chose and are always small.
 pub(crate) fn fits(app: &App, new: &NewSession) -> bool {
-    let authorize_url = consent_page(app, &new.scopes, &new.consent);
+    let consent_page = consent_page(app, &new.scopes, &new.consent);
+    // Lark says its own when the card is sent. These are as long as they can be.
+    let longest: Option<url::Url> =
+        format!("https://device.invalid/{}", "x".repeat(MAX_VERIFICATION_URI)).parse().ok();
+    let user_code = SecretString::from("X".repeat(64));
+    let (authorize_url, device) = match (new.auth_method, &longest) {
+        (AuthMethod::DeviceCode, Some(longest)) => {
+            (longest, Some(DeviceCode { verification_uri: longest, user_code: &user_code }))
+        }
+        _ => (&consent_page, None),
+    };
     [CardFace::Invitation, CardFace::Processing, CardFace::Reauthorize].into_iter().all(|face| {
         let card = card::render(&CardContent {
             face,
             session_id: new.id,
             scopes: &new.scopes,
             options: &new.card,
-            authorize_url: Some(&authorize_url),
+            authorize_url: Some(authorize_url),
+            device,
             valid_for: (new.expires_at - new.created_at).to_std().ok(),
             person_name: None,
             person_en_name: None,
@@ -121,9 +135,19 @@ pub(crate) fn fits(app: &App, new: &NewSession) -> bool {
     })
 }
 
-/// Returns the consent page of a pending session.
+/// Returns the consent page of a pending session. That of a device authorization is known once Lark has answered it.
 pub(crate) fn authorize_url(app: &App, session: &AuthSession) -> Option<url::Url> {
+    if session.auth_method == AuthMethod::DeviceCode {
+        let device = session.device.as_ref()?;
+        let complete = device.verification_uri_complete.as_ref();
+        let complete = complete.and_then(|address| address.expose_secret().parse().ok());
+        return Some(complete.unwrap_or_else(|| device.verification_uri.clone()));
+    }
     Some(consent_page(app, &session.scopes, session.consent.as_ref()?))
+}
+
+const fn device_code(grant: &DeviceGrant) -> DeviceCode<'_> {
+    DeviceCode { verification_uri: &grant.verification_uri, user_code: &grant.user_code }
 }
 
 fn consent_page(app: &App, scopes: &[String], consent: &ConsentSecrets) -> url::Url {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use larkauth_lark::error::LarkError;
 use larkauth_messaging::BusError;
-use larkauth_models::{AppId, AuthMethod, SessionId};
+use larkauth_models::{AppId, SessionId};
 use larkauth_storage::{CipherError, StorageError};
 
 /// Why an operation failed.
@@ -91,11 +91,6 @@ pub enum AuthError {
         /// Until the next attempt.
         retry_after: Duration,
     },
-    /// This version does not offer the method.
-    #[error(
-        "auth_method `{0}` is not available in this version; use `websocket_card`, `http_callback` or `oauth`"
-    )]
-    AuthMethodUnavailable(AuthMethod),
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),

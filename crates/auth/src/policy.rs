@@ -68,6 +68,12 @@ pub struct Policy {
     /// Pauses between repeated calls of one step of an exchange: 200 ms to 2 s.
     pub retry: Backoff,
 
+    /// How much later a device code is polled until the person has opened the page from the card: 15 s. With Lark's interval
+    /// of 5 s and its limit of 1000 calls a minute that leaves room for 300 open cards of one application.
+    pub device_idle: Duration,
+    /// Longest pause between two polls of a device code that Lark does not answer: 30 s.
+    pub device_retry_longest: Duration,
+
     /// When tokens are refreshed ahead.
     pub refresh: RefreshSchedule,
     /// Life of the lease of a refresh: 30 s, longer than [`Policy::refresh_call`] and the keeping of the pair. The clock of
@@ -156,6 +162,8 @@ impl Default for Policy {
             code_lifetime: seconds(270),
             claim_check_interval: seconds(8),
             retry: backoff(200, 2000),
+            device_idle: seconds(15),
+            device_retry_longest: seconds(30),
             refresh: RefreshSchedule {
                 policy: RefreshPolicy::Adaptive,
                 threshold: 0.8,

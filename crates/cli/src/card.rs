@@ -2,7 +2,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::Subcommand;
+use clap::{
+    Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use larkauth_auth::{Context, sessions::Invite};
 use larkauth_contracts::rest::SessionView;
 use larkauth_models::{AppId, AuthMethod, CardOptions, OpenId, Person, UserId};
@@ -42,6 +45,9 @@ pub(crate) struct Send {
     /// The person, as their company sees them
     #[arg(long, value_name = "USER_ID", group = "person")]
     user_id: Option<UserId>,
+    /// How the person authorizes. `device_code` needs no redirect URI and no address that the person's browser reaches
+    #[arg(long, value_name = "METHOD", default_value = "websocket_card", value_parser = card_method())]
+    auth_method: AuthMethod,
     /// One paragraph of your own on the card, at most 1000 characters
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
@@ -54,6 +60,12 @@ pub(crate) struct Send {
     /// Follow the session until it ends; at most so many seconds, by default until it expires
     #[arg(long, value_name = "SECONDS", num_args = 0..=1)]
     wait: Option<Option<u64>>,
+}
+
+/// Accepts the methods that show a card.
+fn card_method() -> impl TypedValueParser<Value = AuthMethod> {
+    let names = AuthMethod::ALL.iter().filter(|method| method.has_card()).map(|method| method.as_str());
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<AuthMethod>())
 }
 
 pub(crate) async fn run(command: Card, globals: &Globals) -> anyhow::Result<ExitCode> {
@@ -70,7 +82,7 @@ impl Send {
         let invite = Invite {
             app_id: app_id.clone(),
             person: Person { open_id: self.open_id.clone(), user_id: self.user_id.clone() },
-            auth_method: AuthMethod::WebsocketCard,
+            auth_method: self.auth_method,
             scopes: (!scopes.is_empty()).then_some(scopes),
             card: CardOptions {
                 include_description: defaults.include_description && !self.concise,

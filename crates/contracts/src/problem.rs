@@ -62,8 +62,6 @@ problems! {
     RateLimited = "rate_limited", 429, "Too many requests";
     /// An internal error.
     Internal = "internal_error", 500, "Something went wrong on our side";
-    /// This method of authorization is not available.
-    AuthMethodUnavailable = "auth_method_unavailable", 501, "This way of authorizing is not available";
     /// The app-level breaker is open.
     AppFrozen = "app_frozen", 503, "Lark refuses this application at present";
     /// Another request refreshes the token.

@@ -163,7 +163,7 @@ enum_schemas! {
         Oauth = "oauth",
         /// A card in the chat, its clicks posted to the HTTP callback.
         HttpCallback = "http_callback",
-        /// RFC 8628 device authorization.
+        /// A card in the chat, and RFC 8628 device authorization: no redirect and no public address.
         DeviceCode = "device_code",
     }
 

@@ -1,6 +1,10 @@
 //! Reactions of people without a driver.
 
-use crate::{error::SimError, sim::Sim, state::messages::Message, users::Behaviour};
+use url::Url;
+
+use crate::{
+    error::SimError, rules::devices::PAGE_PATH, sim::Sim, state::messages::Message, users::Behaviour,
+};
 
 /// Maximum number of tasks of simulated people. More of them would only queue up at the application.
 const MAX_TASKS: usize = 10_000;
@@ -35,6 +39,14 @@ async fn act(sim: &Sim, message: &Message, behaviour: &Behaviour) -> Result<(), 
     let url = button.url.clone();
     sim.press(message.clone(), button, &message.open_id).await?;
     let Some(url) = url else { return Ok(()) };
+    if let Some(user_code) = user_code(&url) {
+        let person = match behaviour {
+            Behaviour::Decline => None,
+            Behaviour::ConsentAs(other) => Some(other.as_str()),
+            Behaviour::Manual | Behaviour::Consent | Behaviour::Cancel => Some(message.open_id.as_str()),
+        };
+        return sim.decide_device(&user_code, person).map(drop);
+    }
     let redirect = match behaviour {
         Behaviour::Decline => sim.decline(&url).await?,
         Behaviour::ConsentAs(other) => sim.consent(&url, other).await?,
@@ -43,4 +55,11 @@ async fn act(sim: &Sim, message: &Message, behaviour: &Behaviour) -> Result<(), 
         }
     };
     sim.follow(&redirect).await.map(drop)
+}
+
+/// Returns the user code in the address of the device page; `None` for another page.
+fn user_code(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok().filter(|url| url.path() == PAGE_PATH)?;
+    let code = url.query_pairs().find(|(name, _)| name == "user_code");
+    code.map(|(_, code)| code.into_owned())
 }

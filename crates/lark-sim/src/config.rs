@@ -27,6 +27,8 @@ pub struct SimConfig {
     pub behaviour: Behaviour,
     /// Delay before people act without being driven.
     pub reaction: Duration,
+    /// Whether a poll with a device code gives the pair again whose answer was lost. Lark does not say what it does.
+    pub device_pair_repeats: bool,
     /// Card templates by id; `${name}` is replaced by the template variable.
     pub templates: BTreeMap<String, Value>,
     /// Wall time: expiries and rate limits.
@@ -47,6 +49,7 @@ impl Default for SimConfig {
             socket: Socket::default(),
             behaviour: Behaviour::Manual,
             reaction: Duration::from_millis(300),
+            device_pair_repeats: false,
             templates: BTreeMap::new(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),

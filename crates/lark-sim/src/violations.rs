@@ -26,6 +26,8 @@ pub enum ViolationKind {
     CodeReplayed,
     /// A refresh token was presented again although its success had been delivered.
     RefreshReplayed,
+    /// A device code was polled again before its interval had passed.
+    DevicePolledEarly,
     /// Two refreshes of one person's token ran at once.
     RefreshesInFlight,
     /// More calls than the limit allows.

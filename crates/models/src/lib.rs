@@ -33,6 +33,8 @@ pub use clock::{Clock, ManualClock, ShiftedClock, SystemClock, Timestamp};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy, is_secret_token};
 pub use id::{AppId, EventId, IdError, MessageId, OpenId, SessionId, UnionId, UserId};
 pub use secrecy::{ExposeSecret, SecretString};
-pub use session::{AuthMethod, AuthSession, ConsentSecrets, FailureReason, Person, SessionState};
+pub use session::{
+    AuthMethod, AuthSession, ConsentSecrets, DeviceGrant, FailureReason, Person, SessionState,
+};
 pub use token::{RefreshPolicy, StoredToken, TokenKind, TokenPair, TokenStatus};
 pub use user::{SuspensionReason, UserProfile, UserState};

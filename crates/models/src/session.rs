@@ -1,3 +1,5 @@
+use url::Url;
+
 use crate::{
     AppId, CardFace, CardOptions, MessageId, OpenId, SecretString, SessionId, Timestamp, UnionId, UserId,
     spelled_enum::spelled_enum,
@@ -36,7 +38,7 @@ spelled_enum! {
         Oauth = "oauth",
         /// A card in the chat, its clicks posted to the HTTP callback.
         HttpCallback = "http_callback",
-        /// RFC 8628 device authorization.
+        /// A card in the chat, and RFC 8628 device authorization: no redirect and no public address.
         DeviceCode = "device_code",
     }
 }
@@ -45,7 +47,7 @@ impl AuthMethod {
     /// Returns true when the method shows a card in the chat.
     #[must_use]
     pub const fn has_card(self) -> bool {
-        matches!(self, Self::WebsocketCard | Self::HttpCallback)
+        !matches!(self, Self::Oauth)
     }
 }
 
@@ -121,6 +123,23 @@ pub struct ConsentSecrets {
     pub pkce_verifier: SecretString,
 }
 
+/// Lark's answer to a device authorization (RFC 8628 section 3.2). Deleted when the session ends.
+#[derive(Clone, Debug)]
+pub struct DeviceGrant {
+    /// The code with which Lark is asked for the answer.
+    pub device_code: SecretString,
+    /// The code that the person enters on another device. Only the person sees it.
+    pub user_code: SecretString,
+    /// The page on which the person enters the code.
+    pub verification_uri: Url,
+    /// The same page with the code filled in.
+    pub verification_uri_complete: Option<SecretString>,
+    /// Time of expiry of both codes. The session may last longer; it then gets new codes.
+    pub expires_at: Timestamp,
+    /// The card is not known to show these codes.
+    pub is_card_stale: bool,
+}
+
 /// An authorization session as stored.
 #[derive(Clone, Debug)]
 pub struct AuthSession {
@@ -154,6 +173,8 @@ pub struct AuthSession {
     pub card: CardOptions,
     /// Present while pending.
     pub consent: Option<ConsentSecrets>,
+    /// Present while the session of a device authorization is pending, once Lark has answered the request for it.
+    pub device: Option<DeviceGrant>,
     /// Message id of the card, after sending.
     pub message_id: Option<MessageId>,
     /// Last face that the card is known to show.

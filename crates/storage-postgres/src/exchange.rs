@@ -66,7 +66,8 @@ impl PgStore {
                           (extract(epoch from exchange_claimed_until - clock_timestamp()) * 1000000)::bigint as "left?",
                           exchange_sent_at is not null as "is_sent!",
                           exchange_unanswered_at is not null as "is_unanswered!",
-                          exchange_escrow_sealed is not null as "is_escrowed!"
+                          exchange_escrow_sealed is not null as "is_escrowed!",
+                          device_poll_at is not null as "is_poll!"
                    from user_auth_sessions where session_id = $1 and state = 'pending' for update"#,
                 id.0,
                 code,
@@ -166,6 +167,7 @@ impl PgStore {
                 query_scalar!(
                     "select session_id from user_auth_sessions
                      where exchange_sent_at is not null and exchange_claimed_until <= clock_timestamp()
+                       and (device_poll_at is null or exchange_unanswered_at is null or exchange_escrow_sealed is not null)
                      order by exchange_claimed_until limit $1",
                     i64::from(limit)
                 )
@@ -323,7 +325,9 @@ async fn write(
              email_sealed = $8, mobile_sealed = $9, granted_scopes = $10,
              oauth_state_sealed = null, pkce_verifier_sealed = null,
              exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
-             exchange_unanswered_at = null, exchange_escrow_sealed = null
+             exchange_unanswered_at = null, exchange_escrow_sealed = null,
+             device_grant_sealed = null, device_expires_at = null, device_interval_seconds = null,
+             device_poll_at = null, device_opened_at = null
          where session_id = $1",
         session_id.0,
         now,

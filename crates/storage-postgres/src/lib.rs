@@ -13,6 +13,7 @@ mod call_budgets;
 mod changes;
 mod connect;
 mod creation;
+mod device_polls;
 mod error;
 mod exchange;
 mod job_ticks;

@@ -23,7 +23,8 @@ macro_rules! select_sessions {
         query_as!(
             SessionRow,
             "select session_id, app_id, user_id, open_id, asked_open_id, asked_user_id, union_id, user_name, email_sealed, mobile_sealed, auth_method,
-                    state, failure_reason, scopes, granted_scopes, card, oauth_state_sealed, pkce_verifier_sealed, message_id, card_face,
+                    state, failure_reason, scopes, granted_scopes, card, oauth_state_sealed, pkce_verifier_sealed,
+                    device_grant_sealed, device_expires_at, device_card_is_stale, message_id, card_face,
                     created_at, expires_at, completed_at
              from user_auth_sessions " + $rest,
             $($parameter),+
@@ -194,10 +195,13 @@ impl Sessions for PgStore {
                      state = $2, failure_reason = $3, ended_at = $4, announced_at = null,
                      oauth_state_sealed = null, pkce_verifier_sealed = null,
                      exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
-                     exchange_unanswered_at = null, exchange_escrow_sealed = null
+                     exchange_unanswered_at = null, exchange_escrow_sealed = null,
+                     device_grant_sealed = null, device_expires_at = null, device_interval_seconds = null,
+                     device_poll_at = null, device_opened_at = null
                  where session_id = $1 and state = 'pending'
                    and ($2 = 'failed' or (exchange_sent_at is null
-                        and (exchange_claim is null or exchange_claimed_until <= clock_timestamp())))",
+                        and (exchange_claim is null or exchange_claimed_until <= clock_timestamp()))
+                        or ($2 = 'rejected' and device_poll_at is not null and exchange_escrow_sealed is null))",
                 id.0,
                 ending.state().as_str(),
                 ending.reason().map(FailureReason::as_str),
@@ -217,7 +221,9 @@ impl Sessions for PgStore {
                     "update user_auth_sessions set
                          state = 'expired', ended_at = $1, announced_at = null,
                          oauth_state_sealed = null, pkce_verifier_sealed = null,
-                         exchange_claim = null, exchange_claimed_until = null
+                         exchange_claim = null, exchange_claimed_until = null,
+                         device_grant_sealed = null, device_expires_at = null, device_interval_seconds = null,
+                         device_poll_at = null, device_opened_at = null
                      where session_id = any(array(
                          select session_id from user_auth_sessions
                          where state = 'pending' and expires_at <= $1

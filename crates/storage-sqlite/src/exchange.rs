@@ -67,7 +67,8 @@ impl SqliteStore {
                         exchange_claimed_until - cast(unixepoch('subsec') * 1000000 as integer) as "left?: i64",
                         exchange_sent_at is not null as "is_sent!: bool",
                         exchange_unanswered_at is not null as "is_unanswered!: bool",
-                        exchange_escrow_sealed is not null as "is_escrowed!: bool"
+                        exchange_escrow_sealed is not null as "is_escrowed!: bool",
+                        device_poll_at is not null as "is_poll!: bool"
                  from user_auth_sessions where session_id = ?1 and state = 'pending'"#,
                 id.0.hyphenated(),
                 code_sha256.map(|code| &code[..]),
@@ -170,6 +171,7 @@ impl SqliteStore {
                     r#"select session_id as "id!: Id" from user_auth_sessions
                      where exchange_sent_at is not null
                        and exchange_claimed_until <= cast(unixepoch('subsec') * 1000000 as integer)
+                       and (device_poll_at is null or exchange_unanswered_at is null or exchange_escrow_sealed is not null)
                      order by exchange_claimed_until limit ?1"#,
                     limit
                 )
@@ -329,7 +331,9 @@ async fn complete_row(
              email_sealed = ?8, mobile_sealed = ?9, granted_scopes = ?10,
              oauth_state_sealed = null, pkce_verifier_sealed = null,
              exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
-             exchange_unanswered_at = null, exchange_escrow_sealed = null
+             exchange_unanswered_at = null, exchange_escrow_sealed = null,
+             device_grant_sealed = null, device_expires_at = null, device_interval_seconds = null,
+             device_poll_at = null, device_opened_at = null
          where session_id = ?1",
         session_id.0.hyphenated(),
         now.timestamp_micros(),

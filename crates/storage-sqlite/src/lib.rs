@@ -18,6 +18,7 @@ mod call_budgets;
 mod changes;
 mod columns;
 mod creation;
+mod device_polls;
 mod error;
 mod exchange;
 mod job_ticks;

@@ -29,7 +29,9 @@ macro_rules! select_sessions {
             SessionRow,
             r#"select session_id as "session_id!: Id", app_id, user_id, open_id, asked_open_id, asked_user_id, union_id, user_name, email_sealed,
                       mobile_sealed, auth_method, state, failure_reason, scopes as "scopes!: Texts",
-                      granted_scopes as "granted_scopes!: OptionalTexts", card as "card!: JsonValue", oauth_state_sealed, pkce_verifier_sealed, message_id, card_face,
+                      granted_scopes as "granted_scopes!: OptionalTexts", card as "card!: JsonValue", oauth_state_sealed, pkce_verifier_sealed,
+                      device_grant_sealed, device_expires_at as "device_expires_at!: OptionalMicros",
+                      device_card_is_stale as "device_card_is_stale!: bool", message_id, card_face,
                       created_at as "created_at!: Micros", expires_at as "expires_at!: Micros",
                       completed_at as "completed_at!: OptionalMicros"
                from user_auth_sessions "# + $rest,
@@ -178,11 +180,14 @@ impl Sessions for SqliteStore {
                      state = ?2, failure_reason = ?3, ended_at = ?4, announced_at = null,
                      oauth_state_sealed = null, pkce_verifier_sealed = null,
                      exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
-                     exchange_unanswered_at = null, exchange_escrow_sealed = null
+                     exchange_unanswered_at = null, exchange_escrow_sealed = null,
+                     device_grant_sealed = null, device_expires_at = null, device_interval_seconds = null,
+                     device_poll_at = null, device_opened_at = null
                  where session_id = ?1 and state = 'pending'
                    and (?2 = 'failed' or (exchange_sent_at is null
                         and (exchange_claim is null
-                             or exchange_claimed_until <= cast(unixepoch('subsec') * 1000000 as integer))))",
+                             or exchange_claimed_until <= cast(unixepoch('subsec') * 1000000 as integer)))
+                        or (?2 = 'rejected' and device_poll_at is not null and exchange_escrow_sealed is null))",
                 id.0.hyphenated(),
                 ending.state().as_str(),
                 ending.reason().map(FailureReason::as_str),
@@ -202,7 +207,9 @@ impl Sessions for SqliteStore {
                     r#"update user_auth_sessions set
                                      state = 'expired', ended_at = ?1, announced_at = null,
                                      oauth_state_sealed = null, pkce_verifier_sealed = null,
-                                     exchange_claim = null, exchange_claimed_until = null
+                                     exchange_claim = null, exchange_claimed_until = null,
+                                     device_grant_sealed = null, device_expires_at = null,
+                                     device_interval_seconds = null, device_poll_at = null, device_opened_at = null
                                  where session_id in (
                                      select session_id from user_auth_sessions
                                      where state = 'pending' and expires_at <= ?1

@@ -5,7 +5,7 @@
 //! `larkauth-storage-postgres` and `larkauth-storage-sqlite` do.
 //!
 //! To add a query: declare it in the trait of its table, with `now` as an argument (the database's clock measures
-//! claims, leases and budgets only, which several machines compare);
+//! claims, leases, polls and budgets only, which several machines compare);
 //! give a call that changes something for an actor an [`AuditEntry`], and write it in the transaction of the change;
 //! make every change of state one conditional statement and check the number of affected rows; implement it in the file
 //! of the same name of each database crate; add a case to `conformance`; run `scripts/generate`.
@@ -23,6 +23,7 @@ mod cipher;
 #[cfg(feature = "conformance")]
 #[expect(clippy::unwrap_used, reason = "a case that cannot continue has failed")]
 pub mod conformance;
+mod device_polls;
 mod error;
 mod escrow;
 mod job_ticks;
@@ -47,6 +48,7 @@ pub use backend::migrations::MigrationReport;
 pub use call_budgets::{CallBudgets, GrantedCalls, MAX_CALL_LEAD};
 pub use changes::{Change, ChangeFeed, Changes};
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
+pub use device_polls::{DevicePoll, DevicePolls, NextPoll};
 pub use error::StorageError;
 pub use escrow::{open_refreshed, seal_escrow, seal_refreshed};
 pub use job_ticks::{JobTicks, MAX_CLOCK_LEAD};

@@ -49,7 +49,7 @@ pub trait Sessions {
     async fn bind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding>;
     /// Claims the exchange of the session's code for `life`, by the clock of the database. The same claim again renews
     /// it. An expired claim is taken over unless its code was sent and no pair is in escrow: such a claim is extended
-    /// once, by `life`, for an escrow on its way, and then abandoned. `code_sha256` is the hash of a bound code, which the
+    /// once, by `life`, for an escrow on its way, and then abandoned; that of a poll is left to the next poll. `code_sha256` is the hash of a bound code, which the
     /// session must still have; `None` for a code that is not bound.
     async fn claim_exchange(
         &self,
@@ -68,7 +68,7 @@ pub trait Sessions {
     /// Returns the token pair in escrow under the claim.
     async fn escrowed_pair(&self, id: SessionId, claim: Uuid) -> Result<Option<TokenPair>>;
     /// Returns at most `limit` sessions whose code was sent and whose claim has expired, the longest expired first. Their
-    /// exchange has to be resumed or ended.
+    /// exchange has to be resumed or ended. A poll whose answer did not arrive in escrow is left to the next poll.
     async fn unfinished_exchanges(&self, limit: u32) -> Result<Vec<SessionId>>;
     /// Releases a claim after an attempt that has certainly not consumed the code. A pair in escrow stays.
     async fn release_exchange(&self, id: SessionId, claim: Uuid) -> Result<bool>;
@@ -77,7 +77,7 @@ pub trait Sessions {
     async fn complete_session(&self, completion: &Completion) -> Result<bool>;
     /// Ends a pending session at the time of the record without a token, and wipes a pair in escrow. While its code is being exchanged, and once
     /// its code was sent, only `Failed` is accepted: the exchange may already have succeeded, so the session can neither
-    /// be declined nor expire.
+    /// be declined nor expire. While a device code is polled, the person may still decline: a pair is not wanted then.
     async fn end_session(&self, id: SessionId, ending: SessionEnding, audit: &AuditEntry) -> Result<bool>;
     /// Expires at most `limit` pending sessions past their `expires_at` whose code was not sent and is not being
     /// exchanged, and returns their ids. The sessions that are due longest come first. Concurrent calls expire different sessions.

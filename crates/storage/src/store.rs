@@ -1,8 +1,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    ApiKeys, Applications, Audit, CallBudgets, Changes, JobTicks, People, ProcessedEvents, Profiles,
-    Reauthorizations, Refreshes, Result, Sessions, Tokens,
+    ApiKeys, Applications, Audit, CallBudgets, Changes, DevicePolls, JobTicks, People, ProcessedEvents,
+    Profiles, Reauthorizations, Refreshes, Result, Sessions, Tokens,
 };
 
 /// All repositories of one database behind one handle.
@@ -10,6 +10,7 @@ use crate::{
 pub trait Store:
     Applications
     + Sessions
+    + DevicePolls
     + Tokens
     + Refreshes
     + CallBudgets

@@ -328,8 +328,6 @@ async fn request_refused_is_answered_with_problem_document() -> anyhow::Result<(
     );
     let unknown = json!({"app_id": "cli_ffffffffffffffff", "open_id": person});
     is_problem(&world.api.send(Method::POST, sessions, Some(unknown)).await?, 404, "app_not_found");
-    let device = json!({"app_id": app_id, "open_id": person, "auth_method": "device_code"});
-    is_problem(&world.api.send(Method::POST, sessions, Some(device)).await?, 501, "auth_method_unavailable");
 
     for (method, path, status, code) in [
         (Method::GET, "/v1/nothing".to_owned(), 404, "not_found"),

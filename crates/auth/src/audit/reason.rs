@@ -27,7 +27,6 @@ impl AuditReason for AuthError {
             Self::IdempotencyKeyReused => (Refused, "idempotency_key_reused"),
             Self::RefreshInProgress { .. } => (Failed, "refresh_in_progress"),
             Self::UpstreamUnavailable { .. } => (Failed, "upstream_unavailable"),
-            Self::AuthMethodUnavailable(_) => (Refused, "auth_method_unavailable"),
             Self::Storage(error) if error.is_transient() => (Failed, "database_unavailable"),
             Self::Storage(_) | Self::Cipher(_) | Self::Spool(_) => (Failed, "internal"),
             Self::Bus(error) => error.audit_reason(),

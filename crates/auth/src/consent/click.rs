@@ -113,7 +113,7 @@ impl Context {
         let outcome = match click.action {
             CardActionKind::Retry => ask_again(self, &actor, app, session).await?,
             CardActionKind::Authorize | CardActionKind::Cancel => {
-                let (session, view) = answer_invitation(self, &actor, session, click, received).await?;
+                let (session, view) = answer_invitation(self, &actor, &app, session, click, received).await?;
                 shown(app, session, view)
             }
         };
@@ -147,6 +147,7 @@ fn check_operator(session: &AuthSession, click: &CardActionTriggered) -> Option<
 async fn answer_invitation(
     context: &Context,
     actor: &Actor,
+    app: &App,
     session: AuthSession,
     click: &CardActionTriggered,
     received: Received,
@@ -171,7 +172,16 @@ async fn answer_invitation(
             Ok((context.end_session(actor, &session, ending, true).await?, View::State))
         }
         // The button opened the consent page. The card keeps the button, so that a closed page can be opened again.
-        (_, None) => Ok((session, View::ConsentPage)),
+        (_, None) => {
+            let session = context.with_device_codes(app, session).await?;
+            if session.state.is_final() {
+                return Ok((session, View::State));
+            }
+            if session.device.is_some() {
+                context.store.record_device_opened(session.id, context.now()).await?;
+            }
+            Ok((session, View::ConsentPage))
+        }
     }
 }
 
@@ -185,6 +195,7 @@ async fn ask_again(
     // An ended session has one successor, so that neither a repeated delivery nor a double click asks twice.
     let session_id = session_id_of(&["retry", &ended.id.to_string()]);
     if let Some(session) = context.store.session(session_id).await? {
+        let session = context.with_device_codes(&app, session).await?;
         return Ok(shown(app, session, View::State));
     }
     if matches!(ended.state, SessionState::Pending | SessionState::Completed) {
@@ -214,7 +225,10 @@ async fn ask_again(
         Err(AuthError::AppDisabled(_)) => return Ok(ClickOutcome::Refused(Refusal::Disabled)),
         Err(error) => return Err(error.into()),
     }
+    let session = context.existing_session(session_id).await?;
+    let session = context.with_device_codes(&app, session).await?;
     // In case this answer arrives too late to be shown.
     context.request_card_face(&ended.app_id, session_id, context.policy.after_answer_delay).await?;
-    Ok(shown(app, context.existing_session(session_id).await?, View::AskedAgain))
+    let view = if session.state.is_final() { View::State } else { View::AskedAgain };
+    Ok(shown(app, session, view))
 }

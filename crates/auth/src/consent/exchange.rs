@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use larkauth_contracts::message::EscrowPlace;
 use larkauth_lark::{
     api::CodeGrant,
     error::{ErrorKind, LarkError, Outcome},
@@ -10,16 +9,16 @@ use larkauth_lark::{
 use larkauth_models::{
     AuthSession, ExposeSecret, FailureReason, Origin, SecretString, SessionState, TokenApi, TokenPair,
 };
-use larkauth_storage::{ExchangeClaim, SessionEnding, StorageError, seal_escrow};
+use larkauth_storage::{ExchangeClaim, SessionEnding, StorageError};
 use uuid::Uuid;
 
 use super::{
     deadline::{Received, Step},
     error::ConsentError,
-    promote::{Claimed, promote},
+    promote::{Claimed, keep_and_promote, promote},
     retry::retry_transient,
 };
-use crate::{apps::App, context::Context, escrow::Kept, seal, worker::WORKER};
+use crate::{apps::App, context::Context, seal, worker::WORKER};
 
 /// Shortest wait until a delivery whose code another worker exchanges is looked at again.
 const MIN_CLAIM_CHECK: Duration = Duration::from_secs(1);
@@ -58,19 +57,12 @@ pub(super) async fn exchange(
     // A code inside a card callback was never bound: its click is answered by itself.
     let bound = (!attempt.from_card).then(|| seal::sha256(attempt.code.expose_secret()));
     let life = context.policy.exchange_claim;
-    let (pair, is_escrowed) = match context
-        .store
-        .claim_exchange(session.id, bound.as_ref(), claim, life)
-        .await?
-    {
+    let pair = match context.store.claim_exchange(session.id, bound.as_ref(), claim, life).await? {
         ExchangeClaim::Claimed => match send(context, &app, &session, &attempt, claim).await? {
             Sent::Answered(pair) => {
-                let sealed = seal_escrow(&context.cipher, session.id, &pair)?;
-                let place = EscrowPlace::Session { session_id: session.id, claim };
-                match context.keep_pair(&session.app_id, place, &sealed).await {
-                    Kept::Unwanted => return Ok(context.existing_session(session.id).await?),
-                    kept => (*pair, kept == Kept::Yes),
-                }
+                let Attempt { from_card, origin, .. } = attempt;
+                let claimed = Claimed { session, claim, pair: *pair, is_escrowed: false, origin };
+                return keep_and_promote(context, &app, claimed, deadline, from_card).await;
             }
             Sent::Disabled => {
                 tracing::warn!(
@@ -82,7 +74,7 @@ pub(super) async fn exchange(
             Sent::Refused(error) => return refused(context, &session, &attempt, claim, *error).await,
         },
         ExchangeClaim::Escrowed => match context.store.escrowed_pair(session.id, claim).await? {
-            Some(pair) => (pair, true),
+            Some(pair) => pair,
             None => return Err(taken_over()),
         },
         ExchangeClaim::Superseded => {
@@ -100,7 +92,7 @@ pub(super) async fn exchange(
             return Ok(context.end_session(&WORKER, &session, ending, attempt.from_card).await?);
         }
     };
-    let claimed = Claimed { session, claim, pair, is_escrowed, origin: attempt.origin };
+    let claimed = Claimed { session, claim, pair, is_escrowed: true, origin: attempt.origin };
     promote(context, &app, claimed, deadline, attempt.from_card).await
 }
 

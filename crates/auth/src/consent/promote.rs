@@ -1,7 +1,8 @@
 //! From a token pair to the end of its session. Every step can be repeated.
 
+use larkauth_contracts::message::EscrowPlace;
 use larkauth_models::{Actor, AuthSession, FailureReason, Origin, Principal, TokenPair};
-use larkauth_storage::SessionEnding;
+use larkauth_storage::{SessionEnding, seal_escrow};
 use uuid::Uuid;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     error::ConsentError,
     identity::{Unidentified, check_identity, consenter},
 };
-use crate::{apps::App, context::Context, worker::WORKER};
+use crate::{apps::App, context::Context, escrow::Kept, worker::WORKER};
 
 /// A token pair, and the claim under which it may be stored.
 pub(super) struct Claimed {
@@ -24,6 +25,29 @@ pub(super) struct Claimed {
     pub(super) is_escrowed: bool,
     /// The event that carried the code, unless the exchange is resumed; for the audit record.
     pub(super) origin: Origin,
+}
+
+/// Puts a pair that Lark has just given in escrow, and promotes it. Returns the session as it is then.
+///
+/// # Errors
+/// As [`promote`]; and when the pair cannot be sealed.
+pub(super) async fn keep_and_promote(
+    context: &Context,
+    app: &App,
+    claimed: Claimed,
+    deadline: Deadline,
+    answer_pending: bool,
+) -> Result<AuthSession, ConsentError> {
+    let (session_id, claim) = (claimed.session.id, claimed.claim);
+    let sealed = seal_escrow(&context.cipher, session_id, &claimed.pair)?;
+    let place = EscrowPlace::Session { session_id, claim };
+    match context.keep_pair(&claimed.session.app_id, place, &sealed).await {
+        Kept::Unwanted => Ok(context.existing_session(session_id).await?),
+        kept => {
+            let claimed = Claimed { is_escrowed: kept == Kept::Yes, ..claimed };
+            promote(context, app, claimed, deadline, answer_pending).await
+        }
+    }
 }
 
 /// What became of a pair.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use larkauth_contracts::message::{DecodeError, Reply};
 use larkauth_lark::error::{Cause, ErrorKind, LarkError, MessageProblem, Outcome, ScopeHolder};
 use larkauth_messaging::{BusError, Disposition};
-use larkauth_models::{AppId, AuthMethod, SessionId};
+use larkauth_models::{AppId, SessionId};
 use larkauth_storage::{CipherError, StorageError};
 
 use super::error::{HandlerError, into_disposition};
@@ -87,6 +87,7 @@ fn lark_errors_are_retried_by_fault() {
         ErrorKind::User,
         ErrorKind::InvalidRequest,
         ErrorKind::InvalidGrant,
+        ErrorKind::DeviceCodeExpired,
         ErrorKind::AuthorizationPending { slow_down: false },
         ErrorKind::AccessDenied,
         ErrorKind::InsufficientScope { holder: ScopeHolder::App, missing: vec![] },
@@ -114,7 +115,6 @@ fn application_errors_are_retried() {
         AuthError::SessionNotFound(session_id),
         AuthError::OtherApplication { app_id: other, session_id },
         AuthError::AuthenticationRequired,
-        AuthError::AuthMethodUnavailable(AuthMethod::DeviceCode),
     ] {
         assert_eq!(retried(error), None);
     }

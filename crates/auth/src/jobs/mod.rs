@@ -49,6 +49,13 @@ pub fn all() -> Vec<Job> {
             run: |context, actor, now, stopping| Box::pin(context.refresh_due_tokens(actor, now, stopping)),
         },
         Job {
+            name: "poll_device_codes",
+            schedule: every(1),
+            // The claims of the sessions divide the work.
+            scope: Scope::Process,
+            run: |context, actor, now, stopping| Box::pin(context.poll_device_codes(actor, now, stopping)),
+        },
+        Job {
             name: "resume_exchanges",
             schedule: every(5),
             scope: Scope::Cluster,

@@ -47,6 +47,16 @@ impl Context {
             }
             Err(error) => return Err(error),
         };
+        // The codes are stored before the card is sent, so that a worker that stops in between loses none.
+        let session = if is_over {
+            session
+        } else {
+            match self.with_device_codes(&app, session).await? {
+                // It ended meanwhile, or Lark starts no device authorization.
+                session if session.state.is_final() => return Ok(()),
+                session => session,
+            }
+        };
         let face = cards::face_of_session(&session);
         let card = cards::render(self, &app, &session, face).await;
         let receiver = match (&session.person.open_id, &session.person.user_id) {
@@ -78,7 +88,11 @@ impl Context {
         }
     }
 
-    async fn fail_invitation(&self, session: &AuthSession, reason: FailureReason) -> Result<(), AuthError> {
+    pub(super) async fn fail_invitation(
+        &self,
+        session: &AuthSession,
+        reason: FailureReason,
+    ) -> Result<(), AuthError> {
         self.end_session(&WORKER, session, SessionEnding::Failed(reason), false).await?;
         Ok(())
     }
@@ -113,12 +127,19 @@ impl Context {
             }
         }
         self.store.record_face(session_id, face).await?;
+        if let Some(shown) = &session.device {
+            self.store.record_device_card(session_id, shown.expires_at).await?;
+        }
         Ok(())
     }
 }
 
-/// Returns whether a card must change. Either open face is right for a pending session; an ended session has one face.
+/// Returns whether a card must change. Either open face is right for a pending session, unless it shows device codes that
+/// were replaced; an ended session has one face.
 fn needs_update(session: &AuthSession, face: CardFace) -> bool {
+    if session.device.as_ref().is_some_and(|device| device.is_card_stale) {
+        return true;
+    }
     match (face, session.card_face) {
         (
             CardFace::Invitation | CardFace::Reauthorize,

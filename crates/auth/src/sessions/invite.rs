@@ -119,9 +119,6 @@ impl Context {
         act: &AuditEntry,
     ) -> Result<NewSession, AuthError> {
         Self::check_app(actor, &invite.app_id)?;
-        if invite.auth_method == AuthMethod::DeviceCode {
-            return Err(AuthError::AuthMethodUnavailable(invite.auth_method));
-        }
         let app = self.apps.get_for_invitation(&invite.app_id).await?;
         if invite.card.app_name.is_none() && invite.auth_method.has_card() {
             invite.card.app_name = self.apps.name(&app).await.map(|name| name.to_string());

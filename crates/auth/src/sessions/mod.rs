@@ -1,6 +1,7 @@
 //! Authorization sessions: inviting a person, sending and updating the card, reading how it goes.
 
 mod card;
+mod device;
 mod idempotency;
 mod invite;
 mod read;

@@ -6,16 +6,16 @@ use async_trait::async_trait;
 use larkauth_auth::{Context, ContextParts, Policy};
 use larkauth_lark_sim::{Effect, Endpoint, Fault};
 use larkauth_models::{
-    AppId, Application, AuthSession, CallRequest, CardFace, EventId, MessageId, OpenId, SessionId,
-    SessionState, StoredToken, SuspensionReason, Timestamp, TokenKind, TokenPair, UserProfile,
+    AppId, Application, AuthSession, CallRequest, CardFace, DeviceGrant, EventId, MessageId, OpenId,
+    SessionId, SessionState, StoredToken, SuspensionReason, Timestamp, TokenKind, TokenPair, UserProfile,
 };
 use larkauth_storage::{
     ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, CallBudgets,
-    ChangeFeed, Changes, CodeBinding, Completion, Created, DueApplication, DueOrder, EndCursor, Erased,
-    ExchangeClaim, GrantedCalls, InvitationLimit, InvitationPause, JobTicks, LeasedToken, NewSession, People,
-    ProcessedEvents, ProfileCursor, ProfilePage, Profiles, Reauthorizations, RefreshClaim, RefreshEnd,
-    RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
-    StorageError, Store, Tokens, UnannouncedEnd, UnannouncedPerson,
+    ChangeFeed, Changes, CodeBinding, Completion, Created, DevicePoll, DevicePolls, DueApplication, DueOrder,
+    EndCursor, Erased, ExchangeClaim, GrantedCalls, InvitationLimit, InvitationPause, JobTicks, LeasedToken,
+    NewSession, NextPoll, People, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, Reauthorizations,
+    RefreshClaim, RefreshEnd, RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding,
+    SessionFilter, Sessions, StorageError, Store, Tokens, UnannouncedEnd, UnannouncedPerson,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -100,6 +100,13 @@ delegate! {
         fn complete_refresh(refreshed: &RefreshedToken) -> Stored<bool>;
         fn end_refresh(app_id: &AppId, open_id: &OpenId, owner: Uuid, end: RefreshEnd) -> Stored<bool>;
         fn touch_token(app_id: &AppId, open_id: &OpenId, now: Timestamp, last_before: Timestamp) -> Stored<bool>;
+    }
+    DevicePolls {
+        fn record_device_grant(id: SessionId, replaces: Option<Timestamp>, grant: &DeviceGrant, interval: Duration) -> Stored<bool>;
+        fn record_device_opened(id: SessionId, now: Timestamp) -> Stored<bool>;
+        fn record_device_card(id: SessionId, expires_at: Timestamp) -> Stored<bool>;
+        fn claim_device_polls(expiring_before: Timestamp, frozen_before: Timestamp, idle: Duration, claims: &[Uuid], life: Duration) -> Stored<Vec<DevicePoll>>;
+        fn postpone_device_poll(id: SessionId, claim: Uuid, next: NextPoll) -> Stored<bool>;
     }
     Tokens {
         fn token(app_id: &AppId, open_id: &OpenId, kind: TokenKind) -> Stored<Option<StoredToken>>;

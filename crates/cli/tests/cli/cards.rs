@@ -55,6 +55,32 @@ async fn card_send_with_wait_follows_session_to_its_end() {
 }
 
 #[tokio::test]
+async fn card_send_by_device_code_needs_no_redirect() {
+    let (mut stage, sim) = Stage::with_lark().await;
+    stage.set("APP_ID", APP_ID);
+    stage.set("APP_SECRET", APP_SECRET);
+    stage.set("OAUTH_REDIRECT_URI", "http://127.0.0.1:9/oauth/callback");
+    let standalone = stage.standalone().await;
+    let first = person(&sim, 0);
+    let command = ["card", "send", "--open-id", &first, "--auth-method", "device_code", "--wait", "--json"];
+    let sending = stage.start(&command).await;
+    let asked = card(&sim, &first).await;
+    let click = sim.click(&asked.message_id, "authorize", &first).await.unwrap();
+    let url = click.url.unwrap();
+    let (_, user_code) = url.split_once("user_code=").unwrap();
+    assert!(sim.decide_device(user_code, Some(&first)).unwrap());
+    let ended = sending.end().await.with(0);
+    assert_eq!(
+        (&ended.json()["state"], &ended.json()["auth_method"]),
+        (&"completed".into(), &"device_code".into())
+    );
+    assert!(!ended.out.contains(user_code), "{}", ended.out);
+    standalone.terminate().await.with(0);
+    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+    stage.run("card send --open-id ou_1 --auth-method oauth").await.with(2);
+}
+
+#[tokio::test]
 async fn card_send_without_app_or_person_fails() {
     let stage = Stage::new().await;
     let ended = stage.run(&format!("card send --app {APP_ID} --open-id ou_1")).await.with(3);

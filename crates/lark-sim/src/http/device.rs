@@ -11,11 +11,9 @@ use super::call::{Call, chosen};
 use crate::{
     faults::Endpoint,
     pages::{self, Notice},
+    rules::devices::PAGE_PATH,
     state::codes::Refusal,
 };
-
-/// Path of the page on which a person types the user code.
-pub(crate) const PAGE_PATH: &str = "/oauth/v1/device/verify";
 
 /// Answers `device_authorization`.
 pub(crate) async fn start(call: Call) -> Response {

@@ -16,7 +16,12 @@ use axum::{
     routing::{get, patch, post},
 };
 
-use crate::{control, rules::consent::AUTHORIZE_PATH, sim::Sim, ws};
+use crate::{
+    control,
+    rules::{consent::AUTHORIZE_PATH, devices::PAGE_PATH},
+    sim::Sim,
+    ws,
+};
 
 /// Returns the routes of the platform and of the control API.
 pub(crate) fn router(sim: Sim) -> Router {
@@ -30,7 +35,7 @@ pub(crate) fn router(sim: Sim) -> Router {
         .route("/open-apis/authen/v1/oidc/access_token", post(token::v1_code))
         .route("/open-apis/authen/v1/oidc/refresh_access_token", post(token::v1_refresh))
         .route("/oauth/v1/device_authorization", post(device::start))
-        .route(device::PAGE_PATH, get(device::page).post(device::decide))
+        .route(PAGE_PATH, get(device::page).post(device::decide))
         .route("/open-apis/authen/v1/user_info", get(people::user_info))
         .route("/open-apis/bot/v3/info", get(people::bot))
         .route("/open-apis/contact/v3/users/batch", get(people::batch))

@@ -62,7 +62,10 @@ pub(crate) async fn v2(call: Call) -> Response {
             }),
             "refresh_token" => refresh(state, now, &fields, app_id, Api::V2, delivered),
             DEVICE_GRANT => {
-                match fields.required("device_code").map(|code| state.poll_device(now, app_id, code)) {
+                match fields
+                    .required("device_code")
+                    .map(|code| state.poll_device(now, app_id, code, delivered))
+                {
                     Ok(Err(PollRefusal::Rfc8628(error))) => return rfc8628(error),
                     Ok(Err(PollRefusal::Refused(refusal))) | Err(refusal) => Err(refusal),
                     Ok(Ok(issued)) => Ok(issued),

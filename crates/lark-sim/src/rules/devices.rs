@@ -5,12 +5,18 @@ use std::time::Duration;
 use larkauth_models::Timestamp;
 
 use super::grants::Issued;
-use crate::state::{
-    State, after,
-    codes::Refusal,
-    devices::{Decision, Device},
-    grants::Api,
+use crate::{
+    state::{
+        State, after,
+        codes::Refusal,
+        devices::{Decision, Device},
+        grants::Api,
+    },
+    violations::ViolationKind,
 };
+
+/// Path of the page on which a person types the user code.
+pub(crate) const PAGE_PATH: &str = "/oauth/v1/device/verify";
 
 /// Reasons for a poll without a token: a code of the token endpoint or an `error` of RFC 8628.
 pub(crate) enum PollRefusal {
@@ -31,6 +37,7 @@ impl State {
         const LETTERS: &[u8] = b"BCDFGHJKLMNPQRSTVWXZ";
         let letter = || char::from(LETTERS[self.random_below(LETTERS.len())]);
         let user_code: String = (0..9).map(|i| if i == 4 { '-' } else { letter() }).collect();
+        self.remember_secret(&user_code);
         let device = Device {
             app_id: app_id.to_owned(),
             scope: scope.to_owned(),
@@ -71,17 +78,21 @@ impl State {
         now: Timestamp,
         app_id: &str,
         device_code: &str,
+        delivered: bool,
     ) -> Result<Issued, PollRefusal> {
         let device =
             self.devices.by_code.get_mut(device_code).ok_or(PollRefusal::Rfc8628("invalid_grant"))?;
         if device.app_id != app_id {
             return Err(PollRefusal::Refused(Refusal::oauth(20024)));
         }
+        let early = device.last_poll.is_some_and(|last| now < after(last, device.interval));
+        device.last_poll = Some(now);
+        if early {
+            self.violations.add(now, ViolationKind::DevicePolledEarly, app_id, "");
+        }
         if now >= device.expires_at {
             return Err(PollRefusal::Rfc8628("expired_token"));
         }
-        let early = device.last_poll.is_some_and(|last| now < after(last, device.interval));
-        device.last_poll = Some(now);
         if early {
             device.interval += Duration::from_secs(5);
             return Err(PollRefusal::Rfc8628("slow_down"));
@@ -92,8 +103,10 @@ impl State {
             Decision::Used => return Err(PollRefusal::Rfc8628("invalid_grant")),
             Decision::Granted { union_id, at } => (union_id.clone(), *at),
         };
+        // Whether Lark gives the pair again after a lost answer is not known, so the simulator can do either.
+        let is_used = delivered || !self.device_pair_repeats;
         self.check_user(&union_id).map_err(PollRefusal::Refused)?;
-        if let Some(device) = self.devices.by_code.get_mut(device_code) {
+        if let Some(device) = self.devices.by_code.get_mut(device_code).filter(|_| is_used) {
             device.decision = Decision::Used;
         }
         let scopes = self.granted(app_id, &union_id);

@@ -37,6 +37,7 @@ pub(crate) struct State {
     pub(crate) stats: Stats,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) limits: Limits,
+    pub(crate) device_pair_repeats: bool,
     pub(crate) templates: BTreeMap<String, serde_json::Value>,
     limiter: Limiter,
     /// Running refreshes by (application, person).
@@ -60,6 +61,7 @@ impl State {
             stats: Stats::default(),
             lifetimes: config.lifetimes,
             limits: config.limits,
+            device_pair_repeats: config.device_pair_repeats,
             templates: config.templates.clone(),
             limiter: Limiter::default(),
             refreshing: HashMap::new(),

@@ -224,6 +224,7 @@ async fn device_flow_polled_early_slows_down_and_ends_with_decision() {
     let forgotten = start().await;
     world.clock.advance(Duration::from_secs(241));
     assert_eq!(poll(&forgotten).await.1["error"], "expired_token");
+    assert_eq!(world.violations(), [ViolationKind::DevicePolledEarly; 2]);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ mod token_cache;
 
 pub use client::{Endpoints, LarkClient, LarkClientOptions};
 pub use message::{MAX_CARD_BYTES, Receiver};
-pub use oauth::{AuthorizeRequest, CodeGrant, DeviceAuthorization, pkce_challenge};
+pub use oauth::{AuthorizeRequest, CodeGrant, DeviceAuthorization, MAX_VERIFICATION_URI, pkce_challenge};
 pub use observer::{CallObserver, NoObserver};
 pub use person::{AccountStatus, Contact};
 pub use rate_limiter::{EndpointClass, LocalRateLimiter, RateLimitExceeded, RateLimiter};

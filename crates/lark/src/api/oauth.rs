@@ -37,6 +37,10 @@ const V1_REFRESH: &str = "/open-apis/authen/v1/oidc/refresh_access_token";
 const DEFAULT_DEVICE_LIFETIME: Duration = Duration::from_secs(240);
 /// Poll interval when Lark's response has none, in seconds. From RFC 8628 section 3.2.
 const DEFAULT_POLL_INTERVAL: u64 = 5;
+/// Longest user code that is accepted, in bytes. A person types it.
+const MAX_USER_CODE: usize = 64;
+/// Longest address of a device page that is accepted, in bytes. A card holds it.
+pub const MAX_VERIFICATION_URI: usize = 1000;
 
 /// The parameters of a consent page.
 #[derive(Clone, Copy, Debug)]
@@ -189,9 +193,11 @@ impl LarkClient {
             let lifetime = lifetime(answer, &["expires_in"]).unwrap_or(DEFAULT_DEVICE_LIFETIME);
             Some(DeviceAuthorization {
                 device_code: usable(answer.secret("device_code")?)?,
-                user_code: usable(answer.secret("user_code")?)?,
-                verification_uri: answer.text("verification_uri")?.parse().ok()?,
-                verification_uri_complete: answer.secret("verification_uri_complete").and_then(usable),
+                user_code: user_code(answer.secret("user_code")?)?,
+                verification_uri: page(&answer.text("verification_uri")?)?,
+                verification_uri_complete: answer
+                    .secret("verification_uri_complete")
+                    .filter(|address| page(address.expose_secret()).is_some()),
                 expires_at: sent_at + lifetime,
                 interval: Duration::from_secs(interval.unwrap_or(DEFAULT_POLL_INTERVAL).clamp(1, 60)),
             })
@@ -199,15 +205,20 @@ impl LarkClient {
         self.call(DEVICE_AUTHORIZATION, Repeat::Never, build, read).await
     }
 
-    /// Asks once whether the person has consented, and returns the pair of tokens if so.
+    /// Asks once whether the person has consented, and returns the pair of tokens if so. Returns by `deadline`; with too
+    /// little time left Lark is not asked.
     ///
     /// # Errors
     /// [`ErrorKind::AuthorizationPending`] before the person has answered, [`ErrorKind::AccessDenied`] when the person
-    /// declined, [`ErrorKind::InvalidGrant`] when the device code is expired.
-    pub async fn poll_device_code(&self, device_code: &SecretString) -> Result<TokenPair, LarkError> {
+    /// declined, [`ErrorKind::DeviceCodeExpired`] or [`ErrorKind::InvalidGrant`] when the device code is over.
+    pub async fn poll_device_code(
+        &self,
+        device_code: &SecretString,
+        deadline: Instant,
+    ) -> Result<TokenPair, LarkError> {
         let mut body = self.v2_body("urn:ietf:params:oauth:grant-type:device_code");
         body["device_code"] = device_code.expose_secret().into();
-        self.v2_token(DEVICE_POLL, &body).await.map_err(as_grant_error)
+        self.v2_token(DEVICE_POLL.with_deadline(deadline), &body).await.map_err(as_grant_error)
     }
 
     fn v2_body(&self, grant_type: &str) -> Value {
@@ -235,6 +246,18 @@ impl LarkClient {
         }
         result.map_err(as_app_token_error)
     }
+}
+
+/// Returns the user code if a person can type it.
+fn user_code(code: SecretString) -> Option<SecretString> {
+    let fits = (1..=MAX_USER_CODE).contains(&code.expose_secret().len());
+    (fits && code.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())).then_some(code)
+}
+
+/// Returns the address of a device page if a browser opens it.
+fn page(address: &str) -> Option<Url> {
+    let url = Url::parse(address).ok().filter(|url| matches!(url.scheme(), "https" | "http"))?;
+    (url.as_str().len() <= MAX_VERIFICATION_URI).then_some(url)
 }
 
 /// Replaces the kind of an invalid token by that of an invalid code: an exchange sends a code, not a refresh token.

@@ -67,8 +67,10 @@ impl ResponseHead {
             fields.text("error").filter(|_| api.form != Form::Lark).map(|error| error.to_ascii_lowercase());
         let oauth_error = oauth_error.as_deref();
         let code = fields.number("code").filter(|code| *code != 0);
+        // Lark says `access_denied` of a person who may not use the application, too.
+        let is_user = code.and_then(error::known).is_some_and(|row| row.kind == ErrorKind::User);
         if let Some(error) =
-            oauth_error.filter(|_| api.device).and_then(|error| device_flow_error(api, error))
+            oauth_error.filter(|_| api.device && !is_user).and_then(|error| device_flow_error(api, error))
         {
             return Some(self.describe(error));
         }
@@ -145,7 +147,7 @@ fn device_flow_error(api: Api, error: &str) -> Option<LarkError> {
         }
         "slow_down" => (ErrorKind::AuthorizationPending { slow_down: true }, "polls are too frequent"),
         "access_denied" => (ErrorKind::AccessDenied, "access was denied"),
-        "expired_token" => (ErrorKind::InvalidGrant, "the device code expired"),
+        "expired_token" => (ErrorKind::DeviceCodeExpired, "the device code expired"),
         _ => return None,
     };
     Some(LarkError::new(api.name, kind, Outcome::NotProcessed, Cause::OAuth, message))

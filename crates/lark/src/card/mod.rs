@@ -12,9 +12,11 @@ mod tests;
 mod text;
 mod version1;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use larkauth_models::{CardFace, CardOptions, FailureReason, SessionId, text::is_plain};
+use larkauth_models::{
+    CardFace, CardOptions, ExposeSecret, FailureReason, SecretString, SessionId, text::is_plain,
+};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -47,6 +49,8 @@ pub struct CardContent<'a> {
     pub options: &'a CardOptions,
     /// The address of the consent page. Without it the authorize button only sends a callback.
     pub authorize_url: Option<&'a Url>,
+    /// The code for a person who consents on another device.
+    pub device: Option<DeviceCode<'a>>,
     /// Time left to answer.
     pub valid_for: Option<Duration>,
     /// The person's name.
@@ -57,12 +61,28 @@ pub struct CardContent<'a> {
     pub failure: Option<FailureReason>,
 }
 
+/// What a person needs who consents on another device (RFC 8628 section 3.3).
+#[derive(Clone, Copy)]
+pub struct DeviceCode<'a> {
+    /// The page on which the person enters the code.
+    pub verification_uri: &'a Url,
+    /// The code.
+    pub user_code: &'a SecretString,
+}
+
+impl fmt::Debug for DeviceCode<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceCode").finish_non_exhaustive()
+    }
+}
+
 /// Renders the card: the `content` of a message, which a callback's answer or a delayed update wraps.
 ///
 /// A template replaces the two faces that invite, if one is set. The other faces are always built in, as a template does
 /// not show the result. The variables of a template are texts, empty where unknown: `face`, `session_id`,
-/// `authorize_url`, `app_name`, `requested_by`, `person_name`, `custom_message`, `privacy_policy_url`, `scopes` (one a line)
-/// and `valid_minutes`. Its buttons send the callback `{"session_id": …, "action": "authorize" | "cancel"}`.
+/// `authorize_url`, `app_name`, `requested_by`, `person_name`, `custom_message`, `privacy_policy_url`, `scopes` (one a line),
+/// `valid_minutes`, and for a device authorization `verification_uri` and `user_code`. Its buttons send the callback
+/// `{"session_id": …, "action": "authorize" | "cancel"}`.
 #[must_use]
 pub fn render(content: &CardContent<'_>) -> Value {
     match &content.options.template_id {
@@ -129,7 +149,9 @@ fn body(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
             } else {
                 (text::WORKING, text::AUTHORIZE)
             };
-            vec![paragraph(&localized(&message)), authorize_button(content, &label)]
+            let mut elements = vec![paragraph(&localized(&message)), authorize_button(content, &label)];
+            elements.extend(content.device.map(other_device));
+            elements
         }
         CardFace::Done => {
             let zh = content.person_name.map(|name| plain(name, MAX_NAME));
@@ -184,6 +206,7 @@ fn invitation(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
         authorize_button(content, &text::AUTHORIZE),
         callback_button(content, ButtonKind::Cancel, &text::DECLINE, "default"),
     ]));
+    elements.extend(content.device.map(other_device));
     if let Some(url) = &content.options.privacy_policy_url {
         elements.push(button(&text::PRIVACY_POLICY, "primary_text", &[open_url(url)]));
     }
@@ -247,6 +270,8 @@ fn template(id: &str, content: &CardContent<'_>) -> Value {
                 "custom_message": escaped(content.options.custom_message.as_deref().unwrap_or_default(), MAX_MESSAGE),
                 "privacy_policy_url": content.options.privacy_policy_url.as_ref().map(Url::as_str).unwrap_or_default(),
                 "scopes": scopes.join("\n"),
+                "verification_uri": content.device.map(|code| code.verification_uri.as_str()).unwrap_or_default(),
+                "user_code": content.device.map(|code| escaped(code.user_code.expose_secret(), MAX_NAME)).unwrap_or_default(),
                 "valid_minutes": content.valid_for.map(|left| text::nearest_minute(left).to_string()).unwrap_or_default(),
             },
         },
@@ -287,6 +312,13 @@ fn note(text: &Text) -> Value {
     text["text_size"] = "notation".into();
     text["text_color"] = "grey".into();
     paragraph(&text)
+}
+
+fn other_device(code: DeviceCode<'_>) -> Value {
+    note(&text::other_device(
+        code.verification_uri.as_str(),
+        &plain(code.user_code.expose_secret(), MAX_NAME),
+    ))
 }
 
 fn authorize_button(content: &CardContent<'_>, label: &Text) -> Value {

@@ -30,6 +30,7 @@ fn with_content<T>(face: CardFace, options: &CardOptions, check: impl FnOnce(Car
         scopes: &scopes,
         options,
         authorize_url: Some(&url),
+        device: None,
         valid_for: Some(Duration::from_millis(599_700)),
         person_name: Some("李雷"),
         person_en_name: Some("Li Lei"),
@@ -126,6 +127,27 @@ fn render_only_offline_access_lists_no_scopes() {
     .to_string();
     assert!(card.contains(&*text::OFFLINE.en_us), "{card}");
     assert!(!card.contains(&*text::SCOPES.en_us) && !card.contains("offline_access"), "{card}");
+}
+
+#[test]
+fn render_device_code_on_open_faces_only() {
+    let (address, user_code) = ("https://a.example/device".parse().unwrap(), SecretString::from("BCDF-GHJK"));
+    let device = DeviceCode { verification_uri: &address, user_code: &user_code };
+    assert!(!format!("{device:?}").contains("BCDF"));
+    for face in CardFace::ALL {
+        let card = with_content(*face, &options(), |c| render(&CardContent { device: Some(device), ..c }));
+        let shown = card.to_string().contains("BCDF-GHJK");
+        assert_eq!(shown, !face.is_final(), "{face}");
+        if shown {
+            insta::assert_json_snapshot!(format!("device_{face}"), card["body"]["elements"]);
+        }
+    }
+    let template = CardOptions { template_id: Some("t".into()), ..options() };
+    let card =
+        with_content(CardFace::Invitation, &template, |c| render(&CardContent { device: Some(device), ..c }));
+    let variables = &card["data"]["template_variable"];
+    assert_eq!(variables["user_code"], "BCDF-GHJK");
+    assert_eq!(variables["verification_uri"], "https://a.example/device");
 }
 
 /// Collects all objects in a card that have a key.

@@ -119,6 +119,16 @@ pub(super) fn valid_for(duration: Duration) -> Text {
     }
 }
 
+/// Returns how to consent on another device.
+pub(super) fn other_device(address: &str, user_code: &str) -> Text {
+    formatted(
+        format!("授权页会显示代码 {user_code}。在其他设备上授权：打开 {address} 并输入这个代码。"),
+        format!(
+            "The page shows the code {user_code}. On another device, open {address} and enter this code."
+        ),
+    )
+}
+
 pub(super) const CONFIRM_ON_PAGE: Text = fixed(
     "请在打开的页面中确认。如果页面已关闭，可以用下面的按钮重新打开。",
     "Please confirm on the page that opened. If you closed it, the button below opens it again.",

@@ -26,6 +26,8 @@ pub enum ErrorKind {
     InvalidRequest,
     /// The authorization code or device code is expired, used or unknown: offer a new invitation.
     InvalidGrant,
+    /// The device code expired before the person answered: offer a new invitation.
+    DeviceCodeExpired,
     /// The person has not answered on the device page yet: poll again.
     AuthorizationPending {
         /// Poll 5 seconds slower than before from now on.
@@ -114,6 +116,7 @@ impl fmt::Display for ErrorKind {
             }
             InvalidRequest => "the request or a setting is wrong: a retry does not help",
             InvalidGrant => "the authorization attempt is over: offer a new invitation",
+            ErrorKind::DeviceCodeExpired => "the person did not answer in time: offer a new invitation",
             ErrorKind::AuthorizationPending { slow_down: false } => {
                 "the person has not answered yet: poll again"
             }

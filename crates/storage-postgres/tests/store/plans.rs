@@ -96,7 +96,7 @@ async fn hot_query_plan_uses_index() {
         |before: &str| app(&format!("now(), now() + interval '{before}', 8, gen_random_uuid(), 30000000"));
     let audit = "order by at desc, audit_id desc limit $10";
     let page = "null, null, null, null, 50";
-    let cases: [(&str, String, &str, &[&str]); 44] = [
+    let cases: [(&str, String, &str, &[&str]); 45] = [
         (
             "completed_at from user_auth_sessions where session_id = $1",
             id(""),
@@ -138,6 +138,12 @@ async fn hot_query_plan_uses_index() {
             "where exchange_sent_at is not null and exchange_claimed_until <= clock_timestamp()",
             "100".to_owned(),
             "user_auth_sessions_sent",
+            &always,
+        ),
+        (
+            "where device_poll_at <= statement_timestamp()",
+            format!("now(), now(), 15000000, array[{ID}]::uuid[], 30000000"),
+            "user_auth_sessions_device_polls",
             &always,
         ),
         (

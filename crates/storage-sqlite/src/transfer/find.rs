@@ -78,7 +78,14 @@ pub(super) async fn find(
                       card_asked_at as "card_asked_at!: OptionalMicros", created_at as "created_at!: Micros",
                       expires_at as "expires_at!: Micros", completed_at as "completed_at!: OptionalMicros",
                       ended_at as "ended_at!: OptionalMicros",
-                      announced_at as "announced_at!: OptionalMicros"
+                      announced_at as "announced_at!: OptionalMicros", device_grant_sealed,
+                      device_expires_at as "device_expires_at!: OptionalMicros",
+                      device_interval_seconds as "device_interval_seconds?: i32",
+                      device_poll_at as "device_poll_at!: OptionalMicros",
+                      device_opened_at as "device_opened_at!: OptionalMicros",
+                      device_poll_failures as "device_poll_failures!: i32",
+                      device_answer_lost as "device_answer_lost!: bool",
+                      device_card_is_stale as "device_card_is_stale!: bool"
                    from user_auth_sessions where session_id in (select value ->> 0 from json_each(?1))"#,
                 keys
             )

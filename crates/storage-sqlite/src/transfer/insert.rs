@@ -117,14 +117,20 @@ pub(super) async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Res
             let completed_at = row.completed_at.map(micros);
             let ended_at = row.ended_at.map(micros);
             let announced_at = row.announced_at.map(micros);
+            let device_expires_at = row.device_expires_at.map(micros);
+            let device_poll_at = row.device_poll_at.map(micros);
+            let device_opened_at = row.device_opened_at.map(micros);
             query!(
                 "insert into user_auth_sessions (session_id, app_id, user_id, open_id, union_id, user_name, email_sealed, mobile_sealed,
                     auth_method, state, failure_reason, scopes, card, oauth_state_sha256, oauth_state_sealed,
                     pkce_verifier_sealed, code_sha256, exchange_claim, exchange_claimed_until, exchange_sent_at,
                     exchange_unanswered_at, exchange_escrow_sealed, message_id, card_face, card_asked_at, created_at,
-                    expires_at, completed_at, ended_at, asked_open_id, asked_user_id, granted_scopes, announced_at, token_id)
+                    expires_at, completed_at, ended_at, asked_open_id, asked_user_id, granted_scopes, announced_at,
+                    device_grant_sealed, device_expires_at, device_interval_seconds, device_poll_at, device_opened_at,
+                    device_poll_failures, device_answer_lost, device_card_is_stale, token_id)
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
                         ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33,
+                        ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41,
                         case when ?10 = 'completed' then
                             (select token_id from access_tokens t
                              where t.app_id = ?2 and t.open_id = ?4 and t.kind = 'user') end)
@@ -161,7 +167,15 @@ pub(super) async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Res
                 row.asked_open_id,
                 row.asked_user_id,
                 granted_scopes,
-                announced_at
+                announced_at,
+                row.device_grant_sealed,
+                device_expires_at,
+                row.device_interval_seconds,
+                device_poll_at,
+                device_opened_at,
+                row.device_poll_failures,
+                row.device_answer_lost,
+                row.device_card_is_stale
             )
             .execute(db)
             .await?

@@ -57,6 +57,7 @@ async fn hot_query_plan_uses_index() {
         ("set state = 'expired'", "user_auth_sessions_pending"),
         ("set card_asked_at = ?1", "user_auth_sessions_stale_card"),
         ("where exchange_sent_at is not null and exchange_claimed_until <=", "user_auth_sessions_sent"),
+        ("where device_poll_at <= cast(unixepoch('subsec')", "user_auth_sessions_device_polls"),
         (
             "where announced_at is null and ended_at is not null and ended_at < ?1",
             "user_auth_sessions_unannounced",

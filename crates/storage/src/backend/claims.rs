@@ -18,6 +18,8 @@ pub struct ClaimRow {
     pub is_unanswered: bool,
     /// There is a token pair in escrow.
     pub is_escrowed: bool,
+    /// What was sent is a device code, which is polled again.
+    pub is_poll: bool,
 }
 
 /// What the store does with a claim.
@@ -44,10 +46,21 @@ impl ClaimRow {
             (true, _) if !row.is_sent => ClaimStep::Take(ExchangeClaim::Claimed),
             // The owner sent the code before and does not know the answer either.
             (true, Some(left)) => ClaimStep::Report(ExchangeClaim::Held { left }),
+            // The next poll takes the claim over; nothing is lost for certain.
+            (true, None) if row.is_unanswered && row.is_poll => {
+                ClaimStep::Report(ExchangeClaim::Held { left: Duration::ZERO })
+            }
             (true, None) if row.is_unanswered => ClaimStep::Report(ExchangeClaim::Abandoned),
             (true, None) => ClaimStep::AwaitEscrow(ExchangeClaim::Held { left: life }),
         }
     }
+}
+
+/// Returns an interval as the databases store it: in whole seconds, rounded up.
+#[must_use]
+pub fn whole_seconds(interval: Duration) -> i32 {
+    let seconds = interval.as_secs() + u64::from(interval.subsec_nanos() > 0);
+    i32::try_from(seconds).unwrap_or(i32::MAX).max(1)
 }
 
 /// Returns the life of a claim as the databases add it, in microseconds.

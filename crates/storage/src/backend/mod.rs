@@ -4,6 +4,7 @@
 #[expect(missing_docs, reason = "each field is the column of its name")]
 pub mod admission;
 pub mod claims;
+mod device_grant;
 pub mod driver;
 pub mod migrations;
 #[expect(missing_docs, reason = "each field and constant is the column or table of its name")]

@@ -1,6 +1,6 @@
 //! Rows as every database stores them, and their conversion to the domain's types.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use larkauth_models::{
     AppId, Application, AuthSession, CardOptions, ConsentSecrets, IdError, KeyAccess, OpenId, Person,
@@ -9,8 +9,8 @@ use larkauth_models::{
 use uuid::Uuid;
 
 use crate::{
-    ActiveCounts, ApiKey, Cipher, DueApplication, LeasedToken, Registration, Result, StorageError,
-    UnannouncedEnd, UnannouncedPerson,
+    ActiveCounts, ApiKey, Cipher, DevicePoll, DueApplication, LeasedToken, Registration, Result,
+    StorageError, UnannouncedEnd, UnannouncedPerson, backend::device_grant,
 };
 
 /// A row of `api_keys`, without the hash.
@@ -176,6 +176,9 @@ pub struct SessionRow {
     pub card: serde_json::Value,
     pub oauth_state_sealed: Option<Vec<u8>>,
     pub pkce_verifier_sealed: Option<Vec<u8>>,
+    pub device_grant_sealed: Option<Vec<u8>>,
+    pub device_expires_at: Option<Timestamp>,
+    pub device_card_is_stale: bool,
     pub message_id: Option<String>,
     pub card_face: Option<String>,
     pub created_at: Timestamp,
@@ -191,6 +194,7 @@ impl SessionRow {
             mobile_sealed: None,
             oauth_state_sealed: None,
             pkce_verifier_sealed: None,
+            device_grant_sealed: None,
             ..self
         }
     }
@@ -203,6 +207,14 @@ impl SessionRow {
                 state: row.open("oauth_state_sealed", state)?,
                 pkce_verifier: row.open("pkce_verifier_sealed", verifier)?,
             }),
+            _ => None,
+        };
+        let device = match (&self.device_grant_sealed, self.device_expires_at) {
+            (Some(sealed), Some(expires_at)) => {
+                let text = row.open("device_grant_sealed", sealed)?;
+                let grant = device_grant::decode(&text, expires_at, self.device_card_is_stale);
+                Some(grant.ok_or_else(|| row.corrupt("the device authorization is malformed".to_owned()))?)
+            }
             _ => None,
         };
         Ok(AuthSession {
@@ -227,12 +239,39 @@ impl SessionRow {
             granted_scopes: self.granted_scopes,
             card: row.checked(serde_json::from_value::<CardOptions>(self.card))?,
             consent,
+            device,
             message_id: row.checked_option(self.message_id.as_deref())?,
             card_face: row.checked_option(self.card_face.as_deref())?,
             created_at: self.created_at,
             expires_at: self.expires_at,
             completed_at: self.completed_at,
         })
+    }
+}
+
+/// A session whose poll was claimed.
+pub struct DevicePollRow {
+    pub session_id: Uuid,
+    pub claim: Uuid,
+    pub interval_seconds: i64,
+    pub is_opened: bool,
+    pub failures: i64,
+    pub is_answer_lost: bool,
+    pub is_enabled: bool,
+}
+
+impl DevicePollRow {
+    #[must_use]
+    pub fn into_model(self) -> DevicePoll {
+        DevicePoll {
+            session_id: SessionId(self.session_id),
+            claim: self.claim,
+            interval: Duration::from_secs(u64::try_from(self.interval_seconds).unwrap_or(1).max(1)),
+            is_opened: self.is_opened,
+            failures: u32::try_from(self.failures).unwrap_or(0),
+            is_answer_lost: self.is_answer_lost,
+            is_enabled: self.is_enabled,
+        }
     }
 }
 

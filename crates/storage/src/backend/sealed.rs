@@ -1,11 +1,14 @@
 //! Secrets sealed before they are written, each for its table, column and row.
 
-use larkauth_models::{AppId, ExposeSecret, TokenKind, UserProfile};
+use larkauth_models::{AppId, DeviceGrant, ExposeSecret, SessionId, TokenKind, UserProfile};
 use sha2::{Digest, Sha256};
 
 use crate::{
     Cipher, Completion, NewSession, RefreshedToken, Result, StorageError,
-    backend::rows::{PROFILES, RowSeal, SESSIONS, TOKENS},
+    backend::{
+        device_grant,
+        rows::{PROFILES, RowSeal, SESSIONS, TOKENS},
+    },
 };
 
 pub use crate::escrow::open_escrow;
@@ -32,6 +35,11 @@ impl SealedSession {
             })?,
         })
     }
+}
+
+/// Seals the codes and addresses of a device authorization for the row of its session.
+pub fn sealed_device_grant(cipher: &Cipher, id: SessionId, grant: &DeviceGrant) -> Result<Vec<u8>> {
+    RowSeal::session(cipher, id).seal("device_grant_sealed", &device_grant::encode(grant))
 }
 
 /// Sealed secrets of a [`Completion`].

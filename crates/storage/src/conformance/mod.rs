@@ -8,6 +8,7 @@ pub mod announcements;
 pub mod audit;
 pub mod call_budgets;
 pub mod changes;
+pub mod devices;
 pub mod exchange;
 pub mod expiry;
 mod fixtures;
@@ -66,6 +67,14 @@ macro_rules! conformance_suite {
             exchange::token_other_application_or_person_kept_apart,
             exchange::profile_with_open_id_only_stored,
             exchange::revoke_token_until_next_consent_not_found,
+            devices::record_device_grant_replaced_by_name_and_wiped,
+            devices::claim_device_polls_concurrent_callers_each_session_once,
+            devices::claim_device_polls_rarer_until_opened,
+            devices::claim_device_polls_frozen_or_disabled_application,
+            devices::postpone_device_poll_next_poll_knows_last,
+            devices::claim_device_polls_expired_claim_repeated_after_wait,
+            devices::end_session_during_poll_may_be_declined,
+            devices::expire_due_sessions_device_codes_wiped,
             expiry::expire_due_sessions_due_sessions_expire_oldest_first,
             expiry::expire_due_sessions_claimed_session_skipped,
             expiry::expire_due_sessions_concurrent_callers_each_session_once,

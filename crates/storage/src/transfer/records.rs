@@ -129,7 +129,8 @@ record! {
     /// person.
     SessionRecord of Sessions
     key [session_id]
-    sealed [email_sealed, mobile_sealed, oauth_state_sealed, pkce_verifier_sealed, exchange_escrow_sealed]
+    sealed [email_sealed, mobile_sealed, oauth_state_sealed, pkce_verifier_sealed, exchange_escrow_sealed,
+        device_grant_sealed]
     {
         session_id: Uuid,
         app_id: String,
@@ -164,6 +165,14 @@ record! {
         completed_at: Option<Timestamp>,
         ended_at: Option<Timestamp>,
         announced_at: Option<Timestamp>,
+        device_grant_sealed: Option<Vec<u8>>,
+        device_expires_at: Option<Timestamp>,
+        device_interval_seconds: Option<i32>,
+        device_poll_at: Option<Timestamp>,
+        device_opened_at: Option<Timestamp>,
+        device_poll_failures: i32,
+        device_answer_lost: bool,
+        device_card_is_stale: bool,
     }
 }
 

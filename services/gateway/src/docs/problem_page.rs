@@ -52,7 +52,6 @@ const fn cure(code: ProblemCode) -> &'static str {
             "Wait as long as Retry-After says. The operator sets the limit with AUTH_REQUEST_RATE_LIMIT."
         }
         ProblemCode::Internal => "Give the request_id to the operator, who finds the cause in the log.",
-        ProblemCode::AuthMethodUnavailable => "Use another auth_method; detail names them.",
         ProblemCode::AppFrozen => {
             "The operator corrects the application in Lark's developer console (secret, scopes, availability). Until then no person is invited; stored tokens are still served."
         }

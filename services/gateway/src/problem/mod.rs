@@ -123,7 +123,6 @@ impl From<AuthError> for ApiError {
             AuthError::UpstreamUnavailable { .. } => ProblemCode::UpstreamUnavailable,
             AuthError::IdempotencyKeyReused => ProblemCode::IdempotencyKeyReused,
             AuthError::InsufficientScope { .. } => ProblemCode::InsufficientScope,
-            AuthError::AuthMethodUnavailable(_) => ProblemCode::AuthMethodUnavailable,
         };
         let problem = Self::new(code, error.to_string());
         match error {

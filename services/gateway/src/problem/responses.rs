@@ -48,7 +48,7 @@ problem_set!(
 );
 problem_set!(
     /// Problems of creating a session.
-    CreateProblems: AppNotFound, AppDisabled, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, IdempotencyKeyReused, RateLimited, AuthMethodUnavailable, AppFrozen
+    CreateProblems: AppNotFound, AppDisabled, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, IdempotencyKeyReused, RateLimited, AppFrozen
 );
 problem_set!(
     /// Problems of reading audit records.

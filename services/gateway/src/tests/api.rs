@@ -91,10 +91,7 @@ async fn invalid_request_names_its_mistake() {
             .await
             .summary(),
         world
-            .post(
-                "/v1/auth/sessions",
-                &json!({"app_id": APP, "open_id": PERSON, "auth_method": "device_code"}),
-            )
+            .post("/v1/auth/sessions", &json!({"app_id": APP, "open_id": PERSON, "auth_method": "telepathy"}))
             .await
             .summary(),
         world

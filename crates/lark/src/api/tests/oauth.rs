@@ -248,7 +248,10 @@ async fn invalid_grant_without_code_returns_kind_by_grant() {
         lark.client.exchange_code(TokenApi::V2, &grant(), soon()).await.unwrap_err().kind,
         ErrorKind::InvalidGrant
     );
-    assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().kind, ErrorKind::InvalidGrant);
+    assert_eq!(
+        lark.client.poll_device_code(&secret("d"), soon()).await.unwrap_err().kind,
+        ErrorKind::InvalidGrant
+    );
 }
 
 #[tokio::test]
@@ -289,6 +292,24 @@ async fn device_authorization_returns_codes_expiry_and_interval() {
 }
 
 #[tokio::test]
+async fn device_authorization_with_address_that_no_browser_opens_refused() {
+    for address in
+        ["javascript:alert(1)".to_owned(), "x".to_owned(), format!("https://a.example/{}", "x".repeat(1000))]
+    {
+        let lark = Lark::start().await;
+        let answer = json!({ "device_code": "d", "user_code": "U", "verification_uri": address });
+        lark.answer("POST", "/oauth/v1/device_authorization", ok(&answer)).await;
+        assert_eq!(lark.client.device_authorization(&[]).await.unwrap_err().kind, ErrorKind::Transient);
+        let answer = json!({
+            "device_code": "d", "user_code": "U", "verification_uri": "https://a.example/", "verification_uri_complete": address,
+        });
+        let lark = Lark::start().await;
+        lark.answer("POST", "/oauth/v1/device_authorization", ok(&answer)).await;
+        assert!(lark.client.device_authorization(&[]).await.unwrap().verification_uri_complete.is_none());
+    }
+}
+
+#[tokio::test]
 async fn poll_device_code_every_oauth_error_returns_its_kind() {
     for (error, kind, label) in [
         (
@@ -298,19 +319,24 @@ async fn poll_device_code_every_oauth_error_returns_its_kind() {
         ),
         ("slow_down", ErrorKind::AuthorizationPending { slow_down: true }, "authorization_pending"),
         ("access_denied", ErrorKind::AccessDenied, "access_denied"),
-        ("expired_token", ErrorKind::InvalidGrant, "oauth_error"),
+        ("expired_token", ErrorKind::DeviceCodeExpired, "oauth_error"),
     ] {
         for code in [json!(null), json!(20001)] {
             let lark = Lark::start().await;
             let answer = json!({ "code": code, "error": error });
             lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(answer)).await;
-            assert_eq!(lark.client.poll_device_code(&secret("d")).await.unwrap_err().kind, kind);
+            assert_eq!(lark.client.poll_device_code(&secret("d"), soon()).await.unwrap_err().kind, kind);
             assert_eq!(lark.calls(), [format!("poll_device_code {label}")]);
         }
     }
     let lark = Lark::start().await;
+    let answer = json!({ "code": 20010, "error": "access_denied" });
+    lark.answer("POST", V2, ResponseTemplate::new(400).set_body_json(answer)).await;
+    let refused = lark.client.poll_device_code(&secret("d"), soon()).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::User, "the person may not use the application, and did not decline");
+    let lark = Lark::start().await;
     lark.answer("POST", V2, ok(&pair())).await;
-    assert!(lark.client.poll_device_code(&secret("d")).await.is_ok());
+    assert!(lark.client.poll_device_code(&secret("d"), soon()).await.is_ok());
     let body = &lark.bodies(V2).await[0];
     assert_eq!(body["grant_type"], "urn:ietf:params:oauth:grant-type:device_code");
     assert_eq!(body["device_code"], "d");

@@ -1,0 +1,28 @@
+-- The device authorization of a pending session (RFC 8628): the sealed codes and addresses, their expiry, and the polls. A
+-- poll takes the claim of the exchange, because its answer may hold the token pair.
+alter table user_auth_sessions
+    add column device_grant_sealed     bytea,
+    add column device_expires_at       timestamptz,
+    -- Shortest time between two polls. Lark's `slow_down` adds to it.
+    add column device_interval_seconds integer,
+    -- The next poll, by the clock of the database.
+    add column device_poll_at          timestamptz,
+    -- When the person opened the page by a click on the card. Polls are rarer before.
+    add column device_opened_at        timestamptz,
+    -- Polls without an answer in a row.
+    add column device_poll_failures    integer not null default 0,
+    -- The answer to a poll was lost, and no later one says that it held no pair.
+    add column device_answer_lost      boolean not null default false,
+    -- The card is not known to show the present codes.
+    add column device_card_is_stale    boolean not null default false,
+    add constraint user_auth_sessions_device_is_complete check (
+        (device_grant_sealed is null) = (device_expires_at is null)
+        and (device_grant_sealed is null) = (device_interval_seconds is null)
+        and (device_grant_sealed is null) = (device_poll_at is null)
+        and (device_grant_sealed is not null or device_opened_at is null)
+    ),
+    add constraint user_auth_sessions_device_while_pending check (device_grant_sealed is null or state = 'pending'),
+    add constraint user_auth_sessions_device_interval check (device_interval_seconds > 0);
+
+-- Polls that are due. Pending sessions of the device flow are few.
+create index user_auth_sessions_device_polls on user_auth_sessions (device_poll_at) where device_poll_at is not null;
