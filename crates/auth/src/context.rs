@@ -12,6 +12,7 @@ use crate::{
     apps::{AppRegistry, LarkSettings},
     audit_queue::AuditQueue,
     error::AuthError,
+    key_watch::KeyWatch,
     policy::Policy,
     relay::Relay,
     side_effect::Faults,
@@ -57,6 +58,8 @@ pub struct Context {
     /// Owns the refreshes that have begun, which no caller interrupts.
     pub(crate) refreshing: TaskTracker,
     pub(crate) audit: Arc<AuditQueue>,
+    /// Which encryption keys are missing.
+    pub(crate) keys: Arc<KeyWatch>,
     /// A test's hook.
     pub(crate) faults: Option<Arc<dyn Faults>>,
 }
@@ -82,6 +85,7 @@ impl Context {
             relay,
             refreshing,
             audit,
+            keys: Arc::default(),
             faults: None,
         }
     }

@@ -95,8 +95,10 @@ impl Context {
         stopping: &CancellationToken,
     ) -> Result<u64, AuthError> {
         self.note_operation(actor, now, "escrow.replay_spool");
-        let mut moved = 0;
-        for name in self.spool.names().await? {
+        let names = self.spool.names().await?;
+        let (mut moved, mut left) = (0, i64::try_from(names.len()).unwrap_or(i64::MAX));
+        self.metrics.token_spool(left);
+        for name in names {
             if stopping.is_cancelled() {
                 break;
             }
@@ -104,16 +106,19 @@ impl Context {
             let Ok(message) = Envelope::<TokenEscrowed>::decode(&body) else {
                 tracing::error!(name, "auth.escrow.spool: the file holds no tokens, it is set aside");
                 self.spool.set_aside(&name).await?;
+                left -= 1;
                 continue;
             };
             match self.settle_escrow(&message).await {
                 Ok(()) => {
                     self.step(SideEffect::UnspoolPair, self.spool.remove(&name)).await?;
                     moved += 1;
+                    left -= 1;
                 }
                 Err(error) => tracing::warn!(name, %error, "auth.escrow.spool: left to the next run"),
             }
         }
+        self.metrics.token_spool(left);
         Ok(moved)
     }
 

@@ -10,7 +10,7 @@
 //! click and [`redirect`] the browser → `consent` exchanges the code and ends the session, `escrow` keeps the tokens in
 //! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
-//! applications, `registrations`, [`api_keys`], `people` and `dead_letters` what an operator does, `audit` the record of all
+//! applications, `registrations`, [`api_keys`], `encryption_keys`, `horizon`, `people` and `dead_letters` what an operator does, `audit` the record of all
 //! that, `process` what a service needs.
 //!
 //! To add an operation: a method of [`Context`] in the module of its subject, which records itself as `audit` says, or calls
@@ -27,12 +27,15 @@ mod cards;
 mod consent;
 mod context;
 mod dead_letters;
+mod encryption_keys;
 mod error;
 mod escrow;
 mod event_id;
 mod events;
 pub mod handlers;
+mod horizon;
 pub mod jobs;
+mod key_watch;
 mod people;
 mod policy;
 mod process;
@@ -51,7 +54,9 @@ mod worker;
 pub use apps::{App, AppRegistry, LarkSettings};
 pub use audit::audit_view;
 pub use context::{Context, ContextParts};
+pub use encryption_keys::{KeyRotation, ListedKey, Retirement};
 pub use error::AuthError;
+pub use horizon::{HorizonPage, TokenStanding};
 pub use people::{ErasedPerson, pseudonym};
 pub use policy::{AuditTimings, Policy, WebhookTimings};
 pub use process::check_writes;

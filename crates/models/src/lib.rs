@@ -32,5 +32,7 @@ pub use entropy::{Entropy, OsEntropy, SeededEntropy, is_secret_token};
 pub use id::{AppId, EventId, IdError, MessageId, OpenId, SessionId, UnionId, UserId};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use session::{AuthMethod, AuthSession, ConsentSecrets, FailureReason, Person, SessionState};
-pub use token::{RefreshPolicy, StoredToken, TokenKind, TokenPair, TokenStatus};
+pub use token::{
+    LossReason, RefreshPolicy, StoredPair, StoredSecret, StoredToken, TokenKind, TokenPair, TokenStatus, UnreadableSecret,
+};
 pub use user::UserProfile;

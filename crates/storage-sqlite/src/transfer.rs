@@ -13,6 +13,7 @@ use sqlx::{Connection, SqliteConnection, query, query_as, query_scalar, types::J
 
 use crate::{
     columns::{Id, JsonValue, Micros, OptionalId, OptionalMicros, OptionalTexts, Texts, micros},
+    encryption_keys::note_imported,
     store::SqliteStore,
 };
 
@@ -33,6 +34,7 @@ impl Transfer for SqliteStore {
             for row in rows {
                 written += insert(&mut tx, row).await?;
             }
+            note_imported(&mut tx, rows).await?;
             tx.commit().await?;
             Ok(written)
         })

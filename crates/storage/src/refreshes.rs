@@ -26,7 +26,8 @@ pub trait Refreshes {
     ) -> Result<RefreshClaim>;
     /// Takes the leases of at most `limit` tokens whose next attempt is due, those that are due longest first. Concurrent
     /// calls take different tokens. The tokens of an application that is disabled, or was frozen after `frozen_before`, are
-    /// left alone. A token that cannot be opened is left out, and its lease ends by its time.
+    /// left alone. A
+    /// token whose secrets cannot be read is among them: its caller gives it back.
     async fn claim_due_refreshes(
         &self,
         now: Timestamp,

@@ -1,7 +1,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    ApiKeys, Applications, Audit, JobTicks, ProcessedEvents, Profiles, Refreshes, Result, Sessions, Tokens,
+    ApiKeys, Applications, Audit, EncryptionKeys, Horizon, JobTicks, ProcessedEvents, Profiles, Refreshes,
+    Result, Sessions, Tokens,
 };
 
 /// All repositories of one database behind one handle.
@@ -16,6 +17,8 @@ pub trait Store:
     + ApiKeys
     + JobTicks
     + Audit
+    + EncryptionKeys
+    + Horizon
     + Send
     + Sync
     + 'static

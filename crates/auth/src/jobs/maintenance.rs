@@ -201,6 +201,9 @@ impl Context {
             self.metrics.sessions_active(counts.app_id.as_str(), counts.pending_sessions);
             self.metrics.tokens_active(counts.app_id.as_str(), counts.active_tokens);
         }
+        for (app_id, count) in self.store.outcome_unknown_counts().await? {
+            self.metrics.tokens_outcome_unknown(app_id.as_str(), count);
+        }
         Ok(())
     }
 }

@@ -119,6 +119,7 @@ impl Context {
         act: &AuditEntry,
     ) -> Result<NewSession, AuthError> {
         Self::check_app(actor, &invite.app_id)?;
+        self.check_encryption_keys().await?;
         if invite.auth_method == AuthMethod::DeviceCode {
             return Err(AuthError::AuthMethodUnavailable(invite.auth_method));
         }

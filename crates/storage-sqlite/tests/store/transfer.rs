@@ -9,12 +9,10 @@ use std::{
 use async_trait::async_trait;
 use larkauth_models::{CardFace, EventId, ExposeSecret, KeyAccess, MessageId, TokenKind};
 use larkauth_storage::{
-    ApiKey, CipherError, Result, SessionEnding, StorageError, Store,
+    ApiKey, CipherError, EncryptionKeys, MissingKey, Result, SessionEnding, StorageError, Store,
+    missing_keys,
     testing::{TestAuthorization, act, cipher_of, test_cipher},
-    transfer::{
-        ComparedTable, MissingKey, Record, RowKey, Table, TableProgress, Transfer, compare, missing_keys,
-        transfer,
-    },
+    transfer::{ComparedTable, Record, RowKey, Table, TableProgress, Transfer, compare, transfer},
 };
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_storage_sqlite::{SqliteStore, testing::TestSqlite};

@@ -53,7 +53,7 @@ pub(super) async fn get(
     let (context, actor) = (&state.context, &caller.actor);
     let served = context.valid_token(actor, context.now(), &app_id, &open_id, min_validity, &required).await;
     let (problem, ask_for) = match served {
-        Ok(token) => return Ok(Json(view(&token))),
+        Ok(token) => return Ok(Json(view(&token)?)),
         Err(AuthError::AuthenticationRequired) => {
             let defaults = match required.is_empty() {
                 true => None,
@@ -96,7 +96,7 @@ pub(super) async fn refresh(
     tracing::Span::current().record("app_id", tracing::field::display(&app_id));
     let context = &state.context;
     let token = context.refresh_token(&caller.actor, context.now(), &app_id, &open_id, generation).await?;
-    Ok(Json(view(&token)))
+    Ok(Json(view(&token)?))
 }
 
 /// Forget a person's token
@@ -156,12 +156,14 @@ async fn ask(
     }
 }
 
-fn view(token: &StoredToken) -> TokenView {
-    TokenView {
-        access_token: token.pair.access_token.expose_secret().to_owned(),
+fn view(token: &StoredToken) -> Result<TokenView, ApiError> {
+    let secret = token.pair.access_token.readable();
+    let secret = secret.ok_or_else(|| ApiError::internal("a token that cannot be read was to be served"))?;
+    Ok(TokenView {
+        access_token: secret.expose_secret().to_owned(),
         token_type: "Bearer".to_owned(),
         expires_at: token.pair.access_expires_at,
         scopes: token.pair.scopes.clone(),
         generation: token.generation,
-    }
+    })
 }
