@@ -11,6 +11,7 @@ mod clicks;
 mod codes;
 mod dead_letters;
 mod disabled;
+mod encryption_keys;
 mod escrow;
 mod fixture;
 mod invitations;
