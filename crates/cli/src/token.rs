@@ -161,7 +161,7 @@ async fn revoke(context: &Context, app_id: &AppId, open_id: &OpenId, format: For
     Ok(())
 }
 
-pub(crate) fn missing(app_id: &AppId, open_id: &OpenId) -> CommandError {
+fn missing(app_id: &AppId, open_id: &OpenId) -> CommandError {
     CommandError::NotFound(format!(
         "no token is stored for {open_id} in {app_id}; ask for one with `larkauth card send`"
     ))

@@ -48,10 +48,10 @@ pub fn merge(tokens: Vec<LossRow>, frozen: Vec<LossRow>, limit: u32) -> Result<V
 /// Returns the counts by reason.
 pub fn counts(rows: Vec<(String, i64)>, frozen: i64) -> Result<Vec<HorizonCount>> {
     let known = rows.into_iter().map(|(reason, people)| {
-        let reason: LossReason = reason.parse().map_err(|error| StorageError::Corrupt {
+        let reason = reason.parse::<LossReason>().map_err(|error| StorageError::Corrupt {
             table: TOKENS,
             row: "loss_reason".to_owned(),
-            message: format!("{error}"),
+            message: error.to_string(),
         })?;
         Ok(HorizonCount { reason, people: people.unsigned_abs() })
     });
