@@ -187,9 +187,12 @@ impl Context {
         let verified = if rotated.is_stopped {
             None
         } else {
-            Some(KeySurvey::of(&*self.store, &self.cipher, |step| {
-                let _ = progress(step);
-            }).await?)
+            Some(
+                KeySurvey::of(&*self.store, &self.cipher, |step| {
+                    let _ = progress(step);
+                })
+                .await?,
+            )
         };
         Ok(KeyRotation { rotated, verified, first_key })
     }

@@ -192,8 +192,7 @@ fn conclude(done: &KeyRotation, format: Format) -> anyhow::Result<()> {
 
 async fn retire(context: &Context, id: &str, format: Format) -> anyhow::Result<()> {
     let mut bar = Bar::new("reading");
-    let retired =
-        context.retire_encryption_key(&operator(), context.now(), id, |step| bar.show(step)).await;
+    let retired = context.retire_encryption_key(&operator(), context.now(), id, |step| bar.show(step)).await;
     bar.finish();
     match retired? {
         Retirement::Retired if format == Format::Json => {

@@ -82,7 +82,8 @@ pub(crate) async fn show(
     let now = context.now();
     let standing = context.token_standing(&operator(), now, app_id, open_id).await?;
     let Some(standing) = standing else {
-        let none = format!("no token is stored for {open_id} in {app_id}; ask for one with `larkauth card send`");
+        let none =
+            format!("no token is stored for {open_id} in {app_id}; ask for one with `larkauth card send`");
         return Err(CommandError::NotFound(none).into());
     };
     let view = StatusView::from(standing);

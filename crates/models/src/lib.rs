@@ -33,6 +33,7 @@ pub use id::{AppId, EventId, IdError, MessageId, OpenId, SessionId, UnionId, Use
 pub use secrecy::{ExposeSecret, SecretString};
 pub use session::{AuthMethod, AuthSession, ConsentSecrets, FailureReason, Person, SessionState};
 pub use token::{
-    LossReason, RefreshPolicy, StoredPair, StoredSecret, StoredToken, TokenKind, TokenPair, TokenStatus, UnreadableSecret,
+    LossReason, RefreshPolicy, StoredPair, StoredSecret, StoredToken, TokenKind, TokenPair, TokenStatus,
+    UnreadableSecret,
 };
 pub use user::UserProfile;

@@ -142,11 +142,7 @@ async fn token(db: &mut SqliteConnection, old: &TokenRecord, new: &TokenRecord) 
     Ok(done.rows_affected() == 1)
 }
 
-async fn profile(
-    db: &mut SqliteConnection,
-    old: &ProfileRecord,
-    new: &ProfileRecord,
-) -> sqlx::Result<bool> {
+async fn profile(db: &mut SqliteConnection, old: &ProfileRecord, new: &ProfileRecord) -> sqlx::Result<bool> {
     let done = query!(
         "update user_profiles set email_sealed = ?3, mobile_sealed = ?4
          where app_id = ?1 and open_id = ?2 and email_sealed is ?5 and mobile_sealed is ?6",
@@ -162,11 +158,7 @@ async fn profile(
     Ok(done.rows_affected() == 1)
 }
 
-async fn session(
-    db: &mut SqliteConnection,
-    old: &SessionRecord,
-    new: &SessionRecord,
-) -> sqlx::Result<bool> {
+async fn session(db: &mut SqliteConnection, old: &SessionRecord, new: &SessionRecord) -> sqlx::Result<bool> {
     let done = query!(
         "update user_auth_sessions set email_sealed = ?2, mobile_sealed = ?3, oauth_state_sealed = ?4,
              pkce_verifier_sealed = ?5, exchange_escrow_sealed = ?6

@@ -81,7 +81,10 @@ impl TokenState {
             app_id: AppId::new(row.app_id.as_str()).map_err(corrupt)?,
             open_id: OpenId::new(row.open_id.as_str()).map_err(corrupt)?,
             status: row.status.parse().map_err(corrupt)?,
-            access_token: row.access_token_sealed.as_deref().map(|sealed| secret("access_token_sealed", sealed)),
+            access_token: row
+                .access_token_sealed
+                .as_deref()
+                .map(|sealed| secret("access_token_sealed", sealed)),
             refresh_token: row
                 .refresh_token_sealed
                 .as_deref()

@@ -137,7 +137,8 @@ async fn unreadable_refresh_token_ends_no_login_and_serves_access_token() {
     for _ in 0..3 {
         let failed = fixture.served(&person, 60).await.unwrap_err();
         assert!(matches!(failed, AuthError::SecretUnreadable(_)), "{failed}");
-        let forced = fixture.context.refresh_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, None);
+        let forced =
+            fixture.context.refresh_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, None);
         assert!(matches!(forced.await.unwrap_err(), AuthError::SecretUnreadable(_)));
     }
     assert_eq!(fixture.refresh_due().await, 0);
@@ -146,7 +147,10 @@ async fn unreadable_refresh_token_ends_no_login_and_serves_access_token() {
     assert_eq!(after.next_attempt_at, Some(fixture.context.now() + Duration::from_secs(60)));
     assert_eq!(fixture.calls(), 0, "nothing was sent");
     let page = fixture.parts.metrics.render();
-    assert!(page.contains(r#"token_refresh_total{app_id="cli_0123456789abcdef",outcome="unreadable"} 1"#), "{page}");
+    assert!(
+        page.contains(r#"token_refresh_total{app_id="cli_0123456789abcdef",outcome="unreadable"} 1"#),
+        "{page}"
+    );
 
     // The key is back.
     fixture.seal_again(&person, "refresh_token_sealed", &cipher_of(&[("test", 7), (GONE, 1)])).await;
@@ -200,7 +204,9 @@ async fn rotation_stopped_in_the_middle_goes_on_and_lists_rows_per_key() {
     assert_eq!(rows().await, [(new, 10), (old, 0)]);
 
     // A process that has the old key first writes beside it.
-    fixture.seal_again(&fixture.person(0), "refresh_token_sealed", &cipher_of(&[("test", 7), ("new", 2)])).await;
+    fixture
+        .seal_again(&fixture.person(0), "refresh_token_sealed", &cipher_of(&[("test", 7), ("new", 2)]))
+        .await;
     assert_eq!(rows().await[1].1, 1);
     let again = rotated(&rotating).await;
     assert_eq!((again.is_complete(), again.rotated.resealed), (true, 1));
@@ -230,11 +236,8 @@ async fn horizon_lists_losses_and_counts_unreadable_tokens() {
     let page = fixture.parts.metrics.render();
     assert!(page.contains(r#"token_outcome_unknown_count{app_id="cli_0123456789abcdef"} 1"#), "{page}");
     let now = fixture.context.now();
-    let filter = HorizonFilter {
-        app_id: None,
-        from: Timestamp::UNIX_EPOCH,
-        until: now + Duration::from_secs(86_400),
-    };
+    let filter =
+        HorizonFilter { app_id: None, from: Timestamp::UNIX_EPOCH, until: now + Duration::from_secs(86_400) };
     let horizon = async |limit| fixture.context.horizon(&ACTOR, now, &filter, None, limit).await.unwrap();
     let page = horizon(10).await;
     assert_eq!((page.losses.len(), page.next.is_none()), (1, true));

@@ -14,8 +14,8 @@ use larkauth_storage::{
     Completion, Created, EncryptionKeys, EndCursor, Erased, ExchangeClaim, Horizon, HorizonCount,
     HorizonCursor, HorizonFilter, InvitationLimit, InvitationPause, JobTicks, KeyUse, LeasedToken, Loss,
     NewSession, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, RefreshClaim, RefreshEnd,
-    RefreshedToken, Refreshes, Registration, Resealed, Sealed, SessionCursor, SessionEnding, SessionFilter, Sessions,
-    StorageError, Store, Tokens, UnannouncedEnd,
+    RefreshedToken, Refreshes, Registration, Resealed, Sealed, SessionCursor, SessionEnding, SessionFilter,
+    Sessions, StorageError, Store, Tokens, UnannouncedEnd,
     transfer::{Record, RowKey, Table, Transfer},
 };
 use tokio::time::timeout;

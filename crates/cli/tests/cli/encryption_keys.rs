@@ -92,14 +92,17 @@ async fn encryption_keys_rotate_then_retire_and_work_without_old_key() {
 async fn encryption_keys_rotate_with_unreadable_value_reports_it() {
     let mut stage = filled().await;
     let mut db = stage.database.connection().await;
-    let damage = "update access_tokens set refresh_token_sealed = (select email_sealed from user_profiles limit 1)
+    let damage =
+        "update access_tokens set refresh_token_sealed = (select email_sealed from user_profiles limit 1)
                   where open_id = 'ou_3'";
     sqlx::query(damage).execute(&mut db).await.unwrap();
     stage.set("ENCRYPTION_KEYS", BOTH);
     let ended = stage.run("encryption-keys rotate --json").await.with(1);
     let result = ended.json();
     assert_eq!((&result["verified"], &result["remaining"][0]["unreadable"]), (&json!(false), &json!(1)));
-    assert!(ended.err.contains("access_tokens.refresh_token_sealed of row") && ended.err.contains("ou_3/user"));
+    assert!(
+        ended.err.contains("access_tokens.refresh_token_sealed of row") && ended.err.contains("ou_3/user")
+    );
     stage.set("ENCRYPTION_KEYS", "other:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=");
     stage.run("encryption-keys retire new").await.with(1);
 }
@@ -110,7 +113,8 @@ async fn token_status_and_horizon_show_no_secret() {
     let store = store(&stage).await;
     let now = SystemClock.now().timestamp_micros();
     let mut db = stage.database.connection().await;
-    let later = "update access_tokens set access_expires_at = ?1 + 3600000000, granted_at = ?1, refresh_expires_at =
+    let later =
+        "update access_tokens set access_expires_at = ?1 + 3600000000, granted_at = ?1, refresh_expires_at =
                  case open_id when 'ou_1' then ?1 + 86400000000 else ?1 + 5 * 86400000000 end,
                  next_attempt_at = case open_id when 'ou_1' then null else ?1 + 86400000000 end";
     sqlx::query(later).bind(now).execute(&mut db).await.unwrap();
@@ -120,16 +124,24 @@ async fn token_status_and_horizon_show_no_secret() {
     let TestAuthorization { app_id, open_id, .. } = TestAuthorization::new(1);
     let status = format!("token status --app-id {app_id} --open-id {open_id}");
     let shown = stage.run(&format!("{status} --json")).await.with(0).json();
-    assert_eq!((&shown["status"], &shown["served"], &shown["generation"]), (&json!("active"), &json!(true), &json!(1)));
+    assert_eq!(
+        (&shown["status"], &shown["served"], &shown["generation"]),
+        (&json!("active"), &json!(true), &json!(1))
+    );
     assert_eq!((&shown["access_token_key"], &shown["unreadable"]), (&json!("test"), &json!([])));
     let ends: Timestamp = shown["consent_ends_at"].as_str().unwrap().parse().unwrap();
     assert_eq!(ends.timestamp_micros(), now + 365 * 86_400_000_000);
     let text = stage.run(&status).await.with(0);
-    assert!(text.out.contains("next_attempt     -\n") && text.out.contains("lease            -\n"), "{}", text.out);
+    assert!(
+        text.out.contains("next_attempt     -\n") && text.out.contains("lease            -\n"),
+        "{}",
+        text.out
+    );
     stage.run("token status --open-id ou_unknown").await.with(3);
 
     let horizon = stage.run("horizon --json").await.with(0).json();
-    let people: Vec<_> = horizon["people"].as_array().unwrap().iter().map(|p| (&p["open_id"], &p["reason"])).collect();
+    let people: Vec<_> =
+        horizon["people"].as_array().unwrap().iter().map(|p| (&p["open_id"], &p["reason"])).collect();
     assert_eq!(
         people,
         [(&json!("ou_2"), &json!("suspended")), (&json!("ou_1"), &json!("refresh_token_expires"))]

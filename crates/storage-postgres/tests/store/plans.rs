@@ -263,7 +263,11 @@ async fn reseal_and_horizon_plan_uses_index() {
             "user_auth_sessions_pkey",
         ),
         ("order by loses_at, app_id, open_id limit $6", page.to_owned(), "access_tokens_by_loss"),
-        ("order by t.access_expires_at, t.app_id, t.open_id limit $6", page.to_owned(), "applications_frozen"),
+        (
+            "order by t.access_expires_at, t.app_id, t.open_id limit $6",
+            page.to_owned(),
+            "applications_frozen",
+        ),
         (
             "where kind = 'user' and loses_at >= $1",
             "now(), now() + interval '30 days', null".to_owned(),

@@ -123,7 +123,7 @@ async fn reseal_and_horizon_plan_uses_index() {
         ("update user_auth_sessions set email_sealed = ?2", "sqlite_autoindex_user_auth_sessions_1"),
         ("order by loses_at, app_id, open_id limit ?6", "access_tokens_by_loss"),
         ("order by t.access_expires_at, t.app_id, t.open_id limit ?6", "applications_frozen"),
-        ("where kind = 'user' and loses_at >= ?1", "COVERING INDEX access_tokens_by_loss"),
+        ("where kind = 'user' and loses_at >= ?1", "INDEX access_tokens_by_loss (loses_at"),
     ] {
         let statement = query(part);
         let plan = plan(&mut db, &statement).await;

@@ -164,7 +164,8 @@ pub async fn rotate_beside_writers_loses_no_write(bed: &Bed) {
         }
     }
     for writer in 0..WRITERS {
-        let token = store.token(&bed.app, &ou(&format!("ou_{writer}")), TokenKind::User).await.unwrap().unwrap();
+        let token =
+            store.token(&bed.app, &ou(&format!("ou_{writer}")), TokenKind::User).await.unwrap().unwrap();
         assert_eq!(token.generation, 1 + ROUNDS as i64);
         let secret = token.pair.access_token.readable().unwrap();
         assert_eq!(secret.expose_secret(), format!("u-{writer}-{}", ROUNDS - 1));
@@ -219,7 +220,6 @@ pub async fn rotate_moved_value_left_untouched_and_reported(bed: &Bed) {
     let Record::Tokens(after) = &rows[1] else { panic!("{rows:?}") };
     assert_eq!(after.refresh_token_sealed, moved.refresh_token_sealed, "untouched");
     assert_ne!(after.access_token_sealed, moved.access_token_sealed, "sealed again");
-
 }
 
 /// A key is in use from its first note until an operator forgets it, and not while a process notes it.

@@ -139,7 +139,10 @@ pub async fn escrow_exchange_abandoned_claim_resumed_with_pair(bed: &Bed) {
     assert!(!bed.store.complete_session(&stale).await.unwrap());
     let completion = Completion { pair: kept, ..bed.completion(id, second, "ou_1", "") };
     assert!(bed.store.complete_session(&completion).await.unwrap());
-    assert_eq!(token(bed, "ou_1").await.unwrap().pair.access_token.readable().unwrap().expose_secret(), "u-1");
+    assert_eq!(
+        token(bed, "ou_1").await.unwrap().pair.access_token.readable().unwrap().expose_secret(),
+        "u-1"
+    );
     assert!(!bed.store.escrow_exchange(id, second, &pair).await.unwrap(), "the session has ended");
     assert!(bed.store.escrowed_pair(id, second).await.unwrap().is_none(), "wiped");
     assert_eq!(claim(first).await, ExchangeClaim::NotPending);
@@ -333,7 +336,10 @@ pub async fn complete_session_second_consent_replaces_token(bed: &Bed) {
     for (generation, text) in [(1, "u-1"), (2, "u-2"), (3, "u-3")] {
         bed.completed(&bed.app, "ou_1", text).await;
         let token = token(bed, "ou_1").await.unwrap();
-        assert_eq!((token.pair.access_token.readable().unwrap().expose_secret(), token.generation), (text, generation));
+        assert_eq!(
+            (token.pair.access_token.readable().unwrap().expose_secret(), token.generation),
+            (text, generation)
+        );
         assert_eq!((token.issued_at, token.granted_at), (bed.now(), bed.now()));
         bed.advance(5);
     }
@@ -434,6 +440,9 @@ pub async fn revoke_token_until_next_consent_not_found(bed: &Bed) {
     assert!(token(bed, "ou_1").await.is_none());
     bed.completed(&bed.app, "ou_1", "u-2").await;
     let after = token(bed, "ou_1").await.unwrap();
-    assert_eq!((after.status, after.pair.access_token.readable().unwrap().expose_secret()), (TokenStatus::Active, "u-2"));
+    assert_eq!(
+        (after.status, after.pair.access_token.readable().unwrap().expose_secret()),
+        (TokenStatus::Active, "u-2")
+    );
     assert!(after.generation > before + 1, "a refresh that started before has an old generation");
 }

@@ -260,9 +260,10 @@ pub async fn read_with_wrong_key_names_table_column_and_row(bed: &Bed) {
         check(error, ("user_auth_sessions", "email_sealed", &completed.to_string()));
         // A token is read without its secrets.
         let pair = store.token(&bed.app, &ou("ou_1"), TokenKind::User).await.unwrap().unwrap().pair;
-        for (secret, column) in
-            [(pair.access_token, "access_token_sealed"), (pair.refresh_token.unwrap(), "refresh_token_sealed")]
-        {
+        for (secret, column) in [
+            (pair.access_token, "access_token_sealed"),
+            (pair.refresh_token.unwrap(), "refresh_token_sealed"),
+        ] {
             let unreadable = secret.unreadable().unwrap();
             assert_eq!((unreadable.column, unreadable.reason.as_str()), (column, why.to_string().as_str()));
             assert_eq!(unreadable.key_id.as_deref(), Some("test"));
