@@ -15,7 +15,7 @@ use crate::{
     key_watch::KeyWatch,
     policy::Policy,
     relay::Relay,
-    side_effect::Faults,
+    side_effect::{FaultPoint, Faults, SideEffect},
     spool::EscrowSpool,
 };
 
@@ -155,5 +155,24 @@ impl Context {
         data: T,
     ) -> Result<Outgoing, AuthError> {
         Ok(Outgoing::new(&Envelope::new(id, &self.policy.source, self.now(), app_id.clone(), data))?)
+    }
+
+    /// Returns a context that tells this hook of each fault point.
+    #[must_use]
+    pub fn with_faults(self, faults: Arc<dyn Faults>) -> Self {
+        Self { faults: Some(faults), ..self }
+    }
+
+    /// Takes one step.
+    pub(crate) async fn step<T>(&self, effect: SideEffect, work: impl Future<Output = T>) -> T {
+        let reached = |point| {
+            if let Some(faults) = &self.faults {
+                faults.reached(point);
+            }
+        };
+        reached(FaultPoint::Before(effect));
+        let done = work.await;
+        reached(FaultPoint::After(effect));
+        done
     }
 }

@@ -1,11 +1,7 @@
 //! The steps of a refresh that change something outside this process, named where they are taken.
 //!
 //! Before and after each of them a process may end. [`FaultPoint::all`] lists these moments; a test gives
-//! [`Context::with_faults`] a hook that kills the process at one of them, and tries all. A service has no hook.
-
-use std::sync::Arc;
-
-use crate::context::Context;
+//! [`Context::with_faults`](crate::Context::with_faults) a hook that kills the process at one of them, and tries all. A service has no hook.
 
 /// A step that changes something outside this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,25 +61,4 @@ impl FaultPoint {
 pub trait Faults: Send + Sync + 'static {
     /// Takes note of the moment, or ends the process.
     fn reached(&self, point: FaultPoint);
-}
-
-impl Context {
-    /// Returns a context that tells this hook of each fault point.
-    #[must_use]
-    pub fn with_faults(self, faults: Arc<dyn Faults>) -> Self {
-        Self { faults: Some(faults), ..self }
-    }
-
-    /// Takes one step.
-    pub(crate) async fn step<T>(&self, effect: SideEffect, work: impl Future<Output = T>) -> T {
-        let reached = |point| {
-            if let Some(faults) = &self.faults {
-                faults.reached(point);
-            }
-        };
-        reached(FaultPoint::Before(effect));
-        let done = work.await;
-        reached(FaultPoint::After(effect));
-        done
-    }
 }

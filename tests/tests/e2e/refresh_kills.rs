@@ -6,10 +6,12 @@
 use std::{collections::BTreeSet, process::Stdio, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
-use larkauth_auth::{Context, FaultPoint, Faults, SideEffect};
+use chrono::TimeDelta;
+use futures::future::try_join_all;
+use larkauth_auth::{AuthError, FaultPoint, Faults, SideEffect};
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_lark_sim::{Effect, Endpoint, Fault, ViolationKind};
-use larkauth_models::{Actor, AppId, OpenId};
+use larkauth_models::{Actor, AppId, OpenId, StoredToken};
 use larkauth_telemetry::Metrics;
 use larkauth_tests::{Kind, Options, TIMEOUT, World, eventually};
 use tokio::process::Command;
@@ -48,14 +50,11 @@ async fn process_of_one_role() -> anyhow::Result<()> {
     let context = larkauth_runtime::connect(&settings, Metrics::new()?).await?;
     let context = context.with_faults(Arc::new(Kill(std::env::var(KILLED_AT).ok())));
     let now = context.now();
+    let (app_id, person) = (AppId::new(std::env::var("APP_ID")?)?, OpenId::new(std::env::var(PERSON)?)?);
     match role.as_str() {
-        "caller" => {
-            let app_id = AppId::new(std::env::var("APP_ID")?)?;
-            let person = OpenId::new(std::env::var(PERSON)?)?;
-            match context.refresh_token(&ACTOR, now, &app_id, &person, None).await {
-                Ok(token) => println!("generation {}", token.generation),
-                Err(error) => println!("refused: {error:?}"),
-            }
+        "caller" => report(context.refresh_token(&ACTOR, now, &app_id, &person, None).await),
+        "reader" => {
+            report(context.valid_token(&ACTOR, now, &app_id, &person, TimeDelta::minutes(1), &[]).await)
         }
         "refresher" => drop(context.refresh_due_tokens(&ACTOR, now, &CancellationToken::new()).await?),
         "spool" => drop(context.replay_spool(&ACTOR, now, &CancellationToken::new()).await?),
@@ -63,6 +62,13 @@ async fn process_of_one_role() -> anyhow::Result<()> {
     }
     context.finish_refreshes().await;
     Ok(())
+}
+
+fn report(served: Result<StoredToken, AuthError>) {
+    match served {
+        Ok(token) => println!("generation {}", token.generation),
+        Err(error) => println!("refused: {error:?}"),
+    }
 }
 
 /// Circumstances of a refresh.
@@ -252,6 +258,13 @@ impl Stage {
         .await
     }
 
+    /// Waits until the pair on the bus is in the row.
+    async fn arrival(&self) -> anyhow::Result<()> {
+        let (_, generation) = self.token().await?;
+        self.sql(MEND).await?;
+        eventually(3 * TIMEOUT, async || Ok((self.token().await?.1 > generation).then_some(()))).await
+    }
+
     /// Kills a process at this point, if it gets there, and checks what comes of it. Returns the points it reached.
     async fn kill(&self, scenario: Scenario, point: FaultPoint) -> anyhow::Result<BTreeSet<String>> {
         self.prepare(scenario).await?;
@@ -260,6 +273,9 @@ impl Stage {
         let reached =
             output.lines().filter_map(|line| line.strip_prefix("reached ")).map(str::to_owned).collect();
         let was_killed = output.contains(&format!("reached {point:?}"));
+        if scenario == Scenario::DatabaseRefuses && point == After(SideEffect::PublishPair) {
+            self.arrival().await?;
+        }
         let status = self.repair().await?;
         let case = format!("{scenario:?} killed at {point:?}: {status}\n{output}");
         let is_lost = was_killed && scenario.is_pair_in_memory_only(point);
@@ -275,12 +291,34 @@ impl Stage {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_every_step_loses_no_pair_but_one_in_memory() -> anyhow::Result<()> {
+async fn stage() -> anyhow::Result<Stage> {
     let start = vec![Kind::Gateway, Kind::AuthWorker];
     let world = World::start(Options { start, ..Options::default() }).await?;
     let person = world.person(0);
-    let stage = Stage { world, spool: tempfile::tempdir()?, person };
+    Ok(Stage { world, spool: tempfile::tempdir()?, person })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_processes_that_read_one_expired_token_refresh_once() -> anyhow::Result<()> {
+    let stage = stage().await?;
+    stage.prepare(Scenario::Caller).await?;
+    let refreshes = || stage.world.sim.stats().calls(Endpoint::TokenRefresh);
+    for generation in 2..=3 {
+        stage.sql("update access_tokens set access_expires_at = clock_timestamp()").await?;
+        stage.world.sim.faults().push(Fault::at(Endpoint::TokenRefresh, Effect::Latency(1000)));
+        let before = refreshes();
+        let outputs = try_join_all((0..20).map(|_| stage.run("reader", None, true))).await?;
+        for output in &outputs {
+            ensure!(output.contains(&format!("generation {generation}")), "{output}");
+        }
+        assert_eq!(refreshes() - before, 1, "one of twenty refreshes");
+    }
+    stage.world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_step_loses_no_pair_but_one_in_memory() -> anyhow::Result<()> {
+    let stage = stage().await?;
     let mut reached = BTreeSet::new();
     for scenario in Scenario::ALL {
         // The first run is killed nowhere, and tells which points there are.
