@@ -83,6 +83,27 @@ test("consent of another person stores nothing and offers a retry", async () => 
   await close(page);
 });
 
+test("token is refreshed when two hours pass", async () => {
+  const page = await open(browser);
+  const card = await ask(page);
+  await card.getByRole("button", { name: "Authorize", exact: true }).click();
+  await decide(page, "agree");
+  await colour(card, "green");
+  await shut(page);
+  const read = async () => {
+    await page.locator("#read-token").click();
+    await page.locator("#token").getByText("HTTP 200").waitFor();
+    return Number(/"generation": (\d+)/.exec(await page.locator("#token").textContent())[1]);
+  };
+  const before = await read();
+  await page.getByRole("button", { name: "Two hours pass" }).click();
+  await page.locator("#expires", { hasText: "expired" }).waitFor();
+  await page.locator("#token").getByLabel("close").click();
+  assert.ok(await read() > before, "another generation");
+  await page.locator("#timeline", { hasText: "Lark API: the refresh" }).waitFor();
+  await close(page);
+});
+
 test("lost token answer fails the session and allows a retry", async () => {
   const page = await open(browser);
   await page.getByRole("button", { name: "lose the token’s answer" }).click();

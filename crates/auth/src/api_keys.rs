@@ -1,8 +1,9 @@
 //! Keys of the REST API.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::TimeDelta;
 use larkauth_models::{
     Actor, AppId, AuditAction, ExposeSecret, KeyAccess, KeyScope, SecretString, Timestamp, text::is_plain,
 };
@@ -22,6 +23,8 @@ const CHECKSUM_BYTES: usize = 4;
 pub const MAX_NAME: usize = 100;
 /// Time for the record of a key's use: 250 ms.
 const TOUCH_TIMEOUT: Duration = Duration::from_millis(250);
+/// Shortest time between two records of a key's use.
+const A_MINUTE: TimeDelta = TimeDelta::minutes(1);
 /// Most applications, and most scopes of Lark, that one key lists.
 const MAX_LIST: usize = 100;
 
@@ -113,6 +116,7 @@ impl Context {
     ) -> Result<Option<CreatedApiKey>, AuthError> {
         let act = self.act(actor, now, AuditAction::KeyRotate).key(id);
         let created = self.store_successor(id, now, until, &act).await;
+        self.reads.api_keys.clear();
         self.settle_change(act, created, Option::is_some)
     }
 
@@ -149,19 +153,32 @@ impl Context {
     pub async fn revoke_api_key(&self, actor: &Actor, now: Timestamp, id: Uuid) -> Result<bool, AuthError> {
         let act = self.act(actor, now, AuditAction::KeyRevoke).key(id);
         let revoked = self.store.revoke_api_key(id, &act).await.map_err(AuthError::from);
+        self.reads.api_keys.clear();
         self.settle_change(act, revoked, |revoked| *revoked)
     }
 
     /// Returns the key with this SHA-256 unless it is revoked or expired, and records its use. Takes no actor: the result
-    /// identifies the caller.
+    /// identifies the caller. The answer may be as old as [`Policy::read_staleness`](crate::Policy::read_staleness).
     ///
     /// # Errors
     /// The store's.
-    pub async fn authenticate_api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>, AuthError> {
-        let now = self.now();
-        let Some(key) = self.store.api_key(sha256).await?.filter(|key| key.is_active(now)) else {
-            return Ok(None);
+    pub async fn authenticate_api_key(&self, sha256: &[u8; 32]) -> Result<Option<Arc<ApiKey>>, AuthError> {
+        let fetch = || async {
+            let Some(key) = self.store.api_key(sha256).await?.map(Arc::new) else { return Ok(None) };
+            self.touch_api_key(&key).await;
+            Ok::<_, AuthError>(Some(key))
         };
+        let key = self.reads.api_keys.read(sha256, fetch, |_, _| false).await?;
+        // A key that is kept may have expired since.
+        Ok(key.filter(|key| key.is_active(self.now())))
+    }
+
+    /// Records the use of a key, unless one was recorded within the last minute.
+    async fn touch_api_key(&self, key: &ApiKey) {
+        let now = self.now();
+        if !key.is_active(now) || key.last_used_at.is_some_and(|last| now - last < A_MINUTE) {
+            return;
+        }
         // A store that reads but does not write must neither refuse callers nor delay them.
         match timeout(TOUCH_TIMEOUT, self.store.touch_api_key(key.id, now)).await {
             Ok(Ok(())) => {}
@@ -172,7 +189,6 @@ impl Context {
                 tracing::debug!(key_id = %key.id, "auth.api_key.touch: the store does not write in time");
             }
         }
-        Ok(Some(key))
     }
 
     fn new_secret(&self) -> SecretString {

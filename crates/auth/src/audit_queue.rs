@@ -3,16 +3,19 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use larkauth_models::{Actor, AppId, OpenId};
 use larkauth_storage::{AuditEntry, Store};
 use larkauth_telemetry::Metrics;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::policy::AuditTimings;
+use crate::{audit_log::log, audit_repeats::Repeats, policy::AuditTimings};
 
 /// Records that wait for the database. Bounded: a read never waits for it, and a record that finds it full is counted.
 pub(crate) struct AuditQueue {
     waiting: Mutex<VecDeque<AuditEntry>>,
+    /// Records that are still counting. They wait with the others at the end of the interval.
+    repeats: Mutex<Repeats>,
     /// There are enough records for a whole batch.
     is_batch: Notify,
     timings: AuditTimings,
@@ -26,6 +29,7 @@ impl AuditQueue {
     pub(crate) fn new(timings: AuditTimings, metrics: Metrics) -> Self {
         Self {
             waiting: Mutex::default(),
+            repeats: Mutex::default(),
             is_batch: Notify::new(),
             timings,
             metrics,
@@ -48,8 +52,35 @@ impl AuditQueue {
         }
     }
 
+    /// Counts a read if there is the record of an equal one in this interval.
+    pub(crate) fn count_repeat(&self, actor: &Actor, app_id: &AppId, open_id: &OpenId) -> bool {
+        self.repeats.lock().count(actor, app_id, open_id)
+    }
+
+    /// Adds the record of a read that may be repeated.
+    pub(crate) fn open(&self, entry: AuditEntry) {
+        let entry = {
+            let mut repeats = self.repeats.lock();
+            if repeats.len() < self.timings.queue { repeats.open(entry) } else { Some(entry) }
+        };
+        if let Some(entry) = entry {
+            self.push(entry);
+        }
+    }
+
+    /// Closes the records that count. The number of one that was repeated is logged.
+    fn close_repeats(&self) {
+        let entries = self.repeats.lock().take();
+        for entry in entries {
+            if entry.count > 1 {
+                log(&entry);
+            }
+            self.push(entry);
+        }
+    }
+
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.lock().len()
+        self.waiting.lock().len() + self.repeats.lock().len()
     }
 
     /// Waits until a batch is due: it is complete, or the interval has passed.
@@ -60,6 +91,7 @@ impl AuditQueue {
 
     /// Writes what waits, batch by batch, until nothing is left or the store fails.
     pub(crate) async fn write(&self, store: &dyn Store) {
+        self.close_repeats();
         loop {
             let batch = self.take();
             if batch.is_empty() {

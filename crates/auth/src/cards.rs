@@ -23,6 +23,22 @@ pub(crate) const fn face_of(state: SessionState) -> CardFace {
     }
 }
 
+/// Returns the face that a session asks for.
+pub(crate) const fn face_of_session(session: &AuthSession) -> CardFace {
+    match session.state {
+        SessionState::Pending => first_face(session),
+        state => face_of(state),
+    }
+}
+
+/// Returns the face with which the card of a session was sent.
+pub(crate) const fn first_face(session: &AuthSession) -> CardFace {
+    match session.card.reauthorize {
+        Some(_) => CardFace::Reauthorize,
+        None => CardFace::Invitation,
+    }
+}
+
 impl Context {
     /// Returns the English name of the person of a completed session, where the profile has one. A profile that cannot be
     /// read is logged, and the name is left out.

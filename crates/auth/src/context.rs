@@ -5,6 +5,7 @@ use larkauth_messaging::{Bus, Outgoing};
 use larkauth_models::{Actor, AppId, Clock, Entropy, EventId, Timestamp};
 use larkauth_storage::{Cipher, Store};
 use larkauth_telemetry::Metrics;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -14,10 +15,14 @@ use crate::{
     error::AuthError,
     key_watch::KeyWatch,
     policy::Policy,
+    reads::Reads,
     relay::Relay,
     side_effect::{FaultPoint, Faults, SideEffect},
     spool::EscrowSpool,
 };
+
+/// Looks at people after a refresh that one process runs at once.
+const LOOKS: usize = 8;
 
 /// What a [`Context`] is built from.
 #[derive(Clone)]
@@ -62,6 +67,9 @@ pub struct Context {
     pub(crate) keys: Arc<KeyWatch>,
     /// A test's hook.
     pub(crate) faults: Option<Arc<dyn Faults>>,
+    /// Looks at people after a refresh that run at once. More are left to the next refresh.
+    pub(crate) looks: Arc<Semaphore>,
+    pub(crate) reads: Arc<Reads>,
 }
 
 impl Context {
@@ -72,6 +80,7 @@ impl Context {
         let relay = Arc::new(Relay::new(bus.clone(), &apps, &metrics, &clock, &entropy, &policy));
         let refreshing = TaskTracker::new();
         let audit = Arc::new(AuditQueue::new(policy.audit.clone(), metrics.clone()));
+        let reads = Arc::new(Reads::new(&policy, clock.clone()));
         Self {
             store,
             bus,
@@ -87,6 +96,8 @@ impl Context {
             audit,
             keys: Arc::default(),
             faults: None,
+            looks: Arc::new(Semaphore::new(LOOKS)),
+            reads,
         }
     }
 

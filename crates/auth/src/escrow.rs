@@ -84,7 +84,8 @@ impl Context {
         }
     }
 
-    /// Moves pairs from the spool of this process to the store. Returns their number.
+    /// Moves pairs from the spool of this process to the store, and completes the reserve of the spool. Returns the number
+    /// of the pairs.
     ///
     /// # Errors
     /// When the spool cannot be read. A pair that the store does not take stays for the next run.
@@ -96,8 +97,8 @@ impl Context {
     ) -> Result<u64, AuthError> {
         self.note_operation(actor, now, "escrow.replay_spool");
         let names = self.spool.names().await?;
-        let (mut moved, mut left) = (0, i64::try_from(names.len()).unwrap_or(i64::MAX));
-        self.metrics.token_spool(left);
+        let (mut moved, waiting) = (0, names.len());
+        self.metrics.token_spool(i64::try_from(waiting).unwrap_or(i64::MAX));
         for name in names {
             if stopping.is_cancelled() {
                 break;
@@ -106,19 +107,18 @@ impl Context {
             let Ok(message) = Envelope::<TokenEscrowed>::decode(&body) else {
                 tracing::error!(name, "auth.escrow.spool: the file holds no tokens, it is set aside");
                 self.spool.set_aside(&name).await?;
-                left -= 1;
                 continue;
             };
             match self.settle_escrow(&message).await {
                 Ok(()) => {
                     self.step(SideEffect::UnspoolPair, self.spool.remove(&name)).await?;
                     moved += 1;
-                    left -= 1;
                 }
                 Err(error) => tracing::warn!(name, %error, "auth.escrow.spool: left to the next run"),
             }
         }
-        self.metrics.token_spool(left);
+        self.metrics.token_spool(i64::try_from(waiting).unwrap_or(i64::MAX).saturating_sub_unsigned(moved));
+        self.spool.fill_reserve().await;
         Ok(moved)
     }
 
@@ -155,7 +155,9 @@ impl Context {
                 let (app_id, open_id) = (app_id.clone(), open_id.clone());
                 let generation = *generation;
                 let refreshed = RefreshedToken { app_id, open_id, generation, pair, next_attempt_at, now };
-                self.step(SideEffect::StorePair, self.store.complete_refresh(&refreshed)).await
+                let done = self.step(SideEffect::StorePair, self.store.complete_refresh(&refreshed)).await;
+                self.reads.tokens.forget(refreshed.open_id.as_str());
+                done
             }
         }
     }

@@ -8,10 +8,13 @@
 //!
 //! The way of the data, by module: [`sessions`] creates an invitation → [`handlers`] send the card → [`callbacks`] take the
 //! click and [`redirect`] the browser → `consent` exchanges the code and ends the session, `escrow` keeps the tokens in
-//! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive. `relay`
+//! between → [`handlers`] update the card to its final face → `tokens` serves the token, `refresh` keeps it alive, within the
+//! rate limit that `rate_limit` shares between processes, `user_sync` looks its person up and suspends it, `reauthorize` asks
+//! the person again. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
-//! applications, `registrations`, [`api_keys`], `encryption_keys`, `horizon`, `people` and `dead_letters` what an operator does, `audit` the record of all
-//! that, `process` what a service needs.
+//! applications, `registrations`, [`api_keys`], `encryption_keys`, `horizon`, `people` and `dead_letters` what an operator does, [`capacity`] what an
+//! application can carry, `audit` the record of all that, `process` what a service needs, `reads` what a process keeps in
+//! memory of the store.
 //!
 //! To add an operation: a method of [`Context`] in the module of its subject, which records itself as `audit` says, or calls
 //! `note_operation` when it neither changes nor shows anything of a person or a secret. To add a
@@ -21,9 +24,13 @@
 pub mod api_keys;
 mod apps;
 mod audit;
+mod audit_log;
 mod audit_queue;
+mod audit_repeats;
 pub mod callbacks;
+pub mod capacity;
 mod cards;
+mod changes;
 mod consent;
 mod context;
 mod dead_letters;
@@ -37,18 +44,24 @@ mod horizon;
 pub mod jobs;
 mod key_watch;
 mod people;
+mod people_policy;
 mod policy;
 mod process;
+mod rate_limit;
+mod reads;
+mod reauthorize;
 pub mod redirect;
 mod refresh;
 mod refresh_schedule;
 mod registrations;
 mod relay;
+mod schedule;
 mod seal;
 pub mod sessions;
 mod side_effect;
 mod spool;
 mod tokens;
+mod user_sync;
 mod worker;
 
 pub use apps::{App, AppRegistry, LarkSettings};
@@ -58,8 +71,10 @@ pub use encryption_keys::{KeyRotation, ListedKey, Retirement};
 pub use error::AuthError;
 pub use horizon::{HorizonPage, TokenStanding};
 pub use people::{ErasedPerson, pseudonym};
+pub use people_policy::{ReauthorizePolicy, UserSyncPolicy};
 pub use policy::{AuditTimings, Policy, WebhookTimings};
 pub use process::check_writes;
+pub use rate_limit::SharedRateLimiter;
 pub use refresh_schedule::{Life, RefreshSchedule};
 pub use side_effect::{FaultPoint, Faults, SideEffect};
-pub use spool::EscrowSpool;
+pub use spool::{EscrowSpool, SpoolState};

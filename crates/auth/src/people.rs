@@ -55,6 +55,7 @@ impl Context {
             Ok(ErasedPerson { rows, records, pseudonym })
         };
         let erased = erased.await;
+        self.reads.tokens.forget(open_id.as_str());
         self.settle_change(act, erased, |_| true)
     }
 

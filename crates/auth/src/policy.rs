@@ -4,7 +4,10 @@ use larkauth_models::{Backoff, CardOptions, RefreshPolicy};
 use larkauth_storage::{InvitationLimit, InvitationPause};
 use url::Url;
 
-use crate::refresh_schedule::RefreshSchedule;
+use crate::{
+    people_policy::{ReauthorizePolicy, UserSyncPolicy},
+    refresh_schedule::RefreshSchedule,
+};
 
 /// The settings and timings that decisions depend on. A test sets short ones.
 #[derive(Clone, Debug)]
@@ -78,12 +81,25 @@ pub struct Policy {
     pub refresh_retry: Backoff,
     /// Pause of a token whose refresh token cannot be read: 60 s. Another process may have the key.
     pub unreadable_pause: Duration,
-    /// Tokens that a process takes at once: 50. The rate limit lets them through within a third of the lease.
+    /// Tokens of one application that a process takes at once: 8, as many calls as the rate limit grants ahead.
     pub refresh_batch: u32,
     /// How long one run of the scheduled refresh takes more tokens: 10 s.
     pub refresh_run: Duration,
+    /// Longest time between a change in the database and its effect on what any process serves: 1 s.
+    pub read_staleness: Duration,
+    /// How often changes are asked for: 200 ms. Several are missed before `read_staleness` is over.
+    pub read_poll: Duration,
+    /// How long what was read is kept at most, whatever is announced: 30 s.
+    pub read_life: Duration,
+    /// Most decrypted tokens that a process keeps: 10,000, up to 100 MB with the longest tokens. 0 keeps none.
+    pub read_tokens: usize,
     /// Shortest time between two records of a token's use: 1 h.
     pub use_interval: Duration,
+
+    /// When and how people are looked up at Lark.
+    pub user_sync: UserSyncPolicy,
+    /// When and how people are asked again by larkauth itself.
+    pub reauthorize: ReauthorizePolicy,
 
     /// How long Lark sends at most one message with the same `uuid`: 55 min, less than its hour.
     pub send_dedup_window: Duration,
@@ -152,9 +168,15 @@ impl Default for Policy {
             refresh_wait: seconds(8),
             refresh_retry: backoff(2000, 60_000),
             unreadable_pause: seconds(60),
-            refresh_batch: 50,
+            refresh_batch: 8,
             refresh_run: seconds(10),
+            read_staleness: seconds(1),
+            read_poll: Duration::from_millis(200),
+            read_life: seconds(30),
+            read_tokens: 10_000,
             use_interval: seconds(3600),
+            user_sync: UserSyncPolicy::default(),
+            reauthorize: ReauthorizePolicy::default(),
             send_dedup_window: seconds(55 * 60),
             breaker_open: seconds(300),
             app_cache_ttl: seconds(10),

@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use larkauth_models::{RefreshPolicy, StoredToken, Timestamp, TokenPair};
+use larkauth_storage::DueOrder;
 
 /// Share of a life by which refreshes are spread, so that people who consented together are not refreshed together.
-const SPREAD: f64 = 0.05;
+pub(crate) const SPREAD: f64 = 0.05;
+/// Life of Lark's access tokens.
+pub(crate) const ACCESS_LIFE: Duration = Duration::from_secs(7200);
+/// Life of Lark's refresh tokens: 7 days.
+pub(crate) const LOGIN_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// When tokens are refreshed ahead. A pure function of a token's life, the time and a random number.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +53,7 @@ impl RefreshSchedule {
     /// Returns when the token is refreshed next. `spread` is random, 0 to 1. `None`: only when a caller needs the token.
     #[must_use]
     pub fn next(&self, life: &Life, now: Timestamp, spread: f64) -> Option<Timestamp> {
-        let is_used = now - life.last_used_at <= chrono::TimeDelta::from_std(self.used_for).ok()?;
+        let is_used = self.is_used(life.last_used_at, now);
         let ends_at = match self.policy {
             RefreshPolicy::OnDemand => return None,
             RefreshPolicy::Eager => life.access_expires_at,
@@ -62,6 +67,35 @@ impl RefreshSchedule {
         // Earlier than the threshold, never later.
         let share = (self.threshold - SPREAD * spread.clamp(0.0, 1.0)).clamp(0.0, 1.0);
         Some(life.issued_at + length.mul_f64(share))
+    }
+}
+
+impl RefreshSchedule {
+    /// Returns the order in which due tokens are refreshed. A token is due before this share of its life is left, so that
+    /// everything which ends within the window is due. A login that ends within a quarter of its own window comes before any
+    /// access token: its end costs another consent, the end of an access token only a wait.
+    #[must_use]
+    pub fn order(&self, now: Timestamp) -> DueOrder {
+        let left = (1.0 - self.threshold).clamp(0.0, 1.0);
+        DueOrder {
+            now,
+            logins_before: now + LOGIN_LIFE.mul_f64(left / 4.0),
+            access_before: now + ACCESS_LIFE.mul_f64(left),
+        }
+    }
+
+    /// Returns whether the access token of this token is kept valid.
+    pub(crate) fn keeps_access(&self, token: &StoredToken, now: Timestamp) -> bool {
+        let last_used_at = token.last_used_at.unwrap_or(token.granted_at);
+        match self.policy {
+            RefreshPolicy::OnDemand => false,
+            RefreshPolicy::Eager => true,
+            RefreshPolicy::Adaptive => self.is_used(last_used_at, now),
+        }
+    }
+
+    fn is_used(&self, last_used_at: Timestamp, now: Timestamp) -> bool {
+        chrono::TimeDelta::from_std(self.used_for).is_ok_and(|used_for| now - last_used_at <= used_for)
     }
 }
 
@@ -116,6 +150,25 @@ mod tests {
         let mut over = life(0);
         over.access_expires_at = at(-5);
         assert_eq!(schedule(RefreshPolicy::Eager).next(&over, at(0), 1.0), Some(at(0)), "at once");
+    }
+
+    #[test]
+    fn order_puts_logins_first_and_holds_due_tokens_only() {
+        for threshold in [0.5, 0.8, 0.95] {
+            let schedule = RefreshSchedule { threshold, ..schedule(RefreshPolicy::Eager) };
+            let order = schedule.order(at(0));
+            // A token at the edge of a window is due, whatever its spread.
+            let mut edge = life(0);
+            edge.access_expires_at = order.access_before;
+            edge.issued_at = order.access_before - ACCESS_LIFE;
+            assert!(schedule.next(&edge, at(0), 0.0).unwrap() <= at(1), "{threshold}");
+            edge.refresh_expires_at = Some(order.logins_before);
+            edge.issued_at = order.logins_before - LOGIN_LIFE;
+            let idle = RefreshSchedule { policy: RefreshPolicy::Adaptive, ..schedule };
+            edge.last_used_at = at(-30 * DAY);
+            assert!(idle.next(&edge, at(0), 0.0).unwrap() <= at(1), "{threshold}");
+            assert!(order.logins_before > order.access_before);
+        }
     }
 
     proptest! {

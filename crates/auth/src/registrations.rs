@@ -113,6 +113,7 @@ impl Context {
         let stored = stored.await;
         self.settle_change(act, stored, |()| true)?;
         self.apps.invalidate(&application.app_id).await;
+        self.reads.applications.clear();
         Ok(())
     }
 
@@ -187,6 +188,7 @@ impl Context {
         };
         self.settle_change(act, done, |()| true)?;
         self.apps.invalidate(app_id).await;
+        self.reads.applications.clear();
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! Stored tokens.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use larkauth_models::{
     Actor, AppId, AuditAction, OpenId, StoredToken, Timestamp, TokenKind, TokenStatus, UserProfile,
@@ -17,7 +19,8 @@ const A_MINUTE: TimeDelta = TimeDelta::minutes(1);
 impl Context {
     /// Returns a token that is valid for at least `min_validity` more and has the `required` scopes. A token that is not, or
     /// of whose life little is left, is refreshed first; if that fails, a token that is still valid is served. Otherwise
-    /// only the store is asked, so the token is served while Lark or the bus is down.
+    /// only the store is asked, so the token is served while Lark or the bus is down; or not even that, while the answer is at
+    /// most as old as [`Policy::read_staleness`](crate::Policy::read_staleness).
     ///
     /// # Errors
     /// [`AuthError::AuthenticationRequired`] when the person has to consent; [`AuthError::InsufficientScope`];
@@ -32,7 +35,7 @@ impl Context {
         open_id: &OpenId,
         min_validity: TimeDelta,
         required: &[String],
-    ) -> Result<StoredToken, AuthError> {
+    ) -> Result<Arc<StoredToken>, AuthError> {
         let found = async {
             check_scope_names(required)?;
             let stored = self.served_token(actor, app_id, open_id).await?;
@@ -44,8 +47,12 @@ impl Context {
             let ask_for = scopes_to_ask_for(&token.pair.scopes, required);
             Err(AuthError::InsufficientScope { ask_for, missing })
         };
+        let found = found.await;
+        if found.is_ok() && self.audit.count_repeat(actor, app_id, open_id) {
+            return found;
+        }
         let act = self.act(actor, now, AuditAction::TokenServe).app(app_id).open_id(open_id);
-        self.settle_read(actor, act, found.await)
+        self.settle_repeatable(actor, act, found)
     }
 
     /// Returns a token of a newer generation than the given one, which is refreshed unless that has happened already.
@@ -60,7 +67,7 @@ impl Context {
         app_id: &AppId,
         open_id: &OpenId,
         generation: Option<i64>,
-    ) -> Result<StoredToken, AuthError> {
+    ) -> Result<Arc<StoredToken>, AuthError> {
         let found = async {
             let stored = self.served_token(actor, app_id, open_id).await?;
             if generation.is_some_and(|known| stored.generation > known) && stored.is_servable(now, A_MINUTE)
@@ -73,7 +80,7 @@ impl Context {
             let token = self.newer_token(&stored).await?;
             match token.pair.access_token.unreadable() {
                 Some(why) => Err(AuthError::SecretUnreadable(why.clone())),
-                None => Ok(token),
+                None => Ok(self.reads.tokens.learn(&*self.store, token).await),
             }
         };
         let act = self.act(actor, now, AuditAction::TokenRefresh).app(app_id).open_id(open_id);
@@ -85,23 +92,27 @@ impl Context {
         actor: &Actor,
         app_id: &AppId,
         open_id: &OpenId,
-    ) -> Result<StoredToken, AuthError> {
+    ) -> Result<Arc<StoredToken>, AuthError> {
         Self::check_app(actor, app_id)?;
-        self.apps.get_enabled(app_id).await?;
-        let stored = self.store.token(app_id, open_id, TokenKind::User).await?;
+        let fetch = || async { self.apps.read_enabled(app_id).await.map(Some) };
+        if self.reads.applications.read(app_id.as_str(), fetch, |_, _| false).await? == Some(false) {
+            return Err(AuthError::AppDisabled(app_id.clone()));
+        }
+        let stored = self.reads.tokens.get(&*self.store, app_id, open_id).await?;
         stored.ok_or(AuthError::AuthenticationRequired)
     }
 
     async fn fresh_enough(
         &self,
-        stored: StoredToken,
+        stored: Arc<StoredToken>,
         now: Timestamp,
         min_validity: TimeDelta,
-    ) -> Result<StoredToken, AuthError> {
+    ) -> Result<Arc<StoredToken>, AuthError> {
         let is_servable = stored.is_servable(now, min_validity);
         if self.wants_refresh(&stored, is_servable) {
             match self.newer_token(&stored).await {
                 Ok(token) if token.is_servable(self.now(), min_validity) => {
+                    let token = self.reads.tokens.learn(&*self.store, token).await;
                     self.note_use(&token, now).await;
                     return Ok(token);
                 }
@@ -120,11 +131,13 @@ impl Context {
     }
 
     /// Records now and then that a token is used: it is kept valid then. A record that fails does not matter.
-    async fn note_use(&self, token: &StoredToken, now: Timestamp) {
+    async fn note_use(&self, token: &Arc<StoredToken>, now: Timestamp) {
         let last_before = now - TimeDelta::from_std(self.policy.use_interval).unwrap_or(TimeDelta::MAX);
         if token.last_used_at.is_some_and(|last| last > last_before) {
             return;
         }
+        // First, so that of many readers one records it.
+        self.reads.tokens.used(token, StoredToken { last_used_at: Some(now), ..StoredToken::clone(token) });
         if let Err(error) = self.store.touch_token(&token.app_id, &token.open_id, now, last_before).await {
             tracing::debug!(%error, "auth.token.use: not recorded");
         }
@@ -166,6 +179,7 @@ impl Context {
             Ok(self.store.revoke_token(app_id, open_id, TokenKind::User, &act).await?)
         };
         let revoked = revoked.await;
+        self.reads.tokens.forget(open_id.as_str());
         self.settle_change(act, revoked, |revoked| *revoked)
     }
 

@@ -132,10 +132,14 @@ fn row(record: &AuditRecordView) -> Vec<String> {
         Some(reason) => format!("{} ({reason})", record.outcome),
         None => record.outcome.clone(),
     };
+    let action = match record.count {
+        1 => record.action.clone(),
+        count => format!("{} ({count} times)", record.action),
+    };
     vec![
         time(record.at),
         format!("{}:{name}", record.actor_kind),
-        record.action.clone(),
+        action,
         result,
         or_dash(record.app_id.as_ref()),
         or_dash(record.person.as_ref()),

@@ -2,6 +2,7 @@
 
 use larkauth_auth::AuthError;
 use larkauth_config::ConfigError;
+use larkauth_telemetry::TelemetryError;
 
 /// The command failed.
 pub(crate) const FAILED: u8 = 1;
@@ -25,7 +26,8 @@ pub(crate) enum CommandError {
 
 /// Returns the exit code of a failure.
 pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() {
+    // What telemetry refuses comes from RUST_LOG and OTEL_EXPORTER_OTLP_ENDPOINT.
+    if error.is::<ConfigError>() || error.is::<TelemetryError>() {
         return USAGE;
     }
     match (error.downcast_ref::<CommandError>(), error.downcast_ref::<AuthError>()) {

@@ -139,7 +139,7 @@ pub(crate) const fn help(reason: FailureReason) -> &'static str {
             "Lark refuses the application's secret, permissions or redirect URI: `larkauth apps show` shows Lark's reason, `larkauth doctor` what to correct."
         }
         FailureReason::ServiceUnavailable => {
-            "The message broker was not available, and no card was sent: `larkauth doctor` shows the state of the parts. Send another card."
+            "A part of larkauth was not available, so no card was sent or the code was not exchanged: `larkauth doctor` shows the state of the parts, `larkauth dead-letters list` what could not be handled. Send another card."
         }
         FailureReason::AppDisabled => {
             "The application is switched off here: `larkauth apps enable` switches it on, then send another card."

@@ -1,10 +1,10 @@
 //! What every command has: settings, an output format, and the context of its operations.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use larkauth_auth::Context;
 use larkauth_config::{ConfigError, LoadOptions, Service, Settings};
-use larkauth_models::{Actor, AppId};
+use larkauth_models::{Actor, AppId, SystemClock};
 use larkauth_runtime::DataDir;
 use larkauth_telemetry::{LogFormat, Metrics, TelemetryConfig};
 use nix::unistd::{Uid, User, gethostname};
@@ -140,7 +140,7 @@ pub(crate) async fn connected<T>(
     data_folder_exists(settings)?;
     let telemetry = larkauth_telemetry::init(&quiet(settings))?;
     let result = async {
-        let context = larkauth_runtime::connect(settings, Metrics::new()?).await?;
+        let context = larkauth_runtime::connect(settings, Metrics::new()?, Arc::new(SystemClock)).await?;
         let result = work(&context).await;
         context.close().await;
         result

@@ -7,6 +7,7 @@
 
 mod apps;
 mod audit;
+mod capacity;
 mod card;
 mod completions;
 mod contract;
@@ -69,6 +70,7 @@ enum Command {
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
     Doctor(doctor::Arguments),
+    Capacity(capacity::Arguments),
     Migrate(migrate::Arguments),
     #[command(subcommand)]
     EncryptionKeys(encryption_keys::EncryptionKeys),
@@ -112,6 +114,7 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Horizon(arguments) => horizon::run(arguments, &globals).await,
         Command::Audit(arguments) => audit::run(arguments, &globals).await,
         Command::DeadLetters(command) => dead_letters::run(command, &globals).await,
+        Command::Capacity(arguments) => capacity::run(&arguments, globals.format()),
         Command::Doctor(arguments) => doctor::run(arguments, &globals).await,
         Command::Migrate(arguments) => migrate::run(arguments, &globals.settings()?).await,
         Command::EncryptionKeys(command) => encryption_keys::run(command, &globals).await,

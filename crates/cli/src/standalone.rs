@@ -1,6 +1,7 @@
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use larkauth_config::{LoadOptions, Service, Settings};
+use larkauth_models::{Clock, SystemClock};
 use larkauth_runtime::{DataDir, DataDirLock, Process, ServiceHandle, shutdown_signal, until_stopped};
 use serde_json::json;
 
@@ -50,7 +51,7 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
         tracing::warn!("{warning}");
     }
     let result = async {
-        let standalone = start(&settings).await?;
+        let standalone = start(&settings, Arc::new(SystemClock)).await?;
         let address = format!("http://{}", standalone.running.addr);
         let public = standalone.running.public_addr.map(|addr| format!("http://{addr}"));
         let result = match &public {
@@ -83,12 +84,12 @@ pub(crate) struct Standalone {
 }
 
 /// Starts the services on the data folder of the settings. Fails when another process uses the folder.
-pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Standalone> {
+pub(crate) async fn start(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Standalone> {
     let folder = DataDir::new(&settings.data_dir).lock()?;
-    let process = Process::start(settings).await?;
+    let process = Process::start_at(settings, clock).await?;
     larkauth_auth_worker::spawn_tasks(&process, settings);
     larkauth_token_refresher::spawn_tasks(&process);
     let routes = larkauth_gateway::spawn_tasks(&process, settings).await?;
-    let running = process.serve(settings.http.addr, routes).await?;
+    let running = process.serve(routes)?;
     Ok(Standalone { running, _folder: folder })
 }

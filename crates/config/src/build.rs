@@ -14,8 +14,8 @@ use larkauth_telemetry::{LogFormat, TelemetryConfig};
 
 use crate::{
     BrokerSettings, ConfigError, Cron, DatabaseSettings, DatabaseUrl, EncryptionKey, EncryptionSettings,
-    HttpSettings, IpNet, LarkHosts, LarkSettings, LoadOptions, OauthSettings, Service, SessionSettings,
-    Settings, TokenSettings, Tz, UserSyncSettings, WebsocketSettings, WorkerSettings,
+    HttpSettings, IpNet, LarkHosts, LarkSettings, LoadOptions, OauthSettings, ReauthorizeSettings, Service,
+    SessionSettings, Settings, TokenSettings, Tz, UserSyncSettings, WebsocketSettings, WorkerSettings,
     parse::{self, ParseError, parse_error},
     schema as t,
     settings::Unset,
@@ -104,7 +104,13 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         audit_retention: s.require(&t::AUDIT_RETENTION_DAYS, parse::days(1, 36_500))?,
         tokens: TokenSettings {
             refresh_threshold: s.require(&t::AUTH_TOKEN_REFRESH_THRESHOLD, parse::number(0.5, 0.95))?,
+            cache_size: s.require(&t::TOKEN_CACHE_SIZE, parse::number(0, 1_000_000))?,
             refresh_policy: s.require(&t::TOKEN_REFRESH_POLICY, parse::one_of(REFRESH_POLICIES))?,
+            reauthorize: ReauthorizeSettings {
+                enabled: s.require(&t::REAUTHORIZE_ENABLED, parse::switch)?,
+                ahead: s.require(&t::REAUTHORIZE_DAYS_AHEAD, parse::days(0, 90))?,
+                timezone: s.require(&t::REAUTHORIZE_TIMEZONE, timezone)?,
+            },
         },
         user_sync: UserSyncSettings {
             enabled: s.require(&t::USER_INFO_SYNC_ENABLED, parse::switch)?,

@@ -23,6 +23,6 @@ pub use ipnet::IpNet;
 pub use schema::{DefaultValue, SETTINGS, Setting, reference_markdown};
 pub use settings::{
     BrokerSettings, DatabaseSettings, DatabaseUrl, EncryptionSettings, HttpSettings, LarkHosts, LarkSettings,
-    LoadOptions, OauthSettings, Service, SessionSettings, Settings, TokenSettings, UserSyncSettings,
-    WebsocketSettings, WorkerSettings,
+    LoadOptions, OauthSettings, ReauthorizeSettings, Service, SessionSettings, Settings, TokenSettings,
+    UserSyncSettings, WebsocketSettings, WorkerSettings,
 };

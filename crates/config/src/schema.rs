@@ -75,15 +75,20 @@ settings! {
     "Tokens":
     AUTH_TOKEN_REFRESH_THRESHOLD = Fixed("0.8"), "Fraction of a token's lifetime after which it is refreshed on schedule (0.5 to 0.95). A read refreshes by itself once less than a tenth is left.";
     TOKEN_REFRESH_POLICY = Fixed("adaptive"), "Whose tokens are refreshed ahead: `eager` (every access token is kept valid), `adaptive` (those used within a day; of the others the refresh token is kept valid) or `on_demand` (none; a login that is not used for seven days ends).";
+    TOKEN_CACHE_SIZE = Fixed("10000"), "Most decrypted tokens that a gateway keeps in memory, about 3 KB each; what it serves is at most one second old. 0 reads each one from the database.";
+
+    REAUTHORIZE_ENABLED = Fixed("true"), "Send a card by itself when Lark has ended a login that was not revoked here, and ahead of the end that Lark sets 365 days after a consent. `false`: people are asked only when a caller does.";
+    REAUTHORIZE_DAYS_AHEAD = Fixed("14"), "Days before the 365-day end at which the person is asked (0 to 90).";
+    REAUTHORIZE_TIMEZONE = Fixed("Asia/Shanghai"), "Time zone of the working hours, Monday to Friday from 9 to 18 o'clock, in which people are asked whose token is not in use.";
 
     "User information":
-    USER_INFO_SYNC_ENABLED = Fixed("false"), "Synchronize user information every night. Has no effect in this version.";
-    USER_INFO_SYNC_SCHEDULE = Fixed("0 2 * * *"), "Schedule of the synchronization, as a cron expression.";
+    USER_INFO_SYNC_ENABLED = Fixed("false"), "Look people up at Lark on the schedule below, and one after a refresh of the token that is the first in a day: profiles are renewed, and people who were frozen or have left are not served any more. The application needs the permissions `contact:contact.base:readonly` and `contact:user.employee:readonly`.";
+    USER_INFO_SYNC_SCHEDULE = Fixed("0 2 * * *"), "When all people are looked up, as a cron expression of five fields.";
     USER_INFO_SYNC_TIMEZONE = Fixed("UTC"), "Time zone of the schedule, for example `Asia/Shanghai`.";
 
     "Database and broker":
     DATA_DIR = Fixed("data"), "Folder of `larkauth standalone` for the database and the encryption keys.";
-    ESCROW_SPOOL_DIR = Varies("`escrow` in the data folder"), "Folder for tokens that neither database nor broker takes when Lark gives them, encrypted; on a disk that survives a restart.";
+    ESCROW_SPOOL_DIR = Varies("`escrow` in the data folder"), "Folder for tokens that neither database nor broker takes when Lark gives them, encrypted; on a disk that survives a restart, best another one than the database's. Each process reserves 2 MiB in it, for 64 pairs on a full disk.";
     DATABASE_URL (secret) = Varies("standalone: an SQLite file in the data folder"), "`postgres://user:password@host/database`, or `sqlite:path` for standalone. Another machine than this one is reached over verified TLS, unless `?sslmode=…` says otherwise; `disable` is plain text.";
     DATABASE_CA_FILE = None, "PEM file of authorities that are trusted for the certificate of PostgreSQL, besides the bundled ones and those of the operating system.";
     DATABASE_MAX_CONNECTIONS = Fixed("10"), "Maximum number of database connections of one process.";

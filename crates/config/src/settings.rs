@@ -192,8 +192,23 @@ pub struct SessionSettings {
 pub struct TokenSettings {
     /// Fraction of a token's lifetime (0.5 to 0.95) after which it is refreshed on schedule.
     pub refresh_threshold: f64,
+    /// Most decrypted tokens that a gateway keeps in memory.
+    pub cache_size: usize,
     /// Whose tokens are refreshed ahead.
     pub refresh_policy: RefreshPolicy,
+    /// Asking people again.
+    pub reauthorize: ReauthorizeSettings,
+}
+
+/// Asking people again whose login has ended, or ends soon.
+#[derive(Clone, Debug)]
+pub struct ReauthorizeSettings {
+    /// True when larkauth asks by itself.
+    pub enabled: bool,
+    /// How long before the 365-day end of a consent its person is asked.
+    pub ahead: Duration,
+    /// Time zone of the working hours.
+    pub timezone: Tz,
 }
 
 /// Synchronisation of user information.

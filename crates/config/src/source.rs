@@ -16,8 +16,16 @@ use crate::{
 };
 
 /// Prefixes of variables that are probably settings of this product.
-const PREFIXES: &[&str] =
-    &["WEBSOCKET_", "AUTH_", "USER_INFO_SYNC_", "LARK_", "OAUTH_", "ENCRYPTION_", "EVENT_RELAY_"];
+const PREFIXES: &[&str] = &[
+    "WEBSOCKET_",
+    "AUTH_",
+    "USER_INFO_SYNC_",
+    "REAUTHORIZE_",
+    "LARK_",
+    "OAUTH_",
+    "ENCRYPTION_",
+    "EVENT_RELAY_",
+];
 /// Settings that other programs read too, in upper or lower case.
 const IN_EITHER_CASE: &[&str] = &["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"];
 /// Byte order mark, which some editors write at the start of a file. In an env file it becomes part of the first name.

@@ -62,9 +62,6 @@ pub(crate) fn check(settings: &mut Settings, source: &Source) -> Result<(), Conf
             "only one of LARK_BASE_URL and LARK_ACCOUNTS_URL is set: API and consent page belong to different platforms".into(),
         );
     }
-    if settings.user_sync.enabled {
-        settings.warnings.push(format!("{} has no effect in this version", t::USER_INFO_SYNC_ENABLED.name));
-    }
     Ok(())
 }
 

@@ -45,6 +45,11 @@ fn settings_without_input_have_specified_defaults() {
     assert!(!s.user_sync.enabled);
     assert_eq!(s.user_sync.schedule.pattern.to_string(), "0 2 * * *");
     assert_eq!(s.user_sync.timezone.name(), "UTC");
+    let again = &s.tokens.reauthorize;
+    assert_eq!(
+        (again.enabled, again.ahead, again.timezone.name()),
+        (true, Duration::from_secs(14 * 86_400), "Asia/Shanghai")
+    );
     assert!(s.database.url.is_none() && s.broker.url.is_none() && s.encryption.keys.is_empty());
     assert_eq!(s.database.max_connections, 10);
     assert_eq!(s.broker.prefix, "larkauth");
@@ -145,6 +150,9 @@ fn settings_from_pairs_reads_every_given_value() {
             ("USER_INFO_SYNC_ENABLED", "yes"),
             ("USER_INFO_SYNC_SCHEDULE", "30 3 * * 1-5"),
             ("USER_INFO_SYNC_TIMEZONE", "Asia/Shanghai"),
+            ("REAUTHORIZE_ENABLED", "no"),
+            ("REAUTHORIZE_DAYS_AHEAD", "30"),
+            ("REAUTHORIZE_TIMEZONE", "Europe/Berlin"),
             ("DATABASE_URL", "sqlite:data.db"),
             ("HTTP_ADDR", "0.0.0.0:9000"),
             ("APP_ID", "cli_0123456789abcdef"),
@@ -172,7 +180,12 @@ fn settings_from_pairs_reads_every_given_value() {
     assert_eq!(s.encryption.keys.iter().map(|key| key.id()).collect::<Vec<_>>(), ["new", "old"]);
     assert_eq!(s.telemetry.log_format, LogFormat::Json);
     assert_eq!(s.telemetry.filter, None, "an empty variable counts as not set");
-    assert_eq!(s.warnings, ["USER_INFO_SYNC_ENABLED has no effect in this version"]);
+    assert_eq!(s.warnings, [] as [&str; 0]);
+    let again = &s.tokens.reauthorize;
+    assert_eq!(
+        (again.enabled, again.ahead, again.timezone.name()),
+        (false, Duration::from_secs(30 * 86_400), "Europe/Berlin")
+    );
 
     let shown = format!("{s:?}");
     for secret in ["app-secret", "encrypt-key", "0123456789abcdef\"", KEY, "data.db"] {

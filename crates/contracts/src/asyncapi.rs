@@ -51,7 +51,7 @@ pub fn document() -> Result<String, serde_norway::Error> {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "CloudEvents 1.0 (structured JSON) on a RabbitMQ topic exchange. Other services may bind \
                             queues of their own, for instance to `session.*`: every end of a session arrives at least once, a repeated \
-                            one with the same `id`. Events of the application that are not larkauth's \
+                            one with the same `id`. So does the latest of `user.suspended` and `user.restored` of a person. Events of the application that are not larkauth's \
                             pass through the same exchange, in Lark's own format, as `lark.event.<event type>` and \
                             `lark.card.action`.",
         },

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use larkauth_models::{
-    AppId, CardFace, EventId, FailureReason, MessageId, OpenId, SessionId, SessionState, Timestamp, UnionId,
-    UserId,
+    AppId, CardFace, EventId, FailureReason, MessageId, OpenId, SessionId, SessionState, SuspensionReason,
+    Timestamp, UnionId, UserId, UserState,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
@@ -266,6 +266,26 @@ pub struct TokenEscrowed {
     pub pair: SealedText,
 }
 
+/// The token of a person was suspended, because Lark refuses the person, or is suspended no more. Informs other services.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UserStateChanged {
+    /// The person.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::OpenId"))]
+    pub open_id: OpenId,
+    /// The person, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::UserId>"))]
+    pub user_id: Option<UserId>,
+    /// `suspended` or `restored`.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::UserState"))]
+    pub state: UserState,
+    /// Why, when suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::SuspensionReason>"))]
+    pub reason: Option<SuspensionReason>,
+}
+
 /// A callback that is larkauth's or may be, and cannot be read. Goes to the dead letters for inspection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -336,6 +356,20 @@ impl Message for TokenEscrowed {
     }
 }
 
+impl Message for UserStateChanged {
+    const TYPE: &'static str = "larkauth.user.state_changed.v1";
+    const ROUTING_KEYS: &'static [&'static str] = &["user.suspended", "user.restored"];
+    fn routing_key(&self) -> &'static str {
+        match self.state {
+            UserState::Suspended => "user.suspended",
+            UserState::Restored => "user.restored",
+        }
+    }
+    fn subject(&self) -> Option<String> {
+        None
+    }
+}
+
 impl Message for UnrecognizedCallback {
     const TYPE: &'static str = "larkauth.callback.unrecognized.v1";
     const ROUTING_KEYS: &'static [&'static str] = &["callback.unrecognized"];
@@ -377,6 +411,7 @@ pub fn catalogue() -> Vec<CatalogueEntry> {
         CardFaceRequested,
         SessionEnded,
         TokenEscrowed,
+        UserStateChanged,
         UnrecognizedCallback,
     ]
 }

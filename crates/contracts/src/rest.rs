@@ -70,6 +70,7 @@ impl CardRequest {
             privacy_policy_url: self.privacy_policy_url.or_else(|| defaults.privacy_policy_url.clone()),
             app_name: defaults.app_name.clone(),
             requested_by: defaults.requested_by.clone(),
+            reauthorize: None,
         }
     }
 }
@@ -353,4 +354,13 @@ pub struct AuditRecordView {
     /// Code of the reason, unless the outcome is `ok`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Number of reads that the record stands for: this one, and the same caller's reads of the same token within the second
+    /// after it. 1 for everything else.
+    #[serde(default = "one")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub count: i32,
+}
+
+const fn one() -> i32 {
+    1
 }

@@ -99,6 +99,10 @@ enum_schemas! {
         ProfileShow = "profile.show",
         /// Everything that is stored about a person was erased.
         PersonErase = "person.erase",
+        /// The token of a person was suspended, because Lark refuses the person.
+        PersonSuspend = "person.suspend",
+        /// The suspension of a person's token ended, because Lark accepts the person again.
+        PersonRestore = "person.restore",
         /// An API key was created.
         KeyCreate = "api_key.create",
         /// An API key got a successor.
@@ -129,6 +133,26 @@ enum_schemas! {
         AuditList = "audit.list",
         /// A request was refused because its API key lacks the scope.
         RequestDeny = "request.deny",
+    }
+
+    /// A change of whether a person is served.
+    UserState {
+        /// The person is not served any more.
+        Suspended = "suspended",
+        /// The person is served again, or can be asked to consent again.
+        Restored = "restored",
+    }
+
+    /// Why the token of a person is suspended.
+    SuspensionReason {
+        /// An administrator has frozen the account.
+        Frozen = "frozen",
+        /// The person has left the company.
+        Resigned = "resigned",
+        /// The person has left the tenant voluntarily.
+        Exited = "exited",
+        /// Lark refused the person, without the state of the account being known.
+        Refused = "refused",
     }
 
     /// Method of authorization.
@@ -163,7 +187,7 @@ enum_schemas! {
         AppDisabled = "app_disabled",
         /// The card could not be delivered to this person.
         CardUndeliverable = "card_undeliverable",
-        /// A part of larkauth was not available, and no card was sent.
+        /// A part of larkauth was not available: no card was sent, or the code was not exchanged before it expired.
         ServiceUnavailable = "service_unavailable",
     }
 }

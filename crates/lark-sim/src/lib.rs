@@ -59,4 +59,4 @@ pub use state::{
     messages::{Face, FaceOrigin, Message},
 };
 pub use users::{Behaviour, SimUser, UserStatus};
-pub use violations::{Stats, Violation, ViolationKind};
+pub use violations::{Peak, Stats, Violation, ViolationKind};

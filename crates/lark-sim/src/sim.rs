@@ -2,7 +2,7 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use larkauth_models::Timestamp;
+use larkauth_models::{SecretString, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,9 +12,9 @@ use crate::{
     error::SimError,
     faults::{Endpoint, Faults},
     net::{ConnectionControl, ConnectionControls},
-    state::{State, sockets::ConnectionIds},
+    state::{State, grants::Api, limits::TOKEN_ENDPOINT, sockets::ConnectionIds},
     users::{SimUser, UserStatus},
-    violations::{Stats, Violation},
+    violations::{Peak, Stats, Violation},
 };
 
 struct Shared {
@@ -165,6 +165,34 @@ impl Sim {
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
         self.state().violations.list()
+    }
+
+    /// Returns the busiest windows of an application at the token endpoint.
+    #[must_use]
+    pub fn token_endpoint_peak(&self, app_id: &str) -> Peak {
+        self.state().peak(TOKEN_ENDPOINT, app_id)
+    }
+
+    /// Issues a pair of tokens, as if the person had consented and the application had exchanged the code. Returns the
+    /// access token and the refresh token.
+    ///
+    /// # Errors
+    /// [`SimError::NoUser`].
+    pub fn issue_tokens(
+        &self,
+        app_id: &str,
+        open_id: &str,
+        scope: &str,
+    ) -> Result<(SecretString, Option<SecretString>), SimError> {
+        let union_id = self.person(open_id)?.union_id;
+        let now = self.now();
+        let mut state = self.state();
+        state.grant_scopes(app_id, &union_id, scope);
+        let scopes = state.granted(app_id, &union_id);
+        let issued = state.issue_pair(now, app_id, &union_id, scopes, now, Api::V2);
+        drop(state);
+        let refresh = issued.refresh.map(|(token, _)| SecretString::from(token));
+        Ok((SecretString::from(issued.access_token), refresh))
     }
 
     /// Clears the violations.

@@ -73,7 +73,7 @@ impl SimUser {
             "avatar": avatar(),
             "status": {
                 "is_frozen": status == UserStatus::Frozen, "is_resigned": status == UserStatus::Resigned,
-                "is_activated": status != UserStatus::NotRegistered, "is_exited": false,
+                "is_activated": status != UserStatus::NotRegistered, "is_exited": status == UserStatus::Exited,
                 "is_unjoin": status == UserStatus::NotRegistered,
             },
         });
@@ -126,6 +126,8 @@ pub enum UserStatus {
     Frozen,
     /// Left the company.
     Resigned,
+    /// Left the company's tenant.
+    Exited,
     /// Never logged in.
     NotRegistered,
     /// Not in the application's range of availability.

@@ -30,6 +30,8 @@ pub enum ViolationKind {
     RefreshesInFlight,
     /// More calls than the limit allows.
     LimitExceeded,
+    /// A batch without an id, or with more ids than the platform takes.
+    BatchSize,
     /// A connection beyond the limit.
     TooManyConnections,
     /// A push was answered after its deadline.
@@ -48,6 +50,15 @@ pub enum ViolationKind {
     AnsweredTwice,
     /// An answer that does not repeat its push, or is not of the documented shape.
     MalformedAnswer,
+}
+
+/// The busiest windows of one application and endpoint group, counted with the calls that were refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peak {
+    /// Most calls in any second.
+    pub in_a_second: usize,
+    /// Most calls in any 60 s.
+    pub in_a_minute: usize,
 }
 
 /// Counters of the platform.

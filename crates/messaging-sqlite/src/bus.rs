@@ -127,7 +127,7 @@ impl Bus for EmbeddedBus {
             dead_on_arrival: false,
             delay: Some(delay),
             reply_to: None,
-            max_length: self.engine.options.max_length,
+            capacity: self.engine.options.capacity(),
         };
         self.engine.publish(publish).await
     }
@@ -155,7 +155,7 @@ impl Bus for EmbeddedBus {
     }
 
     async fn requeue_dead_letter(&self, id: &EventId) -> Result<bool, BusError> {
-        let requeue = Requeue { id: id.clone(), max_length: self.engine.options.max_length };
+        let requeue = Requeue { id: id.clone(), capacity: self.engine.options.capacity() };
         self.engine.changes.make(requeue).await?
     }
 

@@ -10,7 +10,7 @@ use sqlx::{SqliteConnection, query, query_as};
 
 use crate::{
     lease::parse_headers,
-    publishing::{full, is_full, micros},
+    publishing::{Capacity, full, is_full, micros},
     writer::Change,
 };
 
@@ -61,7 +61,7 @@ pub(crate) async fn oldest(db: &mut SqliteConnection, limit: u32) -> sqlx::Resul
 #[derive(Debug)]
 pub(crate) struct Requeue {
     pub(crate) id: EventId,
-    pub(crate) max_length: u32,
+    pub(crate) capacity: Capacity,
 }
 
 #[async_trait]
@@ -71,7 +71,7 @@ impl Change for Requeue {
 
     async fn apply(&self, db: &mut SqliteConnection, now: i64) -> sqlx::Result<Self::Output> {
         let Some(letter) = query!(
-            r#"select seq as "seq!: i64", died_in, routing_key from bus_messages
+            r#"select seq as "seq!: i64", died_in, routing_key, length(body) as "bytes!: i64" from bus_messages
                where place = 'dead-letters' and event_id = ?1 order by visible_at, seq limit 1"#,
             self.id.as_str()
         )
@@ -88,7 +88,7 @@ impl Change for Requeue {
             return Ok(Err(routing::unroutable_dead_letter(letter.routing_key)));
         }
         for queue in &queues {
-            if is_full(db, queue.name(), self.max_length).await? {
+            if is_full(db, queue.name(), self.capacity, letter.bytes).await? {
                 return Ok(Err(full(&letter.routing_key, queue.name())));
             }
         }

@@ -105,8 +105,8 @@ impl Engine {
                 message: "no queue is bound to this routing key".to_owned(),
             });
         }
-        let max_length = self.options.max_length;
-        self.publish(Publish { message, queues, dead_on_arrival, delay: None, reply_to, max_length }).await
+        let capacity = self.options.capacity();
+        self.publish(Publish { message, queues, dead_on_arrival, delay: None, reply_to, capacity }).await
     }
 }
 

@@ -10,7 +10,7 @@ use larkauth_models::{EventId, Timestamp};
 use sqlx::{SqliteConnection, query, query_as, query_scalar};
 
 use crate::{
-    publishing::{after, is_full},
+    publishing::{Capacity, after, is_full},
     writer::Change,
 };
 
@@ -305,7 +305,7 @@ pub(crate) struct Reject {
     pub(crate) lease: Lease,
     pub(crate) queue: Queue,
     pub(crate) reason: String,
-    pub(crate) max_length: u32,
+    pub(crate) capacity: Capacity,
 }
 
 #[async_trait]
@@ -313,7 +313,13 @@ impl Change for Reject {
     type Output = bool;
 
     async fn apply(&self, db: &mut SqliteConnection, now: i64) -> sqlx::Result<bool> {
-        if is_full(db, DEAD_LETTER_QUEUE, self.max_length).await? {
+        let bytes = query_scalar!(
+            r#"select length(body) as "bytes!: i64" from bus_messages where seq = ?1 and lease = ?2"#,
+            self.lease.seq,
+            self.lease.token
+        );
+        let Some(bytes) = bytes.fetch_optional(&mut *db).await? else { return Ok(false) };
+        if is_full(db, DEAD_LETTER_QUEUE, self.capacity, bytes).await? {
             tracing::error!("the dead letters are full; a message that should become one is retried");
             query!(
                 "update bus_messages set lease = null, deliveries = 0, visible_at = ?3
@@ -339,7 +345,7 @@ impl Change for Reject {
         .await?;
         let is_dead = done.rows_affected() == 1;
         if is_dead && NOTICES.takes_dead_letters_of(self.queue) {
-            if is_full(db, NOTICES.name(), self.max_length).await? {
+            if is_full(db, NOTICES.name(), self.capacity, bytes).await? {
                 tracing::error!(queue = %NOTICES, "the queue is full; a dead letter ends no session");
                 return Ok(true);
             }

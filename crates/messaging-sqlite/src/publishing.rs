@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use larkauth_contracts::topology::{DEAD_LETTER_QUEUE, Queue};
 use larkauth_messaging::{BusError, Outgoing, ReplyAddress};
-use sqlx::{SqliteConnection, query, query_scalar};
+use sqlx::{SqliteConnection, query};
 
 use crate::writer::Change;
 
@@ -20,8 +20,8 @@ pub(crate) struct Publish {
     /// Wait before delivery, which does not count as lag.
     pub(crate) delay: Option<Duration>,
     pub(crate) reply_to: Option<ReplyAddress>,
-    /// Largest number of messages in a place.
-    pub(crate) max_length: u32,
+    /// What a place holds at most.
+    pub(crate) capacity: Capacity,
 }
 
 impl Publish {
@@ -36,8 +36,9 @@ impl Change for Publish {
     type Output = Result<(), BusError>;
 
     async fn apply(&self, db: &mut SqliteConnection, now: i64) -> sqlx::Result<Self::Output> {
+        let bytes = size(&self.message.body);
         for place in self.places() {
-            if is_full(db, place, self.max_length).await? {
+            if is_full(db, place, self.capacity, bytes).await? {
                 return Ok(Err(full(self.message.routing_key, place)));
             }
         }
@@ -73,11 +74,31 @@ impl Change for Publish {
     }
 }
 
-/// Returns whether a place has `max_length` messages, delayed and unacknowledged ones included.
-pub(crate) async fn is_full(db: &mut SqliteConnection, place: &str, max_length: u32) -> sqlx::Result<bool> {
-    let length =
-        query_scalar!("select messages from bus_lengths where place = ?1", place).fetch_optional(db).await?;
-    Ok(length.unwrap_or(0) >= max_length.into())
+/// What a queue or the dead letters hold at most, delayed and unacknowledged messages included.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    /// Number of messages.
+    pub(crate) messages: u32,
+    /// Size of all bodies, in bytes.
+    pub(crate) bytes: i64,
+}
+
+/// Returns whether a place has no room for one more message of this size.
+pub(crate) async fn is_full(
+    db: &mut SqliteConnection,
+    place: &str,
+    capacity: Capacity,
+    bytes: i64,
+) -> sqlx::Result<bool> {
+    let held =
+        query!("select messages, bytes from bus_lengths where place = ?1", place).fetch_optional(db).await?;
+    let (held, held_bytes) = held.map_or((0, 0), |held| (held.messages, held.bytes));
+    Ok(held >= capacity.messages.into() || held_bytes.saturating_add(bytes) > capacity.bytes)
+}
+
+/// Returns the size of a body in bytes.
+fn size(body: &[u8]) -> i64 {
+    i64::try_from(body.len()).unwrap_or(i64::MAX)
 }
 
 /// Returns the refusal of a full place.

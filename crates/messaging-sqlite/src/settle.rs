@@ -85,7 +85,7 @@ impl Settle for Settler {
             lease: self.lease,
             queue: self.queue,
             reason: reason.to_owned(),
-            max_length: self.engine.options.max_length,
+            capacity: self.engine.options.capacity(),
         };
         Self::settled(self.engine.changes.make(change).await)
     }

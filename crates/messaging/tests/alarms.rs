@@ -1,4 +1,5 @@
-//! A broker that is short of memory or disk, and one that boots: a private RabbitMQ, whose alarms are real.
+//! A broker that is short of memory or disk, one that boots or stops, and one that closes connections: a private RabbitMQ, whose
+//! alarms and errors are real.
 #![expect(clippy::unwrap_used, reason = "for tests: a failure is a failed test")]
 #![cfg(target_os = "linux")]
 
@@ -21,7 +22,7 @@ use larkauth_models::EventId;
 use larkauth_telemetry::Metrics;
 use parking_lot::Mutex;
 use tempfile::TempDir;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 /// Longest start of the broker: the machine may be busy.
@@ -302,6 +303,60 @@ async fn booting_broker_is_waited_for() {
         ["event-kept", "event-asked"].iter().all(|kept| seen.iter().any(|(id, _)| id == kept))
     })
     .await;
+    consuming.stop().await;
+    bus.close().await;
+}
+
+/// A handler that records what it gets.
+fn recording() -> (Arc<dyn Handler>, Arc<Mutex<Vec<String>>>) {
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let seeing = Arc::clone(&seen);
+    let handler = handler(move |delivery: Delivery| {
+        seeing.lock().push(delivery.id.to_string());
+        async { Disposition::DONE }
+    });
+    (handler, seen)
+}
+
+/// Connection errors 320 (an operator closes connections, the node stops) and 541 (a process of the broker crashes) pass by
+/// themselves: the same consumer goes on over a new connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connection_errors_of_the_broker_are_transient() {
+    const CRASH: &str = "[exit(Channel, crash_for_a_test) || Channel <- rabbit_channel:list()].";
+    let broker = PrivateBroker::start();
+    let bus: Arc<dyn Bus> = Arc::new(RabbitMq::connect(broker.options()).await.unwrap());
+    let (handler, seen) = recording();
+    let consuming = consume(&bus, ALL, handler);
+    let passes = async |id: &str| {
+        eventually("a message is published", || async { bus.publish(message(id)).await.is_ok() }).await;
+        eventually("it is handled", || async {
+            seen.lock().iter().any(|seen| *seen == format!("event-{id}"))
+        })
+        .await;
+    };
+    passes("before").await;
+
+    let faults: [(&str, &[&[&str]]); 3] = [
+        ("CONNECTION_FORCED", &[&["close_all_connections", "closed for a test"]]),
+        ("INTERNAL_ERROR", &[&["eval", CRASH]]),
+        // A node that stops may reset a connection before its error is read.
+        ("", &[&["stop_app"], &["start_app"]]),
+    ];
+    for (number, (expected, commands)) in faults.into_iter().enumerate() {
+        let mut health = bus.health();
+        let mut watching = JoinSet::new();
+        watching.spawn(async move {
+            let is_down = |now: &BusHealth| matches!(now, BusHealth::Down { .. });
+            health.wait_for(is_down).await.unwrap().clone()
+        });
+        for command in commands {
+            broker.control(command).await;
+        }
+        let down = tokio::time::timeout(PATIENCE, watching.join_next()).await.unwrap().unwrap().unwrap();
+        assert!(matches!(&down, BusHealth::Down { reason } if reason.contains(expected)), "{down:?}");
+        becomes(&bus, "up", |now| *now == BusHealth::Up).await;
+        passes(&format!("after-{number}")).await;
+    }
     consuming.stop().await;
     bus.close().await;
 }

@@ -24,6 +24,9 @@ pub struct CardOptions {
     /// Name of the caller that asks for the authorization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<String>,
+    /// Why the person is asked again. Absent on a first invitation, and on one that a caller requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reauthorize: Option<ReauthorizationReason>,
 }
 
 const fn default_include_description() -> bool {
@@ -48,7 +51,18 @@ impl Default for CardOptions {
             privacy_policy_url: None,
             app_name: None,
             requested_by: None,
+            reauthorize: None,
         }
+    }
+}
+
+spelled_enum! {
+    /// Why larkauth asks a person again by itself.
+    ReauthorizationReason {
+        /// Lark has ended the earlier authorization.
+        Ended = "ended",
+        /// The earlier authorization ends soon, 365 days after the consent.
+        EndsSoon = "ends_soon",
     }
 }
 

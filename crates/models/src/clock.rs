@@ -23,6 +23,24 @@ impl Clock for SystemClock {
     }
 }
 
+/// The clock of the operating system, moved forward by [`ShiftedClock::advance`], so that a demo shows what happens hours
+/// later.
+#[derive(Debug, Default)]
+pub struct ShiftedClock(Mutex<chrono::TimeDelta>);
+
+impl ShiftedClock {
+    /// Moves the clock forward.
+    pub fn advance(&self, by: chrono::TimeDelta) {
+        *self.0.lock() += by;
+    }
+}
+
+impl Clock for ShiftedClock {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + *self.0.lock()
+    }
+}
+
 /// A clock that changes only by [`ManualClock::advance`].
 #[derive(Debug)]
 pub struct ManualClock(Mutex<Timestamp>);

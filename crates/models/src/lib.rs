@@ -11,6 +11,7 @@ mod api_key;
 mod application;
 mod audit;
 mod backoff;
+mod call_rate;
 mod card;
 mod clock;
 mod entropy;
@@ -26,8 +27,9 @@ pub use api_key::KeyScope;
 pub use application::{Application, Brand, TokenApi};
 pub use audit::{AuditAction, AuditOutcome};
 pub use backoff::Backoff;
-pub use card::{CardFace, CardOptions, Locale};
-pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use call_rate::{CallRate, CallRequest, Lane};
+pub use card::{CardFace, CardOptions, Locale, ReauthorizationReason};
+pub use clock::{Clock, ManualClock, ShiftedClock, SystemClock, Timestamp};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy, is_secret_token};
 pub use id::{AppId, EventId, IdError, MessageId, OpenId, SessionId, UnionId, UserId};
 pub use secrecy::{ExposeSecret, SecretString};
@@ -36,4 +38,4 @@ pub use token::{
     LossReason, RefreshPolicy, StoredPair, StoredSecret, StoredToken, TokenKind, TokenPair, TokenStatus,
     UnreadableSecret,
 };
-pub use user::UserProfile;
+pub use user::{SuspensionReason, UserProfile, UserState};

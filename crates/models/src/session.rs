@@ -70,7 +70,7 @@ spelled_enum! {
         AppDisabled = "app_disabled",
         /// The card could not be delivered to this person.
         CardUndeliverable = "card_undeliverable",
-        /// A part of larkauth was not available, and no card was sent.
+        /// A part of larkauth was not available: no card was sent, or the code was not exchanged before it expired.
         ServiceUnavailable = "service_unavailable",
     }
 }

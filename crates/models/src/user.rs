@@ -1,4 +1,4 @@
-use crate::{OpenId, SecretString, UnionId, UserId};
+use crate::{OpenId, SecretString, UnionId, UserId, spelled_enum::spelled_enum};
 
 /// Profile of a person in Lark. Every field except the open id depends on the permissions of the application.
 #[derive(Clone, Debug)]
@@ -21,4 +21,28 @@ pub struct UserProfile {
     pub mobile: Option<SecretString>,
     /// Company of the person.
     pub tenant_key: Option<String>,
+}
+
+spelled_enum! {
+    /// Why the token of a person is suspended.
+    SuspensionReason {
+        /// An administrator has frozen the account.
+        Frozen = "frozen",
+        /// The person has left the company.
+        Resigned = "resigned",
+        /// The person has left the tenant voluntarily.
+        Exited = "exited",
+        /// Lark refused the person, without the state of the account being known.
+        Refused = "refused",
+    }
+}
+
+spelled_enum! {
+    /// A change of whether a person is served.
+    UserState {
+        /// The person is not served any more.
+        Suspended = "suspended",
+        /// The person is served again, or can be asked to consent again.
+        Restored = "restored",
+    }
 }

@@ -22,5 +22,5 @@ pub use loopback::{is_loopback, is_loopback_host};
 pub use network::{ConnectError, Io, Network, Stream};
 pub use proxy::{Proxies, ProxyUrl, ProxyUrlError};
 pub use rustls::ClientConfig;
-pub use tcp::connect_tcp;
+pub use tcp::{connect_addresses, connect_tcp};
 pub use trust::{CaFileError, Trust};

@@ -1,6 +1,9 @@
-use std::{error::Error, io, time::Duration};
+use std::{convert::Infallible, error::Error, io, net::SocketAddr, time::Duration};
 
-use hyper_util::client::legacy::connect::{HttpConnector, dns::GaiResolver};
+use hyper_util::client::legacy::connect::{
+    HttpConnector,
+    dns::{GaiResolver, Name},
+};
 use tokio::net::TcpStream;
 use tower::ServiceExt;
 
@@ -18,6 +21,21 @@ pub async fn connect_tcp(host: &str, port: u16, at_most: Duration) -> io::Result
         if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
     let target = format!("http://{host}:{port}/").parse().map_err(|_| io::ErrorKind::InvalidInput)?;
     open(connector(at_most), target).await
+}
+
+/// Connects to the first of several addresses that answers, as [`connect_tcp`] does.
+///
+/// # Errors
+/// Fails when no address answers in time.
+pub async fn connect_addresses(addresses: Vec<SocketAddr>, at_most: Duration) -> io::Result<TcpStream> {
+    let resolver = tower::service_fn(move |_: Name| {
+        let addresses = addresses.clone().into_iter();
+        async move { Ok::<_, Infallible>(addresses) }
+    });
+    let connector = with_deadline(HttpConnector::new_with_resolver(resolver), at_most);
+    // The addresses have ports of their own.
+    let connected = connector.oneshot(http::Uri::from_static("http://addresses.invalid/")).await;
+    connected.map(hyper_util::rt::TokioIo::into_inner).map_err(|error| reason(&error))
 }
 
 /// Returns what connects for [`connect_tcp`]: one half of `at_most` is for TCP.
@@ -51,12 +69,7 @@ fn reason(error: &(dyn Error + 'static)) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        convert::Infallible,
-        net::{IpAddr, Ipv4Addr, SocketAddr},
-    };
-
-    use hyper_util::client::legacy::connect::dns::Name;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
     use crate::testing::BlackHole;
@@ -76,6 +89,19 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(20), connector.oneshot(target)).await.unwrap().unwrap();
         assert_eq!(stream.into_inner().peer_addr().unwrap().ip(), IpAddr::from([127, 0, 0, 2]));
         drop((server, hole));
+    }
+
+    #[tokio::test]
+    async fn connect_addresses_keeps_their_ports_and_passes_a_silent_one() {
+        let hole = BlackHole::start().await;
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let second = server.local_addr().unwrap();
+        let connecting = connect_addresses(vec![hole.address(), second], Duration::from_secs(2));
+        let stream = tokio::time::timeout(Duration::from_secs(20), connecting).await.unwrap().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), second);
+        drop(server);
+        let refused = connect_addresses(vec![second], Duration::from_secs(2)).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     fn hole_address(port: u16) -> SocketAddr {

@@ -2,11 +2,12 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use larkauth_auth::{
-    AppRegistry, AuthError, Context, ContextParts, EscrowSpool, LarkSettings, Policy, RefreshSchedule,
+    AppRegistry, AuthError, Context, ContextParts, EscrowSpool, LarkSettings, Policy, ReauthorizePolicy,
+    RefreshSchedule, SharedRateLimiter, UserSyncPolicy, jobs::Schedule,
 };
 use larkauth_config::{Service, Settings};
 use larkauth_lark::{Endpoints, HttpTimeouts, api::LocalRateLimiter, http_client};
-use larkauth_models::{Actor, Brand, Clock, OsEntropy, SystemClock};
+use larkauth_models::{Actor, Brand, Clock, OsEntropy};
 use larkauth_storage::InvitationLimit;
 use larkauth_telemetry::Metrics;
 
@@ -22,8 +23,11 @@ const A_MINUTE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// One line that says which part failed and the cure.
-pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Context> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+pub async fn connect(
+    settings: &Settings,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Context> {
     let standalone = settings.service == Service::Standalone;
     let database = Database::of(settings)?;
     let cipher = cipher(settings)?;
@@ -45,12 +49,28 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
             threshold: settings.tokens.refresh_threshold,
             ..Policy::default().refresh
         },
+        user_sync: UserSyncPolicy {
+            enabled: settings.user_sync.enabled,
+            schedule: Schedule::Cron(
+                Box::new(settings.user_sync.schedule.clone()),
+                settings.user_sync.timezone,
+            ),
+            ..UserSyncPolicy::default()
+        },
+        reauthorize: ReauthorizePolicy {
+            enabled: settings.tokens.reauthorize.enabled,
+            ahead: settings.tokens.reauthorize.ahead,
+            timezone: settings.tokens.reauthorize.timezone,
+            ..ReauthorizePolicy::default()
+        },
+        read_tokens: settings.tokens.cache_size,
         session_retention: settings.sessions.retention,
         audit_retention: settings.audit_retention,
         ..Policy::default()
     };
-    let apps =
-        AppRegistry::new(store.clone(), lark_settings(settings)?, clock.clone(), metrics.clone(), &policy);
+    let rate_limiter = Arc::new(SharedRateLimiter::new(store.clone(), metrics.clone()));
+    let lark = LarkSettings { rate_limiter, ..lark_settings(settings)? };
+    let apps = AppRegistry::new(store.clone(), lark, clock.clone(), metrics.clone(), &policy);
     Ok(Context::new(ContextParts {
         store,
         bus,
@@ -64,7 +84,7 @@ pub async fn connect(settings: &Settings, metrics: Metrics) -> anyhow::Result<Co
     }))
 }
 
-/// How Lark is reached.
+/// How Lark is reached, with a rate limit for the calls of this process only.
 ///
 /// # Errors
 /// When the TLS backend of the HTTP client cannot be set up.

@@ -2,9 +2,8 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgAction, Command, value_parser};
 use larkauth_config::{LoadOptions, SETTINGS, Service, Settings};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::ServiceHandle;
+use crate::{ServiceHandle, shutdown_signal};
 
 /// Exit code for a wrong or missing setting.
 const EXIT_USAGE: u8 = 2;
@@ -59,30 +58,6 @@ pub async fn until_stopped(
     }
     running.stop();
     running.wait().await
-}
-
-/// Listens for SIGTERM and SIGINT from now on, and resolves on the first. A command calls it before it says that it is ready,
-/// so that a signal after that ends it in order.
-pub fn shutdown_signal() -> impl Future<Output = ()> + Send {
-    let listen = |kind| {
-        signal(kind).inspect_err(|error| tracing::error!(%error, "a signal cannot be listened to")).ok()
-    };
-    let (terminate, interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
-    async move {
-        tokio::select! {
-            () = first(terminate) => {}
-            () = first(interrupt) => {}
-        }
-    }
-}
-
-async fn first(signals: Option<Signal>) {
-    match signals {
-        Some(mut signals) => {
-            signals.recv().await;
-        }
-        None => std::future::pending().await,
-    }
 }
 
 fn arguments(

@@ -1,6 +1,6 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use axum::Router;
 use larkauth_auth::{
     Context,
@@ -8,7 +8,7 @@ use larkauth_auth::{
 };
 use larkauth_config::Settings;
 use larkauth_messaging::BusHealth;
-use larkauth_models::Actor;
+use larkauth_models::{Actor, Clock, SystemClock};
 use larkauth_telemetry::{Health, Metrics};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,6 +17,7 @@ use crate::{
     Routes,
     admin::{admin_routes, liveness},
     database_probe::DatabaseProbe,
+    listeners::Listeners,
 };
 
 /// How often the database is asked whether it is there.
@@ -34,6 +35,8 @@ pub struct Process {
     failed: mpsc::Sender<anyhow::Error>,
     failures: mpsc::Receiver<anyhow::Error>,
     grace: Duration,
+    /// Bound, and not served yet.
+    listeners: Option<Listeners>,
 }
 
 /// Handle of a running service process.
@@ -53,13 +56,22 @@ pub struct ServiceHandle {
 }
 
 impl Process {
-    /// Connects to everything the settings name, and watches it from then on.
+    /// Binds the addresses of the settings, then connects to everything they name, and watches it from then on.
     ///
     /// # Errors
     /// One line that says which part failed and the cure.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        Self::start_at(settings, Arc::new(SystemClock)).await
+    }
+
+    /// As [`Process::start`], by this clock.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub async fn start_at(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let listeners = Listeners::bind(&settings.http).await?;
         let metrics = Metrics::new()?;
-        let context = crate::bootstrap::connect(settings, metrics).await?;
+        let context = crate::bootstrap::connect(settings, metrics, clock).await?;
         let actor = crate::bootstrap::actor(settings);
         // Before the first value is encrypted.
         context.look_at_encryption_keys().await?;
@@ -74,6 +86,7 @@ impl Process {
             failed,
             failures,
             grace: settings.shutdown_grace,
+            listeners: Some(listeners),
         };
         process.watch_database();
         process.watch_bus();
@@ -117,19 +130,19 @@ impl Process {
         });
     }
 
-    /// Opens one or two HTTP servers; a request in progress when the process stops is finished. Each server has its own
-    /// limits, so that connections to one take no room of the other.
+    /// Serves HTTP on one or two listeners; a request in progress when the process stops is finished. Each server has its
+    /// own limits, so that connections to one take no room of the other.
     ///
     /// # Errors
-    /// When an address cannot be bound.
-    pub async fn serve(self, addr: SocketAddr, routes: Routes) -> anyhow::Result<ServiceHandle> {
-        let private = bind("HTTP_ADDR", addr).await?;
-        let addr = private.local_addr().context("HTTP_ADDR")?;
+    /// When routes for browsers and Lark are given apart, and there is no listener for them.
+    pub fn serve(mut self, routes: Routes) -> anyhow::Result<ServiceHandle> {
+        let Some(Listeners { private, addr, public }) = self.listeners.take() else {
+            bail!("the listeners of this process serve already");
+        };
         let mut public_addr = None;
-        if let Some((wanted, public)) = routes.public {
-            let listener = bind("PUBLIC_HTTP_ADDR", wanted).await?;
-            let bound = listener.local_addr().context("PUBLIC_HTTP_ADDR")?;
-            self.spawn_server("the public HTTP server", listener, public.merge(liveness()));
+        if let Some(public_routes) = routes.public {
+            let (listener, bound) = public.context("PUBLIC_HTTP_ADDR is not set")?;
+            self.spawn_server("the public HTTP server", listener, public_routes.merge(liveness()));
             tracing::info!(addr = %bound, "listening for browsers and Lark");
             public_addr = Some(bound);
         }
@@ -245,10 +258,4 @@ impl ServiceHandle {
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-async fn bind(setting: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr)
-        .await
-        .with_context(|| format!("{setting} {addr} cannot be listened on; choose a free address"))
 }

@@ -1,11 +1,9 @@
-use std::net::SocketAddr;
-
 use axum::Router;
 
 /// Routes of a service, by the listener that serves them.
 pub struct Routes {
     pub(crate) private: Router,
-    pub(crate) public: Option<(SocketAddr, Router)>,
+    pub(crate) public: Option<Router>,
 }
 
 impl Routes {
@@ -15,9 +13,9 @@ impl Routes {
         Self { private: routes, public: None }
     }
 
-    /// What browsers and Lark reach on an address of its own, the rest on `HTTP_ADDR`.
+    /// What browsers and Lark reach on `PUBLIC_HTTP_ADDR`, the rest on `HTTP_ADDR`.
     #[must_use]
-    pub const fn on_two_listeners(public_addr: SocketAddr, public: Router, private: Router) -> Self {
-        Self { private, public: Some((public_addr, public)) }
+    pub const fn on_two_listeners(public: Router, private: Router) -> Self {
+        Self { private, public: Some(public) }
     }
 }

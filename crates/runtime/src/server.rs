@@ -86,6 +86,10 @@ async fn connection(
     routes: Router,
     stopping: CancellationToken,
 ) {
+    // Otherwise the end of an answer that is longer than a packet waits for the client's acknowledgement of its beginning.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps Nagle's algorithm");
+    }
     let (asked, routes) = (AtomicBool::new(false), TowerToHyperService::new(routes));
     let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
         asked.store(true, Ordering::Relaxed);

@@ -1,6 +1,11 @@
 //! Which database, by settings.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use larkauth_config::{DatabaseUrl, Service, Settings};
@@ -78,6 +83,39 @@ impl Database {
             }
         })
     }
+
+    /// Whether both are one existing database, whatever their addresses say. Changes nothing.
+    ///
+    /// # Errors
+    /// When one of them does not answer.
+    pub async fn is_same(&self, other: &Self, settings: &Settings) -> anyhow::Result<bool> {
+        match (self, other) {
+            (Self::Sqlite(one), Self::Sqlite(other)) => Ok(is_same_file(one, other)),
+            (Self::Postgres(_), Self::Postgres(_)) => {
+                let one = self.open(settings, false, no_cipher()?).await.context("the source")?;
+                let other = other.open(settings, false, no_cipher()?).await.context("the target")?;
+                let mut key = [0; 8];
+                OsEntropy.fill(&mut key);
+                let same = match (&one, &other) {
+                    (AnyStore::Postgres(one), AnyStore::Postgres(other)) => {
+                        one.is_same_database(other, i64::from_ne_bytes(key)).await?
+                    }
+                    _ => false,
+                };
+                for store in [one, other] {
+                    store.shared().close().await;
+                }
+                Ok(same)
+            }
+            (Self::Sqlite(_), Self::Postgres(_)) | (Self::Postgres(_), Self::Sqlite(_)) => Ok(false),
+        }
+    }
+}
+
+/// Returns whether both paths lead to one existing file, by whatever links.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    identity(one).is_some_and(|found| identity(other) == Some(found))
 }
 
 impl From<&DatabaseUrl> for Database {

@@ -272,7 +272,9 @@ async fn write(
              lease_owner = null,
              lease_until = null,
              failures = 0,
-             next_attempt_at = excluded.next_attempt_at
+             next_attempt_at = excluded.next_attempt_at,
+             ask_at = excluded.ask_at,
+             suspended_for = null
          returning token_id",
         app_id,
         open_id,

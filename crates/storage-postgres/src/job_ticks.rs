@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use larkauth_models::Timestamp;
 use larkauth_storage::{JobTicks, MAX_CLOCK_LEAD, Result};
-use sqlx::query;
+use sqlx::{query, query_scalar};
 
 use crate::store::PgStore;
 
@@ -23,5 +23,12 @@ impl JobTicks for PgStore {
             })
             .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    async fn last_tick(&self, job: &str) -> Result<Option<Timestamp>> {
+        self.call("reading a tick", async |db| {
+            query_scalar!("select tick_at from job_ticks where name = $1", job).fetch_optional(db).await
+        })
+        .await
     }
 }

@@ -9,6 +9,8 @@
 mod api_keys;
 mod applications;
 mod audit;
+mod call_budgets;
+mod changes;
 mod connect;
 mod creation;
 mod encryption_keys;
@@ -17,15 +19,21 @@ mod exchange;
 mod horizon;
 mod job_ticks;
 mod migrations;
+mod people;
 mod processed_events;
 mod profiles;
+mod reauthorizations;
 mod refreshes;
+#[cfg(target_os = "linux")]
+mod relay;
+mod same_database;
 mod session_mode;
 mod sessions;
 mod store;
 #[cfg(feature = "testing")]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test without its database cannot continue")]
 pub mod testing;
+mod token_reader;
 mod tokens;
 mod transfer;
 

@@ -3,10 +3,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use larkauth_models::{AppId, OpenId, Timestamp};
 use larkauth_storage::{
-    LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes, Result,
+    DueApplication, DueOrder, LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes, Result,
     backend::{
-        claims::micros,
-        rows::{LeasedRow, leased},
+        claims::{left, micros},
+        rows::{LeasedRow, due_application, leased},
         sealed::SealedPair,
     },
 };
@@ -72,42 +72,94 @@ impl Refreshes for PgStore {
         }))
     }
 
-    async fn claim_due_refreshes(
+    async fn due_applications(
         &self,
         now: Timestamp,
         frozen_before: Timestamp,
+        at_most: u32,
+    ) -> Result<Vec<DueApplication>> {
+        let rows = self
+            .call("looking for due tokens", async |db| {
+                query!(
+                    r#"select app_id, due as "due!"
+                       from applications a, lateral (
+                           select count(*) as due from (
+                               select from access_tokens t
+                               where t.app_id = a.app_id and next_attempt_at <= $1
+                                 and status in ('active', 'outcome_unknown') and refresh_token_sealed is not null
+                                 and (lease_until is null or lease_until <= clock_timestamp())
+                               order by next_attempt_at limit $3) found) counted
+                       where due > 0 and enabled and (frozen_since is null or frozen_since <= $2)
+                       order by app_id"#,
+                    now,
+                    frozen_before,
+                    i64::from(at_most)
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        rows.into_iter().map(|row| due_application(row.app_id, row.due)).collect()
+    }
+
+    async fn claim_due_refreshes(
+        &self,
+        app_id: &AppId,
+        order: &DueOrder,
         owner: Uuid,
         life: Duration,
         limit: u32,
     ) -> Result<Vec<LeasedToken>> {
-        let rows = self
-            .call("taking the leases of due tokens", async |db| {
+        /// Takes the leases of due tokens that also fulfil a condition, in an order.
+        macro_rules! take {
+            ($db:expr, $before:expr, $limit:expr, $condition:literal) => {
                 query_as!(
                     LeasedRow,
                     r#"with due as (
-                           select token_id, lease_owner is not null as was_interrupted from access_tokens t
-                           where next_attempt_at <= $1 and status in ('active', 'outcome_unknown')
+                           select token_id, lease_owner is not null as was_interrupted from access_tokens
+                           where app_id = $1 and next_attempt_at <= $2 and status in ('active', 'outcome_unknown')
                              and refresh_token_sealed is not null
                              and (lease_until is null or lease_until <= clock_timestamp())
-                             and (select enabled and (frozen_since is null or frozen_since <= $2)
-                                  from applications a where a.app_id = t.app_id)
-                           order by next_attempt_at limit $3
+                             and "# + $condition + r#" limit $4
                            for update skip locked)
                        update access_tokens t set
-                           lease_owner = $4, lease_until = clock_timestamp() + $5::bigint * interval '1 microsecond'
+                           lease_owner = $5, lease_until = clock_timestamp() + $6::bigint * interval '1 microsecond'
                        where t.token_id = any(array(select token_id from due))
                        returning app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
                            refresh_expires_at, scopes, issued_at, granted_at, generation, status, failures,
                            next_attempt_at, last_used_at,
                            (select was_interrupted from due where due.token_id = t.token_id) as "was_interrupted!""#,
-                    now,
-                    frozen_before,
-                    i64::from(limit),
+                    app_id.as_str(),
+                    order.now,
+                    $before,
+                    i64::from($limit),
                     owner,
                     micros(life)
                 )
-                .fetch_all(db)
-                .await
+                .fetch_all(&mut *$db)
+                .await?
+            };
+        }
+        let rows = self
+            .call("taking the leases of due tokens", async |db| {
+                let mut rows = take!(
+                    db,
+                    order.logins_before,
+                    limit,
+                    "refresh_expires_at > $2 and refresh_expires_at <= $3 order by refresh_expires_at"
+                );
+                if let Some(left) = left(limit, rows.len()) {
+                    rows.extend(take!(
+                        db,
+                        order.access_before,
+                        left,
+                        "access_expires_at > $2 and access_expires_at <= $3 order by access_expires_at"
+                    ));
+                }
+                if let Some(left) = left(limit, rows.len()) {
+                    rows.extend(take!(db, order.now, left, "next_attempt_at <= $3 order by next_attempt_at"));
+                }
+                Ok(rows)
             })
             .await?;
         Ok(leased(rows, &self.cipher))

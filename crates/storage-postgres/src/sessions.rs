@@ -335,13 +335,15 @@ impl Sessions for PgStore {
                               (select count(*) from user_auth_sessions s
                                where s.app_id = a.app_id and s.state = 'pending') as "sessions!",
                               (select count(*) from access_tokens t
-                               where t.app_id = a.app_id and t.kind = 'user' and t.status = 'active') as "tokens!"
+                               where t.app_id = a.app_id and t.kind = 'user' and t.status = 'active') as "tokens!",
+                              (select count(*) from access_tokens t
+                               where t.app_id = a.app_id and t.kind = 'user' and t.status = 'suspended') as "suspended!"
                        from applications a order by app_id"#
                 )
                 .fetch_all(db)
                 .await
             })
             .await?;
-        active_counts(rows.into_iter().map(|row| (row.app_id, row.sessions, row.tokens)))
+        active_counts(rows.into_iter().map(|row| (row.app_id, row.sessions, row.tokens, row.suspended)))
     }
 }

@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use larkauth_models::{ExposeSecret, SecretString};
@@ -10,10 +10,13 @@ use larkauth_storage::{
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::time::timeout;
 
+#[cfg(target_os = "linux")]
+use crate::relay::{self, Relay};
 use crate::{
     connect,
     error::translate,
     session_mode::{self, SessionMode},
+    token_reader::TokenReader,
 };
 
 /// How to reach PostgreSQL.
@@ -39,8 +42,11 @@ pub struct PgOptions {
 pub struct PgStore {
     pub(crate) pool: PgPool,
     pub(crate) cipher: Cipher,
-    deadline: Duration,
-    mode: SessionMode,
+    pub(crate) deadline: Duration,
+    pub(crate) mode: SessionMode,
+    pub(crate) tokens: Arc<TokenReader>,
+    #[cfg(target_os = "linux")]
+    _relay: Option<Relay>,
 }
 
 impl PgStore {
@@ -56,17 +62,40 @@ impl PgStore {
             .application_name(&options.application_name)
             // Statements are not logged: their parameters are not for logs, and each caller has its own span.
             .disable_statement_logging();
+        #[cfg(target_os = "linux")]
+        let (plain, relay) = {
+            // One more than the pool has, for the connection that detects errors.
+            let most = options.max_connections as usize + 1;
+            let through = relay::through(plain, most, options.statement_deadline).await;
+            through.map_err(|error| translate(DURING, &error))?
+        };
         // The pool would retry until its deadline and then report no reason.
         let probing = session_mode::probe(plain, options.statement_deadline);
         let (connect, mode) = timeout(options.connect_deadline, probing)
             .await
             .map_err(|_| too_late(DURING, options.connect_deadline))?
-            .map_err(|error| translate(DURING, &error))?;
+            .map_err(|error| {
+                #[cfg(target_os = "linux")]
+                let error = match &relay {
+                    Some(relay) => relay.reason(error),
+                    None => error,
+                };
+                translate(DURING, &error)
+            })?;
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.statement_deadline)
             .connect_lazy_with(connect);
-        Ok(Self { pool, cipher, deadline: options.statement_deadline, mode })
+        let tokens = Arc::new(TokenReader::new(pool.clone(), options.statement_deadline));
+        Ok(Self {
+            pool,
+            cipher,
+            deadline: options.statement_deadline,
+            mode,
+            tokens,
+            #[cfg(target_os = "linux")]
+            _relay: relay,
+        })
     }
 
     /// Lends a connection to `work` until the deadline.

@@ -4,11 +4,15 @@ use sqlx::{Connection, query, query_as};
 
 use larkauth_storage::{AuditEntry, Result, Tokens, backend::rows::TokenRow};
 
-use crate::{audit::recorded, store::PgStore};
+use crate::{audit::recorded, session_mode::SessionMode, store::PgStore};
 
 #[async_trait]
 impl Tokens for PgStore {
     async fn token(&self, app_id: &AppId, open_id: &OpenId, kind: TokenKind) -> Result<Option<StoredToken>> {
+        if kind == TokenKind::User && matches!(self.mode, SessionMode::Own) {
+            let row = self.tokens.read(app_id, open_id).await?;
+            return row.map(|row| row.into_model(&self.cipher)).transpose();
+        }
         let row = self
             .call("reading a token", async |db| {
                 query_as!(

@@ -106,7 +106,7 @@ async fn export(
                 TokenRecord,
                 "select app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
                     refresh_expires_at, scopes, issued_at, granted_at, generation, status, revoked_at, lease_owner,
-                    lease_until, failures, next_attempt_at, last_used_at
+                    lease_until, failures, next_attempt_at, last_used_at, ask_at, suspended_for, status_announcements
                  from access_tokens where (app_id, open_id, kind) > ($1, $2, $3) order by app_id, open_id, kind limit $4",
                 RowKey::part(after, 0), RowKey::part(after, 1), RowKey::part(after, 2),
                 limit
@@ -118,7 +118,7 @@ async fn export(
             query_as!(
                 ProfileRecord,
                 "select app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed, mobile_sealed,
-                    tenant_key, updated_at
+                    tenant_key, updated_at, synced_at
                  from user_profiles where (app_id, open_id) > ($1, $2) order by app_id, open_id limit $3",
                 RowKey::part(after, 0), RowKey::part(after, 1),
                 limit
@@ -168,7 +168,7 @@ async fn export(
             query_as!(
                 AuditRecord,
                 "select audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id, address,
-                    request_id, trace_id, outcome, reason
+                    request_id, trace_id, outcome, reason, count
                  from audit_log where audit_id > $1 order by audit_id limit $2",
                 uuid(after),
                 limit
@@ -197,7 +197,7 @@ async fn find(db: &mut PgConnection, table: Table, keys: &[RowKey]) -> sqlx::Res
                 TokenRecord,
                 "select app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
                     refresh_expires_at, scopes, issued_at, granted_at, generation, status, revoked_at, lease_owner,
-                    lease_until, failures, next_attempt_at, last_used_at
+                    lease_until, failures, next_attempt_at, last_used_at, ask_at, suspended_for, status_announcements
                  from access_tokens where (app_id, open_id, kind) in (select * from unnest($1::text[], $2::text[], $3::text[]))",
                 &column(keys, 0),
                 &column(keys, 1),
@@ -210,7 +210,7 @@ async fn find(db: &mut PgConnection, table: Table, keys: &[RowKey]) -> sqlx::Res
             query_as!(
                 ProfileRecord,
                 "select app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed, mobile_sealed,
-                    tenant_key, updated_at
+                    tenant_key, updated_at, synced_at
                  from user_profiles where (app_id, open_id) in (select * from unnest($1::text[], $2::text[]))",
                 &column(keys, 0),
                 &column(keys, 1)
@@ -258,7 +258,7 @@ async fn find(db: &mut PgConnection, table: Table, keys: &[RowKey]) -> sqlx::Res
             query_as!(
                 AuditRecord,
                 "select audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id, address,
-                    request_id, trace_id, outcome, reason
+                    request_id, trace_id, outcome, reason, count
                  from audit_log where audit_id = any($1)",
                 &uuids(keys)
             )
@@ -302,8 +302,8 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
             query!(
                 "insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
                     refresh_expires_at, scopes, issued_at, granted_at, generation, status, revoked_at, lease_owner,
-                    lease_until, failures, next_attempt_at, last_used_at)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+                    lease_until, failures, next_attempt_at, last_used_at, ask_at, suspended_for, status_announcements)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
                  on conflict (app_id, open_id, kind) do nothing",
                 row.app_id,
                 row.open_id,
@@ -322,7 +322,10 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
                 row.lease_until,
                 row.failures,
                 row.next_attempt_at,
-                row.last_used_at
+                row.last_used_at,
+                row.ask_at,
+                row.suspended_for.as_deref(),
+                row.status_announcements
             )
             .execute(db)
             .await?
@@ -330,8 +333,8 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
         Record::Profiles(row) => {
             query!(
                 "insert into user_profiles (app_id, open_id, union_id, user_id, name, en_name, avatar_url, email_sealed, mobile_sealed,
-                    tenant_key, updated_at)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                    tenant_key, updated_at, synced_at)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
                  on conflict (app_id, open_id) do nothing",
                 row.app_id,
                 row.open_id,
@@ -343,7 +346,8 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
                 row.email_sealed.as_deref(),
                 row.mobile_sealed.as_deref(),
                 row.tenant_key.as_deref(),
-                row.updated_at
+                row.updated_at,
+                row.synced_at
             )
             .execute(db)
             .await?
@@ -434,8 +438,8 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
         Record::Audit(row) => {
             query!(
                 "insert into audit_log (audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id,
-                    address, request_id, trace_id, outcome, reason)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                    address, request_id, trace_id, outcome, reason, count)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
                  on conflict (audit_id) do nothing",
                 row.audit_id,
                 row.at,
@@ -451,7 +455,8 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
                 row.request_id.as_deref(),
                 row.trace_id.as_deref(),
                 row.outcome,
-                row.reason.as_deref()
+                row.reason.as_deref(),
+                row.count
             )
             .execute(db)
             .await?

@@ -284,7 +284,9 @@ async fn write_token(
              lease_owner = null,
              lease_until = null,
              failures = 0,
-             next_attempt_at = excluded.next_attempt_at
+             next_attempt_at = excluded.next_attempt_at,
+             ask_at = excluded.ask_at,
+             suspended_for = null
          returning token_id", app_id, profile.open_id.as_str(), &sealed.access_token, pair.access_expires_at.timestamp_micros(), sealed.refresh_token.as_deref(), pair.refresh_expires_at.map(|at| at.timestamp_micros()), Json(&pair.scopes), now.timestamp_micros(), next_attempt_at.map(|at| at.timestamp_micros()))
     .fetch_one(db)
     .await

@@ -1,9 +1,12 @@
 use async_trait::async_trait;
 use larkauth_models::Timestamp;
 use larkauth_storage::{JobTicks, MAX_CLOCK_LEAD, Result};
-use sqlx::query;
+use sqlx::{query, query_scalar};
 
-use crate::{columns::micros, store::SqliteStore};
+use crate::{
+    columns::{Micros, micros},
+    store::SqliteStore,
+};
 
 #[async_trait]
 impl JobTicks for SqliteStore {
@@ -24,5 +27,16 @@ impl JobTicks for SqliteStore {
             })
             .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    async fn last_tick(&self, job: &str) -> Result<Option<Timestamp>> {
+        let tick = self
+            .read("reading a tick", async |db| {
+                query_scalar!(r#"select tick_at as "tick_at!: Micros" from job_ticks where name = ?1"#, job)
+                    .fetch_optional(db)
+                    .await
+            })
+            .await?;
+        Ok(tick.map(Timestamp::from))
     }
 }

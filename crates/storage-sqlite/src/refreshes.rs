@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use larkauth_models::{AppId, OpenId, Timestamp};
 use larkauth_sqlite::BEGIN_WRITING;
 use larkauth_storage::{
-    LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes, Result,
+    DueApplication, DueOrder, LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes, Result,
     backend::{
         claims,
-        rows::{LeasedRow, leased},
+        rows::{LeasedRow, due_application, leased},
         sealed::SealedPair,
     },
 };
@@ -81,18 +81,51 @@ impl Refreshes for SqliteStore {
         }))
     }
 
-    async fn claim_due_refreshes(
+    async fn due_applications(
         &self,
         now: Timestamp,
         frozen_before: Timestamp,
+        at_most: u32,
+    ) -> Result<Vec<DueApplication>> {
+        let rows = self
+            .read("looking for due tokens", async |db| {
+                query!(
+                    r#"select app_id as "app_id!", due as "due!: i64"
+                       from (select a.app_id,
+                                 (select count(*) from (
+                                      select 1 from access_tokens t
+                                      where t.app_id = a.app_id and next_attempt_at <= ?1
+                                        and status in ('active', 'outcome_unknown') and refresh_token_sealed is not null
+                                        and (lease_until is null
+                                             or lease_until <= cast(unixepoch('subsec') * 1000000 as integer))
+                                      limit ?3)) as due
+                             from applications a
+                             where enabled and (frozen_since is null or frozen_since <= ?2))
+                       where due > 0
+                       order by app_id"#,
+                    micros(now),
+                    micros(frozen_before),
+                    at_most
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        rows.into_iter().map(|row| due_application(row.app_id, row.due)).collect()
+    }
+
+    async fn claim_due_refreshes(
+        &self,
+        app_id: &AppId,
+        order: &DueOrder,
         owner: Uuid,
         life: Duration,
         limit: u32,
     ) -> Result<Vec<LeasedToken>> {
-        let rows = self
-            .write("taking the leases of due tokens", async |db| {
-                let mut tx = db.begin_with(BEGIN_WRITING).await?;
-                let rows = query_as!(
+        /// Returns due tokens that also fulfil a condition, in an order.
+        macro_rules! due {
+            ($db:expr, $before:expr, $limit:expr, $condition:literal) => {
+                query_as!(
                     LeasedRow,
                     r#"select app_id as "app_id!", open_id as "open_id!", kind as "kind!", access_token_sealed,
                            access_expires_at as "access_expires_at!: Micros", refresh_token_sealed,
@@ -102,22 +135,51 @@ impl Refreshes for SqliteStore {
                            next_attempt_at as "next_attempt_at!: OptionalMicros",
                            last_used_at as "last_used_at!: OptionalMicros",
                            lease_owner is not null as "was_interrupted!: bool"
-                       from access_tokens t
-                       where next_attempt_at <= ?1 and status in ('active', 'outcome_unknown')
+                       from access_tokens
+                       where app_id = ?1 and next_attempt_at <= ?2 and status in ('active', 'outcome_unknown')
                          and refresh_token_sealed is not null
                          and (lease_until is null
                               or lease_until <= cast(unixepoch('subsec') * 1000000 as integer))
-                         and (select enabled and (frozen_since is null or frozen_since <= ?2)
-                              from applications a where a.app_id = t.app_id)
-                       order by next_attempt_at limit ?3"#,
-                    micros(now),
-                    micros(frozen_before),
-                    limit
+                         and "# + $condition + " limit ?4",
+                    app_id.as_str(),
+                    micros(order.now),
+                    micros($before),
+                    $limit
                 )
-                .fetch_all(&mut *tx)
-                .await?;
+                .fetch_all(&mut *$db)
+                .await?
+            };
+        }
+        let rows = self
+            .write("taking the leases of due tokens", async |db| {
+                let mut tx = db.begin_with(BEGIN_WRITING).await?;
+                let mut rows = due!(
+                    tx,
+                    order.logins_before,
+                    limit,
+                    "refresh_expires_at > ?2 and refresh_expires_at <= ?3 order by refresh_expires_at"
+                );
                 for row in &rows {
                     lease(&mut tx, row, owner, life).await?;
+                }
+                if let Some(left) = claims::left(limit, rows.len()) {
+                    let more = due!(
+                        tx,
+                        order.access_before,
+                        left,
+                        "access_expires_at > ?2 and access_expires_at <= ?3 order by access_expires_at"
+                    );
+                    for row in &more {
+                        lease(&mut tx, row, owner, life).await?;
+                    }
+                    rows.extend(more);
+                }
+                if let Some(left) = claims::left(limit, rows.len()) {
+                    let more = due!(tx, order.now, left, "next_attempt_at <= ?3 order by next_attempt_at");
+                    for row in &more {
+                        lease(&mut tx, row, owner, life).await?;
+                    }
+                    rows.extend(more);
                 }
                 tx.commit().await?;
                 Ok(rows)
@@ -209,7 +271,12 @@ impl Refreshes for SqliteStore {
 }
 
 /// Gives the owner the lease of a row, within the transaction that read the row.
-async fn lease(db: &mut SqliteConnection, row: &LeasedRow, owner: Uuid, life: Duration) -> sqlx::Result<()> {
+pub(crate) async fn lease(
+    db: &mut SqliteConnection,
+    row: &LeasedRow,
+    owner: Uuid,
+    life: Duration,
+) -> sqlx::Result<()> {
     query!(
         "update access_tokens set
              lease_owner = ?4, lease_until = cast(unixepoch('subsec') * 1000000 as integer) + ?5

@@ -318,14 +318,16 @@ impl Sessions for SqliteStore {
                             (select count(*) from user_auth_sessions s
                              where s.app_id = a.app_id and s.state = 'pending') as "sessions!: i64",
                             (select count(*) from access_tokens t
-                             where t.app_id = a.app_id and t.kind = 'user' and t.status = 'active') as "tokens!: i64"
+                             where t.app_id = a.app_id and t.kind = 'user' and t.status = 'active') as "tokens!: i64",
+                            (select count(*) from access_tokens t
+                             where t.app_id = a.app_id and t.kind = 'user' and t.status = 'suspended') as "suspended!: i64"
                      from applications a order by app_id"#
                 )
                 .fetch_all(db)
                 .await
             })
             .await?;
-        active_counts(rows.into_iter().map(|row| (row.app_id, row.sessions, row.tokens)))
+        active_counts(rows.into_iter().map(|row| (row.app_id, row.sessions, row.tokens, row.suspended)))
     }
 }
 

@@ -43,6 +43,9 @@ pub struct AuditEntry {
     pub outcome: String,
     /// Code of the reason, unless the outcome is `ok`.
     pub reason: Option<String>,
+    /// Number of equal acts that the record stands for, this one and those that followed within a second; 1 for all but reads
+    /// of a token.
+    pub count: i32,
 }
 
 impl AuditEntry {
@@ -69,6 +72,7 @@ impl AuditEntry {
             trace_id: None,
             outcome: AuditOutcome::Ok.as_str().to_owned(),
             reason: None,
+            count: 1,
         }
     }
 

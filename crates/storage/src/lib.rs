@@ -5,10 +5,11 @@
 //! `larkauth-storage-postgres` and `larkauth-storage-sqlite` do.
 //!
 //! To add a query: declare it in the trait of its table, with `now` as an argument (the database's clock measures
-//! claims of exchanges, leases and the use of encryption keys only, which several machines compare);
+//! claims, leases, budgets and the use of encryption keys only, which several machines compare);
 //! give a call that changes something for an actor an [`AuditEntry`], and write it in the transaction of the change;
 //! make every change of state one conditional statement and check the number of affected rows; implement it in the file
 //! of the same name of each database crate; add a case to `conformance`; run `scripts/generate`.
+//! To let readers keep a row in memory: a trigger that announces its changes, see [`Changes`].
 //! To add a table or a column: a migration for each database, under the same names (sealed values are bound to them),
 //! and its field in [`transfer`], so that the column is copied between databases.
 
@@ -16,6 +17,8 @@ mod api_keys;
 mod applications;
 mod audit;
 pub mod backend;
+mod call_budgets;
+mod changes;
 mod cipher;
 #[cfg(feature = "conformance")]
 #[expect(clippy::unwrap_used, reason = "a case that cannot continue has failed")]
@@ -25,8 +28,10 @@ mod error;
 mod escrow;
 mod horizon;
 mod job_ticks;
+mod people;
 mod processed_events;
 mod profiles;
+mod reauthorizations;
 mod refreshes;
 mod session_types;
 mod sessions;
@@ -42,6 +47,8 @@ pub use api_keys::{ApiKey, ApiKeys};
 pub use applications::{Applications, Registration};
 pub use audit::{Audit, AuditCursor, AuditEntry, AuditFilter, pseudonym};
 pub use backend::migrations::MigrationReport;
+pub use call_budgets::{CallBudgets, GrantedCalls, MAX_CALL_LEAD};
+pub use changes::{Change, ChangeFeed, Changes};
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use encryption_keys::{
     EncryptionKeys, KeySurvey, KeyUse, KeyValues, MissingKey, Resealed, Rotated, missing_keys, rotate,
@@ -50,9 +57,13 @@ pub use error::StorageError;
 pub use escrow::{open_refreshed, seal_escrow, seal_refreshed};
 pub use horizon::{Horizon, HorizonCount, HorizonCursor, HorizonFilter, Loss};
 pub use job_ticks::{JobTicks, MAX_CLOCK_LEAD};
+pub use people::{People, UnannouncedPerson};
 pub use processed_events::ProcessedEvents;
 pub use profiles::{Erased, ProfileCursor, ProfilePage, Profiles};
-pub use refreshes::{LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes};
+pub use reauthorizations::Reauthorizations;
+pub use refreshes::{
+    DueApplication, DueOrder, LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes,
+};
 pub use session_types::{
     ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit,
     InvitationPause, NewSession, SessionCursor, SessionEnding, SessionFilter, UnannouncedEnd,

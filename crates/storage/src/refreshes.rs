@@ -24,14 +24,22 @@ pub trait Refreshes {
         owner: Uuid,
         life: Duration,
     ) -> Result<RefreshClaim>;
-    /// Takes the leases of at most `limit` tokens whose next attempt is due, those that are due longest first. Concurrent
-    /// calls take different tokens. The tokens of an application that is disabled, or was frozen after `frozen_before`, are
-    /// left alone. A
-    /// token whose secrets cannot be read is among them: its caller gives it back.
-    async fn claim_due_refreshes(
+    /// Returns the applications that have tokens whose next attempt is due and which are not leased, with the number of
+    /// these tokens, counted up to `at_most`. Applications that are disabled, or were frozen after `frozen_before`, are left
+    /// out.
+    async fn due_applications(
         &self,
         now: Timestamp,
         frozen_before: Timestamp,
+        at_most: u32,
+    ) -> Result<Vec<DueApplication>>;
+    /// Takes the leases of at most `limit` tokens of an application whose next attempt is due, in the order of
+    /// [`DueOrder`]. Concurrent calls take different tokens. A token whose secrets cannot be read is among them: its
+    /// caller gives it back.
+    async fn claim_due_refreshes(
+        &self,
+        app_id: &AppId,
+        order: &DueOrder,
         owner: Uuid,
         life: Duration,
         limit: u32,
@@ -55,6 +63,28 @@ pub trait Refreshes {
         now: Timestamp,
         last_before: Timestamp,
     ) -> Result<bool>;
+}
+
+/// An application with due tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueApplication {
+    /// The application.
+    pub app_id: AppId,
+    /// Number of its due tokens, up to a limit.
+    pub due: u32,
+}
+
+/// The order of due tokens. First those whose refresh token ends before `logins_before`, because its end costs the login;
+/// then those whose access token ends before `access_before`, because its end costs a wait; each in the order of their ends.
+/// What has ended already, and what ends later, comes last, in the order in which it became due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueOrder {
+    /// Current time.
+    pub now: Timestamp,
+    /// Refresh tokens that end before this time come first.
+    pub logins_before: Timestamp,
+    /// Access tokens that end before this time come next.
+    pub access_before: Timestamp,
 }
 
 /// Outcome of [`Refreshes::claim_refresh`].

@@ -230,4 +230,6 @@ pub struct ActiveCounts {
     pub pending_sessions: i64,
     /// Active user tokens.
     pub active_tokens: i64,
+    /// Suspended user tokens.
+    pub suspended_tokens: i64,
 }

@@ -1,8 +1,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    ApiKeys, Applications, Audit, EncryptionKeys, Horizon, JobTicks, ProcessedEvents, Profiles, Refreshes,
-    Result, Sessions, Tokens,
+    ApiKeys, Applications, Audit, CallBudgets, Changes, EncryptionKeys, Horizon, JobTicks, People,
+    ProcessedEvents, Profiles, Reauthorizations, Refreshes, Result, Sessions, Tokens,
 };
 
 /// All repositories of one database behind one handle.
@@ -12,11 +12,15 @@ pub trait Store:
     + Sessions
     + Tokens
     + Refreshes
+    + CallBudgets
     + Profiles
+    + People
+    + Reauthorizations
     + ProcessedEvents
     + ApiKeys
     + JobTicks
     + Audit
+    + Changes
     + EncryptionKeys
     + Horizon
     + Send

@@ -9,13 +9,18 @@ use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::Sd
 use tracing::Subscriber;
 use tracing_subscriber::{
     Layer, Registry,
-    fmt::{MakeWriter, format::JsonFields},
+    fmt::MakeWriter,
     layer::{Identity, SubscriberExt},
     util::SubscriberInitExt,
 };
 use url::Url;
 
-use crate::{error::TelemetryError, filter, json::JsonLines, panic};
+use crate::{
+    error::TelemetryError,
+    filter,
+    json::{JsonLines, JsonMembers},
+    panic,
+};
 
 /// Deadline of the flush of spans at the end of a process; shorter than the shutdown grace.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -130,10 +135,9 @@ where
         .with_filter(filter::traces());
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let logs = match config.log_format {
-        LogFormat::Json => filter::filtered(
-            lines.with_ansi(false).fmt_fields(JsonFields::new()).event_format(JsonLines),
-            filter,
-        ),
+        LogFormat::Json => {
+            filter::filtered(lines.with_ansi(false).fmt_fields(JsonMembers).event_format(JsonLines), filter)
+        }
         LogFormat::Pretty => filter::filtered(lines.with_ansi(config.ansi).compact(), filter),
     };
     let extra_layer = extra_layer.with_filter(filter::traces());

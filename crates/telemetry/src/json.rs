@@ -8,11 +8,13 @@ use serde_json::{Map, Value};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
+    span::Record,
 };
 use tracing_subscriber::{
+    field::RecordFields,
     fmt::{
-        FmtContext, FormatEvent, FormattedFields,
-        format::{JsonFields, Writer},
+        FmtContext, FormatEvent, FormatFields, FormattedFields,
+        format::Writer,
         time::{FormatTime, SystemTime},
     },
     registry::LookupSpan,
@@ -25,13 +27,78 @@ const RESERVED: &[&str] = &["timestamp", "level", "target", "message", "span", "
 /// "span_id"}`. A field of the event overrides one of a span, a field of an inner span one of an outer span.
 pub(crate) struct JsonLines;
 
-impl<S> FormatEvent<S, JsonFields> for JsonLines
+/// Keeps the fields of a span as members of a JSON object, one after the other. A field that is recorded later is appended:
+/// nothing is parsed again before an event needs it. Of two members with one name the later one counts.
+pub(crate) struct JsonMembers;
+
+impl<'writer> FormatFields<'writer> for JsonMembers {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut members = Members { text: String::new() };
+        fields.record(&mut members);
+        writer.write_str(&members.text)
+    }
+
+    fn add_fields(&self, current: &'writer mut FormattedFields<Self>, fields: &Record<'_>) -> fmt::Result {
+        let mut members = Members { text: std::mem::take(&mut current.fields) };
+        fields.record(&mut members);
+        current.fields = members.text;
+        Ok(())
+    }
+}
+
+/// Returns the fields of a span.
+fn members(text: &str) -> Map<String, Value> {
+    serde_json::from_str(&format!("{{{text}}}")).unwrap_or_default()
+}
+
+/// Writes fields as members, separated by commas.
+struct Members {
+    text: String,
+}
+
+impl Members {
+    fn put(&mut self, field: &Field, value: impl serde::Serialize) {
+        let name = field.name().trim_start_matches("r#");
+        let (Ok(name), Ok(value)) = (serde_json::to_string(name), serde_json::to_string(&value)) else {
+            return;
+        };
+        if !self.text.is_empty() {
+            self.text.push(',');
+        }
+        self.text.push_str(&name);
+        self.text.push(':');
+        self.text.push_str(&value);
+    }
+}
+
+impl Visit for Members {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}"));
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value);
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value);
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value);
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value);
+    }
+}
+
+impl<S> FormatEvent<S, JsonMembers> for JsonLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn format_event(
         &self,
-        ctx: &FmtContext<'_, S, JsonFields>,
+        ctx: &FmtContext<'_, S, JsonMembers>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
@@ -42,10 +109,8 @@ where
         let mut innermost = None;
         for span in ctx.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
             innermost = Some(span.name());
-            if let Some(text) = span.extensions().get::<FormattedFields<JsonFields>>()
-                && let Ok(map) = serde_json::from_str::<Map<String, Value>>(text)
-            {
-                fields.extend(map);
+            if let Some(text) = span.extensions().get::<FormattedFields<JsonMembers>>() {
+                fields.extend(members(text));
             }
         }
         event.record(&mut Collect(&mut fields));

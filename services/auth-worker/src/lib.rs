@@ -20,7 +20,7 @@ const MEASURE: Duration = Duration::from_secs(15);
 pub async fn start(settings: Settings) -> anyhow::Result<ServiceHandle> {
     let process = Process::start(&settings).await?;
     spawn_tasks(&process, &settings);
-    process.serve(settings.http.addr, Routes::on_one_listener(Router::new())).await
+    process.serve(Routes::on_one_listener(Router::new()))
 }
 
 /// Spawns the service's tasks in a process that may hold others too.

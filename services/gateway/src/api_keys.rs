@@ -13,21 +13,20 @@ use crate::{
     unknown::{Unknown, sha256},
 };
 
-/// Life of a cached key: 10 s. A revoked key works no longer than this.
-const CACHE_TTL: Duration = Duration::from_secs(10);
-/// Most keys that are cached.
-const CACHE_CAPACITY: u64 = 10_000;
+/// Life of the knowledge that there is no such key: 1 s.
+const UNKNOWN_TTL: Duration = Duration::from_secs(1);
+/// Most keys whose requests are counted.
+const CAPACITY: u64 = 10_000;
 /// Time after which the count of requests of an unused key is dropped: longer than the minute that a limit counts.
 const LIMITER_IDLE: Duration = Duration::from_secs(120);
 /// Name of the bootstrap key, which has no row and no id.
 const BOOTSTRAP_NAME: &str = "API_KEY";
 
-/// The API keys, recent ones cached.
+/// The API keys.
 pub(crate) struct ApiKeys {
     /// The key of the setting `API_KEY`, with its SHA-256.
     bootstrap: Option<([u8; 32], Arc<ApiKey>)>,
     context: Context,
-    known: Cache<[u8; 32], Arc<ApiKey>>,
     unknown: Unknown,
     /// Requests of each key with a limit, with the limit that was in force.
     limiters: Cache<(Uuid, NonZeroU32), Arc<DefaultDirectRateLimiter>>,
@@ -49,9 +48,8 @@ impl ApiKeys {
             };
             (sha256(secret.expose_secret()), Arc::new(key))
         });
-        let known = Cache::builder().max_capacity(CACHE_CAPACITY).time_to_live(CACHE_TTL).build();
-        let limiters = Cache::builder().max_capacity(CACHE_CAPACITY).time_to_idle(LIMITER_IDLE).build();
-        Self { bootstrap, context, known, unknown: Unknown::default(), limiters }
+        let limiters = Cache::builder().max_capacity(CAPACITY).time_to_idle(LIMITER_IDLE).build();
+        Self { bootstrap, context, unknown: Unknown::new(UNKNOWN_TTL), limiters }
     }
 
     /// Warns when there is no key, since the API then refuses every caller, and when a key permits everything.
@@ -87,16 +85,11 @@ impl ApiKeys {
         if !is_well_formed(secret) || self.unknown.contains(&sha256).await {
             return Ok(None);
         }
-        if let Some(key) = self.known.get(&sha256).await {
-            // A cached key may have expired since.
-            return Ok(Some(key).filter(|key| key.is_active(self.context.now())));
-        }
-        let Some(key) = self.context.authenticate_api_key(&sha256).await?.map(Arc::new) else {
+        let key = self.context.authenticate_api_key(&sha256).await?;
+        if key.is_none() {
             self.unknown.insert(sha256).await;
-            return Ok(None);
-        };
-        self.known.insert(sha256, key.clone()).await;
-        Ok(Some(key))
+        }
+        Ok(key)
     }
 
     /// Counts a request of a key. Returns the time to wait when the key's limit is reached.

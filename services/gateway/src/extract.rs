@@ -9,7 +9,10 @@ use larkauth_contracts::problem::ProblemCode;
 use larkauth_models::OpenId;
 use serde::de::DeserializeOwned;
 
-use crate::problem::{ApiError, without_content};
+use crate::{
+    problem::{ApiError, without_content},
+    strict_json::Strict,
+};
 
 /// A JSON body.
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -38,14 +41,13 @@ fn is_json(headers: &HeaderMap) -> bool {
     subtype == "json" || subtype.ends_with("+json")
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    // A derived struct would take an array of the right length as well.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(ApiError::invalid("the body must be a JSON object"));
     }
     let mut json = serde_json::Deserializer::from_slice(body);
     let place = |error: &serde_json::Error| format!("line {}, column {}", error.line(), error.column());
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Strict(&mut json)).map_err(|error| {
         let field = error.path().to_string();
         let error = error.into_inner();
         match error.classify() {

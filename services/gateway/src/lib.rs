@@ -29,6 +29,7 @@ mod problem;
 mod redirect;
 mod router;
 mod state;
+mod strict_json;
 #[cfg(test)]
 mod tests;
 mod unknown;
@@ -52,7 +53,7 @@ use crate::{
 pub async fn start(settings: Settings) -> anyhow::Result<ServiceHandle> {
     let process = Process::start(&settings).await?;
     let routes = spawn_tasks(&process, &settings).await?;
-    process.serve(settings.http.addr, routes).await
+    process.serve(routes)
 }
 
 /// Spawns the gateway's tasks in a process that may hold other services too, and gives the routes to serve.
@@ -77,7 +78,12 @@ pub async fn spawn_tasks(process: &Process, settings: &Settings) -> anyhow::Resu
         relaying.relay_events(stopping).await;
         Ok(())
     });
+    let (following, stopping) = (context.clone(), process.stopping.clone());
+    process.spawn("the feed of changes", async move {
+        following.follow_changes(stopping).await;
+        Ok(())
+    });
     process.spawn("the record of sent answers", record_sent_answers(context, sent_answers));
     process.spawn("the long connections", supervisor.run(process.stopping.clone()));
-    Ok(router::routes(&state, settings.http.public_addr))
+    Ok(router::routes(&state, settings.http.public_addr.is_some()))
 }

@@ -1,6 +1,6 @@
 //! All routes of the gateway with the limits of each router, and one form for all errors.
 
-use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -37,14 +37,13 @@ const CALLBACKS: Limits = Limits { body: 1 << 20, timeout: Duration::from_secs(1
 /// The pages about the API.
 const DOCS: Limits = Limits { body: 64 << 10, timeout: Duration::from_secs(10), in_flight: 128 };
 
-/// All routes, but for those every service has. With a public address, what browsers and Lark reach is served there only.
-pub(crate) fn routes(state: &Arc<AppState>, public_addr: Option<SocketAddr>) -> Routes {
-    match public_addr {
-        None => Routes::on_one_listener(common_router(state)),
-        Some(addr) => {
-            let (public, private) = separate_routers(state);
-            Routes::on_two_listeners(addr, public, private)
-        }
+/// All routes, but for those every service has. With a listener for it, what browsers and Lark reach is served there only.
+pub(crate) fn routes(state: &Arc<AppState>, has_public_listener: bool) -> Routes {
+    if has_public_listener {
+        let (public, private) = separate_routers(state);
+        Routes::on_two_listeners(public, private)
+    } else {
+        Routes::on_one_listener(common_router(state))
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use moka::future::Cache;
 use sha2::{Digest, Sha256};
 
-/// Life of an entry: 10 s.
+/// Life of an entry, unless it is given: 10 s.
 const TTL: Duration = Duration::from_secs(10);
 /// Most entries; the least used of more are looked up again.
 const CAPACITY: u64 = 10_000;
@@ -13,6 +13,10 @@ const CAPACITY: u64 = 10_000;
 pub(crate) struct Unknown(Cache<[u8; 32], ()>);
 
 impl Unknown {
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self(Cache::builder().max_capacity(CAPACITY).time_to_live(ttl).build())
+    }
+
     pub(crate) async fn contains(&self, sha256: &[u8; 32]) -> bool {
         self.0.get(sha256).await.is_some()
     }
@@ -24,7 +28,7 @@ impl Unknown {
 
 impl Default for Unknown {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(CAPACITY).time_to_live(TTL).build())
+        Self::new(TTL)
     }
 }
 

@@ -1,5 +1,5 @@
 //! The token-refresher runs the scheduled jobs of `larkauth-auth`: refreshing tokens, expiring sessions, announcing ends, resuming
-//! exchanges, reconciling cards, purging what is older than its retention.
+//! exchanges, reconciling cards, looking people up, asking people again, purging what is older than its retention.
 //!
 //! What may live here: wiring and edges. What may not: a decision, SQL, AMQP. A job is an entry in
 //! [`larkauth_auth::jobs::all`]; replicas share its ticks.
@@ -20,7 +20,7 @@ const ACTOR: Actor = Actor::service("token-refresher");
 pub async fn start(settings: Settings) -> anyhow::Result<ServiceHandle> {
     let process = Process::start(&settings).await?;
     spawn_tasks(&process);
-    process.serve(settings.http.addr, Routes::on_one_listener(Router::new())).await
+    process.serve(Routes::on_one_listener(Router::new()))
 }
 
 /// Spawns the service's tasks in a process that may hold others too.

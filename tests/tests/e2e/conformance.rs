@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use larkauth_lark_sim::{
-    ClickOutcome, Effect, Endpoint, Fault, Frames, Limits, Sim, SimConfig, SimHandle, Socket,
+    ClickOutcome, Effect, Endpoint, Fault, Frames, Limits, Sim, SimConfig, SimHandle, Socket, UserStatus,
+    ViolationKind,
 };
 use larkauth_models::ExposeSecret;
 use larkauth_tests::{Kind, Options, SdkProgram, World};
@@ -190,4 +191,50 @@ async fn python_sdk_on_conformance_scenario_accepts_simulator() -> anyhow::Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn node_sdk_on_conformance_scenario_accepts_simulator() -> anyhow::Result<()> {
     an_sdk_behaves("node_client.mjs").await
+}
+
+/// An SDK reads contacts of people in every state, of one who is outside of the contact scope, and of too many at once.
+async fn an_sdk_reads_contacts(script: &str) -> anyhow::Result<()> {
+    let sim = Sim::start(SimConfig::demo().with_users(5)).await?;
+    let app = sim.apps().remove(0);
+    let people: Vec<String> = sim.users().into_iter().map(|user| user.open_id).collect();
+    let states = [UserStatus::Active, UserStatus::Frozen, UserStatus::Resigned, UserStatus::Exited];
+    for (person, status) in people.iter().zip(states.into_iter().chain([UserStatus::OutOfRange])) {
+        sim.set_status(person, status)?;
+    }
+    let read = async |ids: &str| {
+        let env = [
+            ("LARK_BASE_URL", sim.base_url()),
+            ("APP_ID", &app.app_id),
+            ("APP_SECRET", app.secret.expose_secret()),
+            ("USER_IDS", ids),
+        ];
+        SdkProgram::start(script, &env)?.step("contacts").await
+    };
+    let got = read(&people[..5].join(" ")).await?;
+    ensure!(got["code"] == 0, "refused: {got}");
+    ensure!(got["people"].as_object().is_some_and(|people| people.len() == 4), "one is outside: {got}");
+    for (number, flag) in [(1, "is_frozen"), (2, "is_resigned"), (3, "is_exited")] {
+        for (person, id) in people.iter().enumerate().take(4) {
+            let is_set = got["people"][id][flag] == true;
+            ensure!(is_set == (person == number), "{flag} of person {person}: {got}");
+        }
+    }
+    ensure!(got["people"][&people[0]]["name"].is_string() && sim.violations().is_empty(), "{got}");
+    let too_many: Vec<_> = (0..51).map(|n| format!("ou_{n:032}")).collect();
+    let refused = read(&too_many.join(" ")).await?;
+    ensure!(refused["code"] == 99_992_402, "51 ids: {refused}");
+    ensure!(sim.violations().iter().any(|violation| violation.kind == ViolationKind::BatchSize));
+    sim.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_sdk_reads_contacts_of_simulator() -> anyhow::Result<()> {
+    an_sdk_reads_contacts("python_contacts.py").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_sdk_reads_contacts_of_simulator() -> anyhow::Result<()> {
+    an_sdk_reads_contacts("node_contacts.mjs").await
 }

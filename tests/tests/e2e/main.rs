@@ -8,6 +8,7 @@ mod concurrency;
 mod conformance;
 mod crashes;
 mod degraded;
+mod exchanges;
 mod flow;
 mod listeners;
 mod recovery;

@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 use larkauth_auth::{AuthError, FaultPoint, Faults, SideEffect};
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_lark_sim::{Effect, Endpoint, Fault, ViolationKind};
-use larkauth_models::{Actor, AppId, OpenId, StoredToken};
+use larkauth_models::{Actor, AppId, OpenId, StoredToken, SystemClock};
 use larkauth_telemetry::Metrics;
 use larkauth_tests::{Kind, Options, TIMEOUT, World, eventually};
 use tokio::process::Command;
@@ -47,7 +47,7 @@ impl Faults for Kill {
 async fn process_of_one_role() -> anyhow::Result<()> {
     let Ok(role) = std::env::var(ROLE) else { return Ok(()) };
     let settings = Settings::load(&LoadOptions { config_file: None, service: Service::Gateway })?;
-    let context = larkauth_runtime::connect(&settings, Metrics::new()?).await?;
+    let context = larkauth_runtime::connect(&settings, Metrics::new()?, Arc::new(SystemClock)).await?;
     let context = context.with_faults(Arc::new(Kill(std::env::var(KILLED_AT).ok())));
     let now = context.now();
     let (app_id, person) = (AppId::new(std::env::var("APP_ID")?)?, OpenId::new(std::env::var(PERSON)?)?);
@@ -64,7 +64,7 @@ async fn process_of_one_role() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn report(served: Result<StoredToken, AuthError>) {
+fn report(served: Result<Arc<StoredToken>, AuthError>) {
     match served {
         Ok(token) => println!("generation {}", token.generation),
         Err(error) => println!("refused: {error:?}"),
@@ -122,8 +122,6 @@ impl Scenario {
         };
         let order = [
             After(SideEffect::Call),
-            Before(SideEffect::CloseBreaker),
-            After(SideEffect::CloseBreaker),
             Before(SideEffect::StorePair),
             After(SideEffect::StorePair),
             Before(SideEffect::PublishPair),

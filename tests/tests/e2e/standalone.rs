@@ -188,7 +188,7 @@ async fn secrets_of_standalone_and_its_commands_are_leaked_nowhere() -> anyhow::
     }
     for entry in std::fs::read_dir(home.folder.path().join("data"))? {
         let path = entry?.path();
-        if path.file_name().is_some_and(|name| name != "encryption-keys") {
+        if path.is_file() && path.file_name().is_some_and(|name| name != "encryption-keys") {
             evidence.add(path.display().to_string(), String::from_utf8_lossy(&std::fs::read(&path)?));
         }
     }

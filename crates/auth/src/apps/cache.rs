@@ -10,8 +10,8 @@ pub(super) const CACHE_CAPACITY: u64 = 1_000;
 
 /// Most ids that are kept of applications that are not registered.
 const UNKNOWN_CAPACITY: u64 = 10_000;
-/// How long an application is taken for not registered: 3 s. Another process may register it meanwhile.
-const UNKNOWN_TTL: Duration = Duration::from_secs(3);
+/// How long an application is taken for not registered: 1 s. Another process may register it meanwhile.
+const UNKNOWN_TTL: Duration = Duration::from_secs(1);
 
 /// Recent registrations, and recent looks that found none. Clones share the entries.
 #[derive(Clone)]

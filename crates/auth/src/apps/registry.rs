@@ -105,6 +105,17 @@ impl AppRegistry {
         Ok(self.get(app_id).await?.application.enabled)
     }
 
+    /// Returns whether an application is enabled, from the store. That there is none may be known from a moment ago.
+    ///
+    /// # Errors
+    /// [`AuthError::AppNotFound`], or the store's.
+    pub(crate) async fn read_enabled(&self, app_id: &AppId) -> Result<bool, AuthError> {
+        if self.cache.is_unknown(app_id).await {
+            return Err(AuthError::AppNotFound(app_id.clone()));
+        }
+        self.is_enabled_now(app_id).await
+    }
+
     /// Returns one application that may invite people now.
     ///
     /// # Errors

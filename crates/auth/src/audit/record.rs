@@ -3,7 +3,7 @@ use larkauth_storage::AuditEntry;
 use larkauth_telemetry::propagation;
 
 use super::reason::AuditReason;
-use crate::context::Context;
+use crate::{audit_log::log, context::Context};
 
 /// Reason of a change that found nothing to change.
 const NOT_FOUND: &str = "not_found";
@@ -29,6 +29,21 @@ impl Context {
                 Err(error) => not_done(act, error),
             });
         }
+        result
+    }
+
+    /// Records a read as [`Context::settle_read`] does. Equal reads that follow it are counted in its record.
+    pub(crate) fn settle_repeatable<T, E: AuditReason>(
+        &self,
+        actor: &Actor,
+        act: AuditEntry,
+        result: Result<T, E>,
+    ) -> Result<T, E> {
+        if actor.is_service() || result.is_err() {
+            return self.settle_read(actor, act, result);
+        }
+        log(&act);
+        self.audit.open(act);
         result
     }
 
@@ -88,26 +103,4 @@ impl Context {
 fn not_done(act: AuditEntry, error: &impl AuditReason) -> AuditEntry {
     let (outcome, reason) = error.audit_reason();
     act.not_done(outcome, reason)
-}
-
-/// Logs a record. The log holds every record, also when the database refuses it.
-fn log(entry: &AuditEntry) {
-    tracing::info!(
-        target: "larkauth::audit",
-        audit_id = %entry.id,
-        at = %entry.at,
-        actor_kind = entry.actor_kind,
-        actor_id = entry.actor_id,
-        actor_name = entry.actor_name,
-        action = entry.action,
-        app_id = entry.app_id,
-        person = entry.person,
-        session_id = entry.session_id.map(tracing::field::display),
-        key_id = entry.key_id.map(tracing::field::display),
-        address = entry.address,
-        request_id = entry.request_id,
-        outcome = entry.outcome,
-        reason = entry.reason,
-        "audit"
-    );
 }

@@ -97,5 +97,6 @@ pub fn audit_view(entry: AuditEntry) -> AuditRecordView {
         trace_id: entry.trace_id,
         outcome: entry.outcome,
         reason: entry.reason,
+        count: entry.count,
     }
 }

@@ -33,7 +33,10 @@ pub(super) async fn commit(
     let until = deadline.end_of(Step::Commit);
     let storing =
         retry_transient(context.policy.retry, &*context.entropy, until, store, StorageError::is_transient);
-    match deadline.within(Step::Commit, storing).await {
+    let open_id = completion.profile.open_id.as_str();
+    let stored = deadline.within(Step::Commit, storing).await;
+    context.reads.tokens.forget(open_id);
+    match stored {
         None => return Err("the tokens could not be stored in time".to_owned()),
         Some(Err(error)) => return Err(error.to_string()),
         Some(Ok(true)) => {

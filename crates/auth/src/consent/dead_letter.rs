@@ -19,7 +19,8 @@ impl Context {
     }
 
     /// Ends the session of a code that no one exchanges any more. Tokens in escrow are stored all the same; a code that was
-    /// sent may be consumed. `code_sha256` is the hash of the code: a session that has a later code goes on.
+    /// sent may be consumed. For a code that Lark never got, larkauth is the reason, not Lark: Lark's refusals end the session
+    /// long before a delivery is a dead letter. `code_sha256` is the hash of the code: a session that has a later code goes on.
     pub(crate) async fn fail_unexchanged(
         &self,
         id: SessionId,
@@ -30,7 +31,7 @@ impl Context {
         match self.store.claim_exchange(id, code_sha256, claim, self.policy.exchange_claim).await? {
             ExchangeClaim::Claimed => {
                 tracing::error!("auth.dead_letter: the code will not be exchanged, the session fails");
-                let ending = SessionEnding::Failed(FailureReason::UpstreamUnavailable);
+                let ending = SessionEnding::Failed(FailureReason::ServiceUnavailable);
                 self.end_session(&WORKER, &session, ending, false).await?;
             }
             ExchangeClaim::Escrowed => {

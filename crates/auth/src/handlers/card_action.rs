@@ -79,7 +79,7 @@ const fn refusal_toast(refusal: Refusal) -> (ToastKind, ToastText) {
 fn shown(session: &AuthSession, view: View) -> (CardFace, ToastKind, ToastText) {
     match view {
         View::ConsentPage => return (CardFace::Processing, ToastKind::Info, ToastText::ConfirmOnPage),
-        View::AskedAgain => return (CardFace::Invitation, ToastKind::Info, ToastText::AskedAgain),
+        View::AskedAgain => return (cards::face_of_session(session), ToastKind::Info, ToastText::AskedAgain),
         View::State => {}
     }
     let (kind, text) = match session.state {

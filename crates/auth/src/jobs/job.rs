@@ -2,8 +2,7 @@ use futures::future::BoxFuture;
 use larkauth_models::{Actor, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use super::schedule::Schedule;
-use crate::{context::Context, error::AuthError};
+use crate::{context::Context, error::AuthError, schedule::Schedule};
 
 /// Who runs a tick of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

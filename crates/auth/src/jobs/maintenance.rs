@@ -200,6 +200,7 @@ impl Context {
         for counts in self.store.active_counts().await? {
             self.metrics.sessions_active(counts.app_id.as_str(), counts.pending_sessions);
             self.metrics.tokens_active(counts.app_id.as_str(), counts.active_tokens);
+            self.metrics.tokens_suspended(counts.app_id.as_str(), counts.suspended_tokens);
         }
         for (app_id, count) in self.store.outcome_unknown_counts().await? {
             self.metrics.tokens_outcome_unknown(app_id.as_str(), count);

@@ -6,13 +6,13 @@
 mod job;
 mod maintenance;
 mod runner;
-mod schedule;
 
 use std::time::Duration;
 
 pub use job::{Job, Run, Scope};
 pub use runner::run;
-pub use schedule::Schedule;
+
+pub use crate::schedule::Schedule;
 
 /// Returns the jobs of every process: each may hold tokens that neither store nor bus took.
 #[must_use]
@@ -59,6 +59,24 @@ pub fn all() -> Vec<Job> {
             schedule: every(60),
             scope: Scope::Cluster,
             run: |context, actor, now, stopping| Box::pin(context.reconcile_cards(actor, now, stopping)),
+        },
+        Job {
+            name: "sync_people",
+            schedule: every(60),
+            scope: Scope::Cluster,
+            run: |context, actor, now, stopping| Box::pin(context.sync_people(actor, now, stopping)),
+        },
+        Job {
+            name: "announce_people",
+            schedule: every(5),
+            scope: Scope::Cluster,
+            run: |context, actor, now, stopping| Box::pin(context.announce_people(actor, now, stopping)),
+        },
+        Job {
+            name: "reauthorize",
+            schedule: every(60),
+            scope: Scope::Cluster,
+            run: |context, actor, now, stopping| Box::pin(context.reauthorize(actor, now, stopping)),
         },
         Job {
             name: "purge_events",

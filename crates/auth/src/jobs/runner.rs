@@ -4,11 +4,8 @@ use chrono::TimeDelta;
 use larkauth_models::{Actor, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    job::{Job, Scope},
-    schedule::Schedule,
-};
-use crate::context::Context;
+use super::job::{Job, Scope};
+use crate::{context::Context, schedule::Schedule};
 
 /// Longest sleep without a look at the clock: 30 s.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);

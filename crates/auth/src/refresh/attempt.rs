@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use larkauth_contracts::message::EscrowPlace;
-use larkauth_lark::error::{ErrorKind, LarkError};
+use larkauth_lark::{
+    LarkClient,
+    error::{ErrorKind, LarkError},
+};
 use larkauth_models::{StoredSecret, StoredToken, Timestamp, TokenPair, TokenStatus, UnreadableSecret};
 use larkauth_storage::{LeasedToken, RefreshEnd, seal_refreshed};
 use tokio::time::Instant;
@@ -28,14 +31,15 @@ pub(super) enum Attempt {
     Unreadable(UnreadableSecret),
 }
 
-/// Sends the refresh token of a token that was last used then, and writes down what became of it. Runs to its end in a task of its own: a caller that stops
-/// waiting does not interrupt it.
+/// Sends the refresh token of a token that was last used then, and writes down what became of it. Runs to its end in a task
+/// of its own: a caller that stops waiting does not interrupt it.
 ///
 /// # Errors
 /// The store's. The lease then ends by its time, and the next holder knows that the refresh token may be used up.
 pub(super) async fn attempt(
     context: &Context,
     app: Arc<App>,
+    client: &LarkClient,
     leased: LeasedToken,
     last_used_at: Timestamp,
     owner: Uuid,
@@ -55,15 +59,19 @@ pub(super) async fn attempt(
             return Ok(Attempt::Ended);
         }
     };
-    let call = app.client.refresh(app.application.token_api, refresh_token, deadline);
+    let call = client.refresh(app.application.token_api, refresh_token, deadline);
     match context.step(SideEffect::Call, call).await {
         Ok(pair) => {
-            // The token is stored. A breaker that could not be closed is closed by the next success.
+            let kept = keep(context, token, pair, last_used_at).await;
+            // A breaker that could not be closed is closed by the next success.
             let close = context.apps.breaker().close(&app, context.now());
             if let Err(error) = context.step(SideEffect::CloseBreaker, close).await {
                 tracing::warn!(%error, "auth.app.breaker_close");
             }
-            keep(context, token, pair, last_used_at).await
+            if let Ok(Attempt::Refreshed(token)) = &kept {
+                context.look_after_refresh(&app, token);
+            }
+            kept
         }
         Err(error) => refused(context, &token, was_interrupted, owner, error).await,
     }
@@ -110,13 +118,18 @@ async fn give_up_unreadable(
     why: &UnreadableSecret,
 ) -> Result<Attempt, AuthError> {
     context.report_unreadable(why);
-    let end = RefreshEnd {
-        status: if was_interrupted { TokenStatus::OutcomeUnknown } else { token.status },
-        failures: token.failures,
-        next_attempt_at: Some(context.now() + context.policy.unreadable_pause),
+    let (status, next_attempt_at) = match token.status {
+        TokenStatus::Suspended => (TokenStatus::Suspended, token.next_attempt_at),
+        status => (
+            if was_interrupted { TokenStatus::OutcomeUnknown } else { status },
+            Some(context.now() + context.policy.unreadable_pause),
+        ),
     };
+    let end = RefreshEnd { status, failures: token.failures, next_attempt_at };
     let ended = context.store.end_refresh(&token.app_id, &token.open_id, owner, end);
-    if context.step(SideEffect::EndLease, ended).await? {
+    let ended = context.step(SideEffect::EndLease, ended).await;
+    context.reads.tokens.forget(token.open_id.as_str());
+    if ended? {
         context.metrics.token_refreshed(token.app_id.as_str(), "unreadable");
     }
     Ok(Attempt::Unreadable(why.clone()))
@@ -157,8 +170,13 @@ async fn refused(
     let next_attempt_at = after.map(|after| context.now() + after);
     let end = RefreshEnd { status, failures, next_attempt_at };
     let ended = context.store.end_refresh(app_id, &token.open_id, owner, end);
-    if context.step(SideEffect::EndLease, ended).await? {
+    let ended = context.step(SideEffect::EndLease, ended).await;
+    context.reads.tokens.forget(token.open_id.as_str());
+    if ended? {
         context.metrics.token_refreshed(app_id.as_str(), outcome);
+        if status == TokenStatus::Suspended && token.status != TokenStatus::Suspended {
+            context.note_suspended(app_id, &token.open_id);
+        }
     }
     Ok(after.map_or(Attempt::Ended, |after| Attempt::Postponed { after }))
 }

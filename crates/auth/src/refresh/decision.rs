@@ -42,14 +42,18 @@ pub(super) fn decide(
     let more = failures.saturating_add(1);
     // A lost answer says nothing about the refresh token. With a code of its own Lark turned the request down.
     let is_lost = error.outcome == Outcome::MaybeProcessed && error.code.is_none();
-    let uncertain = if is_lost || was_interrupted { TokenStatus::OutcomeUnknown } else { status };
+    let uncertain = match status {
+        TokenStatus::Suspended => TokenStatus::Suspended,
+        _ if is_lost || was_interrupted => TokenStatus::OutcomeUnknown,
+        status => status,
+    };
     let decision = |outcome, status, failures, next| Decision { outcome, status, failures, next };
     match error.kind {
         // The holder of the earlier lease may have used it up, and its pair may be on its way to the store.
         ErrorKind::RefreshTokenInvalid | ErrorKind::InvalidGrant
             if was_interrupted && status != TokenStatus::OutcomeUnknown =>
         {
-            decision("outcome_unknown", TokenStatus::OutcomeUnknown, more, Next::Arrival)
+            decision("outcome_unknown", uncertain, more, Next::Arrival)
         }
         ErrorKind::RefreshTokenInvalid | ErrorKind::InvalidGrant => {
             decision("reauthorization_required", TokenStatus::ReauthorizationRequired, more, Next::Never)

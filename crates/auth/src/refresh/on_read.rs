@@ -48,7 +48,8 @@ impl Context {
                     let (context, app, used_at) = (self.clone(), app.clone(), self.now());
                     let deadline = Instant::now() + self.policy.refresh_call;
                     let task = self.refreshing.spawn(async move {
-                        attempt(&context, app, *leased, used_at, owner, deadline).await
+                        let client = app.client.clone();
+                        attempt(&context, app, &client, *leased, used_at, owner, deadline).await
                     });
                     return match timeout_at(until, task).await {
                         Ok(Ok(Ok(Attempt::Refreshed(token)))) => Ok(*token),

@@ -48,7 +48,8 @@ impl Context {
             }
             Err(error) => return Err(error),
         };
-        let card = cards::render(self, &app, &session, cards::face_of(session.state)).await;
+        let face = cards::face_of_session(&session);
+        let card = cards::render(self, &app, &session, face).await;
         let receiver = match (&session.person.open_id, &session.person.user_id) {
             (Some(open_id), _) => Receiver::OpenId(open_id.clone()),
             (None, Some(user_id)) => Receiver::UserId(user_id.clone()),
@@ -56,7 +57,7 @@ impl Context {
         };
         match app.client.send_card(&receiver, &card, &session.id.to_string()).await {
             Ok(message_id) => {
-                self.store.record_card(session.id, &message_id, CardFace::Invitation).await?;
+                self.store.record_card(session.id, &message_id, cards::first_face(&session)).await?;
                 // The session may have ended while its card was on the way.
                 if self.existing_session(session.id).await?.state.is_final() {
                     self.request_card_face(&session.app_id, session.id, Duration::ZERO).await?;
@@ -87,7 +88,7 @@ impl Context {
     /// changed (recalled, deleted, too old) and an update that Lark refuses for good count as updated.
     pub(crate) async fn update_card(&self, app_id: &AppId, session_id: SessionId) -> Result<(), AuthError> {
         let Some(session) = self.session_of(app_id, session_id).await? else { return Ok(()) };
-        let face = cards::face_of(session.state);
+        let face = cards::face_of_session(&session);
         let Some(message_id) = session.message_id.as_ref().filter(|_| needs_update(&session, face)) else {
             return Ok(());
         };
@@ -120,7 +121,10 @@ impl Context {
 /// Returns whether a card must change. Either open face is right for a pending session; an ended session has one face.
 fn needs_update(session: &AuthSession, face: CardFace) -> bool {
     match (face, session.card_face) {
-        (CardFace::Invitation, Some(CardFace::Processing | CardFace::Reauthorize)) => false,
+        (
+            CardFace::Invitation | CardFace::Reauthorize,
+            Some(CardFace::Invitation | CardFace::Processing | CardFace::Reauthorize),
+        ) => false,
         (wanted, shown) => shown != Some(wanted),
     }
 }

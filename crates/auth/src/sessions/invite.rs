@@ -5,7 +5,7 @@ use larkauth_models::{
     Actor, AppId, AuditAction, AuthMethod, AuthSession, CardOptions, ConsentSecrets, FailureReason, Person,
     SessionId, SessionState, Timestamp,
 };
-use larkauth_storage::{AuditEntry, Created, InvitationLimit, NewSession, SessionEnding};
+use larkauth_storage::{AuditEntry, Created, InvitationLimit, InvitationPause, NewSession, SessionEnding};
 
 use super::{
     idempotency::IdempotencyKey,
@@ -92,7 +92,7 @@ impl Context {
             return Err(AuthError::IdempotencyKeyReused);
         }
         if session.state == SessionState::Pending && session.message_id.is_none() {
-            self.request_card(&new).await?;
+            self.request_card(&new.app_id, new.id, new.auth_method).await?;
         }
         self.existing_session(session_id).await
     }
@@ -136,7 +136,9 @@ impl Context {
     /// Requests the card of a session that was just created. The caller gets the error; the session must not look as if a
     /// card were on its way.
     async fn request_first_card(&self, actor: &Actor, new: &NewSession) -> Result<(), AuthError> {
-        let Err(error) = self.request_card(new).await else { return Ok(()) };
+        let Err(error) = self.request_card(&new.app_id, new.id, new.auth_method).await else {
+            return Ok(());
+        };
         if let Err(error) = self.withdraw(actor, new.id).await {
             tracing::error!(session_id = %new.id, %error, "auth.session.end: the unsent invitation stays pending until it expires");
         }
@@ -144,12 +146,17 @@ impl Context {
     }
 
     /// Requests the card of a new session. A repeated request sends no second card.
-    async fn request_card(&self, new: &NewSession) -> Result<(), AuthError> {
-        if !new.auth_method.has_card() {
+    async fn request_card(
+        &self,
+        app_id: &AppId,
+        session_id: SessionId,
+        auth_method: AuthMethod,
+    ) -> Result<(), AuthError> {
+        if !auth_method.has_card() {
             return Ok(());
         }
-        let event_id = event_id("invite", &new.id.to_string());
-        let message = self.outgoing(event_id, &new.app_id, InvitationRequested { session_id: new.id })?;
+        let event_id = event_id("invite", &session_id.to_string());
+        let message = self.outgoing(event_id, app_id, InvitationRequested { session_id })?;
         Ok(self.bus.publish(message).await?)
     }
 
@@ -175,11 +182,24 @@ impl Context {
         now: Timestamp,
         invite: Invite,
     ) -> Result<AuthSession, AuthError> {
+        let (session, _) = self.invite_or_find(actor, now, invite, self.policy.invitation_pause).await?;
+        Ok(session)
+    }
+
+    /// Invites as [`Context::invite_unless_asked`] does, with these pauses. Returns the session, and whether it is new. The card
+    /// of an open session is requested where that has not happened.
+    pub(crate) async fn invite_or_find(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        invite: Invite,
+        pause: InvitationPause,
+    ) -> Result<(AuthSession, bool), AuthError> {
         let session_id = SessionId(self.new_uuid());
         let act = self.invitation_act(actor, now, session_id, &invite);
         let stored = async {
             let new = self.prepare(actor, now, session_id, invite, &act).await?;
-            let (limit, pause) = (self.policy.invitation_limit, self.policy.invitation_pause);
+            let limit = self.policy.invitation_limit;
             let created = self.store.create_session_unless_asked(&new, limit, pause).await?;
             let open = match created {
                 Created::Open(id) => Some(id),
@@ -188,15 +208,22 @@ impl Context {
             Ok::<_, AuthError>((new, open))
         };
         let new = match stored.await {
-            Ok((_, Some(open))) => return self.existing_session(open).await,
+            Ok((_, Some(open))) => {
+                let session = self.existing_session(open).await?;
+                // The process that created it may have stopped. A repeated request sends no second card.
+                if session.state == SessionState::Pending && session.message_id.is_none() {
+                    self.request_card(&session.app_id, session.id, session.auth_method).await?;
+                }
+                return Ok((session, false));
+            }
             Ok((new, None)) => {
                 self.note_done(&act);
                 new
             }
-            Err(error) => return self.settle_change(act, Err(error), |_: &AuthSession| true),
+            Err(error) => return self.settle_change(act, Err(error), |_: &(AuthSession, bool)| true),
         };
         self.request_first_card(actor, &new).await?;
-        self.existing_session(new.id).await
+        Ok((self.existing_session(new.id).await?, true))
     }
 
     /// Checks an invitation and makes its secrets.
@@ -210,6 +237,10 @@ impl Context {
         audit: AuditEntry,
     ) -> Result<NewSession, AuthError> {
         check_card(&invite.card)?;
+        let lifetime = match invite.card.reauthorize {
+            Some(_) => self.policy.reauthorize.lifetime,
+            None => self.policy.session_lifetime,
+        };
         let new = NewSession {
             id: session_id,
             app_id: invite.app_id,
@@ -222,7 +253,7 @@ impl Context {
                 pkce_verifier: self.entropy.secret_token(),
             },
             created_at: now,
-            expires_at: now + self.policy.session_lifetime,
+            expires_at: now + lifetime,
             takes_card_of,
             audit,
         };

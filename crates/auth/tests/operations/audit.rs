@@ -1,12 +1,12 @@
 //! The audit record of each operation: who, what, about whom, with which result.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::TimeDelta;
 use larkauth_auth::{AuditTimings, AuthError, Policy, api_keys::NewApiKey, pseudonym};
 use larkauth_contracts::message::CardActionKind;
 use larkauth_messaging::testing::eventually;
-use larkauth_models::{Actor, AppId, AuditAction, KeyAccess, KeyScope, Origin, Principal, TokenApi};
+use larkauth_models::{Actor, AppId, AuditAction, KeyAccess, KeyScope, OpenId, Origin, Principal, TokenApi};
 use larkauth_storage::{AuditEntry, AuditFilter, SessionFilter};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -93,6 +93,46 @@ async fn token_read_is_recorded_with_caller_and_result() {
     let text = format!("{records:?}");
     let secret = token.pair.access_token.readable().unwrap();
     assert!(!text.contains(larkauth_models::ExposeSecret::expose_secret(secret)), "{text}");
+}
+
+#[tokio::test]
+async fn repeated_reads_of_one_token_are_one_record_with_their_number() {
+    let fixture = Fixture::new().await;
+    let (one, other) = (fixture.authorized(0).await, fixture.authorized(1).await);
+    let (app, here) = (fixture.app_id(), key(&[]));
+    let mut there = here.clone();
+    there.origin.address = Some("192.0.2.8".to_owned());
+    let read = async |caller: &Actor, person: &OpenId| {
+        let now = fixture.context.now();
+        fixture.context.valid_token(caller, now, &app, person, TimeDelta::zero(), &[]).await
+    };
+    for (caller, person, times) in [(&here, &one, 5), (&here, &other, 1), (&there, &one, 2)] {
+        for _ in 0..times {
+            read(caller, person).await.unwrap();
+        }
+    }
+    for _ in 0..2 {
+        assert!(read(&here, &fixture.person(2)).await.is_err());
+    }
+    let served = |records: &[AuditEntry]| {
+        let ok = records.iter().filter(|record| record.outcome == "ok");
+        let shown =
+            ok.map(|record| (record.person.clone().unwrap(), record.address.clone().unwrap(), record.count));
+        shown.collect::<BTreeSet<_>>()
+    };
+    let (here_at, there_at) = ("192.0.2.7".to_owned(), "192.0.2.8".to_owned());
+    let expected = BTreeSet::from([
+        (one.to_string(), here_at.clone(), 5),
+        (other.to_string(), here_at.clone(), 1),
+        (one.to_string(), there_at, 2),
+    ]);
+    let records = fixture.written(AuditAction::TokenServe).await;
+    assert_eq!(served(&records), expected);
+    assert_eq!(records.len(), 3 + 2, "each refusal is a record");
+    read(&here, &one).await.unwrap();
+    let records = fixture.written(AuditAction::TokenServe).await;
+    assert_eq!(records.len(), 6, "a later read is another record");
+    assert!(served(&records).contains(&(one.to_string(), here_at, 1)));
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ async fn dead_code_that_was_never_sent_fails_its_session() {
     let code = fixture.consent(&invited, 0).await;
     let dead = fixture.code_message(&invited, &code).await;
     fixture.notice_of(&dead).await;
-    assert_eq!(fixture.ended(&invited).await, failed(FailureReason::UpstreamUnavailable));
+    assert_eq!(fixture.ended(&invited).await, failed(FailureReason::ServiceUnavailable));
     assert!(fixture.token(&invited.open_id).await.is_none());
 }
 
@@ -143,7 +143,7 @@ async fn dead_click_leaves_session_open_unless_it_held_a_code() {
     let mut click = fixture.click(&invited, CardActionKind::Authorize);
     click.data.code = Some(fixture.sealed(invited.session_id, &code));
     fixture.notice_of(&click).await;
-    assert_eq!(fixture.ended(&invited).await, failed(FailureReason::UpstreamUnavailable));
+    assert_eq!(fixture.ended(&invited).await, failed(FailureReason::ServiceUnavailable));
 }
 
 #[tokio::test]

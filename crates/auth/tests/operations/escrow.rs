@@ -96,7 +96,9 @@ impl Fixture {
 
     fn spooled(&self) -> Vec<PathBuf> {
         let folder = self.spool.path().join("escrow");
-        fs::read_dir(folder).map_or(Vec::new(), |files| files.map(|file| file.unwrap().path()).collect())
+        let files =
+            fs::read_dir(folder).map_or(Vec::new(), |files| files.map(|file| file.unwrap().path()).collect());
+        files.into_iter().filter(|file| file.extension().is_some_and(|ending| ending != "reserve")).collect()
     }
 
     fn assert_no_token_in(&self, bytes: &[u8]) {

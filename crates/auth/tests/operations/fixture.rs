@@ -67,12 +67,13 @@ impl Default for Setup {
     }
 }
 
-/// The defaults, with so many invitations for a person per minute.
+/// The defaults, with so many invitations for a person per minute. Every read asks the database, which tests change directly.
 pub(crate) fn policy(invitations: u32) -> Policy {
     Policy {
         source: "/larkauth/test".to_owned(),
         audit: AuditTimings { interval: Duration::from_millis(10), ..AuditTimings::default() },
         invitation_limit: InvitationLimit { max: invitations, window: Duration::from_secs(60) },
+        read_staleness: Duration::ZERO,
         ..Policy::default()
     }
 }
@@ -346,6 +347,8 @@ pub(crate) fn seen(reply: &Reply) -> (String, Option<String>) {
 /// A bus that records what is published and has no consumer.
 pub(crate) struct Recorder {
     published: Mutex<VecDeque<Published>>,
+    /// What is for other programs.
+    pub(crate) offered: Mutex<Vec<Offer>>,
     down: AtomicBool,
     health: watch::Sender<BusHealth>,
 }
@@ -359,6 +362,7 @@ impl Default for Recorder {
     fn default() -> Self {
         Self {
             published: Mutex::default(),
+            offered: Mutex::default(),
             down: AtomicBool::new(false),
             health: watch::Sender::new(BusHealth::Up),
         }
@@ -411,10 +415,11 @@ impl Bus for Recorder {
         self.note(message, None)?;
         Err(BusError::Unavailable { during: "request", message: "there is no consumer".to_owned() })
     }
-    async fn offer(&self, _: Offer) -> Result<Offered, BusError> {
+    async fn offer(&self, offer: Offer) -> Result<Offered, BusError> {
         if self.down.load(Ordering::SeqCst) {
             return Err(BusError::Unavailable { during: "publish", message: "switched off".to_owned() });
         }
+        self.offered.lock().unwrap().push(offer);
         Ok(Offered::Unsupported)
     }
     async fn publish_later(&self, message: Outgoing, queue: Queue, delay: Duration) -> Result<(), BusError> {

@@ -153,13 +153,13 @@ async fn send_card_after_transient_errors_sends_one_card() {
         .unwrap();
     let message = fixture.bus.take::<InvitationRequested>();
     // Longer than the client waits by itself.
-    fixture.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::TooManyRequests(20)));
+    fixture.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::TooManyRequests(4)));
     let disposition = fixture.deliver(message.clone()).await;
     assert!(
-        matches!(disposition, Disposition::Retry { after: Some(wait), .. } if wait.as_secs() == 20),
+        matches!(disposition, Disposition::Retry { after: Some(wait), .. } if wait.as_secs() == 4),
         "{disposition:?}"
     );
-    // Handled, but the answer was lost.
+    // The limiter waits for the rest of it. Then the card is sent, and the answer is lost.
     fixture.sim.faults().push(Fault::at(Endpoint::MessageSend, Effect::LostAnswer).times(5));
     assert!(matches!(fixture.deliver(message.clone()).await, Disposition::Retry { .. }));
     fixture.sim.faults().clear();

@@ -6,6 +6,7 @@
 mod announcements;
 mod audit;
 mod bootstrap;
+mod budget;
 mod card_faces;
 mod clicks;
 mod codes;
@@ -18,6 +19,9 @@ mod invitations;
 mod jobs;
 mod live;
 mod maintenance;
+mod people;
+mod reads;
+mod reauthorizations;
 mod refreshes;
 mod relay;
 mod slow;

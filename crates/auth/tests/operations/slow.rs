@@ -6,16 +6,17 @@ use async_trait::async_trait;
 use larkauth_auth::{Context, ContextParts, Policy};
 use larkauth_lark_sim::{Effect, Endpoint, Fault};
 use larkauth_models::{
-    AppId, Application, AuthSession, CardFace, EventId, MessageId, OpenId, SessionId, SessionState,
-    StoredToken, Timestamp, TokenKind, TokenPair, UserProfile,
+    AppId, Application, AuthSession, CallRequest, CardFace, EventId, MessageId, OpenId, SessionId,
+    SessionState, StoredToken, SuspensionReason, Timestamp, TokenKind, TokenPair, UserProfile,
 };
 use larkauth_storage::{
-    ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, CodeBinding,
-    Completion, Created, EncryptionKeys, EndCursor, Erased, ExchangeClaim, Horizon, HorizonCount,
-    HorizonCursor, HorizonFilter, InvitationLimit, InvitationPause, JobTicks, KeyUse, LeasedToken, Loss,
-    NewSession, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, RefreshClaim, RefreshEnd,
+    ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, CallBudgets,
+    ChangeFeed, Changes, CodeBinding, Completion, Created, DueApplication, DueOrder, EncryptionKeys,
+    EndCursor, Erased, ExchangeClaim, GrantedCalls, Horizon, HorizonCount, HorizonCursor, HorizonFilter,
+    InvitationLimit, InvitationPause, JobTicks, KeyUse, LeasedToken, Loss, NewSession, People,
+    ProcessedEvents, ProfileCursor, ProfilePage, Profiles, Reauthorizations, RefreshClaim, RefreshEnd,
     RefreshedToken, Refreshes, Registration, Resealed, Sealed, SessionCursor, SessionEnding, SessionFilter,
-    Sessions, StorageError, Store, Tokens, UnannouncedEnd,
+    Sessions, StorageError, Store, Tokens, UnannouncedEnd, UnannouncedPerson,
     transfer::{Record, RowKey, Table, Transfer},
 };
 use tokio::time::timeout;
@@ -96,7 +97,8 @@ delegate! {
     }
     Refreshes {
         fn claim_refresh(app_id: &AppId, open_id: &OpenId, owner: Uuid, life: Duration) -> Stored<RefreshClaim>;
-        fn claim_due_refreshes(now: Timestamp, frozen_before: Timestamp, owner: Uuid, life: Duration, limit: u32) -> Stored<Vec<LeasedToken>>;
+        fn due_applications(now: Timestamp, frozen_before: Timestamp, at_most: u32) -> Stored<Vec<DueApplication>>;
+        fn claim_due_refreshes(app_id: &AppId, order: &DueOrder, owner: Uuid, life: Duration, limit: u32) -> Stored<Vec<LeasedToken>>;
         fn complete_refresh(refreshed: &RefreshedToken) -> Stored<bool>;
         fn end_refresh(app_id: &AppId, open_id: &OpenId, owner: Uuid, end: RefreshEnd) -> Stored<bool>;
         fn touch_token(app_id: &AppId, open_id: &OpenId, now: Timestamp, last_before: Timestamp) -> Stored<bool>;
@@ -105,11 +107,32 @@ delegate! {
         fn token(app_id: &AppId, open_id: &OpenId, kind: TokenKind) -> Stored<Option<StoredToken>>;
         fn revoke_token(app_id: &AppId, open_id: &OpenId, kind: TokenKind, audit: &AuditEntry) -> Stored<bool>;
     }
+    CallBudgets {
+        fn grant_calls(app_id: &AppId, class: &str, request: &CallRequest) -> Stored<GrantedCalls>;
+        fn hold_calls(app_id: &AppId, class: &str, lead: Duration) -> Stored<()>;
+    }
     Profiles {
         fn profile(app_id: &AppId, open_id: &OpenId) -> Stored<Option<UserProfile>>;
         fn purge_profiles(after: &ProfileCursor, limit: u32) -> Stored<ProfilePage>;
         fn person_ids(app_id: &AppId, open_id: &OpenId) -> Stored<Vec<String>>;
         fn erase_person(app_id: &AppId, open_id: &OpenId, audit: &AuditEntry) -> Stored<Erased>;
+    }
+    People {
+        fn people_to_sync(app_id: &AppId, synced_before: Timestamp, limit: u32) -> Stored<Vec<OpenId>>;
+        fn count_to_sync(app_id: &AppId, synced_before: Timestamp) -> Stored<u64>;
+        fn claim_sync(app_id: &AppId, open_id: &OpenId, synced_before: Timestamp, now: Timestamp) -> Stored<bool>;
+        fn store_synced(app_id: &AppId, profiles: &[UserProfile], others: &[OpenId], now: Timestamp) -> Stored<()>;
+        fn suspended(app_id: &AppId, open_ids: &[OpenId]) -> Stored<Vec<(OpenId, SuspensionReason)>>;
+        fn suspend_person(app_id: &AppId, open_id: &OpenId, reason: SuspensionReason, audit: &AuditEntry) -> Stored<bool>;
+        fn restore_person(app_id: &AppId, open_id: &OpenId, refreshed: bool, audit: &AuditEntry) -> Stored<bool>;
+        fn claim_suspended(app_id: &AppId, open_id: &OpenId, owner: Uuid, life: Duration) -> Stored<Option<LeasedToken>>;
+        fn unannounced_people(after: Option<&UnannouncedPerson>, limit: u32) -> Stored<Vec<UnannouncedPerson>>;
+        fn record_person_announced(announced: &UnannouncedPerson) -> Stored<bool>;
+    }
+    Reauthorizations {
+        fn claim_ended(app_id: &AppId, used_after: Option<Timestamp>, now: Timestamp, until: Timestamp, limit: u32) -> Stored<Vec<OpenId>>;
+        fn claim_ending(app_id: &AppId, granted_before: Timestamp, now: Timestamp, until: Timestamp, limit: u32) -> Stored<Vec<OpenId>>;
+        fn set_ask_at(app_id: &AppId, open_id: &OpenId, ask_at: Timestamp) -> Stored<bool>;
     }
     ProcessedEvents {
         fn is_processed(consumer: &str, event_id: &EventId) -> Stored<bool>;
@@ -147,8 +170,12 @@ delegate! {
         fn count_losses(filter: &HorizonFilter) -> Stored<Vec<HorizonCount>>;
         fn outcome_unknown_counts() -> Stored<Vec<(AppId, i64)>>;
     }
+    Changes {
+        fn change_feed() -> Stored<Option<Box<dyn ChangeFeed>>>;
+    }
     JobTicks {
         fn claim_tick(job: &str, tick_at: Timestamp, now: Timestamp) -> Stored<bool>;
+        fn last_tick(job: &str) -> Stored<Option<Timestamp>>;
     }
 }
 

@@ -36,7 +36,7 @@ impl Fixture {
         token.map(|token| token.generation)
     }
 
-    async fn set_status(&self, status: &str) {
+    pub(crate) async fn set_status(&self, status: &str) {
         let mut connection = self.database.connection().await;
         sqlx::query("update access_tokens set status = $1")
             .bind(status)

@@ -3,8 +3,8 @@ import { NARROW, Timeline } from "./timeline.js";
 import { texts } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
-const BREAKAGES = ["cut_connection", "half_open", "lost_answer", "lark_down", "slow_lark", "rate_limited", "unknown_event"];
-const LASTING = new Set(["lost_answer", "lark_down", "slow_lark", "rate_limited"]);
+const BREAKAGES = ["cut_connection", "half_open", "lost_answer", "lost_refresh", "lark_down", "slow_lark", "rate_limited", "unknown_event"];
+const LASTING = new Set(["lost_answer", "lost_refresh", "lark_down", "slow_lark", "rate_limited"]);
 
 const stored = (name) => {
   try { return localStorage.getItem(name); } catch { return null; }
@@ -235,6 +235,7 @@ async function ask(event) {
 async function readToken() {
   await doing($("read-token"), async () => {
     token = await post("/api/token", { open_id: owner().open_id });
+    token.skew = new Date(token.now) - Date.now();
     showToken();
   });
 }
@@ -279,7 +280,7 @@ const compact = (json) => JSON.stringify(json, null, 1).replace(/\[\s+([^\]]*?)\
 function countDown() {
   const node = $("expires");
   if (!node || !token || !token.body.expires_at) return;
-  const left = Math.max(0, Math.round((new Date(token.body.expires_at) - Date.now()) / 1000));
+  const left = Math.max(0, Math.round((new Date(token.body.expires_at) - Date.now() - token.skew) / 1000));
   const two = (n) => String(n).padStart(2, "0");
   const clock = `${Math.floor(left / 3600)}:${two(Math.floor(left / 60) % 60)}:${two(left % 60)}`;
   node.textContent = left ? `${t("expires_in")} ${clock}` : t("expired");
@@ -370,6 +371,11 @@ $("close-sheet").addEventListener("click", closePage);
 addEventListener("keydown", onEscape);
 NARROW.addEventListener("change", cover);
 $("frame").addEventListener("load", pageLoaded);
+$("two-hours").addEventListener("click", () => doing($("two-hours"), async () => {
+  await post("/api/two-hours");
+  if (token) token.skew += 2 * 3600 * 1000;
+  countDown();
+}));
 $("repair").addEventListener("click", () => doing($("repair"), () => post("/api/repair")));
 $("clear").addEventListener("click", () => timeline.clear());
 for (const button of document.querySelectorAll(".tabs button")) button.addEventListener("click", () => tab(button.dataset.tab));

@@ -6,8 +6,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use chrono::TimeDelta;
 use larkauth_contracts::rest::CardRequest;
 use larkauth_lark_sim::{ClickOutcome, SimError};
+use larkauth_models::Clock;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -100,7 +102,7 @@ pub(crate) async fn token(
         *token = report::masked(token.as_str().unwrap_or_default()).into();
     }
     let curl = demo.caller.token_by_hand(&demo.app_id, &whose.open_id);
-    Ok(Json(json!({ "status": status.as_u16(), "body": body, "curl": curl })))
+    Ok(Json(json!({ "status": status.as_u16(), "body": body, "curl": curl, "now": demo.clock.now() })))
 }
 
 /// Returns the person's names.
@@ -128,5 +130,12 @@ pub(crate) async fn break_it(
 pub(crate) async fn repair(State(demo): State<DemoState>) -> StatusCode {
     demo.feed.action("repair", []);
     demo.sim.faults().clear();
+    StatusCode::NO_CONTENT
+}
+
+/// Moves the clock of Lark and of larkauth by the life of an access token.
+pub(crate) async fn two_hours(State(demo): State<DemoState>) -> StatusCode {
+    demo.feed.action("two_hours", []);
+    demo.clock.advance(TimeDelta::hours(2));
     StatusCode::NO_CONTENT
 }

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use chrono::TimeDelta;
 use larkauth_contracts::rest::{SessionView, TokenView};
-use larkauth_lark_sim::{ClickOutcome, Message, Sim, SimUser};
-use larkauth_models::{FailureReason, SessionState};
+use larkauth_lark_sim::{ClickOutcome, Effect, Endpoint, Fault, Message, Sim, SimUser};
+use larkauth_models::{FailureReason, SessionState, ShiftedClock};
 
 use super::{
     caller::{self, Caller, STEP_TIMEOUT},
@@ -11,22 +12,25 @@ use super::{
 };
 use crate::report;
 
-/// Plays the demo in the terminal: one person agrees, one declines, another consents for the third, and a cut
-/// connection recovers.
-pub(crate) async fn play(sim: &Sim, caller: &Caller) -> anyhow::Result<()> {
+/// Plays the demo in the terminal: one person agrees, and hours later the token is still valid; one declines, another
+/// consents for the third, and a cut connection recovers; at last the answer to a refresh is lost.
+pub(crate) async fn play(sim: &Sim, caller: &Caller, clock: &ShiftedClock) -> anyhow::Result<()> {
     let app_id = platform::app_id(sim)?;
     let users: [SimUser; 3] = sim.users().try_into().ok().context("the simulator has three people")?;
-    let scenario = Scenario { sim, caller, app_id: &app_id };
+    let scenario = Scenario { sim, caller, clock, app_id: &app_id };
     let [first, second, third] = &users;
     scenario.agrees(first).await?;
+    scenario.two_hours_pass(first).await?;
     scenario.declines(second).await?;
     let failed = scenario.another_agrees(third, first).await?;
-    scenario.recovers(third, &failed).await
+    scenario.recovers(third, &failed).await?;
+    scenario.loses_refresh(first).await
 }
 
 struct Scenario<'a> {
     sim: &'a Sim,
     caller: &'a Caller,
+    clock: &'a ShiftedClock,
     app_id: &'a str,
 }
 
@@ -46,6 +50,64 @@ impl Scenario<'_> {
         self.turns(&card, "green").await?;
         report::done("the card turned green", "");
         self.token(&person).await
+    }
+
+    async fn two_hours_pass(&self, user: &SimUser) -> anyhow::Result<()> {
+        report::say("\nTwo hours pass");
+        let person = self.sim.open_id(self.app_id, user);
+        let before: TokenView = caller::read(self.caller.token(self.app_id, &person).await?)?;
+        self.clock.advance(TimeDelta::hours(2));
+        report::done("the access token has expired", "the clocks of Lark and larkauth moved on");
+        let token: TokenView = caller::read(self.caller.token(self.app_id, &person).await?)?;
+        ensure!(
+            token.generation > before.generation && token.access_token != before.access_token,
+            "the token was not refreshed"
+        );
+        report::done("a service reads the token", &format!("refreshed: {}", caller::masked(&token)));
+        Ok(())
+    }
+
+    async fn loses_refresh(&self, user: &SimUser) -> anyhow::Result<()> {
+        report::say("\nThe answer to a refresh is lost");
+        let person = self.sim.open_id(self.app_id, user);
+        let valid = self.caller.refresh(self.app_id, &person).await?;
+        let valid: TokenView = caller::read(valid)?;
+        // The tokens of both people who agreed are due.
+        self.sim.faults().push(Fault::at(Endpoint::TokenRefresh, Effect::LostAnswer).times(2));
+        self.clock.advance(TimeDelta::minutes(110));
+        self.sim
+            .wait_until(STEP_TIMEOUT, |sim| sim.faults().list().is_empty().then_some(()))
+            .await
+            .context("the token is not refreshed")?;
+        report::done("Lark refreshed the token, and its answer was lost", "nothing can bring it back");
+        let token: TokenView = caller::read(self.caller.token(self.app_id, &person).await?)?;
+        ensure!(token.access_token == valid.access_token, "another token is served");
+        report::done("the valid token is still served", &caller::masked(&token));
+        // The pauses after the failure pass, the old refresh token is tried once more, and the access token ends.
+        self.clock.advance(TimeDelta::hours(2));
+        let asked_again = async {
+            loop {
+                let (status, problem) = self.caller.token(self.app_id, &person).await?;
+                if status == 404 {
+                    return anyhow::Ok(problem["code"].as_str().unwrap_or_default().to_owned());
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let code =
+            tokio::time::timeout(STEP_TIMEOUT, asked_again).await.context("the login does not end")??;
+        report::done("hours later Lark says that the refresh token is used up", &code);
+        let session = self.agrees_again(&person).await?;
+        report::done("the person agreed once more", &format!("session {}", session.session_id));
+        self.token(&person).await
+    }
+
+    async fn agrees_again(&self, person: &str) -> anyhow::Result<SessionView> {
+        let (session, card) = self.ask(person).await?;
+        let click = self.click(&card, "authorize", person).await?;
+        self.agree(&click, person, 200).await?;
+        self.ends(&session, SessionState::Completed, None).await?;
+        Ok(session)
     }
 
     async fn declines(&self, user: &SimUser) -> anyhow::Result<()> {

@@ -14,6 +14,8 @@ pub(crate) enum Breakage {
     RateLimited,
     /// The next exchange of a code succeeds, but its answer is lost.
     LostAnswer,
+    /// The next refresh succeeds, but its answer is lost.
+    LostRefresh,
     /// The long connection is cut.
     CutConnection,
     /// The long connection goes silent, yet its socket stays open.
@@ -24,7 +26,8 @@ pub(crate) enum Breakage {
 
 impl Breakage {
     /// Faults that last until repaired or consumed.
-    const LASTING: [Self; 4] = [Self::LarkDown, Self::SlowLark, Self::RateLimited, Self::LostAnswer];
+    const LASTING: [Self; 5] =
+        [Self::LarkDown, Self::SlowLark, Self::RateLimited, Self::LostAnswer, Self::LostRefresh];
 
     /// Returns its name on the page.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Breakage {
             Self::SlowLark => "slow_lark",
             Self::RateLimited => "rate_limited",
             Self::LostAnswer => "lost_answer",
+            Self::LostRefresh => "lost_refresh",
             Self::CutConnection => "cut_connection",
             Self::HalfOpen => "half_open",
             Self::UnknownEvent => "unknown_event",
@@ -55,7 +59,7 @@ impl Breakage {
                 let event = json!({"chat_id": "oc_demo", "message": "hello"});
                 sim.push_event(app_id, "im.message.receive_v1", &event)?;
             }
-            Self::SlowLark | Self::RateLimited | Self::LostAnswer => {}
+            Self::SlowLark | Self::RateLimited | Self::LostAnswer | Self::LostRefresh => {}
         }
         Ok(())
     }
@@ -78,6 +82,7 @@ impl Breakage {
                     .into()
             }
             Self::LostAnswer => vec![Fault::at(Endpoint::TokenCode, Effect::LostAnswer)],
+            Self::LostRefresh => vec![Fault::at(Endpoint::TokenRefresh, Effect::LostAnswer)],
             Self::CutConnection | Self::HalfOpen | Self::UnknownEvent => Vec::new(),
         }
     }

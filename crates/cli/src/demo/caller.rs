@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use larkauth_contracts::rest::{CardRequest, CreateSession, SessionView, TokenView};
+use larkauth_contracts::rest::{CardRequest, CreateSession, RefreshToken, SessionView, TokenView};
 use larkauth_models::{AppId, ExposeSecret, OpenId, SecretString, SessionId};
 use larkauth_net::Network;
 use reqwest::{Client, RequestBuilder, StatusCode};
@@ -68,6 +68,12 @@ impl Caller {
     /// Reads a person's token. Returns status and body of any answer.
     pub(crate) async fn token(&self, app_id: &str, open_id: &str) -> anyhow::Result<(StatusCode, Value)> {
         self.send(self.http.get(self.token_url(app_id, open_id))).await
+    }
+
+    /// Has a person's token refreshed. Returns status and body of any answer.
+    pub(crate) async fn refresh(&self, app_id: &str, open_id: &str) -> anyhow::Result<(StatusCode, Value)> {
+        let url = format!("{}/refresh", self.token_url(app_id, open_id));
+        self.send(self.http.post(url).json(&RefreshToken { generation: None })).await
     }
 
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<(StatusCode, Value)> {

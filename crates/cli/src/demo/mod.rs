@@ -27,6 +27,7 @@ use std::{
 };
 
 use anyhow::ensure;
+use larkauth_models::ShiftedClock;
 use larkauth_net::Network;
 use larkauth_telemetry::{LogFormat, TelemetryConfig};
 
@@ -66,14 +67,15 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let telemetry = larkauth_telemetry::init_with(&logs, FeedLayer::new(feed.clone()))?;
     let port = free_port()?;
     let base = format!("http://127.0.0.1:{port}");
-    let sim = platform::start(&base).await?;
+    let clock = Arc::new(ShiftedClock::default());
+    let sim = platform::start(&base, clock.clone()).await?;
     report::done("a simulated Lark is running", sim.base_url());
-    let stage = Box::pin(Stage::build(&sim, &base)).await?;
+    let stage = Box::pin(Stage::build(&sim, &base, clock.clone())).await?;
     let played = async {
         if arguments.auto {
-            return auto::play(&sim, &stage.caller()).await;
+            return auto::play(&sim, &stage.caller(), &clock).await;
         }
-        server::run(&sim, &stage, feed, arguments.port, !arguments.no_open).await
+        server::run(&sim, &stage, feed, clock.clone(), arguments.port, !arguments.no_open).await
     };
     let played = Box::pin(played).await;
     stage.tear_down().await?;

@@ -1,16 +1,17 @@
 //! The simulated Lark of the demo.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use larkauth_lark_sim::{Sim, SimConfig, SimHandle};
+use larkauth_models::Clock;
 
 /// Interval of pings over the long connection. Short, so that a silent connection is noticed while a person watches.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Starts a simulated Lark whose application has the redirect URI of the gateway at `base`.
-pub(crate) async fn start(base: &str) -> anyhow::Result<SimHandle> {
-    let mut config = SimConfig::demo();
+pub(crate) async fn start(base: &str, clock: Arc<dyn Clock>) -> anyhow::Result<SimHandle> {
+    let mut config = SimConfig::demo().with_clock(clock);
     config.socket.ping_interval = PING_INTERVAL;
     for app in &mut config.apps {
         app.redirect_uris = vec![format!("{base}/oauth/callback")];

@@ -21,6 +21,7 @@ use axum::{
 };
 use futures::{Stream, StreamExt, stream};
 use larkauth_lark_sim::Sim;
+use larkauth_models::ShiftedClock;
 use larkauth_net::Network;
 use serde_json::json;
 use tokio::{
@@ -65,6 +66,7 @@ pub(crate) async fn run(
     sim: &Sim,
     stage: &Stage,
     feed: Arc<Feed>,
+    clock: Arc<ShiftedClock>,
     port: u16,
     open: bool,
 ) -> anyhow::Result<()> {
@@ -91,6 +93,7 @@ pub(crate) async fn run(
         sim: sim.clone(),
         app_id,
         caller,
+        clock,
         feed,
         browser,
         document: state,
@@ -133,6 +136,7 @@ fn routes(demo: DemoState, port: u16) -> Router {
         .route("/api/token", post(api::token))
         .route("/api/break", post(api::break_it))
         .route("/api/repair", post(api::repair))
+        .route("/api/two-hours", post(api::two_hours))
         .route(browser::CONSENT, get(browser::consent).post(browser::consent))
         .route(browser::RESULT, get(browser::result))
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -1,10 +1,10 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use larkauth_auth::Context;
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_lark_sim::Sim;
-use larkauth_models::{Entropy, ExposeSecret, OsEntropy};
+use larkauth_models::{Clock, Entropy, ExposeSecret, OsEntropy};
 use larkauth_telemetry::{Health, HealthPart};
 use tempfile::TempDir;
 
@@ -30,7 +30,7 @@ pub(crate) struct ServiceHealth {
 
 impl Stage {
     /// Starts everything with the simulator's application, the gateway at `base`, and waits until it is ready.
-    pub(crate) async fn build(sim: &Sim, base: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn build(sim: &Sim, base: &str, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let app = sim.apps().into_iter().next().context("the simulator has no application")?;
         let folder =
             tempfile::Builder::new().prefix("larkauth-demo-").tempdir().context("no temporary folder")?;
@@ -50,7 +50,7 @@ impl Stage {
         ];
         let options = LoadOptions { config_file: None, service: Service::Standalone };
         let settings = Settings::from_pairs(&options, pairs.map(|(name, value)| (name.to_owned(), value)))?;
-        let standalone = standalone::start(&settings).await?;
+        let standalone = standalone::start(&settings, clock).await?;
         let stage = Self { standalone, caller: Caller::new(base, key)?, _folder: folder };
         stage.health().until_ready().await?;
         report::done("larkauth is ready: gateway, auth-worker and token-refresher in one process", base);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use larkauth_lark_sim::Sim;
+use larkauth_models::ShiftedClock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,8 @@ pub(crate) struct DemoState {
     pub(crate) app_id: String,
     /// The service that calls the gateway, with an API key.
     pub(crate) caller: Caller,
+    /// The clock of the simulated Lark and of the product.
+    pub(crate) clock: Arc<ShiftedClock>,
     /// Spans and events of the product.
     pub(crate) feed: Arc<Feed>,
     /// Client for the pages that the page frames; follows no redirect.

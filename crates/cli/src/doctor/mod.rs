@@ -61,15 +61,17 @@ pub(crate) async fn run(_: Arguments, globals: &Globals) -> anyhow::Result<ExitC
 
 async fn examine(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
     let mut findings = parts::settings(settings);
-    let (store, broker, listen, counted) = futures::join!(
+    let (store, broker, spool, listen, counted) = futures::join!(
         parts::store(settings),
         parts::broker(settings),
+        parts::spool(settings),
         edge::listen(&settings.network, &settings.http),
         traffic::counted(settings.http.addr)
     );
     let (stored, of_store) = store;
     findings.extend(of_store);
     findings.extend(broker);
+    findings.push(spool);
     findings.push(traffic::relay(settings));
     findings.extend(listen);
     findings.extend(counted);

@@ -1,6 +1,6 @@
 //! This side. Opens each part alone, so that one broken part hides no other.
 
-use larkauth_auth::check_writes;
+use larkauth_auth::{EscrowSpool, SpoolState, check_writes};
 use larkauth_config::Settings;
 use larkauth_contracts::topology::Queue;
 use larkauth_models::{Application, Clock, SystemClock};
@@ -210,6 +210,41 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
             findings
         }
     }
+}
+
+/// Reports what is in the folder for tokens that neither database nor broker takes, and how many more it holds on a full
+/// disk.
+pub(super) async fn spool(settings: &Settings) -> Finding {
+    let folder = settings.escrow_spool_dir.display();
+    let state = match EscrowSpool::new(settings.escrow_spool_dir.clone()).state().await {
+        Ok(state) => state,
+        Err(error) => {
+            return Finding::wrong("escrow spool", format!("{folder} cannot be read: {error}")).cure(
+                "let the account that runs larkauth read and write it, or change ESCROW_SPOOL_DIR",
+                page::THIS_SIDE,
+            );
+        }
+    };
+    if state == SpoolState::default() {
+        let detail = format!("{folder} is empty; each service makes its reserve after its start");
+        return Finding::ok("escrow spool", detail);
+    }
+    let SpoolState { waiting, broken, unfinished, reserved } = state;
+    let detail = format!(
+        "{folder}: {waiting} pairs of tokens wait for the database, {broken} files are unreadable, {unfinished} are \
+         unfinished, {reserved} of {} are reserved for a full disk",
+        SpoolState::RESERVE
+    );
+    let cure = if waiting > 0 {
+        "a running service stores them as soon as the database takes them: keep the folder, and correct the database"
+    } else if broken + unfinished > 0 {
+        "keep them until the people concerned are known, from the log; they have to consent again"
+    } else if reserved < SpoolState::RESERVE {
+        "free space on this disk; a running service completes the reserve"
+    } else {
+        return Finding::ok("escrow spool", detail);
+    };
+    Finding::doubtful("escrow spool", detail).cure(cure, page::THIS_SIDE)
 }
 
 /// Errors of this project's parts name the cure themselves.

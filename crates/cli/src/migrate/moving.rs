@@ -25,6 +25,12 @@ pub(super) async fn run(from: &Database, to: &Database, settings: &Settings) -> 
         let message = format!("--from: there is no database at {}; correct the path", path.display());
         return Err(CommandError::Usage(message).into());
     }
+    if from.is_same(to, settings).await? {
+        let message = "--from is the database that everything would be copied to, maybe under another address; name the target \
+                       with --to, or with DATABASE_URL"
+            .to_owned();
+        return Err(CommandError::Usage(message).into());
+    }
     let source = from.open(settings, false, no_cipher()?).await.context("the source")?;
     source.check_schema().await.context("the source; migrate it first")?;
     if let Database::Sqlite(path) = from {

@@ -274,3 +274,30 @@ async fn doctor_with_clock_skew_reports_clock() {
     says(&ended, "clock", "wrong");
     assert!(ended.out.contains("ahead of Lark's"), "{}", ended.out);
 }
+
+#[tokio::test]
+async fn doctor_reports_the_escrow_spool() {
+    let mut stage = Stage::new().await;
+    let folder = stage.database.path().with_file_name("spool");
+    stage.set("ESCROW_SPOOL_DIR", folder.display().to_string());
+    let spool = async |verdict: &str, detail: &str| {
+        let ended = stage.run("doctor --json").await;
+        says(&ended, "escrow spool", verdict);
+        assert!(ended.out.contains(detail) && ended.out.contains("/spool"), "{}", ended.out);
+    };
+    spool("ok", "is empty").await;
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("1.reserve"), " ").unwrap();
+    spool("doubtful", "1 of 64 are reserved").await;
+    for number in 2..=64 {
+        std::fs::write(folder.join(format!("{number}.reserve")), " ").unwrap();
+    }
+    spool("ok", "64 of 64 are reserved").await;
+    std::fs::write(folder.join("x.broken"), "").unwrap();
+    spool("doubtful", "1 files are unreadable").await;
+    std::fs::write(folder.join("x.escrow"), "{}").unwrap();
+    spool("doubtful", "1 pairs of tokens wait").await;
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::write(&folder, "a file").unwrap();
+    spool("wrong", "cannot be read").await;
+}

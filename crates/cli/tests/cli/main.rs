@@ -13,4 +13,5 @@ mod keys;
 mod migrate;
 mod sessions;
 mod stage;
+mod standalone;
 mod walkthrough;

@@ -160,3 +160,33 @@ async fn migrate_after_kill_continues() {
     }
     store.close().await;
 }
+
+#[tokio::test]
+async fn migrate_to_its_own_source_is_refused_under_any_address() {
+    let (stage, target, moving) = to_move().await;
+    stage.run(&moving).await.with(0);
+    let path = stage.database.path();
+    let folder = path.parent().unwrap();
+    std::os::unix::fs::symlink(&path, folder.join("symbolic.db")).unwrap();
+    std::fs::hard_link(&path, folder.join("hard.db")).unwrap();
+    let sqlite = path.display().to_string();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    for alias in [sqlite.clone(), format!("./{name}"), "symbolic.db".to_owned(), "hard.db".to_owned()] {
+        let ended = stage.run(&format!("migrate --from sqlite:{alias} --to sqlite:{sqlite}")).await.with(2);
+        assert!(ended.err.contains("--from is the database") && ended.err.contains("--to"), "{}", ended.err);
+    }
+
+    let postgres = url::Url::parse(target.url().expose_secret()).unwrap();
+    let mut by_name = postgres.clone();
+    by_name.set_host(Some("localhost")).unwrap();
+    let mut by_parameters = postgres.clone();
+    by_parameters.set_path("/");
+    by_parameters.query_pairs_mut().append_pair("host", postgres.host_str().unwrap());
+    by_parameters.query_pairs_mut().append_pair("dbname", postgres.path().trim_start_matches('/'));
+    for alias in [&postgres, &by_name, &by_parameters] {
+        let ended = stage.run(&format!("migrate --from {postgres} --to {alias}")).await.with(2);
+        assert!(ended.err.contains("--from is the database"), "{}", ended.err);
+    }
+    let other = TestDatabase::create_empty().await;
+    stage.run(&format!("migrate --from {postgres} --to {}", other.url().expose_secret())).await.with(0);
+}

@@ -103,8 +103,17 @@ impl Stage {
     }
 
     pub(crate) async fn start(&self, arguments: &[&str]) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_larkauth"))
-            .args(arguments)
+        self.spawn(Command::new(env!("CARGO_BIN_EXE_larkauth")).args(arguments))
+    }
+
+    /// Starts a command that was told to ignore SIGHUP, as `nohup` does.
+    pub(crate) async fn start_without_hangup(&self, arguments: &[&str]) -> Process {
+        let script = "trap '' HUP; exec \"$0\" \"$@\"";
+        self.spawn(Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_larkauth")]).args(arguments))
+    }
+
+    fn spawn(&self, command: &mut Command) -> Process {
+        let mut child = command
             .env_clear()
             .envs(&self.env)
             .envs(std::env::var("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)))
@@ -180,9 +189,22 @@ impl Process {
 
     /// Asks it to stop, as an operator does.
     pub(crate) async fn terminate(self) -> Ended {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
         self.end().await
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(
+            std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success()
+        );
+    }
+
+    /// Returns a mask of signals of the process, such as `SigIgn`.
+    pub(crate) fn signals(&self, mask: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{mask}:"))).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
     }
 }
 

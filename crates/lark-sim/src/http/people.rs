@@ -16,6 +16,7 @@ use crate::{
     faults::Endpoint,
     state::{State, codes::Refusal},
     users::{Found, UserStatus},
+    violations::ViolationKind,
 };
 
 /// Answers with the owner of a user token.
@@ -34,7 +35,7 @@ pub(crate) async fn user_info(call: Call) -> Response {
         }
         let Some(user) = state.users.get(&union_id) else { return refused(20_008, "User not exist") };
         match user.status {
-            UserStatus::Resigned => refused(20_021, "User resigned"),
+            UserStatus::Resigned | UserStatus::Exited => refused(20_021, "User resigned"),
             UserStatus::Frozen => refused(20_022, "User frozen"),
             UserStatus::NotRegistered => refused(20_023, "User not registered"),
             UserStatus::Active | UserStatus::OutOfRange | UserStatus::BotStopped => {
@@ -89,6 +90,8 @@ pub(crate) async fn batch(call: Call) -> Response {
             let ids: Vec<_> =
                 call.query.iter().filter(|(key, _)| key == "user_ids").map(|(_, id)| id.as_str()).collect();
             if ids.is_empty() || ids.len() > MAX_IDS {
+                let detail = format!("{} ids in one batch of contacts", ids.len());
+                state.violations.add(now, ViolationKind::BatchSize, &app_id, detail);
                 return Err(Refusal::new(400, 99_992_402, "field validation failed: 1 to 50 user_ids"));
             }
             let mut items = Vec::new();

@@ -21,11 +21,11 @@ use crate::{
         State,
         codes::Refusal,
         grants::{Access, Api, Owner},
+        limits::TOKEN_ENDPOINT,
     },
 };
 
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
-const LIMIT: &str = "token endpoint";
 
 /// Answers the current version.
 pub(crate) async fn v2(call: Call) -> Response {
@@ -43,7 +43,7 @@ pub(crate) async fn v2(call: Call) -> Response {
     call.run(endpoint, Some(app_id), |state, now, delivered| {
         let checked = credentials(&fields, basic.as_ref())
             .and_then(|(app_id, secret)| state.authenticate(app_id, secret).map(drop))
-            .and_then(|()| state.limit(LIMIT, app_id, now));
+            .and_then(|()| state.limit(TOKEN_ENDPOINT, app_id, now));
         if let Err(refusal) = checked {
             return refusal.oauth_response();
         }
@@ -141,7 +141,7 @@ async fn v1(call: Call, endpoint: Endpoint, grant: &'static str) -> Response {
             Some(Access { app_id, owner: Owner::App, expires_at }) if now < *expires_at => app_id.clone(),
             _ => return Refusal::new(200, 20_014, "The app access token passed is invalid").oidc_response(),
         };
-        if let Err(refusal) = state.limit(LIMIT, &app_id, now) {
+        if let Err(refusal) = state.limit(TOKEN_ENDPOINT, &app_id, now) {
             return refusal.oidc_response();
         }
         let outcome = match fields.get("grant_type") {

@@ -90,7 +90,7 @@ pub(crate) fn authorize(
         UserStatus::OutOfRange => {
             return Err(SimError::Consent("20010: the application is not available to this person"));
         }
-        UserStatus::Frozen | UserStatus::Resigned | UserStatus::NotRegistered => {
+        UserStatus::Frozen | UserStatus::Resigned | UserStatus::Exited | UserStatus::NotRegistered => {
             return Err(SimError::Consent("20066: this person cannot log in"));
         }
     }

@@ -223,7 +223,7 @@ fn check_receiver(user: &SimUser) -> Result<(), Refusal> {
         UserStatus::OutOfRange | UserStatus::Frozen | UserStatus::NotRegistered => {
             Err(Refusal::new(400, 230_013, "Bot has NO availability to this user."))
         }
-        UserStatus::Resigned => Err(Refusal::new(400, 230_029, "User has resigned.")),
+        UserStatus::Resigned | UserStatus::Exited => Err(Refusal::new(400, 230_029, "User has resigned.")),
         UserStatus::BotStopped => {
             Err(Refusal::new(400, 230_053, "The user has stopped the bot from sending messages."))
         }

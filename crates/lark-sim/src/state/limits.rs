@@ -5,10 +5,21 @@ use std::{
 
 use larkauth_models::Timestamp;
 
+use crate::violations::Peak;
+
 /// Sliding windows of the last minute's calls, by caller and endpoint group.
 #[derive(Default)]
-pub(crate) struct Limiter(HashMap<String, VecDeque<Timestamp>>);
+pub(crate) struct Limiter(HashMap<String, Calls>);
 
+/// The calls of one key.
+#[derive(Default)]
+struct Calls {
+    accepted: VecDeque<Timestamp>,
+    peak: Peak,
+}
+
+/// Group of all calls of the token endpoint, in both versions.
+pub(crate) const TOKEN_ENDPOINT: &str = "token endpoint";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const MAX_KEYS: usize = 10_000;
@@ -23,21 +34,30 @@ impl Limiter {
         per_minute: usize,
     ) -> Result<(), u64> {
         if self.0.len() >= MAX_KEYS {
-            self.0.retain(|_, calls| calls.back().is_some_and(|last| within(*last, now, MINUTE)));
+            self.0.retain(|_, calls| calls.accepted.back().is_some_and(|last| within(*last, now, MINUTE)));
         }
-        let calls = self.0.entry(key.to_owned()).or_default();
+        let Calls { accepted: calls, peak } = self.0.entry(key.to_owned()).or_default();
         while calls.front().is_some_and(|first| !within(*first, now, MINUTE)) {
             calls.pop_front();
         }
+        let in_a_second = calls.iter().rev().take_while(|call| within(**call, now, SECOND)).count();
+        // With this call, which is refused if it is one too many.
+        peak.in_a_second = peak.in_a_second.max(in_a_second + 1);
+        peak.in_a_minute = peak.in_a_minute.max(calls.len() + 1);
         if calls.len() >= per_minute {
             let oldest = calls.front().copied().unwrap_or(now);
             return Err(left(oldest, now, MINUTE));
         }
-        if calls.iter().rev().take_while(|call| within(**call, now, SECOND)).count() >= per_second {
+        if in_a_second >= per_second {
             return Err(1);
         }
         calls.push_back(now);
         Ok(())
+    }
+
+    /// Returns the busiest windows of a key.
+    pub(crate) fn peak(&self, key: &str) -> Peak {
+        self.0.get(key).map(|calls| calls.peak).unwrap_or_default()
     }
 }
 
@@ -69,5 +89,7 @@ mod tests {
         assert_eq!(call(1000), Ok(()));
         assert_eq!(call(2500), Err(57), "the minute is full until the first call is a minute old");
         assert_eq!(call(60_000), Ok(()));
+        assert_eq!(limiter.peak("app"), Peak { in_a_second: 3, in_a_minute: 4 }, "with those refused");
+        assert_eq!(limiter.peak("other"), Peak::default());
     }
 }

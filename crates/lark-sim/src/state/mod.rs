@@ -22,7 +22,7 @@ use self::{
 use crate::{
     config::{Lifetimes, Limits, SimApp, SimConfig},
     users::{SimUser, UserStatus, Users},
-    violations::{Stats, ViolationKind, Violations},
+    violations::{Peak, Stats, ViolationKind, Violations},
 };
 
 /// State of the platform.
@@ -157,6 +157,11 @@ impl State {
         Err(Refusal::too_many_requests(seconds))
     }
 
+    /// Returns the busiest windows of a group of endpoints.
+    pub(crate) fn peak(&self, group: &str, app_id: &str) -> Peak {
+        self.limiter.peak(&format!("{group}/{app_id}"))
+    }
+
     /// Counts a message or an update against its own limit per second.
     pub(crate) fn limit_each(
         &mut self,
@@ -180,7 +185,7 @@ impl State {
         match user.status {
             UserStatus::Active | UserStatus::BotStopped => Ok(user),
             UserStatus::OutOfRange => Err(Refusal::oauth(20010)),
-            UserStatus::Frozen | UserStatus::Resigned | UserStatus::NotRegistered => {
+            UserStatus::Frozen | UserStatus::Resigned | UserStatus::Exited | UserStatus::NotRegistered => {
                 Err(Refusal::oauth(20066))
             }
         }

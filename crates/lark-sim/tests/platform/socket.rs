@@ -306,3 +306,15 @@ async fn client_without_pings_is_disconnected() {
     let mut client = world.connect().await;
     assert!(client.next().await.is_none());
 }
+
+#[tokio::test]
+async fn half_open_connection_is_closed_after_missed_pings() {
+    let world = world_with(|config| {
+        config.socket.ping_interval = Duration::from_millis(30);
+        config.socket.missed_pings = 2;
+    })
+    .await;
+    let _client = world.connect().await;
+    assert_eq!(world.sim.half_open_connections(None), 1);
+    world.sim.wait_until(TIMEOUT, |sim| (sim.connections(APP) == 0).then_some(())).await.unwrap();
+}

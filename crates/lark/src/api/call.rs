@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
-    client::LarkClient,
+    client::{Admission, LarkClient},
     response::ResponseHead,
     spec::{Api, Repeat},
 };
@@ -30,6 +30,8 @@ const BACKOFF_JITTER: f64 = 0.5;
 const MAX_REPEAT_WAIT: Duration = Duration::from_secs(3);
 /// Longest wait for the rate limiter. A call that has to wait longer fails, for the same reason.
 const MAX_RATE_LIMIT_WAIT: Duration = Duration::from_secs(5);
+/// Pause of an application's calls when Lark refuses one for its rate without saying how long.
+const DEFAULT_HOLD: Duration = Duration::from_secs(1);
 
 impl LarkClient {
     /// Sends the request of `build`, repeats it if allowed, and reads the response with `read`, which returns `None`
@@ -83,6 +85,12 @@ impl LarkClient {
         }
         .instrument(span.clone())
         .await;
+        if let (Some(class), Err(error)) = (api.class, &result)
+            && error.is_app_limit()
+        {
+            let wait = error.retry_after.unwrap_or(DEFAULT_HOLD);
+            options.rate_limiter.hold(&options.app_id, class, wait).await;
+        }
         let label = result.as_ref().map_or_else(LarkError::label, |_| "ok");
         span.record("outcome", label);
         options.observer.called(&options.app_id, api.name, label, started.elapsed());
@@ -91,10 +99,10 @@ impl LarkClient {
 
     /// Waits until the rate limiter has room for the call.
     async fn acquire(&self, api: Api) -> Result<(), LarkError> {
-        let Some(class) = api.class else { return Ok(()) };
+        let (Some(class), Admission::Lane(lane)) = (api.class, self.admission) else { return Ok(()) };
         let options = self.options();
         let deadline = Instant::now() + MAX_RATE_LIMIT_WAIT;
-        options.rate_limiter.acquire(&options.app_id, class, deadline).await.map_err(|exceeded| {
+        options.rate_limiter.acquire(&options.app_id, class, lane, deadline).await.map_err(|exceeded| {
             let (kind, outcome) = (ErrorKind::RateLimited, Outcome::NotProcessed);
             let message = "the calls that Lark allows are used up";
             let error = LarkError::new(api.name, kind, outcome, Cause::NotSent, message);

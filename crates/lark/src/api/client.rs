@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use larkauth_models::{AppId, Clock, SecretString};
+use larkauth_models::{AppId, Clock, Lane, SecretString};
 use url::Url;
 
 use super::{observer::CallObserver, rate_limiter::RateLimiter, token_cache::TokenCache};
@@ -36,6 +36,16 @@ pub struct LarkClientOptions {
 #[derive(Clone)]
 pub struct LarkClient {
     pub(super) inner: Arc<Inner>,
+    pub(super) admission: Admission,
+}
+
+/// How the calls of a client count against the rate limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Admission {
+    /// Each call waits in this lane.
+    Lane(Lane),
+    /// The caller has reserved the call and waited for its time.
+    Reserved,
 }
 
 pub(super) struct Inner {
@@ -49,7 +59,19 @@ impl LarkClient {
     #[must_use]
     pub fn new(options: LarkClientOptions) -> Self {
         let inner = Inner { options, tenant_token: TokenCache::default(), app_token: TokenCache::default() };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), admission: Admission::Lane(Lane::People) }
+    }
+
+    /// Returns a client whose calls wait in this lane of the rate limit. [`Lane::People`] unless chosen otherwise.
+    #[must_use]
+    pub fn in_lane(&self, lane: Lane) -> Self {
+        Self { inner: self.inner.clone(), admission: Admission::Lane(lane) }
+    }
+
+    /// Returns a client for one call that was counted by [`RateLimiter::reserve`] and whose time has come.
+    #[must_use]
+    pub fn reserved(&self) -> Self {
+        Self { inner: self.inner.clone(), admission: Admission::Reserved }
     }
 
     /// Returns the application's id.

@@ -152,7 +152,7 @@ fn invitation(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
     let mut elements = Vec::new();
     let detailed = content.options.include_description;
     if content.face == CardFace::Reauthorize {
-        elements.push(paragraph(&localized(&text::reauthorization(app))));
+        elements.push(paragraph(&localized(&text::reauthorization(content.options.reauthorize, app))));
     } else if !detailed {
         elements.push(paragraph(&localized(&text::INVITATION_CONCISE)));
     }

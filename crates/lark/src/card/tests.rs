@@ -1,3 +1,5 @@
+use larkauth_models::ReauthorizationReason;
+
 use super::*;
 use crate::event::{CardAction, Event};
 
@@ -71,6 +73,18 @@ fn render_every_option_matches_snapshot() {
         insta::assert_json_snapshot!(format!("invitation_{name}"), card(CardFace::Invitation, &options));
         insta::assert_json_snapshot!(format!("reauthorize_{name}"), card(CardFace::Reauthorize, &options));
     }
+}
+
+#[test]
+fn render_reauthorization_says_why_in_both_languages() {
+    let texts = |reason| {
+        let options = CardOptions { reauthorize: reason, ..options() };
+        card(CardFace::Reauthorize, &options)["body"]["elements"][0]["text"]["i18n_content"].clone()
+    };
+    let (ended, soon) =
+        (texts(Some(ReauthorizationReason::Ended)), texts(Some(ReauthorizationReason::EndsSoon)));
+    assert_eq!(texts(None), ended);
+    insta::assert_json_snapshot!("reauthorize_reasons", [ended, soon]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use larkauth_models::{CardFace, FailureReason};
+use larkauth_models::{CardFace, FailureReason, ReauthorizationReason};
 
 /// A text in both languages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,20 @@ pub(super) fn invitation(app: AppName<'_>) -> Text {
 /// Text of the concise invitation.
 pub(super) const INVITATION_CONCISE: Text = fixed("点击“授权”继续。", "Choose “Authorize” to continue.");
 
-pub(super) fn reauthorization(app: AppName<'_>) -> Text {
+pub(super) fn reauthorization(reason: Option<ReauthorizationReason>, app: AppName<'_>) -> Text {
+    if reason == Some(ReauthorizationReason::EndsSoon) {
+        return formatted(
+            format!(
+                "平台每 365 天需要你重新确认一次授权。你给{}的授权即将到期，现在确认可以避免中断。",
+                app.zh()
+            ),
+            format!(
+                "The platform asks for your consent again every 365 days. Yours for {} ends soon; if you confirm now, \
+                 nothing is interrupted.",
+                app.en()
+            ),
+        );
+    }
     formatted(
         format!("之前的授权已经失效，{}暂时无法以你的身份工作。", app.zh()),
         format!(

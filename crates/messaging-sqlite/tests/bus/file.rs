@@ -132,6 +132,44 @@ async fn publish_to_full_queue_is_refused() {
     bus.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publish_to_queue_that_is_full_by_bytes_is_refused() {
+    let file = TestFile::fast().await;
+    let size = i64::try_from(message(1).body.len()).unwrap();
+    let bus = open(&file, |options| options.max_bytes = 2 * size + 1).await;
+    bus.publish_later(message(1), QUEUE, Duration::from_millis(1)).await.unwrap();
+    bus.publish(message(2)).await.unwrap();
+    let refused = bus.publish(message(3)).await;
+    assert!(
+        matches!(&refused, Err(BusError::Refused { message, .. }) if message.contains("full")),
+        "{refused:?}"
+    );
+
+    let rejecting = handler(|_| async { Disposition::Dead { reason: "for a test".to_owned(), reply: None } });
+    let consuming = consume(&bus, ONE, rejecting);
+    eventually("both are dead letters", || async { bus.dead_letter_depth().await == Ok(2) }).await;
+    consuming.stop().await;
+    bus.publish(message(4)).await.unwrap();
+    bus.publish(message(5)).await.unwrap();
+    let full = bus.requeue_dead_letter(&message(1).id).await;
+    assert!(matches!(full, Err(BusError::Refused { .. })), "{full:?}");
+    assert_eq!(bus.drop_dead_letter(&message(1).id).await, Ok(true));
+    let db = raw(&file);
+    let counted: Vec<(String, i64)> = sqlx::query_as(
+        "select place, bytes from bus_lengths where place <> 'probe' and bytes <> 0 order by place",
+    )
+    .fetch_all(&db)
+    .await
+    .unwrap();
+    let summed: Vec<(String, i64)> =
+        sqlx::query_as("select place, sum(length(body)) from bus_messages group by place order by place")
+            .fetch_all(&db)
+            .await
+            .unwrap();
+    assert_eq!(counted, summed);
+    bus.close().await;
+}
+
 #[tokio::test]
 async fn backlog_with_delayed_messages_counts_them() {
     let file = TestFile::fast().await;
@@ -163,12 +201,14 @@ async fn lease_of_running_handler_is_renewed() {
     let consumers = [consume(&bus, ONE, Arc::clone(&slow)), consume(&bus, ONE, slow)];
     bus.publish(message(1)).await.unwrap();
     let db = raw(&file);
-    let mut ends = std::collections::BTreeSet::new();
-    while ends.len() < 5 {
+    let ends = parking_lot::Mutex::new(std::collections::BTreeSet::new());
+    eventually("the lease is renewed four times", || async {
         let end: i64 = query_scalar("select visible_at from bus_messages").fetch_one(&db).await.unwrap();
+        let mut ends = ends.lock();
         ends.insert(end);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        ends.len() == 5
+    })
+    .await;
     gate.add_permits(1);
     eventually("it is done", || async { bus.depth(QUEUE).await == Ok(0) }).await;
     for consuming in consumers {

@@ -11,7 +11,8 @@ pub use replies::Replies;
 /// Largest number of messages in a queue; publishing to a full queue is refused. Protects the disk.
 pub const MAX_LENGTH: u32 = 1_000_000;
 
-/// Largest size of the bodies in a queue, 1 GiB, on RabbitMQ. Protects the disk from few large messages.
+/// Largest size of the bodies in a queue, 1 GiB; publishing to a full queue is refused. Protects the disk from few large
+/// messages.
 pub const MAX_BYTES: i64 = 1 << 30;
 
 /// Reason of a dead letter that crashed its consumers.

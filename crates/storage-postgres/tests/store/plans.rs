@@ -22,10 +22,10 @@ const FILL: &str = "
         case when pending or n % 400 = 1 then null else now() end
     from (select n, n % 300 = 0 as pending from generate_series(1, 8000) n) n;
 
-    insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, scopes, issued_at, granted_at,
-                               refresh_token_sealed, next_attempt_at)
-    select 'cli_' || lpad((n % 5 + 1)::text, 16, '0'), 'ou_' || n, 'user', '', now(), '{}', now(), now(),
-        '', now() + (n - 50) * interval '1 minute'
+    insert into access_tokens (app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_expires_at, scopes,
+                               issued_at, granted_at, refresh_token_sealed, next_attempt_at)
+    select 'cli_' || lpad((n % 5 + 1)::text, 16, '0'), 'ou_' || n, 'user', '', now() + (n - 2500) * interval '3 seconds',
+        now() + n * interval '2 minutes', '{}', now(), now(), '', now() + (n - 2500) * interval '1 second'
     from generate_series(1, 5000) n;
 
     insert into user_profiles (app_id, open_id, updated_at)
@@ -39,6 +39,10 @@ const FILL: &str = "
         'actor-' || n % 300, case when n % 700 = 1 then 'app.disable' else 'token.serve' end,
         'cli_' || lpad((n % 200 + 1)::text, 16, '0'), 'ou_' || n % 500, 'ok'
     from generate_series(1, 8000) n;
+
+    insert into call_budgets (app_id, class, granted_until)
+    select 'cli_' || lpad((n % 2000)::text, 16, '0'), case when n < 2000 then 'token' else 'message_send' end, now()
+    from generate_series(0, 3999) n;
 
     insert into api_keys (key_id, name, scopes, key_sha256, created_at)
     select gen_random_uuid(), 'x', '{}', sha256(n::text::bytea), now() from generate_series(1, 5000) n;
@@ -88,10 +92,11 @@ async fn hot_query_plan_uses_index() {
     let always = ["force_custom_plan", "force_generic_plan"];
     let once = ["force_custom_plan"];
     let list = "order by created_at desc, session_id desc limit $6";
-    let due = "now(), now(), 50, gen_random_uuid(), 30000000";
+    let due =
+        |before: &str| app(&format!("now(), now() + interval '{before}', 8, gen_random_uuid(), 30000000"));
     let audit = "order by at desc, audit_id desc limit $10";
     let page = "null, null, null, null, 50";
-    let cases: [(&str, String, &str, &[&str]); 37] = [
+    let cases: [(&str, String, &str, &[&str]); 44] = [
         (
             "completed_at from user_auth_sessions where session_id = $1",
             id(""),
@@ -159,7 +164,34 @@ async fn hot_query_plan_uses_index() {
             "access_tokens_one_per_person",
             &always,
         ),
-        ("order by next_attempt_at limit", due.to_owned(), "access_tokens_due", &always),
+        ("order by ask_at limit", app("now(), now(), 100, null"), "access_tokens_to_ask", &always),
+        (
+            "order by granted_at limit",
+            app("now(), now(), 100, now() - interval '351 days'"),
+            "access_tokens_by_grant",
+            &always,
+        ),
+        (
+            "(status_announcements % 2 = 1) and status <> 'revoked'",
+            "'', '', 100".to_owned(),
+            "access_tokens_unannounced",
+            &always,
+        ),
+        ("order by synced_at, open_id limit", app("now(), 50"), "user_profiles_by_sync", &always),
+        (
+            "order by refresh_expires_at limit $4",
+            due("8 hours"),
+            "\"access_tokens_due_by_login_end\"",
+            &always,
+        ),
+        (
+            "order by access_expires_at limit $4",
+            due("24 minutes"),
+            "\"access_tokens_due_by_access_end\"",
+            &always,
+        ),
+        ("order by next_attempt_at limit $4", due("0"), "\"access_tokens_due\"", &always),
+        ("with budget as", app("'token', 8, 61000, 488000, 7200000000"), "call_budgets_pkey", &once),
         ("tenant_key from user_profiles where app_id = $1", app("'ou_1'"), "user_profiles_pkey", &always),
         (
             "exists(select from processed_events",
@@ -300,12 +332,30 @@ async fn active_counts_plan_reads_indexes_only() {
     assert_eq!(
         scans,
         [
+            // The active ones, and the suspended ones.
+            ("Index Only Scan", "access_tokens", "access_tokens_by_status"),
             ("Index Only Scan", "access_tokens", "access_tokens_by_status"),
             ("Index Only Scan", "user_auth_sessions", "user_auth_sessions_pending_by_app"),
         ]
         .map(|(node, table, index)| (node.to_owned(), table.to_owned(), index.to_owned())),
         "{plan}"
     );
+}
+
+/// Every process looks for due tokens every second. The statement looks into the index once for each application.
+#[tokio::test]
+async fn due_applications_plan_reads_index_only_as_far_as_needed() {
+    let database = TestDatabase::create().await;
+    let mut db = database.connection().await;
+    sqlx::raw_sql(FILL).execute(&mut db).await.unwrap();
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        let plan = plan(&mut db, mode, "from applications a, lateral (", "now(), now(), 8").await;
+        let mut scans = Vec::new();
+        collect_scans(&serde_json::from_str(&plan).unwrap(), &mut scans);
+        scans.retain(|(_, table, _)| table != "applications");
+        let expected = ("Index Scan", "access_tokens", "access_tokens_due");
+        assert_eq!(scans, [(expected.0.into(), expected.1.into(), expected.2.into())], "{plan}");
+    }
 }
 
 /// Collects the kind, the table and the index of every node of a plan that reads a table.

@@ -65,7 +65,14 @@ async fn hot_query_plan_uses_index() {
             "from access_tokens where app_id = ?1 and open_id = ?2 and kind = ?3 and status <> 'revoked'",
             "sqlite_autoindex_access_tokens_1",
         ),
-        ("order by next_attempt_at limit ?3", "access_tokens_due"),
+        ("order by ask_at limit ?4", "access_tokens_to_ask"),
+        ("order by granted_at limit ?4", "access_tokens_by_grant"),
+        ("(status_announcements % 2 = 1) and status <> 'revoked'", "access_tokens_unannounced"),
+        ("order by synced_at, open_id limit ?3", "user_profiles_by_sync"),
+        ("order by refresh_expires_at limit ?4", "access_tokens_due_by_login_end"),
+        ("order by access_expires_at limit ?4", "access_tokens_due_by_access_end"),
+        ("order by next_attempt_at limit ?4", "access_tokens_due (app_id=? AND next_attempt_at<?)"),
+        ("as \"lead!: i64\" from call_budgets", "PRIMARY KEY"),
         (
             "tenant_key from user_profiles where app_id = ?1 and open_id = ?2",
             "SEARCH user_profiles USING PRIMARY KEY",
@@ -129,6 +136,16 @@ async fn reseal_and_horizon_plan_uses_index() {
         let plan = plan(&mut db, &statement).await;
         assert!(plan.contains(index) && !scans_a_table(&plan), "{statement}: {plan}");
     }
+}
+
+/// Every process looks for due tokens every second. The statement looks into the index once for each application.
+#[tokio::test]
+async fn due_applications_plan_reads_index_of_due_tokens() {
+    let database = TestSqlite::create().await;
+    let mut db = database.connection().await;
+    let plan = plan(&mut db, &query("from applications a where enabled and (frozen_since is null")).await;
+    assert!(plan.contains("access_tokens_due (app_id=? AND next_attempt_at<?)"), "{plan}");
+    assert!(!plan.contains("SCAN t"), "{plan}");
 }
 
 /// The gauges are updated every few seconds. Their statement reads covering indexes, and the applications.

@@ -27,6 +27,7 @@ pub fn admission(past: &[PastRow], new: &NewSession, pause: InvitationPause) -> 
     let now = new.created_at;
     let mut unsuccessful = 0_u32;
     let mut last = None;
+    let mut consented = false;
     for row in past {
         let end = match (row.state.as_str(), row.ended_at) {
             ("pending", _) if row.expires_at > now => {
@@ -35,9 +36,16 @@ pub fn admission(past: &[PastRow], new: &NewSession, pause: InvitationPause) -> 
                 }
                 continue;
             }
+            // What was in vain before the last consent is forgotten.
+            ("completed", _) if new.card.reauthorize.is_none() => break,
+            // An older card may still be open, and whom larkauth asks by itself has never two.
+            ("completed", _) => {
+                consented = true;
+                continue;
+            }
+            _ if consented => continue,
             // It expires with the next run of the job.
             ("pending", _) => row.expires_at,
-            ("completed", _) => break,
             ("failed", _) if !is_of_person(row) => continue,
             (_, Some(ended_at)) => ended_at,
             (_, None) => continue,
@@ -52,8 +60,9 @@ pub fn admission(past: &[PastRow], new: &NewSession, pause: InvitationPause) -> 
 }
 
 fn asks_for_all(row: &PastRow, new: &NewSession) -> bool {
+    // Whom larkauth asks by itself has never two open cards.
     row.auth_method.parse().is_ok_and(AuthMethod::has_card)
-        && new.scopes.iter().all(|scope| row.scopes.contains(scope))
+        && (new.card.reauthorize.is_some() || new.scopes.iter().all(|scope| row.scopes.contains(scope)))
 }
 
 fn is_of_person(row: &PastRow) -> bool {

@@ -55,3 +55,9 @@ impl ClaimRow {
 pub fn micros(life: Duration) -> i64 {
     i64::try_from(life.as_micros()).unwrap_or(i64::MAX)
 }
+
+/// Returns how many rows are still wanted after some; `None` when there are enough.
+#[must_use]
+pub fn left(limit: u32, found: usize) -> Option<u32> {
+    limit.checked_sub(u32::try_from(found).ok()?).filter(|left| *left > 0)
+}

@@ -3,12 +3,16 @@
 use std::num::NonZeroU32;
 
 use larkauth_models::{
-    AppId, Application, AuthSession, CardOptions, ConsentSecrets, KeyAccess, OpenId, Person, SecretString,
-    SessionId, StoredPair, StoredSecret, StoredToken, Timestamp, UnreadableSecret, UserProfile,
+    AppId, Application, AuthSession, CardOptions, ConsentSecrets, IdError, KeyAccess, OpenId, Person,
+    SecretString, SessionId, StoredPair, StoredSecret, StoredToken, SuspensionReason, Timestamp,
+    UnreadableSecret, UserProfile,
 };
 use uuid::Uuid;
 
-use crate::{ActiveCounts, ApiKey, Cipher, LeasedToken, Registration, Result, StorageError, UnannouncedEnd};
+use crate::{
+    ActiveCounts, ApiKey, Cipher, DueApplication, LeasedToken, Registration, Result, StorageError,
+    UnannouncedEnd, UnannouncedPerson,
+};
 
 /// A row of `api_keys`, without the hash.
 pub struct ApiKeyRow {
@@ -276,6 +280,7 @@ impl EndRow {
     }
 }
 
+#[derive(Clone)]
 pub struct TokenRow {
     pub app_id: String,
     pub open_id: String,
@@ -368,6 +373,19 @@ impl LeasedRow {
     }
 }
 
+/// Converts a row of applications with due tokens.
+///
+/// # Errors
+/// When the application's id is not valid.
+pub fn due_application(app_id: String, due: i64) -> Result<DueApplication> {
+    let app_id = AppId::new(app_id.clone()).map_err(|error| StorageError::Corrupt {
+        table: APPLICATIONS,
+        row: app_id,
+        message: error.to_string(),
+    })?;
+    Ok(DueApplication { app_id, due: due.try_into().unwrap_or(u32::MAX) })
+}
+
 /// Converts the leased rows. A broken row is logged and left out, so that it does not keep others.
 pub fn leased(rows: Vec<LeasedRow>, cipher: &Cipher) -> Vec<LeasedToken> {
     let open = |row: LeasedRow| {
@@ -408,6 +426,67 @@ impl ProfileRow {
     }
 }
 
+/// A row of `access_tokens` whose status is not announced.
+pub struct UnannouncedRow {
+    pub app_id: String,
+    pub open_id: String,
+    pub user_id: Option<String>,
+    pub is_suspended: bool,
+    pub suspended_for: Option<String>,
+    pub status_announcements: i32,
+}
+
+impl UnannouncedRow {
+    pub fn into_model(self) -> Result<UnannouncedPerson> {
+        let key = [&self.app_id, &self.open_id].map(String::as_str).join("/");
+        let corrupt = |message| StorageError::Corrupt { table: TOKENS, row: key.clone(), message };
+        let parse = || {
+            let reason = suspension_reason(self.suspended_for.as_deref())?;
+            Ok::<_, Box<dyn std::error::Error>>(UnannouncedPerson {
+                app_id: AppId::new(self.app_id.as_str())?,
+                open_id: OpenId::new(self.open_id.as_str())?,
+                user_id: self.user_id.as_deref().map(str::parse).transpose()?,
+                suspended_for: self.is_suspended.then_some(reason),
+                earlier: u32::try_from(self.status_announcements)?,
+            })
+        };
+        parse().map_err(|error| corrupt(error.to_string()))
+    }
+}
+
+/// Returns the reason of a suspended row.
+fn suspension_reason(column: Option<&str>) -> std::result::Result<SuspensionReason, IdError> {
+    column.map_or(Ok(SuspensionReason::Refused), str::parse)
+}
+
+/// Returns people from their stored ids.
+pub fn open_ids(rows: impl IntoIterator<Item = String>) -> Result<Vec<OpenId>> {
+    rows.into_iter().map(open_id).collect()
+}
+
+/// Returns suspended people and their reasons.
+pub fn suspensions(
+    rows: impl IntoIterator<Item = (String, Option<String>)>,
+) -> Result<Vec<(OpenId, SuspensionReason)>> {
+    let suspension = |(id, reason): (String, Option<String>)| {
+        let reason = suspension_reason(reason.as_deref()).map_err(|error| StorageError::Corrupt {
+            table: TOKENS,
+            row: id.clone(),
+            message: error.to_string(),
+        })?;
+        Ok((open_id(id)?, reason))
+    };
+    rows.into_iter().map(suspension).collect()
+}
+
+fn open_id(text: String) -> Result<OpenId> {
+    OpenId::new(text.as_str()).map_err(|error| StorageError::Corrupt {
+        table: TOKENS,
+        row: text,
+        message: error.to_string(),
+    })
+}
+
 fn app_id(text: String) -> Result<AppId> {
     AppId::new(text.as_str()).map_err(|error| StorageError::Corrupt {
         table: APPLICATIONS,
@@ -423,10 +502,10 @@ pub fn claimed_cards<Id: Into<Uuid>>(
     rows.into_iter().map(|(app, id)| Ok((app_id(app)?, SessionId(id.into())))).collect()
 }
 
-/// Returns the number of pending sessions and of active tokens of each application.
-pub fn active_counts(rows: impl IntoIterator<Item = (String, i64, i64)>) -> Result<Vec<ActiveCounts>> {
-    let counts = rows.into_iter().map(|(app, pending_sessions, active_tokens)| {
-        Ok(ActiveCounts { app_id: app_id(app)?, pending_sessions, active_tokens })
+/// Returns the number of pending sessions, of active and of suspended tokens of each application.
+pub fn active_counts(rows: impl IntoIterator<Item = (String, i64, i64, i64)>) -> Result<Vec<ActiveCounts>> {
+    let counts = rows.into_iter().map(|(app, pending_sessions, active_tokens, suspended_tokens)| {
+        Ok(ActiveCounts { app_id: app_id(app)?, pending_sessions, active_tokens, suspended_tokens })
     });
     counts.collect()
 }

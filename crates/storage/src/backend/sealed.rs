@@ -1,6 +1,6 @@
 //! Secrets sealed before they are written, each for its table, column and row.
 
-use larkauth_models::{ExposeSecret, TokenKind};
+use larkauth_models::{AppId, ExposeSecret, TokenKind, UserProfile};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -75,6 +75,22 @@ impl SealedPair {
         Ok(Self {
             access_token: row.seal("access_token_sealed", &refreshed.pair.access_token)?,
             refresh_token: row.seal_option("refresh_token_sealed", refreshed.pair.refresh_token.as_ref())?,
+        })
+    }
+}
+
+/// Sealed secrets of a profile.
+pub struct SealedProfile {
+    pub email: Option<Vec<u8>>,
+    pub mobile: Option<Vec<u8>>,
+}
+
+impl SealedProfile {
+    pub fn new(cipher: &Cipher, app_id: &AppId, profile: &UserProfile) -> Result<Self> {
+        let row = RowSeal::composite(cipher, PROFILES, &[app_id.as_str(), profile.open_id.as_str()]);
+        Ok(Self {
+            email: row.seal_option("email_sealed", profile.email.as_ref())?,
+            mobile: row.seal_option("mobile_sealed", profile.mobile.as_ref())?,
         })
     }
 }

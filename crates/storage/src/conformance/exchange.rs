@@ -245,8 +245,8 @@ pub async fn complete_session_claimed_stores_token_profile_and_session(bed: &Bed
     assert_eq!((token.status, token.generation), (TokenStatus::Active, 1));
     assert_eq!((token.issued_at, token.granted_at), (completion.now, completion.now));
     let (stored, given) = (token.pair, completion.pair);
-    assert_eq!(stored.access_token.expose_secret(), "u-1");
-    assert_eq!(stored.refresh_token.unwrap().expose_secret(), "refresh-u-1");
+    assert_eq!(stored.access_token.readable().unwrap().expose_secret(), "u-1");
+    assert_eq!(stored.refresh_token.unwrap().readable().unwrap().expose_secret(), "refresh-u-1");
     assert_eq!(stored.access_expires_at, given.access_expires_at);
     assert_eq!((stored.refresh_expires_at, stored.scopes), (given.refresh_expires_at, given.scopes));
 

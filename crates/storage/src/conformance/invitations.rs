@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larkauth_models::{FailureReason, Person, UserId};
+use larkauth_models::{FailureReason, Person, ReauthorizationReason, UserId};
 
 use super::fixtures::{Bed, UNLIMITED, ou, person};
 use crate::{Created, InvitationLimit, InvitationPause, NewSession, SessionEnding, SessionFilter};
@@ -149,4 +149,18 @@ pub async fn create_session_unless_asked_after_no_pauses_longer_each_time(bed: &
     assert_eq!(created, Created::Created);
     assert!(bed.store.end_session(id, SessionEnding::Rejected, &bed.act()).await.unwrap());
     assert_eq!(ask().await.1, Created::Paused { retry_after: Duration::from_secs(600) });
+}
+
+/// Whom larkauth asks by itself has no second open card: whatever it asks for, and also when it is older than the last consent.
+pub async fn create_session_unless_asked_older_open_card_returned(bed: &Bed) {
+    let open = bed.pending("ou_1").await;
+    bed.advance(1);
+    bed.completed(&bed.app, "ou_1", "u").await;
+    bed.advance(1);
+    let mut new = bed.new_session(&bed.app, person("ou_1"));
+    new.scopes.push("docs:read".to_owned());
+    new.card.reauthorize = Some(ReauthorizationReason::Ended);
+    assert_eq!(bed.unless_asked(&new).await, Created::Open(open));
+    new.card.reauthorize = None;
+    assert_eq!(bed.unless_asked(&new).await, Created::Created, "a caller needs more than that card asks for");
 }

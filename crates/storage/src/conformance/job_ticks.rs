@@ -15,6 +15,8 @@ pub async fn claim_tick_repeated_tick_refused(bed: &Bed) {
     assert!(bed.second.claim_tick("reconcile_cards", first, first).await.unwrap());
     assert!(bed.second.claim_tick("expire_sessions", second, second).await.unwrap());
     assert!(!bed.store.claim_tick("expire_sessions", first, first).await.unwrap());
+    assert_eq!(bed.second.last_tick("expire_sessions").await.unwrap(), Some(second));
+    assert_eq!(bed.store.last_tick("unknown").await.unwrap(), None);
 }
 
 /// A tick from a clock that was wrong does not stop the job.

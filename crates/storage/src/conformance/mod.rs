@@ -6,6 +6,8 @@
 
 pub mod announcements;
 pub mod audit;
+pub mod call_budgets;
+pub mod changes;
 #[expect(clippy::panic, reason = "a case that cannot continue has failed")]
 pub mod encryption_keys;
 pub mod exchange;
@@ -15,6 +17,8 @@ pub mod growth;
 pub mod horizon;
 pub mod invitations;
 pub mod job_ticks;
+pub mod people;
+pub mod reauthorizations;
 pub mod records;
 #[expect(clippy::panic, reason = "a case that cannot continue has failed")]
 pub mod refreshes;
@@ -36,9 +40,17 @@ macro_rules! conformance_suite {
             audit::list_audit_equal_times_paged_completely,
             audit::purge_audit_old_records_removed_up_to_limit,
             audit::pseudonymize_audit_replaces_ids_of_one_person,
+            changes::next_after_change_of_token_returns_it_once,
+            changes::next_after_change_of_application_or_key_returns_it,
+            changes::next_of_every_feed_returns_changes_since_it_was_opened,
+            changes::arrived_cancelled_loses_no_change,
             growth::purge_sessions_ended_sessions_removed_oldest_first,
             growth::purge_profiles_person_without_token_and_session_removed,
             growth::erase_person_removes_everything_of_one_person,
+            call_budgets::grant_calls_follows_the_rate_of_the_request,
+            call_budgets::grant_calls_other_application_or_class_has_its_own_budget,
+            call_budgets::grant_calls_concurrent_callers_share_one_budget,
+            call_budgets::hold_calls_of_any_process_stops_all,
             exchange::bind_code_until_claimed_newest_code_kept,
             exchange::claim_exchange_claimed_session_held_until_released,
             exchange::claim_exchange_expired_before_sent_taken_over,
@@ -68,6 +80,7 @@ macro_rules! conformance_suite {
             invitations::create_session_hundred_people_all_created,
             invitations::create_session_unless_asked_concurrent_callers_one_creates,
             invitations::create_session_unless_asked_after_no_pauses_longer_each_time,
+            invitations::create_session_unless_asked_older_open_card_returned,
             job_ticks::claim_tick_repeated_tick_refused,
             job_ticks::claim_tick_after_wrong_clock_claimed,
             job_ticks::claim_tick_concurrent_callers_one_claims,
@@ -78,7 +91,20 @@ macro_rules! conformance_suite {
             refreshes::complete_refresh_of_revoked_token_refused,
             refreshes::end_refresh_of_other_owner_changes_nothing,
             refreshes::claim_due_refreshes_due_longest_first_each_once,
+            refreshes::claim_due_refreshes_what_ends_first_comes_first,
+            refreshes::due_applications_with_due_tokens_only,
             refreshes::touch_token_now_and_then,
+            people::people_to_sync_oldest_look_first_until_looked_up,
+            people::store_synced_replaces_only_what_lark_says,
+            people::claim_sync_concurrent_callers_one_looks,
+            people::suspend_person_during_refresh_stays_suspended_and_keeps_pair,
+            people::restore_person_ends_what_it_explains,
+            people::unannounced_people_every_transition_until_recorded,
+            people::suspend_person_concurrent_callers_one_suspends,
+            reauthorizations::claim_ended_only_ended_tokens_until_their_time,
+            reauthorizations::claim_ended_of_used_tokens_only,
+            reauthorizations::claim_ending_oldest_consents_first,
+            reauthorizations::claim_ended_concurrent_callers_each_person_once,
             records::put_application_every_field_returned_unchanged,
             records::set_application_frozen_repeated_keeps_first_reason,
             records::mark_processed_one_consumer_other_consumer_unaffected,

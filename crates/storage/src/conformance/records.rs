@@ -295,10 +295,16 @@ pub async fn active_counts_several_applications_counted_separately(bed: &Bed) {
     bed.completed(&bed.app, "ou_4", "t").await;
     assert!(bed.store.end_session(id, SessionEnding::Rejected, &bed.act()).await.unwrap());
     assert!(bed.store.revoke_token(&bed.app, &ou("ou_4"), TokenKind::User, &bed.act()).await.unwrap());
-    let expected =
-        [(&bed.app, 1, 1), (&bed.other_app, 0, 0)].map(|(app, pending_sessions, active_tokens)| {
-            ActiveCounts { app_id: app.clone(), pending_sessions, active_tokens }
-        });
+    bed.completed(&bed.app, "ou_5", "t").await;
+    let reason = larkauth_models::SuspensionReason::Frozen;
+    assert!(bed.store.suspend_person(&bed.app, &ou("ou_5"), reason, &bed.act()).await.unwrap());
+    let counts = |(app, pending_sessions, active_tokens, suspended_tokens): (&AppId, _, _, _)| ActiveCounts {
+        app_id: app.clone(),
+        pending_sessions,
+        active_tokens,
+        suspended_tokens,
+    };
+    let expected = [(&bed.app, 1, 1, 1), (&bed.other_app, 0, 0, 0)].map(counts);
     assert_eq!(bed.second.active_counts().await.unwrap(), expected);
     assert!(bed.store.ping().await.is_ok());
 }

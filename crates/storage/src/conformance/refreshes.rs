@@ -6,7 +6,7 @@ use larkauth_models::{AppId, ExposeSecret, Timestamp, TokenKind, TokenPair, Toke
 use uuid::Uuid;
 
 use super::fixtures::{Bed, ou, secret};
-use crate::{LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken};
+use crate::{DueOrder, LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -18,6 +18,24 @@ impl Bed {
         let mut completion = self.completion(id, claim, open_id, "u-1");
         completion.next_attempt_at = Some(self.now() + Duration::from_secs(due));
         assert!(self.store.complete_session(&completion).await.unwrap());
+    }
+
+    /// Stores a token with these ends, in seconds after 100 s from now; it is due this many seconds before then.
+    async fn ends(&self, open_id: &str, access: i64, login: i64, due: i64) {
+        let id = self.create(&self.new_session(&self.app, super::fixtures::person(open_id))).await;
+        let claim = self.claim(id).await;
+        let mut completion = self.completion(id, claim, open_id, "u-1");
+        let at = |seconds| self.now() + chrono::TimeDelta::seconds(100 + seconds);
+        completion.pair.access_expires_at = at(access);
+        completion.pair.refresh_expires_at = Some(at(login));
+        completion.next_attempt_at = Some(at(-due));
+        assert!(self.store.complete_session(&completion).await.unwrap());
+    }
+
+    /// Returns an order whose windows are this many seconds long.
+    fn order(&self, logins: u64, access: u64) -> DueOrder {
+        let at = |seconds| self.now() + Duration::from_secs(seconds);
+        DueOrder { now: self.now(), logins_before: at(logins), access_before: at(access) }
     }
 
     async fn lease(&self, open_id: &str, owner: Uuid, life: Duration) -> RefreshClaim {
@@ -49,9 +67,8 @@ impl Bed {
     }
 
     async fn claim_due(&self, limit: u32) -> Vec<String> {
-        let (now, owner) = (self.now(), self.uuid());
-        let due =
-            self.store.claim_due_refreshes(now, Timestamp::UNIX_EPOCH, owner, LEASE, limit).await.unwrap();
+        let (order, owner) = (self.order(0, 0), self.uuid());
+        let due = self.store.claim_due_refreshes(&self.app, &order, owner, LEASE, limit).await.unwrap();
         let mut people: Vec<_> = due.iter().map(|leased| leased.token.open_id.to_string()).collect();
         people.sort();
         people
@@ -169,7 +186,7 @@ pub async fn end_refresh_of_other_owner_changes_nothing(bed: &Bed) {
     assert_eq!((token.status, token.failures), (TokenStatus::Active, 0));
 }
 
-/// Due tokens are leased in the order of their time, each to one caller; others are left alone.
+/// Due tokens of one application are leased in the order of their time, each to one caller; others are left alone.
 pub async fn claim_due_refreshes_due_longest_first_each_once(bed: &Bed) {
     for (open_id, due) in [("ou_3", 30), ("ou_1", 10), ("ou_2", 20), ("ou_later", 1000)] {
         bed.due(&bed.app, open_id, due).await;
@@ -177,24 +194,88 @@ pub async fn claim_due_refreshes_due_longest_first_each_once(bed: &Bed) {
     bed.due(&bed.other_app, "ou_other", 5).await;
     assert_eq!(bed.claim_due(10).await, [""; 0], "none is due");
     bed.advance(100);
-    assert!(bed.store.set_application_frozen(&bed.other_app, Some("refused"), bed.now()).await.unwrap());
     assert_eq!(bed.claim_due(2).await, ["ou_1", "ou_2"]);
-    assert_eq!(bed.claim_due(2).await, ["ou_3"], "the others are leased");
-    assert!(bed.store.set_application_frozen(&bed.other_app, None, bed.now()).await.unwrap());
-    assert!(bed.store.set_application_enabled(&bed.other_app, false, &bed.act()).await.unwrap());
-    assert_eq!(bed.claim_due(2).await, [""; 0]);
-    assert!(bed.store.set_application_enabled(&bed.other_app, true, &bed.act()).await.unwrap());
-    assert_eq!(bed.claim_due(2).await, ["ou_other"]);
+    assert_eq!(bed.claim_due(2).await, ["ou_3"], "the others are leased, or of another application");
 
     bed.advance(1000);
-    let now = bed.now();
+    let order = bed.order(0, 0);
+    let app = bed.app.clone();
     let taken = bed
-        .race(8, |number, store| async move {
-            let owner = Uuid::from_u128(1 + number as u128);
-            store.claim_due_refreshes(now, Timestamp::UNIX_EPOCH, owner, LEASE, 5).await
+        .race(8, |number, store| {
+            let app = app.clone();
+            async move {
+                let owner = Uuid::from_u128(1 + number as u128);
+                store.claim_due_refreshes(&app, &order, owner, LEASE, 5).await
+            }
         })
         .await;
     assert_eq!(taken.iter().map(Vec::len).sum::<usize>(), 1, "{taken:?}");
+}
+
+/// Logins that end soon come first, then access tokens that end soon, then all others in the order of their time.
+pub async fn claim_due_refreshes_what_ends_first_comes_first(bed: &Bed) {
+    // Each token's ends, in seconds from the time of the claim, and how long it is due then.
+    for (open_id, access, login, due) in [
+        ("ou_access_over", -10, 90_000, 90),
+        ("ou_access_later", 7000, 90_000, 80),
+        ("ou_access_third", 300, 90_000, 10),
+        ("ou_access_second", 200, 90_000, 20),
+        ("ou_login_later", -20, 80_000, 70),
+        ("ou_login_second", -20, 3000, 10),
+        ("ou_login_first", 100, 2000, 1),
+        ("ou_login_over", -20, -10, 60),
+        ("ou_not_due", 50, 60, -5),
+    ] {
+        bed.ends(open_id, access, login, due).await;
+    }
+    bed.advance(100);
+    let order = bed.order(3600, 600);
+    let mut claimed = Vec::new();
+    for _ in 0..9 {
+        let due = bed.store.claim_due_refreshes(&bed.app, &order, bed.uuid(), LEASE, 1).await.unwrap();
+        claimed.extend(due.into_iter().map(|leased| leased.token.open_id.to_string()));
+    }
+    let expected = [
+        "ou_login_first",
+        "ou_login_second",
+        "ou_access_second",
+        "ou_access_third",
+        "ou_access_over",
+        "ou_access_later",
+        "ou_login_later",
+        "ou_login_over",
+    ];
+    assert_eq!(claimed, expected);
+}
+
+/// Applications are listed that are enabled, not frozen, and have a due token that is not leased.
+pub async fn due_applications_with_due_tokens_only(bed: &Bed) {
+    let due = async |frozen_before| {
+        let due = bed.store.due_applications(bed.now(), frozen_before, 2).await.unwrap();
+        due.into_iter().map(|application| (application.app_id, application.due)).collect::<Vec<_>>()
+    };
+    for (open_id, due) in [("ou_1", 10), ("ou_2", 20), ("ou_3", 30), ("ou_later", 1000)] {
+        bed.due(&bed.app, open_id, due).await;
+    }
+    bed.due(&bed.other_app, "ou_other", 50).await;
+    assert_eq!(due(Timestamp::UNIX_EPOCH).await, []);
+    bed.advance(40);
+    assert_eq!(due(Timestamp::UNIX_EPOCH).await, [(bed.app.clone(), 2)], "counted up to two");
+    assert_eq!(bed.claim_due(2).await.len(), 2);
+    assert_eq!(due(Timestamp::UNIX_EPOCH).await, [(bed.app.clone(), 1)]);
+    assert_eq!(bed.claim_due(2).await.len(), 1);
+    assert_eq!(due(Timestamp::UNIX_EPOCH).await, [], "all are leased");
+    bed.advance(20);
+    let other = [(bed.other_app.clone(), 1)];
+    assert_eq!(due(Timestamp::UNIX_EPOCH).await, other);
+    assert!(bed.store.set_application_frozen(&bed.other_app, Some("refused"), bed.now()).await.unwrap());
+    assert_eq!(due(Timestamp::UNIX_EPOCH).await, []);
+    assert_eq!(due(bed.now()).await, other, "frozen long enough for another attempt");
+    assert!(bed.store.set_application_frozen(&bed.other_app, None, bed.now()).await.unwrap());
+    assert!(bed.store.set_application_enabled(&bed.other_app, false, &bed.act()).await.unwrap());
+    assert_eq!(due(Timestamp::UNIX_EPOCH).await, []);
+    assert!(bed.store.set_application_enabled(&bed.other_app, true, &bed.act()).await.unwrap());
+    assert_eq!(due(Timestamp::UNIX_EPOCH).await, other);
 }
 
 /// Use is recorded now and then.

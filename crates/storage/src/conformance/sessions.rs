@@ -31,6 +31,7 @@ pub async fn create_session_every_field_returned_unchanged(bed: &Bed) {
         auth_method: AuthMethod::HttpCallback,
         scopes: vec!["a".to_owned(), "b:c".to_owned()],
         card: CardOptions {
+            reauthorize: Some(larkauth_models::ReauthorizationReason::Ended),
             include_description: false,
             template_id: Some("AAq1".to_owned()),
             custom_message: Some("\"quoted\" and 中文".to_owned()),

@@ -124,6 +124,9 @@ record! {
         failures: i32,
         next_attempt_at: Option<Timestamp>,
         last_used_at: Option<Timestamp>,
+        ask_at: Timestamp,
+        suspended_for: Option<String>,
+        status_announcements: i32,
     }
 }
 
@@ -144,6 +147,7 @@ record! {
         mobile_sealed: Option<Vec<u8>>,
         tenant_key: Option<String>,
         updated_at: Timestamp,
+        synced_at: Timestamp,
     }
 }
 
@@ -243,6 +247,7 @@ record! {
         trace_id: Option<String>,
         outcome: String,
         reason: Option<String>,
+        count: i32,
     }
 }
 
@@ -250,7 +255,7 @@ impl From<&AuditEntry> for Record {
     fn from(entry: &AuditEntry) -> Self {
         let AuditEntry { id, at, actor_kind, actor_id, actor_name, action, app_id, person, .. } =
             entry.clone();
-        let AuditEntry { session_id, key_id, address, request_id, trace_id, outcome, reason, .. } =
+        let AuditEntry { session_id, key_id, address, request_id, trace_id, outcome, reason, count, .. } =
             entry.clone();
         let row = AuditRecord {
             audit_id: id,
@@ -268,6 +273,7 @@ impl From<&AuditEntry> for Record {
             trace_id,
             outcome,
             reason,
+            count,
         };
         row.into()
     }

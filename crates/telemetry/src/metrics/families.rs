@@ -1,7 +1,7 @@
 //! Metric families: name, help, labels, buckets.
 
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::Collector,
 };
 
@@ -63,8 +63,16 @@ families! {
     token_refresh_lag_seconds: HistogramVec ["app_id"] in LAG, "Seconds between the planned and the actual time of a refresh.";
     token_active_count: IntGaugeVec ["app_id"], "Tokens that can be served.";
     token_outcome_unknown_count: IntGaugeVec ["app_id"], "Tokens whose last refresh has an unknown outcome.";
-    token_endpoint_budget_used_ratio: GaugeVec ["app_id"], "Used fraction of the rate limit of the token endpoint, 0 to 1.";
+    token_suspended_count: IntGaugeVec ["app_id"], "Tokens that are not served because Lark refuses their person.";
+    token_refresh_late_total: IntCounterVec ["app_id", "what"], "Scheduled refreshes that came after the end of what they keep: access_token, or login.";
     token_spool_entries: IntGauge [], "New token pairs that are spooled outside the database.";
+
+    reauthorization_total: IntCounterVec ["app_id", "outcome"], "People whose token has ended or ends soon, by what became of asking them again.";
+    user_suspended_total: IntCounterVec ["app_id", "reason"], "People who were suspended, by reason.";
+    user_restored_total: IntCounterVec ["app_id"], "Suspended people who were restored.";
+    user_sync_total: IntCounterVec ["app_id", "outcome"], "People who were looked up at Lark, by outcome.";
+    user_sync_pass_total: IntCounterVec ["app_id", "outcome"], "Passes over all people that ended, by outcome.";
+    user_sync_left: IntGaugeVec ["app_id"], "People whom the current pass has not looked up yet.";
 
     bus_publish_total: IntCounterVec ["outcome"], "Messages published, by outcome.";
     bus_publish_seconds: Histogram [] in FAST, "Seconds from publishing to the confirm of the broker.";
@@ -79,11 +87,13 @@ families! {
     bus_blocked: IntGauge [], "1 while the broker takes no messages because it is short of memory or disk, else 0.";
 
     lark_api_calls_total: IntCounterVec ["app_id", "api", "outcome"], "Calls of the Lark API, by outcome.";
+    lark_api_budget_total: IntCounterVec ["app_id", "class", "lane", "outcome"], "Calls asked of the rate limit of an application and class of endpoint, by lane and outcome; 1000 granted a minute are all of it.";
     lark_api_seconds: HistogramVec ["api"] in FAST, "Seconds of one call of the Lark API.";
     http_requests_total: IntCounterVec ["route", "method", "status"], "HTTP requests served.";
     http_request_seconds: HistogramVec ["route"] in FAST, "Seconds to serve one HTTP request.";
     audit_dropped_total: IntCounterVec [], "Audit records of reads and refusals that are in the log and not in the database.";
     encryption_keys_missing: IntGauge [], "Encryption keys that stored values may need and this process does not have.";
+    changes_followed: IntGauge [], "1 while the database announces its changes to this process, else 0: tokens are kept in memory for a second at most.";
     database_up: IntGauge [], "1 while the database answers, else 0.";
     database_writable: IntGauge [], "1 while the database takes writes, else 0.";
 }

@@ -128,9 +128,44 @@ impl Metrics {
         self.families.token_outcome_unknown_count.with_label_values(&[app_id]).set(count);
     }
 
-    /// Sets the used fraction of an application's rate limit at the token endpoint, 0 to 1.
-    pub fn token_endpoint_budget(&self, app_id: &str, used: f64) {
-        self.families.token_endpoint_budget_used_ratio.with_label_values(&[app_id]).set(used);
+    /// Sets the number of suspended tokens of an application.
+    pub fn tokens_suspended(&self, app_id: &str, count: i64) {
+        self.families.token_suspended_count.with_label_values(&[app_id]).set(count);
+    }
+
+    /// Counts a person who was to be asked again.
+    pub fn reauthorization(&self, app_id: &str, outcome: &'static str) {
+        self.families.reauthorization_total.with_label_values(&[app_id, outcome]).inc();
+    }
+
+    /// Counts a suspended person.
+    pub fn user_suspended(&self, app_id: &str, reason: &'static str) {
+        self.families.user_suspended_total.with_label_values(&[app_id, reason]).inc();
+    }
+
+    /// Counts a restored person.
+    pub fn user_restored(&self, app_id: &str) {
+        self.families.user_restored_total.with_label_values(&[app_id]).inc();
+    }
+
+    /// Counts people who were looked up.
+    pub fn user_synced(&self, app_id: &str, outcome: &'static str, count: u64) {
+        self.families.user_sync_total.with_label_values(&[app_id, outcome]).inc_by(count);
+    }
+
+    /// Counts the end of a pass over all people.
+    pub fn user_sync_ended(&self, app_id: &str, outcome: &'static str) {
+        self.families.user_sync_pass_total.with_label_values(&[app_id, outcome]).inc();
+    }
+
+    /// Sets the number of people whom the current pass has not looked up yet.
+    pub fn user_sync_left(&self, app_id: &str, count: i64) {
+        self.families.user_sync_left.with_label_values(&[app_id]).set(count);
+    }
+
+    /// Counts a scheduled refresh that came after the end of what it keeps.
+    pub fn token_refresh_late(&self, app_id: &str, what: &'static str) {
+        self.families.token_refresh_late_total.with_label_values(&[app_id, what]).inc();
     }
 
     /// Sets the number of new token pairs that are spooled outside the database.
@@ -197,6 +232,21 @@ impl Metrics {
         self.families.lark_api_seconds.with_label_values(&[api]).observe(took.as_secs_f64());
     }
 
+    /// Counts calls that were asked of the rate limit of an application and class of endpoint.
+    pub fn lark_api_budget(
+        &self,
+        app_id: &str,
+        class: &'static str,
+        lane: &'static str,
+        outcome: &'static str,
+        calls: u32,
+    ) {
+        self.families
+            .lark_api_budget_total
+            .with_label_values(&[app_id, class, lane, outcome])
+            .inc_by(calls.into());
+    }
+
     /// Records a served HTTP request. `route` is the matched pattern (`/v1/auth/sessions/{id}`), or a constant when none
     /// matched; never the path.
     pub fn http_request(&self, route: &str, method: &http::Method, status: http::StatusCode, took: Duration) {
@@ -208,6 +258,11 @@ impl Metrics {
     /// Counts audit records that did not reach the database.
     pub fn audit_records_dropped(&self, count: u64) {
         self.families.audit_dropped_total.with_label_values(&[] as &[&str]).inc_by(count);
+    }
+
+    /// Sets whether the changes of the database are followed.
+    pub fn changes_followed(&self, followed: bool) {
+        self.families.changes_followed.set(followed.into());
     }
 
     /// Sets whether the database answers.
@@ -229,11 +284,12 @@ impl Metrics {
             &f.auth_session_active,
             &f.token_active_count,
             &f.token_outcome_unknown_count,
+            &f.token_suspended_count,
+            &f.user_sync_left,
         ] {
             // A missing gauge needs no removal.
             let _ = gauge.remove_label_values(&[app_id]);
         }
-        let _ = f.token_endpoint_budget_used_ratio.remove_label_values(&[app_id]);
     }
 }
 
@@ -278,7 +334,14 @@ mod tests {
         metrics.token_refresh_lag(app, took);
         metrics.tokens_active(app, 7);
         metrics.tokens_outcome_unknown(app, 1);
-        metrics.token_endpoint_budget(app, 0.25);
+        metrics.tokens_suspended(app, 2);
+        metrics.reauthorization(app, "asked");
+        metrics.user_suspended(app, "frozen");
+        metrics.user_restored(app);
+        metrics.user_synced(app, "found", 49);
+        metrics.user_sync_ended(app, "done");
+        metrics.user_sync_left(app, 50);
+        metrics.token_refresh_late(app, "access_token");
         metrics.token_spool(0);
         metrics.bus_published("confirmed", took);
         metrics.bus_consumed(queue, "done", took);
@@ -290,9 +353,11 @@ mod tests {
         metrics.bus_isolated(queue);
         metrics.bus_blocked(false);
         metrics.lark_api_called(app, "send_card", "ok", took);
+        metrics.lark_api_budget(app, "token", "people", "granted", 1);
         metrics.http_request("/healthz", &Method::GET, StatusCode::OK, took);
         metrics.audit_records_dropped(2);
         metrics.encryption_keys_missing(0);
+        metrics.changes_followed(true);
         metrics.database_up(true);
         metrics.database_writable(true);
         metrics
@@ -321,7 +386,7 @@ mod tests {
         let text = ours(&used());
         let types: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(types.len(), 38);
+        assert_eq!(types.len(), 46);
         for (name, kind) in types {
             let rest = name.strip_prefix("lark_service_").unwrap();
             assert!(rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !rest.is_empty(), "{name}");

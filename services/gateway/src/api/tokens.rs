@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use chrono::TimeDelta;
 use larkauth_auth::{
     AuthError,
@@ -28,21 +33,30 @@ const MAX_VALIDITY: u32 = 3600;
 /// A stored token that is valid for at least `min_validity` more seconds and has the required `scopes`. One of which
 /// little is left is refreshed first; while that fails, it is served as long as it is valid. Keep it no longer than `expires_at`. Needs the
 /// scope `tokens:read`.
+///
+/// What is served was stored at most one second ago: a token that was revoked, or a newer one, is seen by then. The answer has
+/// an `ETag`; with it in `If-None-Match`, the answer is 304 while the token has not changed.
 #[utoipa::path(
     get, path = "/v1/apps/{app_id}/users/{open_id}/token", operation_id = "get_token", tag = "tokens", security(("api_key" = [])),
     params(
         ("app_id" = String, Path, description = "The application"),
         ("open_id" = String, Path, description = "The person, as this application sees them"),
         TokenQuery,
+        ("If-None-Match" = Option<String>, Header, description = "`ETag` of the token that the caller has"),
     ),
-    responses((status = 200, description = "The token", body = TokenView), TokenProblems),
+    responses(
+        (status = 200, description = "The token", body = TokenView, headers(("ETag" = String, description = "Names this token"))),
+        (status = 304, description = "The caller has the token already"),
+        TokenProblems,
+    ),
 )]
 pub(super) async fn get(
     caller: RequireScope<TokensRead>,
     State(state): State<Arc<AppState>>,
     PathOf((app_id, open_id)): PathOf<(String, String)>,
     QueryOf(query): QueryOf<TokenQuery>,
-) -> Result<Json<TokenView>, ApiError> {
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let (app_id, open_id): (AppId, OpenId) = (app_id.parse()?, issued(open_id.parse()?)?);
     tracing::Span::current().record("app_id", tracing::field::display(&app_id));
     if query.min_validity > MAX_VALIDITY {
@@ -53,7 +67,7 @@ pub(super) async fn get(
     let (context, actor) = (&state.context, &caller.actor);
     let served = context.valid_token(actor, context.now(), &app_id, &open_id, min_validity, &required).await;
     let (problem, ask_for) = match served {
-        Ok(token) => return Ok(Json(view(&token)?)),
+        Ok(token) => return answer(&token, &headers),
         Err(AuthError::AuthenticationRequired) => {
             let defaults = match required.is_empty() {
                 true => None,
@@ -156,6 +170,31 @@ async fn ask(
     }
 }
 
+/// The token, or that the caller has it.
+fn answer(token: &StoredToken, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let etag = etag(token);
+    let tag = [(header::ETAG, etag.as_str())];
+    if names(headers, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
+    }
+    Ok((tag, Json(view(token)?)).into_response())
+}
+
+/// Names a token without telling anything of it. The generation begins anew after an erasure, the time does not.
+fn etag(token: &StoredToken) -> String {
+    format!("\"{}-{:x}\"", token.generation, token.issued_at.timestamp_micros())
+}
+
+/// Returns whether `If-None-Match` has this tag (RFC 9110, section 13.1.2).
+fn names(headers: &HeaderMap, etag: &str) -> bool {
+    let values = headers.get_all(header::IF_NONE_MATCH).into_iter();
+    let mut tags = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    tags.any(|tag| {
+        let tag = tag.trim();
+        tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
+    })
+}
+
 fn view(token: &StoredToken) -> Result<TokenView, ApiError> {
     let secret = token.pair.access_token.readable();
     let secret = secret.ok_or_else(|| ApiError::internal("a token that cannot be read was to be served"))?;
@@ -166,4 +205,22 @@ fn view(token: &StoredToken) -> Result<TokenView, ApiError> {
         scopes: token.pair.scopes.clone(),
         generation: token.generation,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn names_finds_tag_in_any_header_weak_or_strong() {
+        let has = |values: &[&'static str]| {
+            let values = values.iter().map(|value| (header::IF_NONE_MATCH, HeaderValue::from_static(value)));
+            names(&values.collect(), "\"2-a\"")
+        };
+        assert!(has(&["\"2-a\""]) && has(&["W/\"2-a\""]) && has(&["*"]));
+        assert!(has(&["\"1-a\", \"2-a\""]) && has(&["\"1-a\"", "\"2-a\""]));
+        assert!(!has(&[]) && !has(&["2-a"]) && !has(&["\"2-ab\""]) && !has(&["\"1-a\""]));
+    }
 }

@@ -1,3 +1,5 @@
+//! Sessions, mistakes, limits and failures.
+
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -5,17 +7,13 @@ use std::{
 
 use axum::{Router, body::Body, http::StatusCode, routing::get};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use larkauth_auth::api_keys::NewApiKey;
 use larkauth_contracts::{
     problem::ProblemCode,
-    rest::{SessionPage, SessionView, TokenView},
+    rest::{SessionPage, SessionView},
 };
 use larkauth_messaging::testing::eventually;
-use larkauth_models::{AuthMethod, ExposeSecret, KeyScope, SessionState, Timestamp};
-use larkauth_storage::{
-    SessionEnding,
-    testing::{act, cipher_of},
-};
+use larkauth_models::{AuthMethod, SessionState, Timestamp};
+use larkauth_storage::{SessionEnding, testing::act};
 use serde_json::{Value, json};
 
 use super::world::{APP, FakeBus, PERSON, World, application, now, request};
@@ -155,146 +153,6 @@ async fn request_id_harmless_is_kept() {
 }
 
 #[tokio::test]
-async fn api_key_without_scope_is_refused() {
-    let world = World::new().await;
-    let send = async |authorization: Option<&str>, path: &str| {
-        let mut request = axum::http::Request::builder().uri(path);
-        if let Some(value) = authorization {
-            request = request.header("authorization", value);
-        }
-        world.send(request.body(Body::empty()).unwrap()).await
-    };
-    let new = NewApiKey { scopes: vec![KeyScope::SessionsRead], ..every_scope("reader") };
-    let key = world.context.create_api_key(&ACTOR, now(), new).await.unwrap();
-    let stored = format!("Bearer {}", key.secret.expose_secret());
-
-    let missing = send(None, "/v1/auth/sessions").await;
-    assert_eq!(missing.problem().code, ProblemCode::Unauthorized);
-    assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"larkauth\"");
-    let wrong = send(Some("Bearer wrong-key"), "/v1/auth/sessions").await;
-    assert_eq!(wrong.problem().code, ProblemCode::Unauthorized);
-    assert!(wrong.header("www-authenticate").contains("invalid_token"));
-    assert!(!wrong.text.contains("wrong-key"));
-    assert_eq!(send(Some(&stored), "/v1/auth/sessions").await.status, StatusCode::OK);
-    let narrow = send(Some(&stored), &format!("/v1/apps/{APP}/users/{PERSON}/token")).await;
-    assert_eq!(narrow.problem().code, ProblemCode::Forbidden);
-    assert!(narrow.header("www-authenticate").contains("scope=\"tokens:read\""));
-}
-
-fn every_scope(name: &str) -> NewApiKey {
-    NewApiKey {
-        name: name.to_owned(),
-        scopes: vec![KeyScope::SessionsRead, KeyScope::SessionsWrite, KeyScope::TokensRead],
-        app_ids: Vec::new(),
-        lark_scopes: Vec::new(),
-        requests_per_minute: None,
-        expires_at: None,
-    }
-}
-
-#[tokio::test]
-async fn api_key_restricted_to_application_sees_no_other() {
-    let world = World::new().await;
-    let other = application("cli_fedcba9876543210");
-    world.store.put_application(&other, &act(now())).await.unwrap();
-    let session = world.session(AuthMethod::WebsocketCard).await;
-    world.complete(&session, "u-access-token", "Li Lei").await;
-    let new = NewApiKey { app_ids: vec![other.app_id.clone()], ..every_scope("other") };
-    let key = world.context.create_api_key(&ACTOR, now(), new).await.unwrap();
-    let send = async |method: &str, path: &str, body: Value| {
-        let request = axum::http::Request::builder().method(method).uri(path);
-        let request = request
-            .header("authorization", format!("Bearer {}", key.secret.expose_secret()))
-            .header("content-type", "application/json");
-        world.send(request.body(Body::from(body.to_string())).unwrap()).await
-    };
-    let code = async |method: &str, path: &str, body| send(method, path, body).await.problem().code;
-    let token = format!("/v1/apps/{APP}/users/{PERSON}/token");
-    assert_eq!(code("GET", &token, Value::Null).await, ProblemCode::Forbidden);
-    assert_eq!(code("GET", &format!("{token}?on_missing=card"), Value::Null).await, ProblemCode::Forbidden);
-    let invite = json!({"app_id": APP, "open_id": PERSON});
-    assert_eq!(code("POST", "/v1/auth/sessions", invite).await, ProblemCode::Forbidden);
-    // A foreign session looks like none, at once and for a long poll.
-    for query in ["", "?wait=1"] {
-        let path = format!("/v1/auth/sessions/{}{query}", session.id);
-        assert_eq!(code("GET", &path, Value::Null).await, ProblemCode::SessionNotFound);
-    }
-    assert_eq!(
-        code("GET", &format!("/v1/auth/sessions?app_id={APP}"), Value::Null).await,
-        ProblemCode::Forbidden
-    );
-    let page: SessionPage = send("GET", "/v1/auth/sessions", Value::Null).await.json();
-    assert!(page.items.is_empty());
-    let own = json!({"app_id": other.app_id, "open_id": PERSON});
-    assert_eq!(send("POST", "/v1/auth/sessions", own).await.status, StatusCode::CREATED);
-    let page: SessionPage = send("GET", "/v1/auth/sessions", Value::Null).await.json();
-    assert_eq!(page.items.len(), 1);
-}
-
-#[tokio::test]
-async fn api_key_restricted_to_lark_scopes_asks_for_no_other() {
-    let world = World::new().await;
-    let new = NewApiKey { lark_scopes: vec!["docs:read".to_owned()], ..every_scope("docs") };
-    let key = world.context.create_api_key(&ACTOR, now(), new).await.unwrap();
-    let ask = async |scopes: Value| {
-        let request = axum::http::Request::builder().method("POST").uri("/v1/auth/sessions");
-        let request = request
-            .header("authorization", format!("Bearer {}", key.secret.expose_secret()))
-            .header("content-type", "application/json");
-        let body = json!({"app_id": APP, "open_id": PERSON, "scopes": scopes});
-        world.send(request.body(Body::from(body.to_string())).unwrap()).await
-    };
-    let refused = ask(json!(["docs:read", "contact:contact"])).await.problem();
-    assert_eq!(refused.code, ProblemCode::Forbidden);
-    let detail = refused.detail.unwrap();
-    assert!(detail.contains("contact:contact") && detail.contains("docs:read"), "{detail}");
-    assert_eq!(ask(json!(["docs:read", "offline_access"])).await.status, StatusCode::CREATED);
-}
-
-#[tokio::test]
-async fn api_key_above_its_rate_is_429() {
-    let world = World::new().await;
-    let new = NewApiKey { requests_per_minute: std::num::NonZeroU32::new(3), ..every_scope("slow") };
-    let key = world.context.create_api_key(&ACTOR, now(), new).await.unwrap();
-    let send = async || {
-        let request = axum::http::Request::builder().uri("/v1/auth/sessions");
-        let request = request.header("authorization", format!("Bearer {}", key.secret.expose_secret()));
-        world.send(request.body(Body::empty()).unwrap()).await
-    };
-    for _ in 0..3 {
-        assert_eq!(send().await.status, StatusCode::OK);
-    }
-    let refused = send().await.problem();
-    assert_eq!((refused.code, refused.status), (ProblemCode::RateLimited, 429));
-    assert!((1..=20).contains(&refused.retry_after.unwrap()));
-    // Other keys are counted apart.
-    assert_eq!(world.get("/v1/auth/sessions").await.status, StatusCode::OK);
-}
-
-#[tokio::test]
-async fn api_key_expired_or_malformed_is_401() {
-    let world = World::new().await;
-    let soon = now() + chrono::TimeDelta::milliseconds(300);
-    let new = NewApiKey { expires_at: Some(soon), ..every_scope("short") };
-    let key = world.context.create_api_key(&ACTOR, now(), new).await.unwrap();
-    let status = async |secret: &str| {
-        let request = axum::http::Request::builder().uri("/v1/auth/sessions");
-        let request = request.header("authorization", format!("Bearer {secret}"));
-        world.send(request.body(Body::empty()).unwrap()).await.status
-    };
-    let secret = key.secret.expose_secret();
-    eventually("the key expires, also when it is cached", async || {
-        status(secret).await == StatusCode::UNAUTHORIZED
-    })
-    .await;
-    // Nonsense causes no query: it is refused as such while the database is down.
-    world.store.close().await;
-    assert_eq!(status("nonsense").await, StatusCode::UNAUTHORIZED);
-    let last = if secret.ends_with('A') { 'B' } else { 'A' };
-    assert_eq!(status(&format!("{}{last}", &secret[..secret.len() - 1])).await, StatusCode::UNAUTHORIZED);
-}
-
-#[tokio::test]
 async fn list_sessions_pages_cover_all() {
     let world = World::new().await;
     let mut made = Vec::new();
@@ -341,21 +199,6 @@ async fn long_poll_ends_with_process() {
 }
 
 #[tokio::test]
-async fn get_token_stored_is_served() {
-    let world = World::new().await;
-    let session = world.session(AuthMethod::WebsocketCard).await;
-    world.complete(&session, "u-access-token", "Li Lei").await;
-    let path = format!("/v1/apps/{APP}/users/{PERSON}/token");
-    let answer = world.get(&path).await;
-    let token: TokenView = answer.json();
-    assert_eq!((token.access_token.as_str(), token.token_type.as_str()), ("u-access-token", "Bearer"));
-    assert_eq!(answer.header("cache-control"), "no-store");
-    // An hour is left, so an hour cannot be promised.
-    let answer = world.get(&format!("{path}?min_validity=3600")).await;
-    assert_eq!(answer.problem().code, ProblemCode::UpstreamUnavailable, "nor can Lark be asked");
-}
-
-#[tokio::test]
 async fn create_session_with_idempotency_key_is_done_once() {
     let bus = Arc::new(FakeBus::default());
     let world = World::with_bus(bus.clone()).await;
@@ -389,61 +232,6 @@ async fn create_session_with_idempotency_key_is_done_once() {
 }
 
 #[tokio::test]
-async fn get_token_without_required_scope_is_403_and_asks_for_union() {
-    let world = World::new().await;
-    let session = world.session(AuthMethod::WebsocketCard).await;
-    world.complete(&session, "u-access-token", "Li Lei").await;
-    let path = format!("/v1/apps/{APP}/users/{PERSON}/token");
-    assert_eq!(world.get(&format!("{path}?scopes=offline_access")).await.status, 200);
-    let lacking = format!("{path}?scopes=docx:document%20offline_access%20calendar:calendar");
-    let problem = world.get(&lacking).await.problem();
-    assert_eq!((problem.code, problem.status), (ProblemCode::InsufficientScope, 403));
-    assert_eq!(
-        (problem.missing_scopes.as_slice(), problem.session_id),
-        (&["docx:document".to_owned(), "calendar:calendar".to_owned()][..], None)
-    );
-
-    let asked = world.get(&format!("{lacking}&on_missing=card")).await.problem();
-    assert_eq!(asked.code, ProblemCode::InsufficientScope);
-    let view: SessionView =
-        world.get(&format!("/v1/auth/sessions/{}", asked.session_id.unwrap())).await.json();
-    assert_eq!(view.scopes, ["calendar:calendar", "docx:document", "offline_access"]);
-    assert_eq!((view.granted_scopes, view.missing_scopes), (None, None));
-    let narrower = world.get(&format!("{path}?scopes=docx:document&on_missing=card")).await.problem();
-    assert_eq!(narrower.session_id, asked.session_id, "the open card asks for it");
-    let wider = world.get(&format!("{path}?scopes=im:message&on_missing=card")).await.problem();
-    assert!(wider.session_id.is_none() && wider.retry_after.is_some(), "the open card does not ask for it");
-
-    let bad = world.get(&format!("{path}?scopes=docx%22")).await.problem();
-    assert_eq!(bad.code, ProblemCode::InvalidRequest);
-    assert_eq!(world.get(&path).await.status, 200, "the token is still served to those whom it suffices");
-}
-
-#[tokio::test]
-async fn refresh_and_forget_token() {
-    let world = World::new().await;
-    let session = world.session(AuthMethod::WebsocketCard).await;
-    world.complete(&session, "u-access-token", "Li Lei").await;
-    let path = format!("/v1/apps/{APP}/users/{PERSON}/token");
-    let refresh = async |body: Value| world.post(&format!("{path}/refresh"), &body).await;
-    // The caller's token is older than the stored one.
-    let token: TokenView = refresh(json!({"generation": 0})).await.json();
-    assert_eq!((token.access_token.as_str(), token.generation), ("u-access-token", 1));
-    // Lark cannot be reached here, and a valid token is left alone.
-    let problem = refresh(json!({})).await.problem();
-    assert_eq!(problem.code, ProblemCode::UpstreamUnavailable);
-    assert!(problem.retry_after.is_some());
-    assert_eq!(world.get(&path).await.status, StatusCode::OK);
-    assert_eq!(refresh(json!({"generation": "1"})).await.problem().code, ProblemCode::InvalidRequest);
-
-    let forget = async || world.send(request("DELETE", &path).body(Body::empty()).unwrap()).await.status;
-    assert_eq!((forget().await, forget().await), (StatusCode::NO_CONTENT, StatusCode::NO_CONTENT));
-    for gone in [world.get(&path).await, refresh(json!({})).await] {
-        assert_eq!(gone.problem().code, ProblemCode::AuthenticationRequired);
-    }
-}
-
-#[tokio::test]
 async fn get_session_shows_granted_and_missing_scopes() {
     let world = World::new().await;
     let body = json!({"app_id": APP, "open_id": PERSON, "scopes": ["docx:document"]});
@@ -453,33 +241,6 @@ async fn get_session_shows_granted_and_missing_scopes() {
     let view: SessionView = world.get(&format!("/v1/auth/sessions/{}", session.id)).await.json();
     assert_eq!(view.granted_scopes, Some(vec!["offline_access".to_owned()]));
     assert_eq!(view.missing_scopes, Some(vec!["docx:document".to_owned()]));
-}
-
-#[tokio::test]
-async fn get_token_missing_with_on_missing_card_invites() {
-    let world = World::new().await;
-    let path = format!("/v1/apps/{APP}/users/{PERSON}/token");
-    let answer = world.get(&path).await;
-    assert_eq!(
-        (answer.problem().code, answer.problem().session_id),
-        (ProblemCode::AuthenticationRequired, None)
-    );
-    let ask = async || world.get(&format!("{path}?on_missing=card")).await.problem();
-    let problem = ask().await;
-    assert_eq!(problem.code, ProblemCode::AuthenticationRequired);
-    let session = problem.session_id.unwrap();
-    let (a, b) = tokio::join!(ask(), ask());
-    assert_eq!(
-        (a.session_id, b.session_id),
-        (Some(session), Some(session)),
-        "an open card is not sent twice"
-    );
-    world.store.end_session(session, SessionEnding::Rejected, &act(world.context.now())).await.unwrap();
-    let paused = ask().await;
-    assert_eq!((paused.code, paused.session_id), (ProblemCode::AuthenticationRequired, None));
-    let detail = paused.detail.unwrap();
-    assert!(detail.contains("No card was sent") && detail.contains("left in peace"), "{detail}");
-    assert!(paused.retry_after.is_some_and(|wait| (590..=600).contains(&wait)));
 }
 
 #[tokio::test]
@@ -519,31 +280,6 @@ async fn create_session_with_broker_down_is_503() {
     let problem = world.post("/v1/auth/sessions", &json!({"app_id": APP, "open_id": PERSON})).await.problem();
     assert_eq!(problem.code, ProblemCode::Unavailable);
     assert!(problem.retry_after.is_some() && problem.detail.unwrap().contains("broker"));
-}
-
-#[tokio::test]
-async fn get_token_with_database_down_is_503() {
-    let world = World::new().await;
-    world.store.close().await;
-    for path in [format!("/v1/apps/{APP}/users/{PERSON}/token"), "/v1/auth/sessions".to_owned()] {
-        let problem = world.get(&path).await.problem();
-        assert_eq!(problem.code, ProblemCode::Unavailable);
-        assert!(problem.detail.unwrap().contains("database"));
-    }
-}
-
-#[tokio::test]
-async fn get_token_with_lost_encryption_key_is_500() {
-    let world = World::new().await;
-    let session = world.session(AuthMethod::WebsocketCard).await;
-    world.complete(&session, "u-access-token", "Li Lei").await;
-    let World { database, .. } = world;
-    // The application can be read, the token cannot: it was sealed with a key that is gone.
-    let other =
-        World::on(database, cipher_of(&[("other", 9), ("test", 8)]), Arc::new(FakeBus::default())).await;
-    other.store.put_application(&application(APP), &act(now())).await.unwrap();
-    let problem = other.get(&format!("/v1/apps/{APP}/users/{PERSON}/token?on_missing=card")).await.problem();
-    assert_eq!(problem.code, ProblemCode::Internal);
 }
 
 #[tokio::test]

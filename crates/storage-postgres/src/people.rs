@@ -1,0 +1,311 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use larkauth_models::{AppId, OpenId, SuspensionReason, Timestamp, UnionId, UserId, UserProfile};
+use larkauth_storage::{
+    AuditEntry, LeasedToken, People, Result, UnannouncedPerson,
+    backend::{
+        claims::micros,
+        rows::{LeasedRow, UnannouncedRow, open_ids, suspensions},
+        sealed::SealedProfile,
+    },
+};
+use sqlx::{Connection, query, query_as, query_scalar};
+use uuid::Uuid;
+
+use crate::{audit::recorded, store::PgStore};
+
+#[async_trait]
+impl People for PgStore {
+    async fn people_to_sync(
+        &self,
+        app_id: &AppId,
+        synced_before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<OpenId>> {
+        let rows = self
+            .call("looking for people to look up", async |db| {
+                query_scalar!(
+                    "select open_id from user_profiles where app_id = $1 and synced_at < $2
+                     order by synced_at, open_id limit $3",
+                    app_id.as_str(),
+                    synced_before,
+                    i64::from(limit)
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        open_ids(rows)
+    }
+
+    async fn count_to_sync(&self, app_id: &AppId, synced_before: Timestamp) -> Result<u64> {
+        let count = self
+            .call("counting people to look up", async |db| {
+                query_scalar!(
+                    r#"select count(*) as "count!" from user_profiles where app_id = $1 and synced_at < $2"#,
+                    app_id.as_str(),
+                    synced_before
+                )
+                .fetch_one(db)
+                .await
+            })
+            .await?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    async fn claim_sync(
+        &self,
+        app_id: &AppId,
+        open_id: &OpenId,
+        synced_before: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let done = self
+            .call("claiming the look at a person", async |db| {
+                query!(
+                    "update user_profiles set synced_at = $4
+                     where app_id = $1 and open_id = $2 and synced_at < $3",
+                    app_id.as_str(),
+                    open_id.as_str(),
+                    synced_before,
+                    now
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn store_synced(
+        &self,
+        app_id: &AppId,
+        profiles: &[UserProfile],
+        others: &[OpenId],
+        now: Timestamp,
+    ) -> Result<()> {
+        let sealed = profiles.iter().map(|profile| SealedProfile::new(&self.cipher, app_id, profile));
+        let sealed: Vec<SealedProfile> = sealed.collect::<Result<_>>()?;
+        let (emails, mobiles): (Vec<_>, Vec<_>) =
+            sealed.into_iter().map(|sealed| (sealed.email, sealed.mobile)).unzip();
+        self.call("storing what Lark says of people", async |db| {
+            let mut tx = db.begin().await?;
+            query!(
+                "update user_profiles p set
+                     union_id = coalesce(s.union_id, p.union_id), user_id = coalesce(s.user_id, p.user_id),
+                     name = coalesce(s.name, p.name), en_name = coalesce(s.en_name, p.en_name),
+                     avatar_url = coalesce(s.avatar_url, p.avatar_url),
+                     email_sealed = coalesce(s.email_sealed, p.email_sealed),
+                     mobile_sealed = coalesce(s.mobile_sealed, p.mobile_sealed),
+                     tenant_key = coalesce(s.tenant_key, p.tenant_key), updated_at = $11, synced_at = $11
+                 from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[],
+                             $9::bytea[], $10::text[])
+                      s(open_id, union_id, user_id, name, en_name, avatar_url, email_sealed, mobile_sealed, tenant_key)
+                 where p.app_id = $1 and p.open_id = s.open_id",
+                app_id.as_str(),
+                &column(profiles, |profile| profile.open_id.to_string()),
+                &column(profiles, |profile| profile.union_id.as_ref().map(UnionId::to_string))
+                    as &[Option<String>],
+                &column(profiles, |profile| profile.user_id.as_ref().map(UserId::to_string))
+                    as &[Option<String>],
+                &column(profiles, |profile| profile.name.clone()) as &[Option<String>],
+                &column(profiles, |profile| profile.en_name.clone()) as &[Option<String>],
+                &column(profiles, |profile| profile.avatar_url.clone()) as &[Option<String>],
+                &emails as &[Option<Vec<u8>>],
+                &mobiles as &[Option<Vec<u8>>],
+                &column(profiles, |profile| profile.tenant_key.clone()) as &[Option<String>],
+                now
+            )
+            .execute(&mut *tx)
+            .await?;
+            query!(
+                "update user_profiles set synced_at = $3 where app_id = $1 and open_id = any($2)",
+                app_id.as_str(),
+                &column(others, OpenId::to_string),
+                now
+            )
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await
+        })
+        .await
+    }
+
+    async fn suspended(
+        &self,
+        app_id: &AppId,
+        open_ids: &[OpenId],
+    ) -> Result<Vec<(OpenId, SuspensionReason)>> {
+        let rows = self
+            .call("looking for suspended people", async |db| {
+                query!(
+                    "select open_id, suspended_for from access_tokens
+                     where app_id = $1 and open_id = any($2) and kind = 'user' and status = 'suspended'",
+                    app_id.as_str(),
+                    &column(open_ids, OpenId::to_string)
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        suspensions(rows.into_iter().map(|row| (row.open_id, row.suspended_for)))
+    }
+
+    async fn suspend_person(
+        &self,
+        app_id: &AppId,
+        open_id: &OpenId,
+        reason: SuspensionReason,
+        audit: &AuditEntry,
+    ) -> Result<bool> {
+        self.call("suspending a person", async |db| {
+            let mut tx = db.begin().await?;
+            // A pair on its way is stored by its generation, and the result of a lease that ends here counts no more.
+            let done = query!(
+                "update access_tokens set
+                     status = 'suspended', suspended_for = $3, lease_owner = null, lease_until = null,
+                     next_attempt_at = null
+                 where app_id = $1 and open_id = $2 and kind = 'user'
+                   and status in ('active', 'outcome_unknown', 'reauthorization_required')",
+                app_id.as_str(),
+                open_id.as_str(),
+                reason.as_str()
+            )
+            .execute(&mut *tx)
+            .await?;
+            if done.rows_affected() == 0 {
+                query!(
+                    "update access_tokens set suspended_for = $3
+                     where app_id = $1 and open_id = $2 and kind = 'user' and status = 'suspended'
+                       and coalesce(suspended_for, 'refused') = 'refused'",
+                    app_id.as_str(),
+                    open_id.as_str(),
+                    reason.as_str()
+                )
+                .execute(&mut *tx)
+                .await?;
+                // No suspension, so no record of one.
+                tx.commit().await?;
+                return Ok(false);
+            }
+            recorded(tx, done, audit).await
+        })
+        .await
+    }
+
+    async fn restore_person(
+        &self,
+        app_id: &AppId,
+        open_id: &OpenId,
+        refreshed: bool,
+        audit: &AuditEntry,
+    ) -> Result<bool> {
+        self.call("restoring a person", async |db| {
+            let mut tx = db.begin().await?;
+            let done = query!(
+                "update access_tokens set
+                     status = case when refresh_token_sealed is not null
+                                    and (refresh_expires_at is null or refresh_expires_at > $4)
+                              then 'active' else 'reauthorization_required' end,
+                     suspended_for = null, failures = 0, lease_owner = null, lease_until = null, ask_at = 'epoch',
+                     next_attempt_at = case when $3 then next_attempt_at else $4 end
+                 where app_id = $1 and open_id = $2 and kind = 'user' and status = 'suspended'
+                   and ($3 or coalesce(suspended_for, 'refused') <> 'refused')",
+                app_id.as_str(),
+                open_id.as_str(),
+                refreshed,
+                audit.at
+            )
+            .execute(&mut *tx)
+            .await?;
+            recorded(tx, done, audit).await
+        })
+        .await
+    }
+
+    async fn claim_suspended(
+        &self,
+        app_id: &AppId,
+        open_id: &OpenId,
+        owner: Uuid,
+        life: Duration,
+    ) -> Result<Option<LeasedToken>> {
+        let row = self
+            .call("taking the lease of a suspended token", async |db| {
+                query_as!(
+                    LeasedRow,
+                    r#"with free as (
+                           select token_id, lease_owner is not null as was_interrupted from access_tokens
+                           where app_id = $1 and open_id = $2 and kind = 'user'
+                             and status = 'suspended' and refresh_token_sealed is not null
+                             and (lease_until is null or lease_until <= clock_timestamp())
+                           for update)
+                       update access_tokens t set
+                           lease_owner = $3, lease_until = clock_timestamp() + $4::bigint * interval '1 microsecond'
+                       from free where t.token_id = free.token_id
+                       returning app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
+                           refresh_expires_at, scopes, issued_at, granted_at, generation, status, failures,
+                           next_attempt_at, last_used_at, was_interrupted as "was_interrupted!""#,
+                    app_id.as_str(),
+                    open_id.as_str(),
+                    owner,
+                    micros(life)
+                )
+                .fetch_optional(db)
+                .await
+            })
+            .await?;
+        row.map(|row| row.into_model(&self.cipher)).transpose()
+    }
+
+    async fn unannounced_people(
+        &self,
+        after: Option<&UnannouncedPerson>,
+        limit: u32,
+    ) -> Result<Vec<UnannouncedPerson>> {
+        let rows = self
+            .call("looking for suspensions that are not announced", async |db| {
+                query_as!(
+                    UnannouncedRow,
+                    r#"select app_id, open_id,
+                           (select user_id from user_profiles p
+                            where p.app_id = t.app_id and p.open_id = t.open_id) as user_id,
+                           status = 'suspended' as "is_suspended!", suspended_for, status_announcements
+                       from access_tokens t
+                       where (status = 'suspended') <> (status_announcements % 2 = 1) and status <> 'revoked'
+                         and kind = 'user' and (app_id, open_id) > ($1, $2)
+                       order by app_id, open_id limit $3"#,
+                    after.map_or("", |last| last.app_id.as_str()),
+                    after.map_or("", |last| last.open_id.as_str()),
+                    i64::from(limit)
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        rows.into_iter().map(UnannouncedRow::into_model).collect()
+    }
+
+    async fn record_person_announced(&self, announced: &UnannouncedPerson) -> Result<bool> {
+        let done = self
+            .call("recording an announced suspension", async |db| {
+                query!(
+                    "update access_tokens set status_announcements = status_announcements + 1
+                     where app_id = $1 and open_id = $2 and kind = 'user' and status_announcements = $3",
+                    announced.app_id.as_str(),
+                    announced.open_id.as_str(),
+                    i32::try_from(announced.earlier).unwrap_or(i32::MAX)
+                )
+                .execute(db)
+                .await
+            })
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+/// Returns one column of many rows.
+fn column<R, T>(rows: &[R], field: impl Fn(&R) -> T) -> Vec<T> {
+    rows.iter().map(field).collect()
+}
