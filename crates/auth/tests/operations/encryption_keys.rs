@@ -26,7 +26,7 @@ impl Fixture {
         Context::new(ContextParts { store: std::sync::Arc::new(store), cipher, ..self.parts.clone() })
     }
 
-    async fn stored(&self, person: &OpenId) -> StoredToken {
+    async fn token_row(&self, person: &OpenId) -> StoredToken {
         self.parts.store.token(&self.app_id(), person, TokenKind::User).await.unwrap().unwrap()
     }
 
@@ -47,7 +47,7 @@ impl Fixture {
         self.sim.stats().calls(Endpoint::TokenRefresh)
     }
 
-    async fn refresh_due(&self) -> u64 {
+    async fn run_refreshes(&self) -> u64 {
         let stopping = CancellationToken::new();
         self.context.refresh_due_tokens(&ACTOR, self.context.now(), &stopping).await.unwrap()
     }
@@ -125,9 +125,10 @@ async fn unreadable_refresh_token_ends_no_login_and_serves_access_token() {
     let fixture = Fixture::new().await;
     let person = fixture.authorized(0).await;
     fixture.seal_again(&person, "refresh_token_sealed", &gone_first()).await;
-    let before = fixture.stored(&person).await;
+    let before = fixture.token_row(&person).await;
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 1, "the access token is readable");
-    let standing = fixture.context.token_standing(&ACTOR, fixture.context.now(), &fixture.app_id(), &person);
+    let (who, app_id) = (ACTOR, fixture.app_id());
+    let standing = fixture.context.token_standing(&who, fixture.context.now(), &app_id, &person);
     let standing = standing.await.unwrap().unwrap();
     assert!(standing.is_served && standing.token.access_token.unwrap().unreadable.is_none());
     let why = standing.token.refresh_token.unwrap().unreadable.unwrap();
@@ -137,12 +138,11 @@ async fn unreadable_refresh_token_ends_no_login_and_serves_access_token() {
     for _ in 0..3 {
         let failed = fixture.served(&person, 60).await.unwrap_err();
         assert!(matches!(failed, AuthError::SecretUnreadable(_)), "{failed}");
-        let forced =
-            fixture.context.refresh_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, None);
+        let forced = fixture.context.refresh_token(&who, fixture.context.now(), &app_id, &person, None);
         assert!(matches!(forced.await.unwrap_err(), AuthError::SecretUnreadable(_)));
     }
-    assert_eq!(fixture.refresh_due().await, 0);
-    let after = fixture.stored(&person).await;
+    assert_eq!(fixture.run_refreshes().await, 0);
+    let after = fixture.token_row(&person).await;
     assert_eq!((after.status, after.failures, after.generation), (TokenStatus::Active, 0, before.generation));
     assert_eq!(after.next_attempt_at, Some(fixture.context.now() + Duration::from_secs(60)));
     assert_eq!(fixture.calls(), 0, "nothing was sent");
@@ -155,7 +155,7 @@ async fn unreadable_refresh_token_ends_no_login_and_serves_access_token() {
     // The key is back.
     fixture.seal_again(&person, "refresh_token_sealed", &cipher_of(&[("test", 7), (GONE, 1)])).await;
     fixture.clock.advance(Duration::from_secs(61));
-    assert_eq!(fixture.refresh_due().await, 1);
+    assert_eq!(fixture.run_refreshes().await, 1);
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 2);
 }
 
@@ -165,7 +165,7 @@ async fn unreadable_access_token_is_replaced_by_a_refresh() {
     let person = fixture.authorized(0).await;
     fixture.seal_again(&person, "access_token_sealed", &gone_first()).await;
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 2, "refreshed, because it cannot be read");
-    assert!(fixture.stored(&person).await.pair.unreadable().is_none());
+    assert!(fixture.token_row(&person).await.pair.unreadable().is_none());
 
     fixture.seal_again(&person, "access_token_sealed", &gone_first()).await;
     fixture.seal_again(&person, "refresh_token_sealed", &gone_first()).await;
