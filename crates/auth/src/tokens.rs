@@ -26,7 +26,7 @@ impl Context {
     /// [`AuthError::AuthenticationRequired`] when the person has to consent; [`AuthError::InsufficientScope`];
     /// [`AuthError::RefreshInProgress`], [`AuthError::UpstreamUnavailable`] and [`AuthError::AppFrozen`] when no valid token
     /// is left and a new one may come later; [`AuthError::AppNotFound`], [`AuthError::AppDisabled`]; the store's. A token
-    /// that cannot be decrypted is a storage error, never "authentication required".
+    /// that cannot be decrypted is [`AuthError::SecretUnreadable`], never "authentication required".
     pub async fn valid_token(
         &self,
         actor: &Actor,

@@ -216,9 +216,11 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
 /// disk.
 pub(super) async fn spool(settings: &Settings) -> Finding {
     let folder = settings.escrow_spool_dir.display();
-    let state = match EscrowSpool::new(settings.escrow_spool_dir.clone()).state().await {
-        Ok(state) => state,
-        Err(error) => {
+    let spool = EscrowSpool::new(settings.escrow_spool_dir.clone());
+    let looked = async { Ok((spool.state().await?, spool.oldest().await?)) };
+    let (state, oldest) = match looked.await {
+        Ok(looked) => looked,
+        Err::<_, std::io::Error>(error) => {
             return Finding::wrong("escrow spool", format!("{folder} cannot be read: {error}")).cure(
                 "let the account that runs larkauth read and write it, or change ESCROW_SPOOL_DIR",
                 page::THIS_SIDE,
@@ -230,8 +232,9 @@ pub(super) async fn spool(settings: &Settings) -> Finding {
         return Finding::ok("escrow spool", detail);
     }
     let SpoolState { waiting, broken, unfinished, reserved } = state;
+    let since = oldest.map_or_else(String::new, |at| format!(" since {}", time(at.into())));
     let detail = format!(
-        "{folder}: {waiting} pairs of tokens wait for the database, {broken} files are unreadable, {unfinished} are \
+        "{folder}: {waiting} pairs of tokens wait for the database{since}, {broken} files are unreadable, {unfinished} are \
          unfinished, {reserved} of {} are reserved for a full disk",
         SpoolState::RESERVE
     );

@@ -9,8 +9,7 @@ use std::{
 use async_trait::async_trait;
 use larkauth_models::{CardFace, EventId, ExposeSecret, KeyAccess, MessageId, TokenKind};
 use larkauth_storage::{
-    ApiKey, CipherError, MissingKey, Result, SessionEnding, StorageError, Store,
-    missing_keys,
+    ApiKey, CipherError, MissingKey, Result, SessionEnding, StorageError, Store, missing_keys,
     testing::{TestAuthorization, act, cipher_of, test_cipher},
     transfer::{ComparedTable, Record, RowKey, Table, TableProgress, Transfer, compare, transfer},
 };
