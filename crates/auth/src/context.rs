@@ -13,6 +13,7 @@ use crate::{
     apps::{AppRegistry, LarkSettings},
     audit_queue::AuditQueue,
     error::AuthError,
+    key_watch::KeyWatch,
     policy::Policy,
     reads::Reads,
     relay::Relay,
@@ -62,6 +63,8 @@ pub struct Context {
     /// Owns the refreshes that have begun, which no caller interrupts.
     pub(crate) refreshing: TaskTracker,
     pub(crate) audit: Arc<AuditQueue>,
+    /// Which encryption keys are missing.
+    pub(crate) keys: Arc<KeyWatch>,
     /// A test's hook.
     pub(crate) faults: Option<Arc<dyn Faults>>,
     /// Looks at people after a refresh that run at once. More are left to the next refresh.
@@ -91,6 +94,7 @@ impl Context {
             relay,
             refreshing,
             audit,
+            keys: Arc::default(),
             faults: None,
             looks: Arc::new(Semaphore::new(LOOKS)),
             reads,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use larkauth_lark::error::LarkError;
 use larkauth_messaging::BusError;
-use larkauth_models::{AppId, SessionId};
+use larkauth_models::{AppId, SessionId, UnreadableSecret};
 use larkauth_storage::{CipherError, StorageError};
 
 /// Why an operation failed.
@@ -103,6 +103,19 @@ pub enum AuthError {
     /// A file of this process could not be read or written.
     #[error("a file of the escrow spool: {0}; check ESCROW_SPOOL_DIR")]
     Spool(#[from] std::io::Error),
+    /// A stored token cannot be read. An operator's fault, and never a reason to ask the person.
+    #[error("the stored token cannot be read ({}): {}", .0.column, .0.reason)]
+    SecretUnreadable(UnreadableSecret),
+    /// Stored values may need encryption keys that this process does not have.
+    #[error(
+        "stored values may need the encryption keys {}, which this process does not have, and no person is invited until it \
+         has them: put them back into ENCRYPTION_KEYS; `larkauth encryption-keys retire` retires a key that no value needs",
+        key_ids.join(" and ")
+    )]
+    EncryptionKeyMissing {
+        /// Their ids.
+        key_ids: Vec<String>,
+    },
     /// A secret in a message could not be sealed or opened.
     #[error("a secret in a message: {0}")]
     Cipher(#[from] CipherError),

@@ -85,6 +85,8 @@ pub struct Policy {
     pub refresh_wait: Duration,
     /// Pauses of a token after failures in a row: 2 s to 60 s.
     pub refresh_retry: Backoff,
+    /// Pause of a token whose refresh token cannot be read: 60 s. Another process may have the key.
+    pub unreadable_pause: Duration,
     /// Tokens of one application that a process takes at once: 8, as many calls as the rate limit grants ahead.
     pub refresh_batch: u32,
     /// How long one run of the scheduled refresh takes more tokens: 10 s.
@@ -173,6 +175,7 @@ impl Default for Policy {
             refresh_call: seconds(15),
             refresh_wait: seconds(8),
             refresh_retry: backoff(2000, 60_000),
+            unreadable_pause: seconds(60),
             refresh_batch: 8,
             refresh_run: seconds(10),
             read_staleness: seconds(1),

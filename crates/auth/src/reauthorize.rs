@@ -34,6 +34,8 @@ impl Context {
             return Ok(0);
         }
         self.note_operation(actor, now, "people.reauthorize");
+        // An operator's fault: no person is asked.
+        self.check_encryption_keys().await?;
         let mut asked = 0;
         for registration in self.store.applications().await? {
             let app = match self.apps.get_for_invitation(&registration.app_id).await {

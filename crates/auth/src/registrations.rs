@@ -106,7 +106,11 @@ impl Context {
         application: &Application,
     ) -> Result<(), AuthError> {
         let act = self.act(actor, now, action).app(&application.app_id);
-        let stored = self.store.put_application(application, &act).await.map_err(AuthError::from);
+        let stored = async {
+            self.store.note_key_use(self.cipher.first_key()).await?;
+            Ok::<_, AuthError>(self.store.put_application(application, &act).await?)
+        };
+        let stored = stored.await;
         self.settle_change(act, stored, |()| true)?;
         self.apps.invalidate(&application.app_id).await;
         self.reads.applications.clear();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use larkauth_models::{Actor, AppId, AuditAction, OpenId, StoredToken, Timestamp, TokenKind, UserProfile};
+use larkauth_models::{
+    Actor, AppId, AuditAction, OpenId, StoredToken, Timestamp, TokenKind, TokenStatus, UserProfile,
+};
 
 use crate::{
     context::Context,
@@ -24,7 +26,7 @@ impl Context {
     /// [`AuthError::AuthenticationRequired`] when the person has to consent; [`AuthError::InsufficientScope`];
     /// [`AuthError::RefreshInProgress`], [`AuthError::UpstreamUnavailable`] and [`AuthError::AppFrozen`] when no valid token
     /// is left and a new one may come later; [`AuthError::AppNotFound`], [`AuthError::AppDisabled`]; the store's. A token
-    /// that cannot be decrypted is a storage error, never "authentication required".
+    /// that cannot be decrypted is [`AuthError::SecretUnreadable`], never "authentication required".
     pub async fn valid_token(
         &self,
         actor: &Actor,
@@ -73,10 +75,13 @@ impl Context {
                 return Ok(stored);
             }
             if !stored.is_refreshable() {
-                return Err(AuthError::AuthenticationRequired);
+                return Err(unserved(&stored, now));
             }
-            let newer = self.newer_token(&stored).await?;
-            Ok(self.reads.tokens.learn(&*self.store, newer).await)
+            let token = self.newer_token(&stored).await?;
+            match token.pair.access_token.unreadable() {
+                Some(why) => Err(AuthError::SecretUnreadable(why.clone())),
+                None => Ok(self.reads.tokens.learn(&*self.store, token).await),
+            }
         };
         let act = self.act(actor, now, AuditAction::TokenRefresh).app(app_id).open_id(open_id);
         self.settle_read(actor, act, found.await)
@@ -111,7 +116,7 @@ impl Context {
                     self.note_use(&token, now).await;
                     return Ok(token);
                 }
-                Ok(_) if !is_servable => return Err(AuthError::AuthenticationRequired),
+                Ok(token) if !is_servable => return Err(unserved(&token, now)),
                 Err(error) if !is_servable => return Err(error),
                 Ok(_) => {}
                 Err(error) => {
@@ -119,7 +124,7 @@ impl Context {
                 }
             }
         } else if !is_servable {
-            return Err(AuthError::AuthenticationRequired);
+            return Err(unserved(&stored, now));
         }
         self.note_use(&stored, now).await;
         Ok(stored)
@@ -195,5 +200,16 @@ impl Context {
         };
         let act = self.act(actor, now, AuditAction::ProfileShow).app(app_id).open_id(open_id);
         self.settle_read(actor, act, found.await)
+    }
+}
+
+/// Returns why a token is not served. A secret that cannot be read is no reason to ask the person: the operator puts the key
+/// back.
+fn unserved(token: &StoredToken, now: Timestamp) -> AuthError {
+    let is_over = token.pair.refresh_token.is_none() && token.pair.access_expires_at <= now;
+    let has_ended = is_over || !matches!(token.status, TokenStatus::Active | TokenStatus::OutcomeUnknown);
+    match token.pair.unreadable() {
+        Some(why) if !has_ended => AuthError::SecretUnreadable(why.clone()),
+        _ => AuthError::AuthenticationRequired,
     }
 }

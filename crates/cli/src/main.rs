@@ -14,9 +14,11 @@ mod contract;
 mod dead_letters;
 mod demo;
 mod doctor;
+mod encryption_keys;
 mod exit;
 mod follow;
 mod globals;
+mod horizon;
 mod keys;
 mod migrate;
 mod output;
@@ -27,6 +29,7 @@ mod session;
 mod sim;
 mod standalone;
 mod token;
+mod token_status;
 mod walkthrough;
 
 use std::process::ExitCode;
@@ -62,12 +65,15 @@ enum Command {
     Token(token::Token),
     #[command(subcommand)]
     People(people::People),
+    Horizon(horizon::Arguments),
     Audit(audit::Arguments),
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
     Doctor(doctor::Arguments),
     Capacity(capacity::Arguments),
     Migrate(migrate::Arguments),
+    #[command(subcommand)]
+    EncryptionKeys(encryption_keys::EncryptionKeys),
     Sim(sim::Arguments),
     Completions(completions::Arguments),
     /// Print a generated document: the contracts and the list of settings
@@ -105,11 +111,13 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Session(command) => session::run(command, &globals).await,
         Command::Token(command) => token::run(command, &globals).await,
         Command::People(command) => people::run(command, &globals).await,
+        Command::Horizon(arguments) => horizon::run(arguments, &globals).await,
         Command::Audit(arguments) => audit::run(arguments, &globals).await,
         Command::DeadLetters(command) => dead_letters::run(command, &globals).await,
         Command::Capacity(arguments) => capacity::run(&arguments, globals.format()),
         Command::Doctor(arguments) => doctor::run(arguments, &globals).await,
         Command::Migrate(arguments) => migrate::run(arguments, &globals.settings()?).await,
+        Command::EncryptionKeys(command) => encryption_keys::run(command, &globals).await,
         Command::Sim(arguments) => sim::run(arguments).await,
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
         Command::Contract { document } => contract::run(document),

@@ -11,7 +11,7 @@ use crate::{
     exit::CommandError,
     globals::{Globals, operator},
     output::{self, Format, or_dash, time},
-    report,
+    report, token_status,
 };
 
 /// Show and revoke stored tokens
@@ -28,6 +28,14 @@ pub(crate) enum Token {
         #[arg(long)]
         reveal: bool,
     },
+    /// Show everything about the token of a person but its secrets: status, expiry, next refresh, lease, last use
+    #[command(
+        after_help = "Example:\n  larkauth token status --app-id cli_0123456789abcdef --open-id ou_0123456789abcdef"
+    )]
+    Status {
+        #[command(flatten)]
+        owner: Owner,
+    },
     /// Revoke the token of a person: its secrets are erased, and services no longer receive it
     #[command(
         after_help = "Example:\n  larkauth token revoke --app cli_0123456789abcdef --open-id ou_0123456789abcdef"
@@ -42,14 +50,14 @@ pub(crate) enum Token {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Owner {
     /// The application; APP_ID by default, or the only registered one
-    #[arg(long, value_name = "APP_ID")]
+    #[arg(long, visible_alias = "app-id", value_name = "APP_ID")]
     app: Option<AppId>,
     /// The person, as this application sees them
     #[arg(long, value_name = "OPEN_ID")]
     open_id: OpenId,
 }
 
-/// A token for output. The access token is masked unless `--reveal` is given.
+/// A token for output. The access token is masked, and left out when it cannot be read, unless `--reveal` is given.
 #[derive(Serialize)]
 struct TokenView {
     app_id: AppId,
@@ -71,9 +79,10 @@ struct TokenView {
 
 pub(crate) async fn run(command: Token, globals: &Globals) -> anyhow::Result<ExitCode> {
     let format = globals.format();
-    let (Token::Show { owner, .. } | Token::Revoke { owner }) = &command;
+    let (Token::Show { owner, .. } | Token::Status { owner } | Token::Revoke { owner }) = &command;
     let work = async |context: &Context, app_id: &AppId| match &command {
         Token::Show { owner, reveal } => show(context, app_id, &owner.open_id, *reveal, format).await,
+        Token::Status { owner } => token_status::show(context, app_id, &owner.open_id, format).await,
         Token::Revoke { owner } => revoke(context, app_id, &owner.open_id, format).await,
     };
     globals.connected_about(owner.app.as_ref(), work).await?;
@@ -81,10 +90,10 @@ pub(crate) async fn run(command: Token, globals: &Globals) -> anyhow::Result<Exi
 }
 
 fn view(token: StoredToken, reveal: bool) -> TokenView {
-    let secret = token.pair.access_token.expose_secret();
+    let secret = token.pair.access_token.readable().map(ExposeSecret::expose_secret);
     TokenView {
-        access_token: reveal.then(|| secret.to_owned()),
-        access_token_hint: (!reveal).then(|| report::masked(secret)),
+        access_token: secret.filter(|_| reveal).map(str::to_owned),
+        access_token_hint: secret.filter(|_| !reveal).map(report::masked),
         app_id: token.app_id,
         open_id: token.open_id,
         status: token.status,
@@ -107,7 +116,11 @@ async fn show(
 ) -> anyhow::Result<()> {
     let now = context.now();
     let token = context.stored_token(&operator(), now, app_id, open_id).await?;
-    let token = view(token.ok_or_else(|| missing(app_id, open_id))?, reveal);
+    let token = token.ok_or_else(|| missing(app_id, open_id))?;
+    if let Some(why) = token.pair.unreadable() {
+        report::warn(&format!("{} cannot be read: {}", why.column.trim_end_matches("_sealed"), why.reason));
+    }
+    let token = view(token, reveal);
     if reveal && std::io::stdout().is_terminal() {
         report::warn(
             "the holder of this token can act as this person; make sure that only you see this screen",

@@ -23,12 +23,22 @@ spelled_enum! {
         TokenRefresh = "token.refresh",
         /// A stored token was read at the command line.
         TokenShow = "token.show",
+        /// The state of a stored token was read, without its secrets.
+        TokenStatus = "token.status",
+        /// The people who lose access were listed.
+        TokenHorizon = "token.horizon",
         /// A token was revoked.
         TokenRevoke = "token.revoke",
         /// The profile of a person was read.
         ProfileShow = "profile.show",
         /// Everything that is stored about a person was erased.
         PersonErase = "person.erase",
+        /// The encryption keys in use were listed.
+        EncryptionKeyList = "encryption_key.list",
+        /// The re-encryption of all stored values with the first key began.
+        EncryptionKeyRotate = "encryption_key.rotate",
+        /// An encryption key was retired: no stored value needs it.
+        EncryptionKeyRetire = "encryption_key.retire",
         /// The token of a person was suspended, because Lark refuses the person.
         PersonSuspend = "person.suspend",
         /// The suspension of a person's token ended, because Lark accepts the person again.

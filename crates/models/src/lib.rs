@@ -36,5 +36,8 @@ pub use secrecy::{ExposeSecret, SecretString};
 pub use session::{
     AuthMethod, AuthSession, ConsentSecrets, DeviceGrant, FailureReason, Person, SessionState,
 };
-pub use token::{RefreshPolicy, StoredToken, TokenKind, TokenPair, TokenStatus};
+pub use token::{
+    LossReason, RefreshPolicy, StoredPair, StoredSecret, StoredToken, TokenKind, TokenPair, TokenStatus,
+    UnreadableSecret,
+};
 pub use user::{SuspensionReason, UserProfile, UserState};

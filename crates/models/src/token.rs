@@ -30,6 +30,26 @@ spelled_enum! {
 }
 
 spelled_enum! {
+    /// Why a person loses access.
+    LossReason {
+        /// The refresh token is invalid: the person must consent again.
+        ReauthorizationRequired = "reauthorization_required",
+        /// Lark refuses the person.
+        Suspended = "suspended",
+        /// The answer to a refresh was lost, and the refresh token may be used up.
+        OutcomeUnknown = "outcome_unknown",
+        /// There is no refresh token, because `offline_access` was not granted.
+        NoRefreshToken = "no_refresh_token",
+        /// The refresh token expires before the next scheduled refresh.
+        RefreshTokenExpires = "refresh_token_expires",
+        /// Refreshing ends 365 days after the consent.
+        ConsentEnds = "consent_ends",
+        /// Lark refuses the application, so its tokens are not refreshed.
+        BreakerOpen = "breaker_open",
+    }
+}
+
+spelled_enum! {
     /// Whose tokens are refreshed ahead of their expiry.
     RefreshPolicy {
         /// Every access token is kept valid.
@@ -56,11 +76,90 @@ pub struct TokenPair {
     pub scopes: Vec<String>,
 }
 
-impl TokenPair {
+/// A stored secret: readable, or sealed with a key that this process does not have.
+#[derive(Clone, Debug)]
+pub enum StoredSecret {
+    /// The secret.
+    Readable(SecretString),
+    /// Why it cannot be read.
+    Unreadable(UnreadableSecret),
+}
+
+/// Why a stored secret cannot be read. An operator's fault, never the person's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableSecret {
+    /// Column of the secret.
+    pub column: &'static str,
+    /// Id of the key that sealed it; `None` when the value is malformed.
+    pub key_id: Option<String>,
+    /// What is wrong, and the cure.
+    pub reason: String,
+}
+
+impl StoredSecret {
+    /// Returns the secret, if it is readable.
+    #[must_use]
+    pub const fn readable(&self) -> Option<&SecretString> {
+        match self {
+            Self::Readable(secret) => Some(secret),
+            Self::Unreadable(_) => None,
+        }
+    }
+
+    /// Returns why the secret cannot be read, if it cannot.
+    #[must_use]
+    pub const fn unreadable(&self) -> Option<&UnreadableSecret> {
+        match self {
+            Self::Readable(_) => None,
+            Self::Unreadable(why) => Some(why),
+        }
+    }
+}
+
+impl From<SecretString> for StoredSecret {
+    fn from(secret: SecretString) -> Self {
+        Self::Readable(secret)
+    }
+}
+
+/// A stored pair. Each of its two secrets is readable by itself.
+#[derive(Clone, Debug)]
+pub struct StoredPair {
+    /// Access token.
+    pub access_token: StoredSecret,
+    /// Expiry of the access token.
+    pub access_expires_at: Timestamp,
+    /// Refresh token; absent without the `offline_access` scope.
+    pub refresh_token: Option<StoredSecret>,
+    /// Expiry of the refresh token.
+    pub refresh_expires_at: Option<Timestamp>,
+    /// Granted scopes.
+    pub scopes: Vec<String>,
+}
+
+impl StoredPair {
     /// Returns the required scopes that are not granted.
     #[must_use]
     pub fn missing(&self, required: &[String]) -> Vec<String> {
         required.iter().filter(|scope| !self.scopes.contains(scope)).cloned().collect()
+    }
+
+    /// Returns why one of the secrets cannot be read; of the access token first.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<&UnreadableSecret> {
+        self.access_token.unreadable().or_else(|| self.refresh_token.as_ref()?.unreadable())
+    }
+}
+
+impl From<TokenPair> for StoredPair {
+    fn from(pair: TokenPair) -> Self {
+        Self {
+            access_token: pair.access_token.into(),
+            access_expires_at: pair.access_expires_at,
+            refresh_token: pair.refresh_token.map(Into::into),
+            refresh_expires_at: pair.refresh_expires_at,
+            scopes: pair.scopes,
+        }
     }
 }
 
@@ -74,7 +173,7 @@ pub struct StoredToken {
     /// Subject of the token.
     pub kind: TokenKind,
     /// Secrets and their expiry.
-    pub pair: TokenPair,
+    pub pair: StoredPair,
     /// Time at which Lark issued the pair.
     pub issued_at: Timestamp,
     /// Time of consent; refreshing ends 365 days later.
@@ -92,19 +191,71 @@ pub struct StoredToken {
 }
 
 impl StoredToken {
-    /// Returns true when the access token may be served and is valid for at least `min_validity`.
+    /// Returns true when the access token may be served, can be read and is valid for at least `min_validity`.
     ///
     /// A token that awaits re-authorization is served until it expires. A revoked or suspended token is not served.
     #[must_use]
     pub fn is_servable(&self, now: Timestamp, min_validity: chrono::TimeDelta) -> bool {
-        !matches!(self.status, TokenStatus::Revoked | TokenStatus::Suspended)
+        self.pair.access_token.readable().is_some()
+            && !matches!(self.status, TokenStatus::Revoked | TokenStatus::Suspended)
             && self.pair.access_expires_at - now >= min_validity.max(chrono::TimeDelta::seconds(1))
     }
 
-    /// Returns whether a refresh may be tried.
+    /// Returns whether a refresh may be tried: the status permits it, and the refresh token can be read.
     #[must_use]
     pub const fn is_refreshable(&self) -> bool {
-        self.pair.refresh_token.is_some()
+        matches!(self.pair.refresh_token, Some(StoredSecret::Readable(_)))
             && matches!(self.status, TokenStatus::Active | TokenStatus::OutcomeUnknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn unreadable(column: &'static str) -> StoredSecret {
+        let (key_id, reason) = (Some("old".to_owned()), "no key".to_owned());
+        StoredSecret::Unreadable(UnreadableSecret { column, key_id, reason })
+    }
+
+    fn stored(access_token: StoredSecret, refresh_token: Option<StoredSecret>) -> StoredToken {
+        let now = Timestamp::UNIX_EPOCH;
+        StoredToken {
+            app_id: AppId::new("cli_0123456789abcdef").unwrap(),
+            open_id: OpenId::new("ou_1").unwrap(),
+            kind: TokenKind::User,
+            pair: StoredPair {
+                access_token,
+                access_expires_at: now + TimeDelta::hours(2),
+                refresh_token,
+                refresh_expires_at: None,
+                scopes: vec!["a".to_owned()],
+            },
+            issued_at: now,
+            granted_at: now,
+            generation: 1,
+            status: TokenStatus::Active,
+            failures: 0,
+            next_attempt_at: None,
+            last_used_at: None,
+        }
+    }
+
+    #[test]
+    fn secret_that_cannot_be_read_prevents_its_own_use_only() {
+        let now = Timestamp::UNIX_EPOCH;
+        let readable = || StoredSecret::from(SecretString::from("s"));
+        let uses = |token: &StoredToken| (token.is_servable(now, TimeDelta::zero()), token.is_refreshable());
+        let both = stored(readable(), Some(readable()));
+        assert_eq!((uses(&both), both.pair.unreadable()), ((true, true), None));
+        let no_refresh = stored(readable(), Some(unreadable("refresh")));
+        assert_eq!(uses(&no_refresh), (true, false));
+        assert_eq!(no_refresh.pair.unreadable().unwrap().column, "refresh");
+        let no_access = stored(unreadable("access"), Some(readable()));
+        assert_eq!(uses(&no_access), (false, true));
+        assert_eq!(no_access.pair.unreadable().unwrap().column, "access");
+        assert_eq!(uses(&stored(readable(), None)), (true, false));
     }
 }

@@ -1,12 +1,14 @@
-use larkauth_auth::Context;
+use larkauth_auth::{AuthError, Context};
 use larkauth_storage::StorageError;
 use larkauth_telemetry::{Health, HealthHandle};
 
-/// Reports whether the database answers, on which readiness depends, and whether it takes writes.
+/// Reports whether the database answers, and whether this process has the keys of its values, on which readiness depends;
+/// and whether it takes writes.
 pub(crate) struct DatabaseProbe {
     context: Context,
     answers: HealthHandle,
     writes: HealthHandle,
+    keys: HealthHandle,
 }
 
 impl DatabaseProbe {
@@ -15,6 +17,7 @@ impl DatabaseProbe {
             context,
             answers: health.register_required("database"),
             writes: health.register("database_writes"),
+            keys: health.register_required("encryption_keys"),
         }
     }
 
@@ -33,6 +36,19 @@ impl DatabaseProbe {
         match writes {
             Ok(()) => self.writes.set_ready(),
             Err(error) => self.writes.set_not_ready(no_writes(&error)),
+        }
+        self.look_at_keys().await;
+    }
+
+    async fn look_at_keys(&self) {
+        match self.context.look_at_encryption_keys().await {
+            Ok(missing) if missing.is_empty() => self.keys.set_ready(),
+            Ok(missing) => {
+                let key_ids = missing.to_vec();
+                self.keys.set_not_ready(AuthError::EncryptionKeyMissing { key_ids }.to_string());
+            }
+            // The database is reported by its own part.
+            Err(error) => tracing::debug!(%error, "runtime.encryption_keys"),
         }
     }
 }

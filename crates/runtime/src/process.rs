@@ -73,6 +73,8 @@ impl Process {
         let metrics = Metrics::new()?;
         let context = crate::bootstrap::connect(settings, metrics, clock).await?;
         let actor = crate::bootstrap::actor(settings);
+        // Before the first value is encrypted.
+        context.look_at_encryption_keys().await?;
         crate::registrations::check(&context.applications(&actor, context.now()).await?)?;
         let unregistered = (!crate::bootstrap::register(&context, settings).await?).then(|| settings.clone());
         let (failed, failures) = mpsc::channel(8);

@@ -11,7 +11,7 @@ use larkauth_storage::{
 use sqlx::{Connection, PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use crate::store::PgStore;
+use crate::{encryption_keys::note_imported, store::PgStore};
 
 #[async_trait]
 impl Transfer for PgStore {
@@ -30,6 +30,7 @@ impl Transfer for PgStore {
             for row in rows {
                 written += insert(&mut tx, row).await?;
             }
+            note_imported(&mut tx, rows).await?;
             tx.commit().await?;
             Ok(written)
         })

@@ -129,6 +129,35 @@ impl Cipher {
         Ok(SecretString::from(text.to_owned()))
     }
 
+    /// Encrypts a value again with the first key. `None`: it is sealed with the first key already, and opens.
+    ///
+    /// # Errors
+    /// As [`Cipher::open`].
+    pub fn reseal(&self, context: &[&str], sealed: &[u8]) -> Result<Option<Sealed>, CipherError> {
+        let plaintext = self.open(context, sealed)?;
+        if Self::key_id(sealed)? == self.0.active {
+            return Ok(None);
+        }
+        self.seal(context, &plaintext).map(Some)
+    }
+
+    /// Returns the id of the key that encrypts.
+    #[must_use]
+    pub fn first_key(&self) -> &str {
+        &self.0.active
+    }
+
+    /// Returns whether there is a key with this id.
+    #[must_use]
+    pub fn has_key(&self, id: &str) -> bool {
+        self.0.keys.contains_key(id)
+    }
+
+    /// Returns the ids of all keys, sorted.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        self.0.keys.keys().map(String::as_str)
+    }
+
     /// Returns the id of the key that a value was sealed with.
     ///
     /// # Errors
@@ -217,6 +246,20 @@ mod tests {
         assert_eq!(Cipher::key_id(&both.seal(&["r"], &secret("x")).unwrap().0).unwrap(), "new");
         let error = cipher(vec![key("new", 2)]).open(&["r"], &old.0).unwrap_err();
         assert_eq!(error, CipherError::UnknownKey("old".to_owned()));
+    }
+
+    #[test]
+    fn reseal_changes_key_and_keeps_text() {
+        let old = cipher(vec![key("old", 1)]).seal(&["r"], &secret("x")).unwrap();
+        let both = cipher(vec![key("new", 2), key("old", 1)]);
+        let new = both.reseal(&["r"], &old.0).unwrap().unwrap();
+        assert_eq!(Cipher::key_id(&new.0).unwrap(), "new");
+        assert_eq!(cipher(vec![key("new", 2)]).open(&["r"], &new.0).unwrap().expose_secret(), "x");
+        assert_eq!(both.reseal(&["r"], &new.0).unwrap(), None);
+        assert_eq!(both.reseal(&["other"], &old.0).unwrap_err(), CipherError::Rejected("old".to_owned()));
+        assert_eq!(both.reseal(&["other"], &new.0).unwrap_err(), CipherError::Rejected("new".to_owned()));
+        assert_eq!((both.first_key(), both.has_key("old"), both.has_key("x")), ("new", true, false));
+        assert_eq!(both.key_ids().collect::<Vec<_>>(), ["new", "old"]);
     }
 
     #[test]

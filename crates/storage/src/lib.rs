@@ -5,7 +5,7 @@
 //! `larkauth-storage-postgres` and `larkauth-storage-sqlite` do.
 //!
 //! To add a query: declare it in the trait of its table, with `now` as an argument (the database's clock measures
-//! claims, leases, polls and budgets only, which several machines compare);
+//! claims, leases, polls, budgets and the use of encryption keys only, which several machines compare);
 //! give a call that changes something for an actor an [`AuditEntry`], and write it in the transaction of the change;
 //! make every change of state one conditional statement and check the number of affected rows; implement it in the file
 //! of the same name of each database crate; add a case to `conformance`; run `scripts/generate`.
@@ -24,8 +24,10 @@ mod cipher;
 #[expect(clippy::unwrap_used, reason = "a case that cannot continue has failed")]
 pub mod conformance;
 mod device_polls;
+mod encryption_keys;
 mod error;
 mod escrow;
+mod horizon;
 mod job_ticks;
 mod people;
 mod processed_events;
@@ -38,6 +40,7 @@ mod store;
 #[cfg(feature = "conformance")]
 #[expect(clippy::unwrap_used, reason = "a test without its data cannot continue")]
 pub mod testing;
+mod token_state;
 mod tokens;
 pub mod transfer;
 
@@ -49,8 +52,12 @@ pub use call_budgets::{CallBudgets, GrantedCalls, MAX_CALL_LEAD};
 pub use changes::{Change, ChangeFeed, Changes};
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use device_polls::{DevicePoll, DevicePolls, NextPoll};
+pub use encryption_keys::{
+    EncryptionKeys, KeySurvey, KeyUse, KeyValues, MissingKey, Resealed, Rotated, missing_keys, rotate,
+};
 pub use error::StorageError;
 pub use escrow::{open_refreshed, seal_escrow, seal_refreshed};
+pub use horizon::{Horizon, HorizonCount, HorizonCursor, HorizonFilter, Loss};
 pub use job_ticks::{JobTicks, MAX_CLOCK_LEAD};
 pub use people::{People, UnannouncedPerson};
 pub use processed_events::ProcessedEvents;
@@ -65,6 +72,7 @@ pub use session_types::{
 };
 pub use sessions::Sessions;
 pub use store::Store;
+pub use token_state::{SecretState, TokenState};
 pub use tokens::Tokens;
 
 /// A result of this crate.

@@ -34,8 +34,8 @@ pub trait Refreshes {
         at_most: u32,
     ) -> Result<Vec<DueApplication>>;
     /// Takes the leases of at most `limit` tokens of an application whose next attempt is due, in the order of
-    /// [`DueOrder`]. Concurrent calls take different tokens. A token that cannot be opened is left out, and its lease ends
-    /// by its time.
+    /// [`DueOrder`]. Concurrent calls take different tokens. A token whose secrets cannot be read is among them: its
+    /// caller gives it back.
     async fn claim_due_refreshes(
         &self,
         app_id: &AppId,

@@ -1,8 +1,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    ApiKeys, Applications, Audit, CallBudgets, Changes, DevicePolls, JobTicks, People, ProcessedEvents,
-    Profiles, Reauthorizations, Refreshes, Result, Sessions, Tokens,
+    ApiKeys, Applications, Audit, CallBudgets, Changes, DevicePolls, EncryptionKeys, Horizon, JobTicks,
+    People, ProcessedEvents, Profiles, Reauthorizations, Refreshes, Result, Sessions, Tokens,
 };
 
 /// All repositories of one database behind one handle.
@@ -22,6 +22,8 @@ pub trait Store:
     + JobTicks
     + Audit
     + Changes
+    + EncryptionKeys
+    + Horizon
     + Send
     + Sync
     + 'static

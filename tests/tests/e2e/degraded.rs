@@ -133,3 +133,37 @@ async fn services_on_read_only_database_serve_tokens_and_name_cure() -> anyhow::
     world.card(&world.person(1), "authorize").await?;
     world.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_lack_a_noted_key_are_not_ready_and_invite_no_person() -> anyhow::Result<()> {
+    let world = World::start(Options::default()).await?;
+    let asked = world.ask(0).await?;
+    world.sim.follow(&world.consent(&asked).await?).await?;
+    assert_eq!(world.api.session(asked.session_id, 30).await?.state, SessionState::Completed);
+    world.shows(&asked, "green").await?;
+    let mut connection = world.database.connection().await;
+    let noted: Vec<String> =
+        sqlx::query_scalar("select key_id from encryption_key_uses").fetch_all(&mut connection).await?;
+    assert_eq!(noted, ["test"]);
+
+    sqlx::query("insert into encryption_key_uses (key_id) values ('gone')").execute(&mut connection).await?;
+    let report = eventually(TIMEOUT, async || {
+        let ready = get(&world, "/readyz").await?;
+        Ok((ready.status == 503).then_some(ready))
+    })
+    .await?;
+    let part = report.part("encryption_keys");
+    let reason = part["reason"].as_str().unwrap_or_default();
+    assert!(part["state"] == "failing" && reason.contains("gone"), "{report:?}");
+    let refused = invite(&world).await?;
+    assert_eq!((refused.status, &refused.json["code"]), (503, &json!("service_unavailable")), "{refused:?}");
+    let token = world.api.token(world.app_id(), &asked.person).await?;
+    assert_eq!(token.status, 200, "what can be read is served: {token:?}");
+
+    sqlx::query("delete from encryption_key_uses where key_id = 'gone'").execute(&mut connection).await?;
+    eventually(TIMEOUT, async || Ok((get(&world, "/readyz").await?.status == 200).then_some(()))).await?;
+    assert_eq!(invite(&world).await?.status, 201);
+    world.card(&world.person(1), "authorize").await?;
+    connection.close().await?;
+    world.finish().await
+}

@@ -77,6 +77,11 @@ impl Context {
         result
     }
 
+    /// Records that an act was refused, for a reason of its own.
+    pub(crate) fn note_refused(&self, act: AuditEntry, reason: &str) {
+        self.record(act.not_done(AuditOutcome::Refused, reason));
+    }
+
     /// Logs a change whose record the store has written with it.
     pub(crate) fn note_done(&self, act: &AuditEntry) {
         log(act);

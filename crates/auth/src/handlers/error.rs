@@ -86,9 +86,11 @@ impl From<AuthError> for HandlerError {
             AuthError::Bus(error) => error.into(),
             AuthError::Lark(error) => error.into(),
             AuthError::Cipher(error) => error.into(),
-            AuthError::AppFrozen { .. } | AuthError::AppNotFound(_) | AuthError::AppDisabled(_) => {
-                Self::retry(error.to_string())
-            }
+            AuthError::AppFrozen { .. }
+            | AuthError::AppNotFound(_)
+            | AuthError::AppDisabled(_)
+            | AuthError::SecretUnreadable(_)
+            | AuthError::EncryptionKeyMissing { .. } => Self::retry(error.to_string()),
             _ => Self::DeadLetter(error.to_string()),
         }
     }

@@ -202,6 +202,9 @@ impl Context {
             self.metrics.tokens_active(counts.app_id.as_str(), counts.active_tokens);
             self.metrics.tokens_suspended(counts.app_id.as_str(), counts.suspended_tokens);
         }
+        for (app_id, count) in self.store.outcome_unknown_counts().await? {
+            self.metrics.tokens_outcome_unknown(app_id.as_str(), count);
+        }
         Ok(())
     }
 }

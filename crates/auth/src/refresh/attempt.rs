@@ -7,7 +7,7 @@ use larkauth_lark::{
     LarkClient,
     error::{ErrorKind, LarkError},
 };
-use larkauth_models::{StoredToken, Timestamp, TokenPair, TokenStatus};
+use larkauth_models::{StoredSecret, StoredToken, Timestamp, TokenPair, TokenStatus, UnreadableSecret};
 use larkauth_storage::{LeasedToken, RefreshEnd, seal_refreshed};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -27,6 +27,8 @@ pub(super) enum Attempt {
         /// The wait until it.
         after: Duration,
     },
+    /// The refresh token cannot be read, which is an operator's fault: nothing was sent, and nothing ended.
+    Unreadable(UnreadableSecret),
 }
 
 /// Sends the refresh token of a token that was last used then, and writes down what became of it. Runs to its end in a task
@@ -45,11 +47,17 @@ pub(super) async fn attempt(
 ) -> Result<Attempt, AuthError> {
     let LeasedToken { token, was_interrupted } = leased;
     let app_id = token.app_id.clone();
-    let Some(refresh_token) = &token.pair.refresh_token else {
-        let end = RefreshEnd { status: token.status, failures: token.failures, next_attempt_at: None };
-        let ended = context.store.end_refresh(&app_id, &token.open_id, owner, end);
-        context.step(SideEffect::EndLease, ended).await?;
-        return Ok(Attempt::Ended);
+    let refresh_token = match &token.pair.refresh_token {
+        Some(StoredSecret::Readable(refresh_token)) => refresh_token,
+        Some(StoredSecret::Unreadable(why)) => {
+            return give_up_unreadable(context, &token, was_interrupted, owner, why).await;
+        }
+        None => {
+            let end = RefreshEnd { status: token.status, failures: token.failures, next_attempt_at: None };
+            let ended = context.store.end_refresh(&app_id, &token.open_id, owner, end);
+            context.step(SideEffect::EndLease, ended).await?;
+            return Ok(Attempt::Ended);
+        }
     };
     let call = client.refresh(app.application.token_api, refresh_token, deadline);
     match context.step(SideEffect::Call, call).await {
@@ -91,13 +99,40 @@ async fn keep(
     tracing::info!(app_id = %old.app_id, generation = old.generation + 1, outcome, "auth.token.refreshed");
     let now = context.now();
     Ok(Attempt::Refreshed(Box::new(StoredToken {
-        pair,
+        pair: pair.into(),
         issued_at: now,
         generation: old.generation + 1,
         status: TokenStatus::Active,
         failures: 0,
         ..old
     })))
+}
+
+/// Gives the lease back for a while in which a process with the right key, or an operator, has its chance. The token stays
+/// as it is.
+async fn give_up_unreadable(
+    context: &Context,
+    token: &StoredToken,
+    was_interrupted: bool,
+    owner: Uuid,
+    why: &UnreadableSecret,
+) -> Result<Attempt, AuthError> {
+    context.report_unreadable(why);
+    let (status, next_attempt_at) = match token.status {
+        TokenStatus::Suspended => (TokenStatus::Suspended, token.next_attempt_at),
+        status => (
+            if was_interrupted { TokenStatus::OutcomeUnknown } else { status },
+            Some(context.now() + context.policy.unreadable_pause),
+        ),
+    };
+    let end = RefreshEnd { status, failures: token.failures, next_attempt_at };
+    let ended = context.store.end_refresh(&token.app_id, &token.open_id, owner, end);
+    let ended = context.step(SideEffect::EndLease, ended).await;
+    context.reads.tokens.forget(token.open_id.as_str());
+    if ended? {
+        context.metrics.token_refreshed(token.app_id.as_str(), "unreadable");
+    }
+    Ok(Attempt::Unreadable(why.clone()))
 }
 
 /// Ends an attempt without a new pair. An error hits the token, the person or the application that it belongs to.

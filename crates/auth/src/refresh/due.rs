@@ -152,7 +152,7 @@ impl Context {
             .spawn(async move { attempt(&context, app, &client, leased, used_at, owner, deadline).await });
         match task.await {
             Ok(Ok(Attempt::Refreshed(_))) => true,
-            Ok(Ok(Attempt::Ended | Attempt::Postponed { .. })) => false,
+            Ok(Ok(Attempt::Ended | Attempt::Postponed { .. } | Attempt::Unreadable(_))) => false,
             Ok(Err(error)) => {
                 tracing::warn!(%app_id, %error, "auth.token.refresh: left to the next run");
                 false

@@ -57,6 +57,7 @@ impl Context {
                         Ok(Ok(Ok(Attempt::Postponed { after }))) => {
                             Err(AuthError::UpstreamUnavailable { retry_after: after })
                         }
+                        Ok(Ok(Ok(Attempt::Unreadable(why)))) => Err(AuthError::SecretUnreadable(why)),
                         Ok(Ok(Err(error))) => Err(error),
                         // It goes on; a panic ends the lease by its time.
                         Ok(Err(_)) | Err(_) => Err(AuthError::RefreshInProgress { retry_after: A_SECOND }),

@@ -32,6 +32,7 @@ impl Context {
         if session.message_id.is_some() || (is_over && !may_be_sent) {
             return Ok(());
         }
+        self.check_encryption_keys().await?;
         let app = if is_over {
             self.apps.get(&session.app_id).await
         } else {

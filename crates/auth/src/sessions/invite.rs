@@ -119,6 +119,7 @@ impl Context {
         act: &AuditEntry,
     ) -> Result<NewSession, AuthError> {
         Self::check_app(actor, &invite.app_id)?;
+        self.check_encryption_keys().await?;
         let app = self.apps.get_for_invitation(&invite.app_id).await?;
         if invite.card.app_name.is_none() && invite.auth_method.has_card() {
             invite.card.app_name = self.apps.name(&app).await.map(|name| name.to_string());

@@ -17,6 +17,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 
 use tokio::task::spawn_blocking;
@@ -108,6 +109,24 @@ impl EscrowSpool {
                 unfinished: ending_in(folder, UNFINISHED)?.len(),
                 reserved: reserve::complete(folder)?,
             })
+        })
+        .await
+    }
+
+    /// Returns when the oldest message that waits for the store was written.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub async fn oldest(&self) -> io::Result<Option<SystemTime>> {
+        self.run(|folder| {
+            let mut oldest: Option<SystemTime> = None;
+            for name in ending_in(folder, COMPLETE)? {
+                // Another process may have removed it meanwhile.
+                let Some(data) = present(fs::metadata(folder.join(name)))? else { continue };
+                let written = data.modified()?;
+                oldest = Some(oldest.map_or(written, |known| known.min(written)));
+            }
+            Ok(oldest)
         })
         .await
     }

@@ -133,9 +133,14 @@ async fn spool_with_room_keeps_its_reserve_and_cuts_only_its_own_spaces() {
     for _ in 0..2 {
         spool.fill_reserve().await;
     }
+    assert_eq!(spool.oldest().await.unwrap(), None);
     spool.keep("escrow-1".to_owned(), "{ \"a\": \" \" }").await.unwrap();
     let state = SpoolState { waiting: 1, reserved: SpoolState::RESERVE, ..SpoolState::default() };
     assert_eq!(spool.state().await.unwrap(), state);
+    let written = fs::metadata(folder.path().join("escrow/escrow-1.escrow")).unwrap().modified().unwrap();
+    spool.keep("escrow-2".to_owned(), "{}").await.unwrap();
+    assert_eq!(spool.oldest().await.unwrap(), Some(written));
+    spool.remove("escrow-2.escrow").await.unwrap();
     assert_eq!(spool.read("escrow-1.escrow").await.unwrap().unwrap(), b"{ \"a\": \" \" }");
     let large = reserve::write(&folder.path().join("escrow"), "escrow-2", &vec![b'x'; reserve::BYTES + 1]);
     assert_eq!(large.unwrap_err().kind(), ErrorKind::StorageFull);

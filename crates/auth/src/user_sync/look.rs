@@ -24,9 +24,11 @@ impl Context {
         if !policy.enabled {
             return;
         }
+        // The new pair comes from Lark, so that it is readable.
+        let Some(access_token) = token.pair.access_token.readable().cloned() else { return };
         let Ok(permit) = self.looks.clone().try_acquire_owned() else { return };
         let (context, app, deadline) = (self.clone(), app.clone(), policy.refresh_look);
-        let (open_id, access_token) = (token.open_id.clone(), token.pair.access_token.clone());
+        let open_id = token.open_id.clone();
         self.refreshing.spawn(async move {
             let _permit = permit;
             let app_id = app.application.app_id.clone();

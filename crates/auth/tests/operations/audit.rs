@@ -91,7 +91,8 @@ async fn token_read_is_recorded_with_caller_and_result() {
     assert_eq!((served.app_id.as_deref(), served.person.as_deref()), (Some(APP), Some(person.as_str())));
     assert_eq!((served.address.as_deref(), served.request_id.as_deref()), (Some("192.0.2.7"), Some("r-7")));
     let text = format!("{records:?}");
-    assert!(!text.contains(larkauth_models::ExposeSecret::expose_secret(&token.pair.access_token)), "{text}");
+    let secret = token.pair.access_token.readable().unwrap();
+    assert!(!text.contains(larkauth_models::ExposeSecret::expose_secret(secret)), "{text}");
 }
 
 #[tokio::test]

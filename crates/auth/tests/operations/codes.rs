@@ -63,7 +63,8 @@ async fn exchange_stores_token_and_profile() {
     assert_eq!(session.mobile.unwrap().expose_secret(), user.mobile.as_deref().unwrap());
     assert_eq!(session.completed_at, Some(fixture.context.now()));
     let token = fixture.token(&invited.open_id).await.unwrap();
-    assert!(fixture.sim.issued_secrets().iter().any(|s| s == token.pair.access_token.expose_secret()));
+    let secret = token.pair.access_token.readable().unwrap().expose_secret();
+    assert!(fixture.sim.issued_secrets().iter().any(|s| s == secret));
     assert!(token.pair.refresh_token.is_some() && token.pair.access_expires_at > fixture.context.now());
     let profile = fixture.parts.store.profile(&fixture.app_id(), &invited.open_id).await.unwrap().unwrap();
     assert_eq!(profile.email.unwrap().expose_secret(), user.email.as_deref().unwrap());

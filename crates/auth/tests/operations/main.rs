@@ -13,6 +13,7 @@ mod codes;
 mod dead_letters;
 mod devices;
 mod disabled;
+mod encryption_keys;
 mod escrow;
 mod fixture;
 mod invitations;

@@ -98,7 +98,13 @@ async fn refresh(store: &dyn Store, of: &TestAuthorization, generation: i64) {
         app_id: of.app_id.clone(),
         open_id: of.open_id.clone(),
         generation,
-        pair: TokenPair { access_expires_at, refresh_token: None, refresh_expires_at: None, ..stored.pair },
+        pair: TokenPair {
+            access_token: stored.pair.access_token.readable().unwrap().clone(),
+            access_expires_at,
+            refresh_token: None,
+            refresh_expires_at: None,
+            scopes: stored.pair.scopes,
+        },
         next_attempt_at: None,
         now: of.started_at(),
     };

@@ -12,10 +12,12 @@ use larkauth_models::{
 use larkauth_storage::{
     ActiveCounts, ApiKey, ApiKeys, Applications, Audit, AuditCursor, AuditEntry, AuditFilter, CallBudgets,
     ChangeFeed, Changes, CodeBinding, Completion, Created, DevicePoll, DevicePolls, DueApplication, DueOrder,
-    EndCursor, Erased, ExchangeClaim, GrantedCalls, InvitationLimit, InvitationPause, JobTicks, LeasedToken,
-    NewSession, NextPoll, People, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, Reauthorizations,
-    RefreshClaim, RefreshEnd, RefreshedToken, Refreshes, Registration, Sealed, SessionCursor, SessionEnding,
+    EncryptionKeys, EndCursor, Erased, ExchangeClaim, GrantedCalls, Horizon, HorizonCount, HorizonCursor,
+    HorizonFilter, InvitationLimit, InvitationPause, JobTicks, KeyUse, LeasedToken, Loss, NewSession,
+    NextPoll, People, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, Reauthorizations, RefreshClaim,
+    RefreshEnd, RefreshedToken, Refreshes, Registration, Resealed, Sealed, SessionCursor, SessionEnding,
     SessionFilter, Sessions, StorageError, Store, Tokens, UnannouncedEnd, UnannouncedPerson,
+    transfer::{Record, RowKey, Table, Transfer},
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -157,6 +159,23 @@ delegate! {
         fn list_audit(filter: &AuditFilter, after: Option<AuditCursor>, limit: u32) -> Stored<Vec<AuditEntry>>;
         fn pseudonymize_audit(app_id: &AppId, ids: &[String], pseudonym: &str, limit: u32) -> Stored<u64>;
         fn purge_audit(before: Timestamp, limit: u32) -> Stored<u64>;
+    }
+    Transfer {
+        fn export(table: Table, after: Option<&RowKey>, limit: u32) -> Stored<Vec<Record>>;
+        fn find(table: Table, keys: &[RowKey]) -> Stored<Vec<Record>>;
+        fn import(rows: &[Record]) -> Stored<u64>;
+        fn count(table: Table) -> Stored<u64>;
+    }
+    EncryptionKeys {
+        fn reseal(rows: &[Resealed]) -> Stored<Vec<bool>>;
+        fn note_key_use(key_id: &str) -> Stored<()>;
+        fn key_uses() -> Stored<Vec<KeyUse>>;
+        fn forget_key_use(known: &KeyUse, audit: &AuditEntry) -> Stored<bool>;
+    }
+    Horizon {
+        fn losses(filter: &HorizonFilter, after: Option<&HorizonCursor>, limit: u32) -> Stored<Vec<Loss>>;
+        fn count_losses(filter: &HorizonFilter) -> Stored<Vec<HorizonCount>>;
+        fn outcome_unknown_counts() -> Stored<Vec<(AppId, i64)>>;
     }
     Changes {
         fn change_feed() -> Stored<Option<Box<dyn ChangeFeed>>>;

@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::TimeDelta;
 use larkauth_auth::{AuthError, Context, ContextParts};
 use larkauth_models::{AppId, OpenId, TokenApi, TokenKind};
-use larkauth_storage::{
-    StorageError,
-    testing::{act, cipher_of},
-};
+use larkauth_storage::testing::{act, cipher_of};
 
 use crate::fixture::{ACTOR, Fixture, reply};
 
@@ -123,7 +120,7 @@ async fn valid_token_is_served_by_status() {
 }
 
 #[tokio::test]
-async fn valid_token_undecryptable_is_storage_error() {
+async fn valid_token_undecryptable_is_no_reason_to_ask() {
     let fixture = Fixture::new().await;
     let person = fixture.authorized(0).await;
     // Another process with another key, as after a botched key change.
@@ -136,7 +133,7 @@ async fn valid_token_undecryptable_is_storage_error() {
     let result = context
         .valid_token(&ACTOR, fixture.context.now(), &fixture.app_id(), &person, TimeDelta::zero(), &[])
         .await;
-    assert!(matches!(result, Err(AuthError::Storage(StorageError::Undecryptable { .. }))), "{result:?}");
+    assert!(matches!(result, Err(AuthError::SecretUnreadable(_))), "{result:?}");
 }
 
 #[tokio::test]

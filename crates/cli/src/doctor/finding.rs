@@ -19,6 +19,8 @@ pub(crate) mod page {
     pub(crate) const RELAY: &str = "docs/operations/relay.md";
     /// Wrong secret, or wrong cloud.
     pub(crate) const CREDENTIALS: &str = "docs/troubleshooting/secret-or-brand.md";
+    /// An encryption key is missing.
+    pub(crate) const ENCRYPTION_KEYS: &str = "docs/operations/encryption-keys.md";
     /// A part of a running larkauth does not work.
     pub(crate) const HEALTH: &str = "docs/operations/health.md";
     /// This side: settings, database, broker, keys, clock, network, address.

@@ -5,13 +5,14 @@ use larkauth_config::Settings;
 use larkauth_contracts::topology::Queue;
 use larkauth_models::{Application, Clock, SystemClock};
 use larkauth_runtime::{Broker, Database, cipher, no_cipher, no_writes};
-use larkauth_storage::Registration;
+use larkauth_storage::{Cipher, KeyUse, Registration};
 use larkauth_telemetry::Metrics;
 
 use super::{
     deadline::with_deadline,
     finding::{Finding, page},
 };
+use crate::output::time;
 
 /// Returns the warnings of the settings. Unreadable settings end the command before this check.
 pub(super) fn settings(settings: &Settings) -> Vec<Finding> {
@@ -62,18 +63,23 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
         }
     };
     let contents = with_deadline(async {
-        let store = database.open(settings, false, cipher).await?.shared();
+        let store = database.open(settings, false, cipher.clone()).await?.shared();
         let contents = (
             check_writes(&*store, SystemClock.now()).await,
             store.applications().await,
             store.api_keys().await,
+            store.key_uses().await,
         );
         store.close().await;
         Ok(contents)
     });
     match contents.await {
         Err(error) => findings.push(wrong("database", &error)),
-        Ok((writes, apps, api_keys)) => {
+        Ok((writes, apps, api_keys, key_uses)) => {
+            match key_uses {
+                Ok(uses) => findings.extend(missing_keys(&cipher, &uses)),
+                Err(error) => findings.push(wrong("encryption keys", &error.into())),
+            }
             if let Err(error) = writes {
                 findings.push(Finding::wrong("database writes", no_writes(&error)).page(page::HEALTH));
             }
@@ -86,6 +92,7 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
                 Ok(stored) => {
                     let (apps, of_keys) = opened(stored);
                     findings.splice(1..1, of_keys);
+                    findings.extend(apps.iter().flatten().filter_map(breaker));
                     return (apps, findings);
                 }
                 Err(error) => findings.push(wrong("applications", &error.into())),
@@ -121,6 +128,34 @@ fn opened(stored: Vec<Registration>) -> (Option<Vec<Application>>, Vec<Finding>)
         findings.push(Finding::ok("encryption keys", detail));
     }
     (Some(apps), findings)
+}
+
+/// Returns a finding for each key that stored values may need and the settings lack.
+fn missing_keys(cipher: &Cipher, uses: &[KeyUse]) -> Vec<Finding> {
+    let missing = uses.iter().filter(|known| !cipher.has_key(&known.key_id));
+    let finding = |known: &KeyUse| {
+        let detail = format!("stored values may need the key {}, which is not among them", known.key_id);
+        Finding::wrong("encryption keys", detail).cure(
+            "put it back into ENCRYPTION_KEYS; `larkauth encryption-keys list` shows how many values need it, and \
+             `larkauth encryption-keys retire` retires it when none does",
+            page::ENCRYPTION_KEYS,
+        )
+    };
+    missing.map(finding).collect()
+}
+
+/// Returns a finding for an application whose breaker is open.
+fn breaker(app: &Application) -> Option<Finding> {
+    let (since, reason) = (app.frozen_since?, app.frozen_reason.as_deref().unwrap_or_default());
+    let detail = format!(
+        "open since {}: {reason}; it invites no person, and its tokens are not refreshed",
+        time(since)
+    );
+    Some(Finding::doubtful(format!("{} breaker", app.app_id), detail).cure(
+        "correct the application in Lark's console; one call tries again every five minutes, and `larkauth apps add` closes \
+         the breaker at once. `larkauth horizon` lists who loses access meanwhile",
+        page::CREDENTIALS,
+    ))
 }
 
 fn api_keys_of(settings: &Settings, active: usize) -> Finding {
@@ -181,9 +216,11 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
 /// disk.
 pub(super) async fn spool(settings: &Settings) -> Finding {
     let folder = settings.escrow_spool_dir.display();
-    let state = match EscrowSpool::new(settings.escrow_spool_dir.clone()).state().await {
-        Ok(state) => state,
-        Err(error) => {
+    let spool = EscrowSpool::new(settings.escrow_spool_dir.clone());
+    let looked = async { Ok((spool.state().await?, spool.oldest().await?)) };
+    let (state, oldest) = match looked.await {
+        Ok(looked) => looked,
+        Err::<_, std::io::Error>(error) => {
             return Finding::wrong("escrow spool", format!("{folder} cannot be read: {error}")).cure(
                 "let the account that runs larkauth read and write it, or change ESCROW_SPOOL_DIR",
                 page::THIS_SIDE,
@@ -195,8 +232,9 @@ pub(super) async fn spool(settings: &Settings) -> Finding {
         return Finding::ok("escrow spool", detail);
     }
     let SpoolState { waiting, broken, unfinished, reserved } = state;
+    let since = oldest.map_or_else(String::new, |at| format!(" since {}", time(at.into())));
     let detail = format!(
-        "{folder}: {waiting} pairs of tokens wait for the database, {broken} files are unreadable, {unfinished} are \
+        "{folder}: {waiting} pairs of tokens wait for the database{since}, {broken} files are unreadable, {unfinished} are \
          unfinished, {reserved} of {} are reserved for a full disk",
         SpoolState::RESERVE
     );

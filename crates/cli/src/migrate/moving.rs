@@ -7,8 +7,8 @@ use larkauth_config::Settings;
 use larkauth_messaging_sqlite::EmbeddedBus;
 use larkauth_runtime::{AnyStore, DataDir, DataDirLock, Database, cipher_of, no_cipher};
 use larkauth_storage::{
-    Cipher, MigrationReport,
-    transfer::{ComparedTable, MissingKey, TableProgress, TransferredTable, compare, missing_keys, transfer},
+    Cipher, MigrationReport, MissingKey, missing_keys,
+    transfer::{ComparedTable, TableProgress, TransferredTable, compare, transfer},
 };
 
 use super::{

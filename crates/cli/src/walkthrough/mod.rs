@@ -164,7 +164,9 @@ async fn authorize(
     heading(6, "The token");
     let token = context.stored_token(&operator(), context.now(), app_id, &open_id).await?;
     let token = token.context("the session is completed, but its token is not stored")?;
-    report::done("access token", &report::masked(token.pair.access_token.expose_secret()));
+    let secret =
+        token.pair.access_token.readable().context("the token cannot be read with these ENCRYPTION_KEYS")?;
+    report::done("access token", &report::masked(secret.expose_secret()));
     report::done("valid until", &time(token.pair.access_expires_at));
     match token.pair.refresh_expires_at {
         Some(at) if token.pair.refresh_token.is_some() => {

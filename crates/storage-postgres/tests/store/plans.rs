@@ -271,6 +271,55 @@ async fn hot_query_plan_uses_index() {
     }
 }
 
+/// The rotation of keys updates rows by their keys. The horizon reads its index, and the applications with an open breaker.
+#[tokio::test]
+async fn reseal_and_horizon_plan_uses_index() {
+    let database = TestDatabase::create().await;
+    let mut db = database.connection().await;
+    sqlx::raw_sql(FILL).execute(&mut db).await.unwrap();
+    let null = |count: usize| ", null".repeat(count);
+    let page = "now(), '', '', now() + interval '30 days', null, 50";
+    let cases = [
+        (
+            "update applications set app_secret_sealed = $2",
+            format!("{APP}, '\\x'{}, '\\x'{}", null(2), null(2)),
+            "applications_pkey",
+        ),
+        (
+            "update access_tokens set access_token_sealed = $4, refresh_token_sealed",
+            format!("{APP}, 'ou_1', 'user'{}", null(4)),
+            "access_tokens_one_per_person",
+        ),
+        (
+            "update user_profiles set email_sealed = $3, mobile_sealed = $4 where",
+            format!("{APP}, 'ou_1'{}", null(4)),
+            "user_profiles_pkey",
+        ),
+        (
+            "update user_auth_sessions set email_sealed = $2",
+            format!("{ID}{}", null(10)),
+            "user_auth_sessions_pkey",
+        ),
+        ("order by loses_at, app_id, open_id limit $6", page.to_owned(), "access_tokens_by_loss"),
+        (
+            "order by t.access_expires_at, t.app_id, t.open_id limit $6",
+            page.to_owned(),
+            "applications_frozen",
+        ),
+        (
+            "where kind = 'user' and loses_at >= $1",
+            "now(), now() + interval '30 days', null".to_owned(),
+            "access_tokens_by_loss",
+        ),
+    ];
+    for (part, parameters, index) in cases {
+        for mode in ["force_custom_plan", "force_generic_plan"] {
+            let plan = plan(&mut db, mode, part, &parameters).await;
+            assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{part} ({mode}): {plan}");
+        }
+    }
+}
+
 /// The gauges are updated every few seconds. Their statement reads the indexes alone, and the applications.
 #[tokio::test]
 async fn active_counts_plan_reads_indexes_only() {

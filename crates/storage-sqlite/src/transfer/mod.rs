@@ -14,7 +14,7 @@ use larkauth_storage::{
 use sqlx::{Connection, query_scalar};
 
 use self::{export::export, find::find, insert::insert};
-use crate::store::SqliteStore;
+use crate::{encryption_keys::note_imported, store::SqliteStore};
 
 #[async_trait]
 impl Transfer for SqliteStore {
@@ -33,6 +33,7 @@ impl Transfer for SqliteStore {
             for row in rows {
                 written += insert(&mut tx, row).await?;
             }
+            note_imported(&mut tx, rows).await?;
             tx.commit().await?;
             Ok(written)
         })

@@ -83,7 +83,7 @@ async fn write_confirmed_before_kill_persists() {
             assert_eq!(session.state, SessionState::Completed);
             let token = store.token(&authorization.app_id, &authorization.open_id, TokenKind::User).await;
             let pair = token.unwrap().unwrap().pair;
-            assert_eq!(pair.access_token.expose_secret(), authorization.access_token());
+            assert_eq!(pair.access_token.readable().unwrap().expose_secret(), authorization.access_token());
         }
     }
     let whole: String = sqlx::query_scalar("pragma integrity_check")

@@ -116,6 +116,29 @@ async fn hot_query_plan_uses_index() {
     assert!(scans_a_table(&slow), "the check detects a table scan: {slow}");
 }
 
+/// The rotation of keys updates rows by their keys. The horizon reads its index, and the applications with an open breaker.
+#[tokio::test]
+async fn reseal_and_horizon_plan_uses_index() {
+    let database = TestSqlite::create().await;
+    let mut db = database.connection().await;
+    for (part, index) in [
+        ("update applications set app_secret_sealed = ?2", "sqlite_autoindex_applications_1"),
+        (
+            "update access_tokens set access_token_sealed = ?4, refresh_token_sealed",
+            "sqlite_autoindex_access_tokens_1",
+        ),
+        ("update user_profiles set email_sealed = ?3, mobile_sealed = ?4 where", "USING PRIMARY KEY"),
+        ("update user_auth_sessions set email_sealed = ?2", "sqlite_autoindex_user_auth_sessions_1"),
+        ("order by loses_at, app_id, open_id limit ?6", "access_tokens_by_loss"),
+        ("order by t.access_expires_at, t.app_id, t.open_id limit ?6", "applications_frozen"),
+        ("where kind = 'user' and loses_at >= ?1", "INDEX access_tokens_by_loss (loses_at"),
+    ] {
+        let statement = query(part);
+        let plan = plan(&mut db, &statement).await;
+        assert!(plan.contains(index) && !scans_a_table(&plan), "{statement}: {plan}");
+    }
+}
+
 /// Every process looks for due tokens every second. The statement looks into the index once for each application.
 #[tokio::test]
 async fn due_applications_plan_reads_index_of_due_tokens() {

@@ -6,6 +6,8 @@ pub mod admission;
 pub mod claims;
 mod device_grant;
 pub mod driver;
+#[expect(missing_docs, reason = "each field is the column of its name")]
+pub mod losses;
 pub mod migrations;
 #[expect(missing_docs, reason = "each field and constant is the column or table of its name")]
 pub mod rows;

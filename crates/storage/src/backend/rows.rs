@@ -4,7 +4,8 @@ use std::{num::NonZeroU32, time::Duration};
 
 use larkauth_models::{
     AppId, Application, AuthSession, CardOptions, ConsentSecrets, IdError, KeyAccess, OpenId, Person,
-    SecretString, SessionId, StoredToken, SuspensionReason, Timestamp, TokenPair, UserProfile,
+    SecretString, SessionId, StoredPair, StoredSecret, StoredToken, SuspensionReason, Timestamp,
+    UnreadableSecret, UserProfile,
 };
 use uuid::Uuid;
 
@@ -91,6 +92,18 @@ impl<'a> RowSeal<'a> {
 
     fn open_option(&self, column: &'static str, sealed: Option<&[u8]>) -> Result<Option<SecretString>> {
         sealed.map(|sealed| self.open(column, sealed)).transpose()
+    }
+
+    /// Opens a value that others of its row do not depend on.
+    pub(crate) fn stored(&self, column: &'static str, sealed: &[u8]) -> StoredSecret {
+        match self.cipher.open(&[self.table, column, &self.key], sealed) {
+            Ok(secret) => StoredSecret::Readable(secret),
+            Err(reason) => StoredSecret::Unreadable(UnreadableSecret {
+                column,
+                key_id: Cipher::key_id(sealed).ok().map(str::to_owned),
+                reason: reason.to_string(),
+            }),
+        }
     }
 
     pub(crate) fn corrupt(&self, message: String) -> StorageError {
@@ -331,11 +344,12 @@ impl TokenRow {
         let access_token =
             self.access_token_sealed.ok_or_else(|| row.corrupt("the row has no access token".to_owned()))?;
         Ok(StoredToken {
-            pair: TokenPair {
-                access_token: row.open("access_token_sealed", &access_token)?,
+            pair: StoredPair {
+                access_token: row.stored("access_token_sealed", &access_token),
                 access_expires_at: self.access_expires_at,
-                refresh_token: row
-                    .open_option("refresh_token_sealed", self.refresh_token_sealed.as_deref())?,
+                refresh_token: self
+                    .refresh_token_sealed
+                    .map(|sealed| row.stored("refresh_token_sealed", &sealed)),
                 refresh_expires_at: self.refresh_expires_at,
                 scopes: self.scopes,
             },
@@ -411,7 +425,7 @@ pub fn due_application(app_id: String, due: i64) -> Result<DueApplication> {
     Ok(DueApplication { app_id, due: due.try_into().unwrap_or(u32::MAX) })
 }
 
-/// Converts the leased rows. A row that cannot be opened is logged and left out, so that it does not keep others.
+/// Converts the leased rows. A broken row is logged and left out, so that it does not keep others.
 pub fn leased(rows: Vec<LeasedRow>, cipher: &Cipher) -> Vec<LeasedToken> {
     let open = |row: LeasedRow| {
         row.into_model(cipher)

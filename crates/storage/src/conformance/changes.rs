@@ -40,7 +40,7 @@ pub async fn next_after_change_of_token_returns_it_once(bed: &Bed) {
         app_id: bed.app.clone(),
         open_id: person.clone(),
         generation: old.generation,
-        pair: old.pair,
+        pair: bed.pair("u-2"),
         next_attempt_at: None,
         now: bed.now(),
     };

@@ -139,7 +139,10 @@ pub async fn escrow_exchange_abandoned_claim_resumed_with_pair(bed: &Bed) {
     assert!(!bed.store.complete_session(&stale).await.unwrap());
     let completion = Completion { pair: kept, ..bed.completion(id, second, "ou_1", "") };
     assert!(bed.store.complete_session(&completion).await.unwrap());
-    assert_eq!(token(bed, "ou_1").await.unwrap().pair.access_token.expose_secret(), "u-1");
+    assert_eq!(
+        token(bed, "ou_1").await.unwrap().pair.access_token.readable().unwrap().expose_secret(),
+        "u-1"
+    );
     assert!(!bed.store.escrow_exchange(id, second, &pair).await.unwrap(), "the session has ended");
     assert!(bed.store.escrowed_pair(id, second).await.unwrap().is_none(), "wiped");
     assert_eq!(claim(first).await, ExchangeClaim::NotPending);
@@ -242,8 +245,8 @@ pub async fn complete_session_claimed_stores_token_profile_and_session(bed: &Bed
     assert_eq!((token.status, token.generation), (TokenStatus::Active, 1));
     assert_eq!((token.issued_at, token.granted_at), (completion.now, completion.now));
     let (stored, given) = (token.pair, completion.pair);
-    assert_eq!(stored.access_token.expose_secret(), "u-1");
-    assert_eq!(stored.refresh_token.unwrap().expose_secret(), "refresh-u-1");
+    assert_eq!(stored.access_token.readable().unwrap().expose_secret(), "u-1");
+    assert_eq!(stored.refresh_token.unwrap().readable().unwrap().expose_secret(), "refresh-u-1");
     assert_eq!(stored.access_expires_at, given.access_expires_at);
     assert_eq!((stored.refresh_expires_at, stored.scopes), (given.refresh_expires_at, given.scopes));
 
@@ -333,7 +336,10 @@ pub async fn complete_session_second_consent_replaces_token(bed: &Bed) {
     for (generation, text) in [(1, "u-1"), (2, "u-2"), (3, "u-3")] {
         bed.completed(&bed.app, "ou_1", text).await;
         let token = token(bed, "ou_1").await.unwrap();
-        assert_eq!((token.pair.access_token.expose_secret(), token.generation), (text, generation));
+        assert_eq!(
+            (token.pair.access_token.readable().unwrap().expose_secret(), token.generation),
+            (text, generation)
+        );
         assert_eq!((token.issued_at, token.granted_at), (bed.now(), bed.now()));
         bed.advance(5);
     }
@@ -367,8 +373,8 @@ pub async fn token_large_value_returned_unchanged(bed: &Bed) {
     completion.pair.refresh_token = Some(secret(&refresh));
     assert!(bed.store.complete_session(&completion).await.unwrap());
     let pair = token(bed, "ou_1").await.unwrap().pair;
-    assert_eq!(pair.access_token.expose_secret(), access);
-    assert_eq!(pair.refresh_token.unwrap().expose_secret(), refresh);
+    assert_eq!(pair.access_token.readable().unwrap().expose_secret(), access);
+    assert_eq!(pair.refresh_token.unwrap().readable().unwrap().expose_secret(), refresh);
 
     let (id, claim) = bed.claimed("ou_1").await;
     let mut completion = bed.completion(id, claim, "ou_1", "u-2");
@@ -386,7 +392,7 @@ pub async fn token_other_application_or_person_kept_apart(bed: &Bed) {
     }
     for (app, open_id) in people {
         let token = bed.store.token(app, &ou(open_id), TokenKind::User).await.unwrap().unwrap();
-        assert_eq!(token.pair.access_token.expose_secret(), format!("{app}-{open_id}"));
+        assert_eq!(token.pair.access_token.readable().unwrap().expose_secret(), format!("{app}-{open_id}"));
         assert!(bed.store.token(app, &ou(open_id), TokenKind::Tenant).await.unwrap().is_none());
     }
     assert!(bed.store.token(&bed.other_app, &ou("ou_2"), TokenKind::User).await.unwrap().is_none());
@@ -434,6 +440,9 @@ pub async fn revoke_token_until_next_consent_not_found(bed: &Bed) {
     assert!(token(bed, "ou_1").await.is_none());
     bed.completed(&bed.app, "ou_1", "u-2").await;
     let after = token(bed, "ou_1").await.unwrap();
-    assert_eq!((after.status, after.pair.access_token.expose_secret()), (TokenStatus::Active, "u-2"));
+    assert_eq!(
+        (after.status, after.pair.access_token.readable().unwrap().expose_secret()),
+        (TokenStatus::Active, "u-2")
+    );
     assert!(after.generation > before + 1, "a refresh that started before has an old generation");
 }

@@ -137,6 +137,17 @@ impl Bed {
         claim
     }
 
+    /// Returns a pair that Lark gives now.
+    pub(super) fn pair(&self, token: &str) -> TokenPair {
+        TokenPair {
+            access_token: secret(token),
+            access_expires_at: self.now() + Duration::from_secs(7200),
+            refresh_token: Some(secret(&format!("refresh-{token}"))),
+            refresh_expires_at: Some(self.now() + Duration::from_secs(604_800)),
+            scopes: vec!["offline_access".to_owned(), "contact:user.email:readonly".to_owned()],
+        }
+    }
+
     pub(super) fn completion(
         &self,
         session_id: SessionId,
@@ -147,13 +158,7 @@ impl Bed {
         Completion {
             session_id,
             claim,
-            pair: TokenPair {
-                access_token: secret(token),
-                access_expires_at: self.now() + Duration::from_secs(7200),
-                refresh_token: Some(secret(&format!("refresh-{token}"))),
-                refresh_expires_at: Some(self.now() + Duration::from_secs(604_800)),
-                scopes: vec!["offline_access".to_owned(), "contact:user.email:readonly".to_owned()],
-            },
+            pair: self.pair(token),
             profile: profile(open_id),
             next_attempt_at: None,
             now: self.now(),

@@ -9,10 +9,13 @@ pub mod audit;
 pub mod call_budgets;
 pub mod changes;
 pub mod devices;
+#[expect(clippy::panic, reason = "a case that cannot continue has failed")]
+pub mod encryption_keys;
 pub mod exchange;
 pub mod expiry;
 mod fixtures;
 pub mod growth;
+pub mod horizon;
 pub mod invitations;
 pub mod job_ticks;
 pub mod people;
@@ -138,6 +141,17 @@ macro_rules! conformance_suite {
             exchange::complete_session_learned_open_id_replaced,
             announcements::unannounced_ends_every_ending_returned_until_recorded,
             announcements::unannounced_ends_after_cursor_returns_the_next,
+            encryption_keys::rotate_seals_every_value_with_first_key,
+            encryption_keys::rotate_interrupted_goes_on,
+            encryption_keys::rotate_beside_writers_loses_no_write,
+            encryption_keys::rotate_moved_value_left_untouched_and_reported,
+            encryption_keys::reseal_changed_row_refused,
+            encryption_keys::forget_key_use_noted_meanwhile_refused,
+            encryption_keys::import_notes_keys_of_rows,
+            encryption_keys::token_with_one_unreadable_secret_keeps_the_other,
+            horizon::losses_of_each_reason_ordered_by_time,
+            horizon::losses_paged_completely_and_counted,
+            horizon::token_state_has_everything_but_secrets,
         );
     };
     (@cases $backend:expr; $($module:ident::$case:ident),+ $(,)?) => {

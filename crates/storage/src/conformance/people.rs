@@ -136,8 +136,7 @@ pub async fn suspend_person_during_refresh_stays_suspended_and_keeps_pair(bed: &
     assert!(!bed.store.end_refresh(&bed.app, &ou("ou_1"), owner, end).await.unwrap());
     assert_eq!(bed.current("ou_1").await.status, TokenStatus::Suspended);
     let old = bed.current("ou_1").await;
-    let mut pair = old.pair;
-    pair.access_token = secret("u-2");
+    let pair = bed.pair("u-2");
     let (app_id, open_id, generation) = (bed.app.clone(), ou("ou_1"), old.generation);
     let refreshed =
         RefreshedToken { app_id, open_id, generation, pair, next_attempt_at: None, now: bed.now() };
@@ -149,7 +148,7 @@ pub async fn suspend_person_during_refresh_stays_suspended_and_keeps_pair(bed: &
         RefreshClaim::NotRefreshable
     ));
     assert!(bed.restore("ou_1", false).await);
-    assert_eq!(bed.current("ou_1").await.pair.access_token.expose_secret(), "u-2");
+    assert_eq!(bed.current("ou_1").await.pair.access_token.readable().unwrap().expose_secret(), "u-2");
 }
 
 /// The state of an account ends a suspension that it explains. One that Lark's refusal made ends with a new pair only.

@@ -82,7 +82,7 @@ pub async fn claim_refresh_one_holder_until_its_end(bed: &Bed) {
     let owner = bed.uuid();
     let leased = bed.leased("ou_1", owner, LEASE).await;
     assert!(!leased.was_interrupted);
-    assert_eq!(leased.token.pair.refresh_token.unwrap().expose_secret(), "refresh-u-1");
+    assert_eq!(leased.token.pair.refresh_token.unwrap().readable().unwrap().expose_secret(), "refresh-u-1");
     let RefreshClaim::Held { left } = bed.lease("ou_1", bed.uuid(), LEASE).await else { panic!("not held") };
     assert!(left <= LEASE && left > LEASE / 2, "{left:?}");
 
@@ -137,8 +137,8 @@ pub async fn complete_refresh_replaces_its_generation_only(bed: &Bed) {
     assert!(bed.store.complete_refresh(&refreshed).await.unwrap());
     assert!(!bed.store.complete_refresh(&refreshed).await.unwrap(), "the same again");
     let token = bed.store.token(&bed.app, &ou("ou_1"), TokenKind::User).await.unwrap().unwrap();
-    assert_eq!((token.generation, token.pair.access_token.expose_secret()), (2, "u-2"));
-    assert_eq!(token.pair.refresh_token.unwrap().expose_secret(), "r-new");
+    assert_eq!((token.generation, token.pair.access_token.readable().unwrap().expose_secret()), (2, "u-2"));
+    assert_eq!(token.pair.refresh_token.unwrap().readable().unwrap().expose_secret(), "r-new");
     assert_eq!((token.pair.scopes, token.issued_at), (vec!["a".to_owned()], bed.now()));
     assert_eq!(token.next_attempt_at, refreshed.next_attempt_at);
     assert_eq!(token.granted_at, bed.now() - Duration::from_secs(100), "the consent is older");

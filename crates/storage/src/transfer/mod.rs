@@ -8,7 +8,6 @@
 
 mod compare;
 mod copy;
-mod missing_keys;
 mod records;
 mod table;
 
@@ -17,10 +16,9 @@ use async_trait::async_trait;
 pub use self::{
     compare::{ComparedTable, compare},
     copy::{TableProgress, TransferredTable, transfer},
-    missing_keys::{MissingKey, missing_keys},
     records::{
-        ApiKeyRecord, ApplicationRecord, AuditRecord, ProcessedEventRecord, ProfileRecord, Record, RowKey,
-        SessionRecord, TokenRecord,
+        ApiKeyRecord, ApplicationRecord, AuditRecord, ProcessedEventRecord, ProfileRecord, Record, Replace,
+        RowKey, SessionRecord, TokenRecord, key_ids,
     },
     table::Table,
 };
@@ -33,14 +31,15 @@ pub trait Transfer: Send + Sync {
     async fn export(&self, table: Table, after: Option<&RowKey>, limit: u32) -> Result<Vec<Record>>;
     /// Returns the rows that have these keys, in any order.
     async fn find(&self, table: Table, keys: &[RowKey]) -> Result<Vec<Record>>;
-    /// Writes the rows whose key does not exist yet, in one transaction, and returns their number.
+    /// Writes the rows whose key does not exist yet, in one transaction, and returns their number. Notes the encryption keys
+    /// that they need.
     async fn import(&self, rows: &[Record]) -> Result<u64>;
     /// Returns the number of rows.
     async fn count(&self, table: Table) -> Result<u64>;
 }
 
 /// Rows per page. A token's row is 32 KB at most, so a page stays below 4 MB.
-const PAGE: u32 = 100;
+pub(crate) const PAGE: u32 = 100;
 
 /// Passes all rows of a table to `work`, one page at a time.
 async fn each_page(

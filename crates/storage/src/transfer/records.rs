@@ -1,10 +1,12 @@
 //! One type for each table: a whole row in a form that does not depend on the database.
 
+use std::collections::BTreeSet;
+
 use larkauth_models::Timestamp;
 use uuid::Uuid;
 
 use super::table::Table;
-use crate::AuditEntry;
+use crate::{AuditEntry, Cipher};
 
 /// Declares a record, its table and key, and its sealed columns.
 macro_rules! record {
@@ -20,6 +22,8 @@ macro_rules! record {
         pub struct $name { $(pub $field: $type),+ }
 
         impl $name {
+            const SEALED: &'static [&'static str] = &[$(stringify!($sealed)),*];
+
             fn key(&self) -> Vec<String> { vec![$(self.$key.to_string()),+] }
 
             fn columns(&self) -> &'static [&'static str] { &[$(stringify!($field)),+] }
@@ -29,6 +33,19 @@ macro_rules! record {
                     vec![$((stringify!($sealed), AsSealed::bytes(&self.$sealed))),*];
                 columns.into_iter().filter_map(|(column, value)| Some((column, value?))).collect()
             }
+
+            fn replace_sealed(&mut self, replace: &mut Replace<'_>) -> bool {
+                let columns: Vec<(&'static str, &mut dyn AsSealed)> =
+                    vec![$((stringify!($sealed), &mut self.$sealed)),*];
+                let mut replaced = false;
+                for (column, value) in columns {
+                    if let Some(new) = value.bytes().and_then(|old| replace(column, old)) {
+                        value.set(new);
+                        replaced = true;
+                    }
+                }
+                replaced
+            }
         }
 
         impl From<$name> for Record {
@@ -37,17 +54,27 @@ macro_rules! record {
     };
 }
 
+/// Returns the new value of a column, or `None` to keep the given one.
+pub type Replace<'a> = dyn FnMut(&'static str, &[u8]) -> Option<Vec<u8>> + Send + 'a;
+
 trait AsSealed {
     fn bytes(&self) -> Option<&[u8]>;
+    fn set(&mut self, value: Vec<u8>);
 }
 impl AsSealed for Vec<u8> {
     fn bytes(&self) -> Option<&[u8]> {
         Some(self)
     }
+    fn set(&mut self, value: Vec<u8>) {
+        *self = value;
+    }
 }
 impl AsSealed for Option<Vec<u8>> {
     fn bytes(&self) -> Option<&[u8]> {
         self.as_deref()
+    }
+    fn set(&mut self, value: Vec<u8>) {
+        *self = Some(value);
     }
 }
 
@@ -320,6 +347,39 @@ impl Record {
     pub fn sealed(&self) -> Vec<(&'static str, &[u8])> {
         each!(self, row => row.sealed())
     }
+
+    /// Replaces sealed values of the row. Returns whether one was replaced.
+    pub fn replace_sealed(&mut self, replace: &mut Replace<'_>) -> bool {
+        each!(self, row => row.replace_sealed(replace))
+    }
+}
+
+impl Table {
+    /// Returns the columns that hold sealed values. This is the one list of them.
+    #[must_use]
+    pub const fn sealed_columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Applications => ApplicationRecord::SEALED,
+            Self::Tokens => TokenRecord::SEALED,
+            Self::Profiles => ProfileRecord::SEALED,
+            Self::Sessions => SessionRecord::SEALED,
+            Self::ApiKeys => ApiKeyRecord::SEALED,
+            Self::ProcessedEvents => ProcessedEventRecord::SEALED,
+            Self::Audit => AuditRecord::SEALED,
+        }
+    }
+
+    /// Returns the tables that hold sealed values.
+    pub fn with_sealed() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|table| !table.sealed_columns().is_empty())
+    }
+}
+
+/// Returns the ids of the keys that sealed values of these rows.
+#[must_use]
+pub fn key_ids(rows: &[Record]) -> BTreeSet<&str> {
+    let values = rows.iter().flat_map(Record::sealed);
+    values.filter_map(|(_, value)| Cipher::key_id(value).ok()).collect()
 }
 
 impl std::fmt::Debug for Record {

@@ -92,6 +92,7 @@ families! {
     http_requests_total: IntCounterVec ["route", "method", "status"], "HTTP requests served.";
     http_request_seconds: HistogramVec ["route"] in FAST, "Seconds to serve one HTTP request.";
     audit_dropped_total: IntCounterVec [], "Audit records of reads and refusals that are in the log and not in the database.";
+    encryption_keys_missing: IntGauge [], "Encryption keys that stored values may need and this process does not have.";
     changes_followed: IntGauge [], "1 while the database announces its changes to this process, else 0: tokens are kept in memory for a second at most.";
     database_up: IntGauge [], "1 while the database answers, else 0.";
     database_writable: IntGauge [], "1 while the database takes writes, else 0.";

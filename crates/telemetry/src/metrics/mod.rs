@@ -173,6 +173,11 @@ impl Metrics {
         self.families.token_spool_entries.set(entries);
     }
 
+    /// Sets the number of encryption keys that stored values may need and this process does not have.
+    pub fn encryption_keys_missing(&self, count: i64) {
+        self.families.encryption_keys_missing.set(count);
+    }
+
     /// Records a publish and the time until its outcome.
     pub fn bus_published(&self, outcome: &'static str, took: Duration) {
         self.families.bus_publish_total.with_label_values(&[outcome]).inc();
@@ -351,6 +356,7 @@ mod tests {
         metrics.lark_api_budget(app, "token", "people", "granted", 1);
         metrics.http_request("/healthz", &Method::GET, StatusCode::OK, took);
         metrics.audit_records_dropped(2);
+        metrics.encryption_keys_missing(0);
         metrics.changes_followed(true);
         metrics.database_up(true);
         metrics.database_writable(true);
@@ -380,7 +386,7 @@ mod tests {
         let text = ours(&used());
         let types: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(types.len(), 45);
+        assert_eq!(types.len(), 46);
         for (name, kind) in types {
             let rest = name.strip_prefix("lark_service_").unwrap();
             assert!(rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !rest.is_empty(), "{name}");

@@ -67,7 +67,7 @@ pub(super) async fn get(
     let (context, actor) = (&state.context, &caller.actor);
     let served = context.valid_token(actor, context.now(), &app_id, &open_id, min_validity, &required).await;
     let (problem, ask_for) = match served {
-        Ok(token) => return Ok(answer(&token, &headers)),
+        Ok(token) => return answer(&token, &headers),
         Err(AuthError::AuthenticationRequired) => {
             let defaults = match required.is_empty() {
                 true => None,
@@ -110,7 +110,7 @@ pub(super) async fn refresh(
     tracing::Span::current().record("app_id", tracing::field::display(&app_id));
     let context = &state.context;
     let token = context.refresh_token(&caller.actor, context.now(), &app_id, &open_id, generation).await?;
-    Ok(Json(view(&token)))
+    Ok(Json(view(&token)?))
 }
 
 /// Forget a person's token
@@ -171,13 +171,13 @@ async fn ask(
 }
 
 /// The token, or that the caller has it.
-fn answer(token: &StoredToken, headers: &HeaderMap) -> Response {
+fn answer(token: &StoredToken, headers: &HeaderMap) -> Result<Response, ApiError> {
     let etag = etag(token);
     let tag = [(header::ETAG, etag.as_str())];
     if names(headers, &etag) {
-        return (StatusCode::NOT_MODIFIED, tag).into_response();
+        return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
     }
-    (tag, Json(view(token))).into_response()
+    Ok((tag, Json(view(token)?)).into_response())
 }
 
 /// Names a token without telling anything of it. The generation begins anew after an erasure, the time does not.
@@ -195,14 +195,16 @@ fn names(headers: &HeaderMap, etag: &str) -> bool {
     })
 }
 
-fn view(token: &StoredToken) -> TokenView {
-    TokenView {
-        access_token: token.pair.access_token.expose_secret().to_owned(),
+fn view(token: &StoredToken) -> Result<TokenView, ApiError> {
+    let secret = token.pair.access_token.readable();
+    let secret = secret.ok_or_else(|| ApiError::internal("a token that cannot be read was to be served"))?;
+    Ok(TokenView {
+        access_token: secret.expose_secret().to_owned(),
         token_type: "Bearer".to_owned(),
         expires_at: token.pair.access_expires_at,
         scopes: token.pair.scopes.clone(),
         generation: token.generation,
-    }
+    })
 }
 
 #[cfg(test)]

@@ -107,6 +107,12 @@ impl From<AuthError> for ApiError {
             AuthError::Lark(error) => {
                 return Self::unavailable("Lark is not available; try again later").caused_by(error);
             }
+            // A token that cannot be read must not look like "not authorized".
+            AuthError::SecretUnreadable(_) => return Self::internal(error),
+            AuthError::EncryptionKeyMissing { .. } => {
+                return Self::unavailable("An encryption key is missing; the operator has to put it back")
+                    .caused_by(error);
+            }
             AuthError::Cipher(error) => return Self::internal(error),
             AuthError::Spool(error) => return Self::internal(error),
             AuthError::Invalid(_) => ProblemCode::InvalidRequest,
