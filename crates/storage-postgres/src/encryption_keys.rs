@@ -170,12 +170,13 @@ async fn profile(db: &mut PgConnection, old: &ProfileRecord, new: &ProfileRecord
 async fn session(db: &mut PgConnection, old: &SessionRecord, new: &SessionRecord) -> sqlx::Result<bool> {
     let done = query!(
         "update user_auth_sessions set email_sealed = $2, mobile_sealed = $3, oauth_state_sealed = $4,
-             pkce_verifier_sealed = $5, exchange_escrow_sealed = $6
+             pkce_verifier_sealed = $5, exchange_escrow_sealed = $6, device_grant_sealed = $12
          where session_id = (
              select session_id from user_auth_sessions
              where session_id = $1 and email_sealed is not distinct from $7 and mobile_sealed is not distinct from $8
                and oauth_state_sealed is not distinct from $9 and pkce_verifier_sealed is not distinct from $10
                and exchange_escrow_sealed is not distinct from $11
+               and device_grant_sealed is not distinct from $13
              for update skip locked)",
         old.session_id,
         new.email_sealed.as_deref(),
@@ -187,7 +188,9 @@ async fn session(db: &mut PgConnection, old: &SessionRecord, new: &SessionRecord
         old.mobile_sealed.as_deref(),
         old.oauth_state_sealed.as_deref(),
         old.pkce_verifier_sealed.as_deref(),
-        old.exchange_escrow_sealed.as_deref()
+        old.exchange_escrow_sealed.as_deref(),
+        new.device_grant_sealed.as_deref(),
+        old.device_grant_sealed.as_deref()
     )
     .execute(db)
     .await?;

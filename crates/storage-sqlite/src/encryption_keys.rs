@@ -161,9 +161,10 @@ async fn profile(db: &mut SqliteConnection, old: &ProfileRecord, new: &ProfileRe
 async fn session(db: &mut SqliteConnection, old: &SessionRecord, new: &SessionRecord) -> sqlx::Result<bool> {
     let done = query!(
         "update user_auth_sessions set email_sealed = ?2, mobile_sealed = ?3, oauth_state_sealed = ?4,
-             pkce_verifier_sealed = ?5, exchange_escrow_sealed = ?6
+             pkce_verifier_sealed = ?5, exchange_escrow_sealed = ?6, device_grant_sealed = ?12
          where session_id = ?1 and email_sealed is ?7 and mobile_sealed is ?8 and oauth_state_sealed is ?9
-           and pkce_verifier_sealed is ?10 and exchange_escrow_sealed is ?11",
+           and pkce_verifier_sealed is ?10 and exchange_escrow_sealed is ?11
+           and device_grant_sealed is ?13",
         old.session_id.hyphenated(),
         new.email_sealed.as_deref(),
         new.mobile_sealed.as_deref(),
@@ -174,7 +175,9 @@ async fn session(db: &mut SqliteConnection, old: &SessionRecord, new: &SessionRe
         old.mobile_sealed.as_deref(),
         old.oauth_state_sealed.as_deref(),
         old.pkce_verifier_sealed.as_deref(),
-        old.exchange_escrow_sealed.as_deref()
+        old.exchange_escrow_sealed.as_deref(),
+        new.device_grant_sealed.as_deref(),
+        old.device_grant_sealed.as_deref()
     )
     .execute(db)
     .await?;
