@@ -1,4 +1,4 @@
-//! Changes as notifications. The triggers of `migrations/postgres/0019_changes_and_repeats.sql` send them.
+//! Changes as notifications. The triggers of `migrations/postgres/0018_changes_and_repeats.sql` send them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Changes as rows of the table `changes`, which the triggers of `migrations/sqlite/0019_changes_and_repeats.sql` fill.
+//! Changes as rows of the table `changes`, which the triggers of `migrations/sqlite/0018_changes_and_repeats.sql` fill.
 
 use async_trait::async_trait;
 use larkauth_storage::{Change, ChangeFeed, Changes, Result};
