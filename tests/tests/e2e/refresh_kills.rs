@@ -3,6 +3,8 @@
 //! The process that dies is this test program, started anew with one test and a hook that sends the signal. What is left
 //! is repaired by processes that are not killed. A login may end only where the new pair was in memory alone.
 
+#![expect(clippy::print_stdout, reason = "the parent process reads the standard output")]
+
 use std::{collections::BTreeSet, process::Stdio, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
