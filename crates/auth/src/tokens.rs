@@ -1,6 +1,6 @@
 //! Stored tokens.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use larkauth_models::{
@@ -15,6 +15,8 @@ use crate::{
 
 /// Validity below which a refreshed token is not served without another refresh.
 const A_MINUTE: TimeDelta = TimeDelta::minutes(1);
+/// Shortest wait that a caller is told.
+const A_SECOND: Duration = Duration::from_secs(1);
 
 impl Context {
     /// Returns a token that is valid for at least `min_validity` more and has the `required` scopes. A token that is not, or
@@ -74,10 +76,15 @@ impl Context {
             {
                 return Ok(stored);
             }
+            if generation.is_some_and(|known| stored.generation < known) {
+                // The pair that the caller knows is on its way to the store.
+                return Err(AuthError::RefreshInProgress { retry_after: A_SECOND });
+            }
             if !stored.is_refreshable() {
                 return Err(unserved(&stored, now));
             }
             let token = self.newer_token(&stored).await?;
+            self.check_enabled(app_id).await?;
             match token.pair.access_token.unreadable() {
                 Some(why) => Err(AuthError::SecretUnreadable(why.clone())),
                 None => Ok(self.reads.tokens.learn(&*self.store, token).await),
@@ -94,12 +101,18 @@ impl Context {
         open_id: &OpenId,
     ) -> Result<Arc<StoredToken>, AuthError> {
         Self::check_app(actor, app_id)?;
+        self.check_enabled(app_id).await?;
+        let stored = self.reads.tokens.get(&*self.store, app_id, open_id).await?;
+        stored.ok_or(AuthError::AuthenticationRequired)
+    }
+
+    /// Checks that the application is switched on, also after a wait for Lark.
+    async fn check_enabled(&self, app_id: &AppId) -> Result<(), AuthError> {
         let fetch = || async { self.apps.read_enabled(app_id).await.map(Some) };
         if self.reads.applications.read(app_id.as_str(), fetch, |_, _| false).await? == Some(false) {
             return Err(AuthError::AppDisabled(app_id.clone()));
         }
-        let stored = self.reads.tokens.get(&*self.store, app_id, open_id).await?;
-        stored.ok_or(AuthError::AuthenticationRequired)
+        Ok(())
     }
 
     async fn fresh_enough(
@@ -112,6 +125,7 @@ impl Context {
         if self.wants_refresh(&stored, is_servable) {
             match self.newer_token(&stored).await {
                 Ok(token) if token.is_servable(self.now(), min_validity) => {
+                    self.check_enabled(&stored.app_id).await?;
                     let token = self.reads.tokens.learn(&*self.store, token).await;
                     self.note_use(&token, now).await;
                     return Ok(token);

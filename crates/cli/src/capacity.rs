@@ -33,6 +33,8 @@ pub(crate) struct Arguments {
     outage: u64,
 }
 
+/// Longest outage in minutes: the life of a refresh token.
+const LONGEST_OUTAGE: u64 = 7 * 24 * 60;
 /// Simulated time without an outage, and before and after one.
 const HOURS: u64 = 4;
 const POLICIES: [RefreshPolicy; 3] = [RefreshPolicy::Eager, RefreshPolicy::Adaptive, RefreshPolicy::OnDemand];
@@ -46,10 +48,13 @@ struct Row {
 
 pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitCode> {
     let is_share = |value: f64| (0.0..=1.0).contains(&value);
-    if !is_share(arguments.used) || !is_share(arguments.threshold) || !(0.01..=1e5).contains(&arguments.reads)
-    {
-        let message =
-            "--used and --threshold are shares from 0 to 1, --reads is a number from 0.01 to 100000";
+    let are_valid = is_share(arguments.used)
+        && (0.5..=0.95).contains(&arguments.threshold)
+        && (0.01..=1e5).contains(&arguments.reads)
+        && arguments.outage <= LONGEST_OUTAGE;
+    if !are_valid {
+        let message = "--used is a share from 0 to 1, --threshold one from 0.5 to 0.95, --reads a number from 0.01 to 100000, \
+                       --outage at most 10080 (a week)";
         return Err(CommandError::Usage(message.to_owned()).into());
     }
     let mut rows = Vec::new();

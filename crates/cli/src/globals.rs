@@ -37,7 +37,7 @@ impl Globals {
     /// As [`Globals::settings`], for a command about this application: an `APP_SECRET` without an `APP_ID` is its
     /// secret.
     pub(crate) fn settings_about(&self, app_id: Option<&AppId>) -> Result<Settings, ConfigError> {
-        let mut environment = environment();
+        let mut environment = Settings::environment()?;
         let has = |name: &str| environment.iter().any(|(known, value)| known == name && !value.is_empty());
         if let Some(app_id) = app_id
             && !has("APP_ID")
@@ -83,13 +83,6 @@ impl Globals {
     ) -> anyhow::Result<T> {
         connected(&self.settings()?, work).await
     }
-}
-
-/// Returns the environment variables that are valid text. Others cannot be settings.
-pub(crate) fn environment() -> Vec<(String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
 }
 
 /// Returns who runs this command: the account of the process and the host. No environment variable changes it.

@@ -5,10 +5,7 @@ use larkauth_models::{Clock, SystemClock};
 use larkauth_runtime::{DataDir, DataDirLock, Process, ServiceHandle, shutdown_signal, until_stopped};
 use serde_json::json;
 
-use crate::{
-    globals::{environment, operator},
-    report,
-};
+use crate::{globals::operator, report};
 
 /// Run gateway, auth-worker and token-refresher in one process, with nothing else installed
 ///
@@ -36,7 +33,7 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
         ("HTTP_ADDR", arguments.http_addr.map(|addr| addr.to_string())),
         ("PUBLIC_HTTP_ADDR", arguments.public_http_addr.map(|addr| addr.to_string())),
     ];
-    let mut environment = environment();
+    let mut environment = Settings::environment()?;
     for (name, value) in flags {
         if let Some(value) = value {
             environment.retain(|(known, _)| known != name);

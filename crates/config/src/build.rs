@@ -38,6 +38,16 @@ impl Settings {
     /// # Errors
     /// Fails for the first setting that is missing or invalid.
     pub fn load(options: &LoadOptions) -> Result<Self, ConfigError> {
+        let mut settings = Self::from_pairs(options, Self::environment()?)?;
+        settings.telemetry.ansi = std::io::stderr().is_terminal();
+        Ok(settings)
+    }
+
+    /// Returns the variables of this process.
+    ///
+    /// # Errors
+    /// Fails for a setting that is not text.
+    pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             let Some(name) = name.to_str() else { continue };
@@ -53,9 +63,7 @@ impl Settings {
                 Err(_) => {}
             }
         }
-        let mut settings = Self::from_pairs(options, environment)?;
-        settings.telemetry.ansi = std::io::stderr().is_terminal();
-        Ok(settings)
+        Ok(environment)
     }
 
     /// Reads the settings as [`Settings::load`] does, with the environment as an argument.

@@ -56,7 +56,11 @@ impl Broker {
                     ..RabbitMqOptions::new(url.clone(), settings.service.name(), metrics)
                 };
                 Arc::new(match settings.service {
-                    Service::Command => RabbitMq::connect(options).await?,
+                    // Most commands need the database only. One that needs a broker that is away fails by itself.
+                    Service::Command => match RabbitMq::connect(options.clone()).await {
+                        Ok(bus) => bus,
+                        Err(_) => RabbitMq::connect_lazily(options)?,
+                    },
                     _ => RabbitMq::connect_lazily(options)?,
                 })
             }

@@ -56,7 +56,7 @@ async fn process_of_one_role() -> anyhow::Result<()> {
     match role.as_str() {
         "caller" => report(context.refresh_token(&ACTOR, now, &app_id, &person, None).await),
         "reader" => {
-            report(context.valid_token(&ACTOR, now, &app_id, &person, TimeDelta::minutes(1), &[]).await)
+            report(context.valid_token(&ACTOR, now, &app_id, &person, TimeDelta::minutes(1), &[]).await);
         }
         "refresher" => drop(context.refresh_due_tokens(&ACTOR, now, &CancellationToken::new()).await?),
         "spool" => drop(context.replay_spool(&ACTOR, now, &CancellationToken::new()).await?),

@@ -41,8 +41,9 @@ impl Context {
             let claim = self.store.claim_refresh(app_id, open_id, owner, life);
             match self.step(SideEffect::Lease, claim).await? {
                 RefreshClaim::Leased(leased) if leased.token.generation != old.generation => {
-                    // Refreshed since this caller read it. The lease is given back unused.
-                    return self.give_back(*leased, owner).await;
+                    // Refreshed since this caller read it, or its pair is still on its way to the store. The lease is given
+                    // back unused.
+                    return newer_than(old, self.give_back(*leased, owner).await?);
                 }
                 RefreshClaim::Leased(leased) => {
                     let (context, app, used_at) = (self.clone(), app.clone(), self.now());
@@ -72,7 +73,7 @@ impl Context {
                     sleep(pause).await;
                     let now = self.current(app_id, open_id).await?;
                     if now.generation != old.generation {
-                        return Ok(now);
+                        return newer_than(old, now);
                     }
                     if let Some(wait) = self.pause_of(&now) {
                         return Err(AuthError::UpstreamUnavailable { retry_after: wait });
@@ -103,7 +104,11 @@ impl Context {
     /// Returns what another caller made of the token.
     async fn result_of_other(&self, old: &StoredToken) -> Result<StoredToken, AuthError> {
         let now = self.current(&old.app_id, &old.open_id).await?;
-        if now.generation == old.generation { Err(AuthError::AuthenticationRequired) } else { Ok(now) }
+        // The end of an attempt that lost its lease says nothing about a token that can still be refreshed.
+        if now.generation == old.generation && !now.is_refreshable() {
+            return Err(AuthError::AuthenticationRequired);
+        }
+        newer_than(old, now)
     }
 
     async fn current(&self, app_id: &AppId, open_id: &OpenId) -> Result<StoredToken, AuthError> {
@@ -116,4 +121,13 @@ impl Context {
         self.refreshing.close();
         self.refreshing.wait().await;
     }
+}
+
+/// Returns the token if it is newer than the caller's. An older one is about to be replaced: the newer pair is on its way to
+/// the store.
+fn newer_than(old: &StoredToken, now: StoredToken) -> Result<StoredToken, AuthError> {
+    if now.generation > old.generation {
+        return Ok(now);
+    }
+    Err(AuthError::RefreshInProgress { retry_after: A_SECOND })
 }

@@ -369,3 +369,42 @@ async fn on_demand_policy_refreshes_for_callers_only() {
     assert_eq!(fixture.run_due().await, 0);
     assert_eq!(fixture.served(&person, 60).await.unwrap(), 2);
 }
+
+#[tokio::test]
+async fn refresh_by_generation_whose_pair_is_on_its_way_returns_no_older_one() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    fixture.sql("alter table access_tokens add constraint broken check (generation < 2) not valid").await;
+    let other = Context::new(fixture.parts.clone());
+    let refresh = async |context: &Context, generation| {
+        let now = context.now();
+        let newer = context.refresh_token(&ACTOR, now, &fixture.app_id(), &person, Some(generation)).await;
+        newer.map(|token| token.generation)
+    };
+    assert_eq!(refresh(&fixture.context, 1).await.unwrap(), 2, "the pair in memory");
+    for context in [&fixture.context, &other] {
+        let refused = refresh(context, 2).await.unwrap_err();
+        assert!(matches!(refused, AuthError::RefreshInProgress { .. }), "{refused:?}");
+    }
+    fixture.sql("alter table access_tokens drop constraint broken").await;
+    assert_eq!(fixture.deliver(fixture.bus.take::<TokenEscrowed>()).await, Disposition::DONE);
+    assert_eq!(refresh(&fixture.context, 2).await.unwrap(), 3);
+    fixture.assert_no_violation();
+}
+
+#[tokio::test]
+async fn token_of_application_that_is_disabled_during_the_refresh_is_not_served() {
+    let fixture = Fixture::new().await;
+    let person = fixture.expired(0).await;
+    fixture.sim.faults().push(Fault::at(Endpoint::TokenRefresh, Effect::LateAnswer(300)));
+    let disable = async {
+        let sent =
+            |sim: &larkauth_lark_sim::Sim| (sim.stats().calls(Endpoint::TokenRefresh) > 0).then_some(());
+        fixture.sim.wait_until(Duration::from_secs(10), sent).await.unwrap();
+        let now = fixture.context.now();
+        fixture.context.set_application_enabled(&ACTOR, now, &fixture.app_id(), false).await.unwrap();
+    };
+    let (served, ()) = tokio::join!(fixture.served(&person, 60), disable);
+    assert!(matches!(served, Err(AuthError::AppDisabled(_))), "{served:?}");
+    assert_eq!(fixture.current(&person).await.generation, 2, "the pair is kept");
+}

@@ -1,8 +1,13 @@
 //! Transfer of all rows from one database to another: checks, copy, comparison.
 
-use std::{collections::BTreeMap, path::Path, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::ExitCode,
+};
 
 use anyhow::{Context, bail, ensure};
+use larkauth_auth::EscrowSpool;
 use larkauth_config::Settings;
 use larkauth_messaging_sqlite::EmbeddedBus;
 use larkauth_runtime::{AnyStore, DataDir, DataDirLock, Database, cipher_of, no_cipher};
@@ -36,6 +41,7 @@ pub(super) async fn run(from: &Database, to: &Database, settings: &Settings) -> 
     if let Database::Sqlite(path) = from {
         nothing_is_queued(path).await?;
     }
+    nothing_is_spooled(from, settings).await?;
     keys_open(&source, from, to, settings).await?;
     let (target, migrated) = migrate(to, settings).await.context("the target")?;
     let copied = copy(&source, &target).await?;
@@ -89,6 +95,26 @@ async fn nothing_is_queued(path: &Path) -> anyhow::Result<()> {
             backlog.dead,
             path.display()
         ));
+    }
+    Ok(())
+}
+
+/// Checks that no token pair waits in a spool of this machine. Spools are not transferred: the pair would stay behind, and
+/// the refresh token in the database is used up.
+async fn nothing_is_spooled(from: &Database, settings: &Settings) -> anyhow::Result<()> {
+    let mut folders = BTreeSet::from([settings.escrow_spool_dir.clone()]);
+    if let Database::Sqlite(path) = from {
+        folders.extend(path.parent().map(|folder| folder.join("escrow")));
+    }
+    for folder in folders {
+        let state = EscrowSpool::new(folder.clone()).state().await;
+        let waiting = state.with_context(|| format!("the spool {}", folder.display()))?.waiting;
+        ensure!(
+            waiting == 0,
+            "tokens that the database has not taken yet: {waiting} in the spool {}, and they do not move; start the services \
+             (`larkauth standalone`) there once more, give them a minute, stop them, and run this again",
+            folder.display()
+        );
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ use crate::{
     doctor::{page, redirect_uri},
     exit,
     follow::{self, Step},
-    globals::{Globals, environment, operator, quiet},
+    globals::{Globals, operator, quiet},
     output::time,
     prompt, report, standalone,
 };
@@ -193,7 +193,7 @@ fn service_settings(globals: &Globals, arguments: &Arguments, chosen: &Chosen) -
         ("OAUTH_REDIRECT_URI", arguments.redirect_uri.as_ref().map(Url::to_string)),
         ("DATA_DIR", arguments.data_dir.as_ref().map(|path| path.display().to_string())),
     ];
-    let mut environment = environment();
+    let mut environment = Settings::environment()?;
     environment.retain(|(name, _)| name != "APP_SECRET_FILE");
     for (name, value) in flags {
         if let Some(value) = value {

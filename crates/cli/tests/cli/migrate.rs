@@ -112,6 +112,20 @@ async fn migrate_with_waiting_messages_is_refused() {
 }
 
 #[tokio::test]
+async fn migrate_with_tokens_in_the_spool_is_refused() {
+    let (stage, target, moving) = to_move().await;
+    let spool = stage.database.path().parent().unwrap().join("escrow");
+    std::fs::create_dir_all(&spool).unwrap();
+    let file = spool.join("0123456789abcdef.escrow");
+    std::fs::write(&file, "{}").unwrap();
+    let ended = stage.run(&moving).await.with(1);
+    assert!(ended.err.contains("has not taken yet: 1 in the spool"), "{}", ended.err);
+    assert!(is_untouched(&target).await);
+    std::fs::remove_file(&file).unwrap();
+    stage.run(&moving).await.with(0);
+}
+
+#[tokio::test]
 async fn migrate_with_wrong_keys_is_refused_before_copying() {
     let (mut stage, target, moving) = to_move().await;
     stage.set("ENCRYPTION_KEYS", "other:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=");
