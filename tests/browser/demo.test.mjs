@@ -88,8 +88,9 @@ test("token is refreshed when two hours pass", async () => {
   const card = await ask(page);
   await card.getByRole("button", { name: "Authorize", exact: true }).click();
   await decide(page, "agree");
-  await colour(card, "green");
+  await result(page, "good");
   await shut(page);
+  await colour(card, "green");
   const read = async () => {
     await page.locator("#read-token").click();
     await page.locator("#token").getByText("HTTP 200").waitFor();

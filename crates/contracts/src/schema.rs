@@ -93,12 +93,22 @@ enum_schemas! {
         TokenRefresh = "token.refresh",
         /// A stored token was read at the command line.
         TokenShow = "token.show",
+        /// The state of a stored token was read, without its secrets.
+        TokenStatus = "token.status",
+        /// The logins that end soon were listed.
+        TokenHorizon = "token.horizon",
         /// A token was revoked.
         TokenRevoke = "token.revoke",
         /// The profile of a person was read.
         ProfileShow = "profile.show",
         /// Everything that is stored about a person was erased.
         PersonErase = "person.erase",
+        /// Encryption keys and their use were listed.
+        EncryptionKeyList = "encryption_key.list",
+        /// Stored values were sealed with the first encryption key.
+        EncryptionKeyRotate = "encryption_key.rotate",
+        /// An encryption key that no value needs was retired.
+        EncryptionKeyRetire = "encryption_key.retire",
         /// The token of a person was suspended, because Lark refuses the person.
         PersonSuspend = "person.suspend",
         /// The suspension of a person's token ended, because Lark accepts the person again.

@@ -41,7 +41,7 @@ pub async fn publish_with_each_routing_key_reaches_its_queue(bed: &impl TestBed)
     assert_eq!(known, tested.collect());
 
     let bus = bed.bus().await;
-    for key in known {
+    for key in known.into_iter().filter(|key| !offered.contains(key)) {
         bus.publish(keyed(key)).await.unwrap();
     }
     let (sender, mut deliveries) = mpsc::unbounded_channel();

@@ -297,7 +297,7 @@ async fn reseal_and_horizon_plan_uses_index() {
         ),
         (
             "update user_auth_sessions set email_sealed = $2",
-            format!("{ID}{}", null(10)),
+            format!("{ID}{}", null(12)),
             "user_auth_sessions_pkey",
         ),
         ("order by loses_at, app_id, open_id limit $6", page.to_owned(), "access_tokens_by_loss"),
