@@ -95,7 +95,7 @@ pub struct Policy {
     pub read_staleness: Duration,
     /// How often changes are asked for: 200 ms. Several are missed before `read_staleness` is over.
     pub read_poll: Duration,
-    /// How long what was read is kept at most, whatever is announced: 30 s.
+    /// How long what was read is kept at most, even if no change is announced: 30 s.
     pub read_life: Duration,
     /// Most decrypted tokens that a process keeps: 10,000, up to 100 MB with the longest tokens. 0 keeps none.
     pub read_tokens: usize,

@@ -157,7 +157,7 @@ mod tests {
         for threshold in [0.5, 0.8, 0.95] {
             let schedule = RefreshSchedule { threshold, ..schedule(RefreshPolicy::Eager) };
             let order = schedule.order(at(0));
-            // A token at the edge of a window is due, whatever its spread.
+            // A token at the edge of a window is due with any spread.
             let mut edge = life(0);
             edge.access_expires_at = order.access_before;
             edge.issued_at = order.access_before - ACCESS_LIFE;

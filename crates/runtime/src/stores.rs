@@ -84,7 +84,7 @@ impl Database {
         })
     }
 
-    /// Whether both are one existing database, whatever their addresses say. Changes nothing.
+    /// Whether both are one existing database, also under different addresses. Changes nothing.
     ///
     /// # Errors
     /// When one of them does not answer.
@@ -112,7 +112,7 @@ impl Database {
     }
 }
 
-/// Returns whether both paths lead to one existing file, by whatever links.
+/// Returns whether both paths lead to one existing file, also through links.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
     identity(one).is_some_and(|found| identity(other) == Some(found))

@@ -1,4 +1,4 @@
-//! Whether two stores are on one database, whatever their addresses say.
+//! Whether two stores are on one database, also under different addresses.
 
 use larkauth_storage::Result;
 use sqlx::{Connection, PgConnection, query_scalar};

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// kept, it was in the database at that moment, too. It is served for `staleness` after the later of both.
 pub(super) struct Coverage {
     staleness: Duration,
-    /// Longest life of a value after it was read, whatever is announced.
+    /// Longest life of a value after it was read, even if no change is announced.
     life: Duration,
     start: Instant,
     /// Nanoseconds from `start` to the moment up to which all changes have been applied; 0 when there is none.

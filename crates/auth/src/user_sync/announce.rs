@@ -1,6 +1,6 @@
 //! The events `user.suspended` and `user.restored`.
 //!
-//! The store compares what is with what was announced last, so that no transition is missed, of whatever process. A
+//! The store compares what is with what was announced last, so that no transition of any process is missed. A
 //! suspension that ends before it was announced is not announced at all.
 
 use larkauth_contracts::message::{CONTENT_TYPE, UserStateChanged};

@@ -1,4 +1,4 @@
-//! What a process keeps in memory: never older than the rule permits, whatever happens to the announcements.
+//! What a process keeps in memory: never older than the rule permits, also while announcements fail.
 
 use std::{
     sync::{
