@@ -27,3 +27,7 @@ pub use routes::Routes;
 pub use server::serve;
 pub use signals::shutdown_signal;
 pub use stores::{AnyStore, Database, cipher, cipher_of, no_cipher};
+
+/// A request makes many small allocations, which the system's allocator does slowly: docs/performance.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

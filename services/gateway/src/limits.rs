@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use larkauth_contracts::problem::ProblemCode;
 use tokio::time::timeout;
@@ -41,16 +42,20 @@ pub(crate) struct Limits {
 impl Limits {
     /// Puts the layers on all routes of `router`. The routes share one number of requests.
     pub(crate) fn layer(self, router: OpenApiRouter<Arc<AppState>>) -> OpenApiRouter<Arc<AppState>> {
-        let in_flight = ServiceBuilder::new()
+        let layer = ServiceBuilder::new()
+            .layer(from_fn(move |request, next| self.with_body(request, next)))
             .layer(HandleErrorLayer::new(move |error| async move { self.exceeded(&error) }))
             .layer(LoadShedLayer::new())
             .layer(GlobalConcurrencyLimitLayer::new(self.in_flight))
             .layer(TimeoutLayer::new(self.timeout));
-        router.layer(in_flight).layer(from_fn(move |request, next| self.with_body(request, next)))
+        router.layer(layer)
     }
 
     /// Reads the body first, so that a slow client holds no place among the requests in flight.
     async fn with_body(self, request: Request, next: Next) -> Response {
+        if request.body().is_end_stream() {
+            return next.run(request).await;
+        }
         let (parts, body) = request.into_parts();
         match timeout(BODY_TIMEOUT, self.read(body)).await {
             Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,

@@ -1,25 +1,17 @@
 //! `Location` headers that stay right behind a reverse proxy which serves the gateway under a path of its own.
 
-use axum::{
-    extract::Request,
-    http::{HeaderValue, header},
-    middleware::Next,
-    response::Response,
-};
+use axum::http::{HeaderMap, HeaderValue, header};
 
 /// Turns a `Location` on this server into a reference relative to the requested path (RFC 9110, section 10.2.2). The client
 /// resolves it against the address that it asked for, which still holds the path prefix that a proxy removed.
-pub(crate) async fn relative_location(request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    let mut response = next.run(request).await;
-    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+pub(crate) fn make_location_relative(path: &str, headers: &mut HeaderMap) {
+    let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
     if let Some(location) =
         location.filter(|location| location.starts_with('/') && !location.starts_with("//"))
-        && let Ok(relative) = HeaderValue::try_from(relative(&path, location))
+        && let Ok(relative) = HeaderValue::try_from(relative(path, location))
     {
-        response.headers_mut().insert(header::LOCATION, relative);
+        headers.insert(header::LOCATION, relative);
     }
-    response
 }
 
 /// Returns the reference that leads from one absolute path to another.

@@ -1,10 +1,10 @@
-//! What every request passes through, whichever router it belongs to: its id, its span, the size of its head.
+//! What every request passes through, of all routers: its id, its span, the size of its head, the headers of its answer.
 
 use std::sync::Arc;
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Uri},
+    http::{HeaderName, HeaderValue, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -13,7 +13,10 @@ use larkauth_telemetry::propagation;
 use tokio::time::Instant;
 use tracing::{Instrument, field::Empty};
 
-use crate::problem::{ApiError, ProblemReporter};
+use crate::{
+    location::make_location_relative,
+    problem::{ApiError, ProblemReporter},
+};
 
 /// Most bytes of all header names and values.
 const MAX_HEADERS: usize = 16 << 10;
@@ -21,20 +24,25 @@ const MAX_HEADERS: usize = 16 << 10;
 const MAX_URI: usize = 8 << 10;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// The id of a request, for handlers.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId(pub(crate) String);
 
 /// What the observation of a listener's requests needs.
-#[derive(Clone)]
 pub(crate) struct Observer {
     pub(crate) context: Context,
-    pub(crate) reporter: Arc<ProblemReporter>,
+    pub(crate) reporter: ProblemReporter,
 }
 
 /// Gives the request its id and its span; completes, logs and counts the answer. Outermost.
-pub(crate) async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn observe(
+    State(observer): State<Arc<Observer>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let request_id = request_id(&request, &observer.context);
     request.extensions_mut().insert(RequestId(request_id.clone()));
@@ -47,9 +55,12 @@ pub(crate) async fn observe(State(observer): State<Observer>, mut request: Reque
     );
     propagation::set_parent_from_headers(&span, request.headers());
     async {
-        let mut response = observer.reporter.finish(next.run(request).await, &request_id);
+        let mut response = observer.reporter.finish(served(request, next).await, &request_id);
+        let headers = response.headers_mut();
+        headers.entry(header::CACHE_CONTROL).or_insert(NO_STORE);
+        headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(NO_SNIFF);
         if let Ok(value) = HeaderValue::from_str(&request_id) {
-            response.headers_mut().insert(REQUEST_ID, value);
+            headers.insert(REQUEST_ID, value);
         }
         let took = started.elapsed();
         tracing::Span::current().record("status", response.status().as_u16());
@@ -80,17 +91,25 @@ fn request_id(request: &Request, context: &Context) -> String {
     given.map_or_else(|| context.new_uuid().to_string(), str::to_owned)
 }
 
-/// Refuses a request whose head is too large.
-pub(crate) async fn limit_head(request: Request, next: Next) -> Response {
+/// Answers a request unless its head is too large.
+async fn served(request: Request, next: Next) -> Response {
+    if let Some(refusal) = refusal_of_head(&request) {
+        return refusal.into_response();
+    }
+    let uri = request.uri().clone();
+    let mut response = next.run(request).await;
+    make_location_relative(uri.path(), response.headers_mut());
+    response
+}
+
+fn refusal_of_head(request: &Request) -> Option<ApiError> {
     let headers: usize =
         request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if headers > MAX_HEADERS {
-        return ApiError::invalid(format!("the headers are larger than {MAX_HEADERS} bytes")).into_response();
+        return Some(ApiError::invalid(format!("the headers are larger than {MAX_HEADERS} bytes")));
     }
-    if uri_length(request.uri()) > MAX_URI {
-        return ApiError::invalid(format!("path and query are longer than {MAX_URI} bytes")).into_response();
-    }
-    next.run(request).await
+    (uri_length(request.uri()) > MAX_URI)
+        .then(|| ApiError::invalid(format!("path and query are longer than {MAX_URI} bytes")))
 }
 
 fn uri_length(uri: &Uri) -> usize {

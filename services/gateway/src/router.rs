@@ -4,20 +4,19 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    http::{HeaderValue, header},
-    middleware::{from_fn, from_fn_with_state},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
 };
 use larkauth_contracts::problem::ProblemCode;
 use larkauth_runtime::Routes;
-use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     api, docs, http_callbacks,
     limits::Limits,
-    location::relative_location,
-    middleware::{Observer, limit_head, observe},
+    middleware::{Observer, observe},
     problem::{ApiError, Audience, ProblemReporter},
     redirect,
     state::{AppState, LONG_POLLS},
@@ -92,17 +91,12 @@ pub(crate) fn with_middleware(
         Audience::Everyone => routes.fallback(not_found_in_public),
     };
     let observer =
-        Observer { context: state.context.clone(), reporter: Arc::new(ProblemReporter::new(audience)) };
-    let header = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
-    routes
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn(relative_location))
-        .layer(from_fn(limit_head))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(header(header::CACHE_CONTROL, "no-store"))
-        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        Arc::new(Observer { context: state.context.clone(), reporter: ProblemReporter::new(audience) });
+    // One layer: the router allocates for each that it is given, on each request.
+    let around = ServiceBuilder::new()
         .layer(from_fn_with_state(observer, observe))
-        .with_state(state.clone())
+        .layer(CatchPanicLayer::custom(panicked));
+    routes.method_not_allowed_fallback(method_not_allowed).layer(around).with_state(state.clone())
 }
 
 async fn not_found() -> ApiError {

@@ -72,9 +72,12 @@ async fn compare(few: u32, many: u32, claims: u32, factor: f64) {
     // The first claims warm the caches.
     let mut ratios = Vec::new();
     for _ in 0..3 {
-        let few = claim_times_after_reset(&small, &small_store, claims).await;
-        let many = claim_times_after_reset(&large, &large_store, claims).await;
-        ratios.push([0, 1, 2].map(|order| many[order].as_secs_f64() / few[order].as_secs_f64()));
+        let few_times = claim_times_after_reset(&small, &small_store, claims).await;
+        let many_times = claim_times_after_reset(&large, &large_store, claims).await;
+        println!(
+            "medians of {claims} claims in each order: {few_times:?} among {few}, {many_times:?} among {many}"
+        );
+        ratios.push([0, 1, 2].map(|order| many_times[order].as_secs_f64() / few_times[order].as_secs_f64()));
     }
     for order in 0..3 {
         let best = ratios.iter().map(|ratios| ratios[order]).fold(f64::MAX, f64::min);

@@ -15,7 +15,9 @@ use std::{
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [address, connections, rate, seconds] = &arguments[..] else {
-        return Err(io::Error::other("usage: paced HOST:PORT CONNECTIONS REQUESTS-PER-SECOND SECONDS <REQUEST"));
+        return Err(io::Error::other(
+            "usage: paced HOST:PORT CONNECTIONS REQUESTS-PER-SECOND SECONDS <REQUEST",
+        ));
     };
     let number = |text: &String| text.parse::<f64>().map_err(io::Error::other);
     let (connections, rate, seconds) = (number(connections)?, number(rate)?, number(seconds)?);
@@ -38,10 +40,15 @@ fn main() -> io::Result<()> {
         failed += failures;
     }
     times.sort_unstable();
-    let at = |share: f64| times.get((share * (times.len().max(1) - 1) as f64) as usize).map_or(0, Duration::as_micros);
+    let at = |share: f64| {
+        times.get((share * (times.len().max(1) - 1) as f64) as usize).map_or(0, Duration::as_micros)
+    };
     println!(
         "{{\"sent\":{},\"failed\":{failed},\"p50_us\":{},\"p99_us\":{},\"max_us\":{}}}",
-        times.len(), at(0.5), at(0.99), at(1.0)
+        times.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
     );
     Ok(())
 }

@@ -1,102 +1,47 @@
 """Measures reads of a token against PostgreSQL's own benchmark, and draws the result. For scripts/performance.
 
-  performance.py LARKAUTH PACED DATABASE-URL DRAWING   prints the section of docs/performance.md and writes the SVG
+  reads.py LARKAUTH PACED DATABASE-URL DRAWING   prints the section of docs/performance.md and writes the SVG
 """
 
 import hashlib
 import json
-import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
+
+from common import APP, ROUNDS, SECONDS, Processes, ask, bars, free_port, median, run, wait_for
 
 LARKAUTH, PACED, SERVER, DRAWING = sys.argv[1:]
-APP = "cli_0123456789abcdef"
 CONNECTIONS = (8, 32)
-ROUNDS = int(os.environ.get("PERFORMANCE_ROUNDS", "3"))
-SECONDS = int(os.environ.get("PERFORMANCE_SECONDS", "5"))
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def run(*command, **options):
-    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, **options).stdout
-
-
-def ask(url, body=None, key=None):
-    headers = {"Content-Type": "application/json"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
-    data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10) as answer:
-        return json.loads(answer.read() or "null")
-
-
-def wait_for(url):
-    until = time.monotonic() + 30
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
-
-
-class Servers:
-    """A database of its own, a simulated Lark, and `larkauth standalone` with a token to read."""
+class Servers(Processes):
+    """A simulated Lark, and `larkauth standalone` with a token to read."""
 
     def __init__(self, folder):
-        self.folder = folder
-        self.running = []
-        self.database = f"larkauth_performance_{os.getpid()}"
-        run("psql", "-qX", SERVER, "-c", f"create database {self.database}")
-        self.url = re.sub(r"(//[^/]*/)[^?]*", rf"\1{self.database}", SERVER)
-        self.port, sim = free_port(), free_port()
+        super().__init__(LARKAUTH, folder, SERVER)
+        self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
-        secret = secrets.token_hex(16)
-        redirect = f"{self.base}/oauth/callback"
-        self.start(["sim", "--addr", f"127.0.0.1:{sim}", "--app-id", APP, "--redirect-uri", redirect], SIM_APP_SECRET=secret)
-        self.sim = f"http://127.0.0.1:{sim}"
-        wait_for(f"{self.sim}/_sim/state")
-        # Warnings only, as the baseline logs no statement either; the audit log's records go to the database.
-        self.settings = {
-            "DATA_DIR": f"{folder}/data", "HTTP_ADDR": f"127.0.0.1:{self.port}", "DATABASE_URL": self.url,
-            "APP_ID": APP, "APP_SECRET": secret, "LARK_BASE_URL": self.sim, "LARK_ACCOUNTS_URL": self.sim,
-            "OAUTH_REDIRECT_URI": redirect, "API_KEY": secrets.token_hex(16), "RUST_LOG": "warn",
-        }
-        run(LARKAUTH, "migrate", env={"PATH": os.environ["PATH"], "DATABASE_URL": self.url}, stderr=subprocess.DEVNULL)
-        self.standalone()
+        self.sim, settings = self.simulator(f"{self.base}/oauth/callback")
+        self.settings = {**settings, "DATA_DIR": f"{folder}/data", "HTTP_ADDR": f"127.0.0.1:{self.port}",
+                         "API_KEY": secrets.token_hex(16)}
+
+    def begin(self):
+        self.process = self.standalone()
         self.person = self.consent()
         self.key = self.own_key()
         self.path = f"/v1/apps/{APP}/users/{self.person}/token"
 
-    def start(self, arguments, **settings):
-        log = open(f"{self.folder}/log", "a", encoding="utf-8")
-        environment = {"PATH": os.environ["PATH"], **settings}
-        self.running.append(subprocess.Popen([LARKAUTH, *arguments], env=environment, stdout=log, stderr=log))
-        return self.running[-1]
-
     def standalone(self, **settings):
-        process = self.start(["standalone"], **self.settings, **settings)
+        process = self.start(["standalone"], {**self.settings, **settings})
         wait_for(f"{self.base}/readyz")
         return process
 
     def restart(self, **settings):
-        process = self.running.pop()
-        process.terminate()
-        process.wait()
-        return self.standalone(**settings)
+        self.end(self.process)
+        self.process = self.standalone(**settings)
 
     def consent(self):
         """Sends one person through the whole authorization."""
@@ -117,12 +62,6 @@ class Servers:
             "insert into api_keys (key_id, name, scopes, key_sha256, created_at) "
             f"values (gen_random_uuid(), 'performance', '{{tokens:read}}', decode('{digest}', 'hex'), now())")
         return key
-
-    def stop(self):
-        for process in reversed(self.running):
-            process.terminate()
-            process.wait()
-        run("psql", "-qX", SERVER, "-c", f"drop database {self.database} with (force)")
 
 
 def pgbench(servers, connections):
@@ -158,10 +97,6 @@ def paced(servers, rate, connections=8):
     return result["p50_us"] / 1000, result["p99_us"] / 1000
 
 
-def median(values):
-    return sorted(values)[len(values) // 2]
-
-
 def measure(servers):
     """All kinds of one round after each other, so that what else the machine does hits them alike. Medians of the rounds."""
     rounds = {}
@@ -183,28 +118,12 @@ def measure(servers):
     return {key: [median(column) for column in zip(*values)] for key, values in rounds.items()}
 
 
-def svg(result):
-    """Draws requests per second as bars."""
+def drawing(result):
     names = [("pgbench", "PostgreSQL alone (pgbench)", "#8a8f98"), ("uncached", "token, uncached", "#c98a2b"),
              ("cached", "token, cached", "#2f6fde"), ("healthz", "/healthz", "#b9c0ca")]
-    most = max(values[0] for (name, _), values in result.items() if " at " not in name)
-    rows, y = [], 46
-    for connections in CONNECTIONS:
-        rows.append(f'<text x="16" y="{y}" class="h">{connections} connections</text>')
-        y += 10
-        for name, label, colour in names:
-            value = result[name, connections][0]
-            width = 360 * value / most
-            rows.append(f'<rect x="190" y="{y}" width="{width:.1f}" height="14" rx="2" fill="{colour}"/>')
-            rows.append(f'<text x="182" y="{y + 11}" text-anchor="end">{label}</text>')
-            rows.append(f'<text x="{196 + width:.1f}" y="{y + 11}">{value / 1000:.1f}k/s</text>')
-            y += 19
-        y += 22
-    style = "text{font:12px system-ui,sans-serif;fill:#30343a}.h{font-weight:600}.t{font-size:14px;font-weight:600}"
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{y}" viewBox="0 0 640 {y}" role="img" '
-            f'aria-label="Reads of a token per second"><style>{style}</style>'
-            f'<rect width="640" height="{y}" fill="#fff"/><text x="16" y="24" class="t">Reads per second</text>'
-            + "".join(rows) + "</svg>\n")
+    groups = [(f"{connections} connections", [(label, result[name, connections][0], colour) for name, label, colour in names])
+              for connections in CONNECTIONS]
+    return bars("Reads of a token per second", groups)
 
 
 def section(result):
@@ -226,16 +145,21 @@ def section(result):
     return "\n".join(lines)
 
 
-with tempfile.TemporaryDirectory() as scratch:
-    servers = Servers(scratch)
-    try:
-        measured = measure(servers)
-    except BaseException:
-        with open(f"{scratch}/log", encoding="utf-8") as log:
-            sys.stderr.write(log.read()[-3000:])
-        raise
-    finally:
-        servers.stop()
-with open(DRAWING, "w", encoding="utf-8") as drawing:
-    drawing.write(svg(measured))
-print(section(measured))
+def main():
+    with tempfile.TemporaryDirectory() as scratch:
+        servers = Servers(scratch)
+        try:
+            servers.begin()
+            measured = measure(servers)
+        except BaseException:
+            sys.stderr.write(servers.log())
+            raise
+        finally:
+            servers.stop()
+    with open(DRAWING, "w", encoding="utf-8") as file:
+        file.write(drawing(measured))
+    print(section(measured))
+
+
+if __name__ == "__main__":
+    main()
