@@ -157,6 +157,12 @@ impl Context {
         self.settle_change(act, revoked, |revoked| *revoked)
     }
 
+    /// Returns the active key with this SHA-256 if it is in memory. Waits for nothing.
+    #[must_use]
+    pub fn kept_api_key(&self, sha256: &[u8; 32]) -> Option<Arc<ApiKey>> {
+        self.reads.api_keys.get(sha256).filter(|key| key.is_active(self.now()))
+    }
+
     /// Returns the key with this SHA-256 unless it is revoked or expired, and records its use. Takes no actor: the result
     /// identifies the caller. The answer may be as old as [`Policy::read_staleness`](crate::Policy::read_staleness).
     ///

@@ -123,10 +123,11 @@ impl Context {
     ) -> Result<Arc<StoredToken>, AuthError> {
         let is_servable = stored.is_servable(now, min_validity);
         if self.wants_refresh(&stored, is_servable) {
-            match self.newer_token(&stored).await {
+            // On the heap: the future of an ordinary read stays small.
+            match Box::pin(self.newer_token(&stored)).await {
                 Ok(token) if token.is_servable(self.now(), min_validity) => {
                     self.check_enabled(&stored.app_id).await?;
-                    let token = self.reads.tokens.learn(&*self.store, token).await;
+                    let token = Box::pin(self.reads.tokens.learn(&*self.store, token)).await;
                     self.note_use(&token, now).await;
                     return Ok(token);
                 }

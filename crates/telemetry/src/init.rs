@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use larkauth_net::Network;
 use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::{Sampler, SdkTracerProvider}};
 use tracing::Subscriber;
 use tracing_subscriber::{
     Layer, Registry,
@@ -160,6 +160,9 @@ fn tracer_provider(config: &TelemetryConfig) -> Result<SdkTracerProvider, Teleme
             .build()
             .map_err(TelemetryError::Exporter)?;
         provider = provider.with_batch_exporter(exporter);
+    } else {
+        // Spans have ids. What they would record has no receiver.
+        provider = provider.with_sampler(Sampler::AlwaysOff);
     }
     Ok(provider.build())
 }

@@ -60,7 +60,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     /// Returns a value that may be served now.
-    fn get<Q: ?Sized + Hash + Eq>(&self, key: &Q) -> Option<V>
+    pub(crate) fn get<Q: ?Sized + Hash + Eq>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {

@@ -71,7 +71,7 @@ pub(super) async fn get(
         Err(AuthError::AuthenticationRequired) => {
             let defaults = match required.is_empty() {
                 true => None,
-                false => Some(context.enabled_app(actor, context.now(), &app_id).await?),
+                false => Some(Box::pin(context.enabled_app(actor, context.now(), &app_id)).await?),
             };
             let ask_for = defaults.map(|app| scopes_to_ask_for(&app.application.default_scopes, &required));
             (ApiError::new(ProblemCode::AuthenticationRequired, NOT_ASKED), ask_for)
@@ -83,7 +83,7 @@ pub(super) async fn get(
     };
     match query.on_missing {
         OnMissing::None => Err(problem),
-        OnMissing::Card => Err(ask(&state, actor, app_id, open_id, ask_for, problem).await),
+        OnMissing::Card => Err(Box::pin(ask(&state, actor, app_id, open_id, ask_for, problem)).await),
     }
 }
 
