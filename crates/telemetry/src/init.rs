@@ -5,7 +5,11 @@ use std::{io, time::Duration};
 use larkauth_net::Network;
 use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::{Sampler, SdkTracerProvider}};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
+};
 use tracing::Subscriber;
 use tracing_subscriber::{
     Layer, Registry,
