@@ -1,13 +1,17 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use larkauth_models::{ExposeSecret, SecretString};
+use larkauth_models::{ExposeSecret, SecretString, Timestamp};
 use larkauth_net::Trust;
 use larkauth_storage::{
     Cipher, Result, Store,
     backend::driver::{self, too_late},
 };
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool,
+    postgres::{PgPoolOptions, PgQueryResult},
+    query_scalar,
+};
 use tokio::time::timeout;
 
 #[cfg(target_os = "linux")]
@@ -120,6 +124,15 @@ impl PgStore {
             }
         }
     }
+
+    /// Runs a statement that changes one row or none. Returns whether it changed one.
+    pub(crate) async fn change(
+        &self,
+        during: &'static str,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<PgQueryResult>,
+    ) -> Result<bool> {
+        Ok(self.call(during, statement).await?.rows_affected() == 1)
+    }
 }
 
 impl fmt::Debug for PgStore {
@@ -130,8 +143,11 @@ impl fmt::Debug for PgStore {
 
 #[async_trait]
 impl Store for PgStore {
-    async fn ping(&self) -> Result<()> {
-        self.call("answering a ping", async |db| db.ping().await).await
+    async fn ping(&self) -> Result<Timestamp> {
+        self.call("answering a ping", async |db| {
+            query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(db).await
+        })
+        .await
     }
 
     async fn close(&self) {

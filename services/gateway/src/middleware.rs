@@ -1,4 +1,4 @@
-//! What every request passes through, of all routers: its id, its span, the size of its head, the headers of its answer.
+//! What every request of every router passes through: its id, its span, the size of its head, the headers of its answer.
 
 use std::sync::Arc;
 

@@ -167,3 +167,20 @@ async fn services_that_lack_a_noted_key_are_not_ready_and_invite_no_person() -> 
     connection.close().await?;
     world.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unusable_spool_is_degraded_health_with_cure_and_nothing_else() -> anyhow::Result<()> {
+    let env = vec![("ESCROW_SPOOL_DIR", "/dev/null/escrow".to_owned())];
+    let world = World::start(Options { env, ..Options::default() }).await?;
+    let health = eventually(TIMEOUT, async || {
+        let health = get(&world, "/health").await?;
+        Ok((health.part("escrow_spool")["state"] == "failing").then_some(health))
+    })
+    .await?;
+    assert_eq!(health.json["status"], "degraded", "{health:?}");
+    let reason = health.part("escrow_spool")["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(reason.contains("ESCROW_SPOOL_DIR") && reason.contains("tokens may be lost"), "{reason}");
+    assert_eq!(get(&world, "/readyz").await?.status, 200);
+    assert_eq!(invite(&world).await?.status, 201);
+    world.finish().await
+}
