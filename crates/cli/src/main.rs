@@ -7,6 +7,7 @@
 
 mod apps;
 mod audit;
+mod backup;
 mod capacity;
 mod card;
 mod completions;
@@ -72,6 +73,7 @@ enum Command {
     Doctor(doctor::Arguments),
     Capacity(capacity::Arguments),
     Migrate(migrate::Arguments),
+    Backup(backup::Arguments),
     #[command(subcommand)]
     EncryptionKeys(encryption_keys::EncryptionKeys),
     Sim(sim::Arguments),
@@ -117,6 +119,7 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Capacity(arguments) => capacity::run(&arguments, globals.format()),
         Command::Doctor(arguments) => doctor::run(arguments, &globals).await,
         Command::Migrate(arguments) => migrate::run(arguments, &globals.settings()?).await,
+        Command::Backup(arguments) => backup::run(arguments, &globals).await,
         Command::EncryptionKeys(command) => encryption_keys::run(command, &globals).await,
         Command::Sim(arguments) => sim::run(arguments).await,
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
