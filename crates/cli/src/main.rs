@@ -21,6 +21,7 @@ mod follow;
 mod globals;
 mod horizon;
 mod keys;
+mod man;
 mod migrate;
 mod output;
 mod people;
@@ -78,7 +79,8 @@ enum Command {
     EncryptionKeys(encryption_keys::EncryptionKeys),
     Sim(sim::Arguments),
     Completions(completions::Arguments),
-    /// Print a generated document: the contracts and the list of settings
+    Man(man::Arguments),
+    /// Print a generated document: the contracts, the list of settings, the problem codes
     #[command(hide = true, after_help = "Example:\n  larkauth contract openapi > contracts/openapi.yaml")]
     Contract {
         /// The document
@@ -123,6 +125,7 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::EncryptionKeys(command) => encryption_keys::run(command, &globals).await,
         Command::Sim(arguments) => sim::run(arguments).await,
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
+        Command::Man(arguments) => man::run(&arguments, Cli::command()),
         Command::Contract { document } => contract::run(document),
     }
 }
