@@ -59,13 +59,13 @@ pub(crate) async fn run(arguments: Arguments, globals: &Globals) -> anyhow::Resu
     let target = &arguments.file;
     refuse_existing(target)?;
     let stopped = shutdown_signal();
-    let work = connected(&settings, async |context| {
+    let work = Box::pin(connected(&settings, async |context| {
         if let Err(error) = context.note_backup(&operator(), context.now()).await {
             // A full disk takes no record; the backup may go to another one.
             report::warn(&format!("the backup is not in the audit log: {error}"));
         }
         copy(&database, &settings, target).await
-    });
+    }));
     let backup = tokio::select! {
         copied = work => copied?,
         () = stopped => bail!("stopped; there is no backup at {}", target.display()),
