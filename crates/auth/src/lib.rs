@@ -12,7 +12,7 @@
 //! rate limit that `rate_limit` shares between processes, `user_sync` looks its person up and suspends it, `reauthorize` asks
 //! the person again. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
-//! applications, `registrations`, [`api_keys`], `encryption_keys`, `horizon`, `people` and `dead_letters` what an operator does, [`capacity`] what an
+//! applications, `registrations`, [`api_keys`], `encryption_keys`, `horizon`, `people`, `backup` and `dead_letters` what an operator does, [`capacity`] what an
 //! application can carry, `audit` the record of all that, `process` what a service needs, `database_clock` the time that
 //! counts, `reads` what a process keeps in memory of the store.
 //!
@@ -27,6 +27,7 @@ mod audit;
 mod audit_log;
 mod audit_queue;
 mod audit_repeats;
+mod backup;
 pub mod callbacks;
 pub mod capacity;
 mod cards;

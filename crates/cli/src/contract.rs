@@ -12,6 +12,8 @@ pub(crate) enum Document {
     Openapi,
     /// docs/settings.md
     Settings,
+    /// docs/troubleshooting/problems.md
+    Problems,
 }
 
 pub(crate) fn run(document: Document) -> anyhow::Result<ExitCode> {
@@ -19,6 +21,7 @@ pub(crate) fn run(document: Document) -> anyhow::Result<ExitCode> {
         Document::Asyncapi => larkauth_contracts::asyncapi::document()?,
         Document::Openapi => larkauth_gateway::openapi().to_yaml().context("the OpenAPI document")?,
         Document::Settings => larkauth_config::reference_markdown(),
+        Document::Problems => larkauth_gateway::problems_markdown(),
     };
     print!("{text}");
     Ok(ExitCode::SUCCESS)

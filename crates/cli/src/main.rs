@@ -7,6 +7,7 @@
 
 mod apps;
 mod audit;
+mod backup;
 mod capacity;
 mod card;
 mod completions;
@@ -20,6 +21,7 @@ mod follow;
 mod globals;
 mod horizon;
 mod keys;
+mod man;
 mod migrate;
 mod no_token;
 mod output;
@@ -73,11 +75,13 @@ enum Command {
     Doctor(doctor::Arguments),
     Capacity(capacity::Arguments),
     Migrate(migrate::Arguments),
+    Backup(backup::Arguments),
     #[command(subcommand)]
     EncryptionKeys(encryption_keys::EncryptionKeys),
     Sim(sim::Arguments),
     Completions(completions::Arguments),
-    /// Print a generated document: the contracts and the list of settings
+    Man(man::Arguments),
+    /// Print a generated document: the contracts, the list of settings, the problem codes
     #[command(hide = true, after_help = "Example:\n  larkauth contract openapi > contracts/openapi.yaml")]
     Contract {
         /// The document
@@ -118,9 +122,11 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Capacity(arguments) => capacity::run(&arguments, globals.format()),
         Command::Doctor(arguments) => doctor::run(arguments, &globals).await,
         Command::Migrate(arguments) => migrate::run(arguments, &globals.settings()?).await,
+        Command::Backup(arguments) => backup::run(arguments, &globals).await,
         Command::EncryptionKeys(command) => encryption_keys::run(command, &globals).await,
         Command::Sim(arguments) => sim::run(arguments).await,
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
+        Command::Man(arguments) => man::run(&arguments, Cli::command()),
         Command::Contract { document } => contract::run(document),
     }
 }

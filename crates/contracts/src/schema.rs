@@ -109,6 +109,8 @@ enum_schemas! {
         EncryptionKeyRotate = "encryption_key.rotate",
         /// An encryption key that no value needs was retired.
         EncryptionKeyRetire = "encryption_key.retire",
+        /// A copy of the database was begun.
+        DatabaseBackup = "database.backup",
         /// The token of a person was suspended, because Lark refuses the person.
         PersonSuspend = "person.suspend",
         /// The suspension of a person's token ended, because Lark accepts the person again.

@@ -39,6 +39,8 @@ spelled_enum! {
         EncryptionKeyRotate = "encryption_key.rotate",
         /// An encryption key was retired: no stored value needs it.
         EncryptionKeyRetire = "encryption_key.retire",
+        /// A copy of the database began.
+        DatabaseBackup = "database.backup",
         /// The token of a person was suspended, because Lark refuses the person.
         PersonSuspend = "person.suspend",
         /// The suspension of a person's token ended, because Lark accepts the person again.

@@ -88,6 +88,11 @@ pub async fn check_schema(db: &mut SqliteConnection) -> Result<()> {
     Err(SqliteError::Schema(message))
 }
 
+/// Returns the last applied migration, 0 without any.
+pub(crate) async fn version(db: &mut SqliteConnection) -> sqlx::Result<i64> {
+    Ok(applied(db).await?.into_keys().next_back().unwrap_or(0))
+}
+
 fn newer(version: i64) -> String {
     format!("it has migration {version}, which this build does not know; run the newer build that applied it")
 }

@@ -1,8 +1,12 @@
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use larkauth_models::Timestamp;
-use larkauth_sqlite::SqliteError;
+use larkauth_sqlite::{Backup, SqliteError};
 use larkauth_storage::{Cipher, MigrationReport, Result, Store, backend::driver};
 use sqlx::{
     SqliteConnection, SqlitePool, query_scalar,
@@ -89,6 +93,16 @@ impl SqliteStore {
             })
             .await?;
         checked.map_err(|error| refused(DURING, error))
+    }
+
+    /// Copies the whole file, also the tables of the embedded bus, into the empty file `target` and verifies the copy. The copy
+    /// is the state of one moment; writers of this and other processes go on.
+    ///
+    /// # Errors
+    /// When the copy cannot be written, is damaged, or takes longer than an hour. It is incomplete then.
+    pub async fn backup(&self, target: &Path) -> Result<Backup> {
+        let options = self.writer.connect_options();
+        larkauth_sqlite::copy_into(&options, target).await.map_err(|error| refused("making a backup", error))
     }
 
     /// Lends a read-only connection to `work` until the deadline.

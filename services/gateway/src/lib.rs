@@ -38,6 +38,7 @@ mod verifiers;
 use larkauth_config::Settings;
 use larkauth_runtime::{Process, Routes, ServiceHandle};
 
+pub use docs::problems_markdown;
 pub use router::openapi;
 
 use crate::{

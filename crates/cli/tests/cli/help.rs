@@ -12,6 +12,18 @@ async fn completions_for_each_shell_print_its_script() {
 }
 
 #[tokio::test]
+async fn man_writes_a_page_for_each_command() {
+    let stage = Stage::new().await;
+    stage.run("man pages/man1").await.with(0);
+    let folder = stage.database.path().with_file_name("pages").join("man1");
+    for page in ["larkauth.1", "larkauth-backup.1", "larkauth-dead-letters-requeue.1"] {
+        let text = std::fs::read_to_string(folder.join(page)).unwrap();
+        assert!(text.contains(".TH ") && text.contains(".SH SYNOPSIS"), "{page}: {text}");
+    }
+    assert!(!folder.join("larkauth-contract.1").exists(), "hidden");
+}
+
+#[tokio::test]
 async fn wrong_arguments_or_settings_exit_with_2() {
     let mut stage = Stage::new().await;
     stage.run("apps show nonsense").await.with(2);

@@ -3,6 +3,7 @@
 
 mod apps;
 mod audit;
+mod backup;
 mod cards;
 mod dead_letters;
 mod doctor;

@@ -14,6 +14,7 @@ use utoipa::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+pub use self::problem_page::markdown as problems_markdown;
 use crate::state::AppState;
 
 #[derive(OpenApi)]
