@@ -4,10 +4,12 @@ use async_trait::async_trait;
 use larkauth_models::{ExposeSecret, SecretString};
 use larkauth_net::Trust;
 use larkauth_storage::{
-    Cipher, Result, Store,
+    Cipher, PoolUsage, Result, Store,
     backend::driver::{self, too_late},
 };
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, postgres::PgPoolOptions, query_scalar,
+};
 use tokio::time::timeout;
 
 #[cfg(target_os = "linux")]
@@ -132,6 +134,19 @@ impl fmt::Debug for PgStore {
 impl Store for PgStore {
     async fn ping(&self) -> Result<()> {
         self.call("answering a ping", async |db| db.ping().await).await
+    }
+
+    async fn size(&self) -> Result<u64> {
+        let size: i64 = self
+            .call("measuring the database", async |db| {
+                query_scalar!(r#"select pg_database_size(current_database()) as "size!""#).fetch_one(db).await
+            })
+            .await?;
+        Ok(size.unsigned_abs())
+    }
+
+    fn pool_usage(&self) -> PoolUsage {
+        driver::usage(&[&self.pool])
     }
 
     async fn close(&self) {

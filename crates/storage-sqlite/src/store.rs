@@ -2,8 +2,8 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use larkauth_sqlite::SqliteError;
-use larkauth_storage::{Cipher, MigrationReport, Result, Store, backend::driver};
-use sqlx::{SqliteConnection, SqlitePool, query, sqlite::SqlitePoolOptions};
+use larkauth_storage::{Cipher, MigrationReport, PoolUsage, Result, Store, backend::driver};
+use sqlx::{SqliteConnection, SqlitePool, query, query_scalar, sqlite::SqlitePoolOptions};
 
 use crate::error::{refused, translate};
 
@@ -125,6 +125,23 @@ impl Store for SqliteStore {
         })
         .await?;
         Ok(())
+    }
+
+    async fn size(&self) -> Result<u64> {
+        let size: i64 = self
+            .read("measuring the file", async |db| {
+                query_scalar!(
+                    r#"select page_count * page_size as "size!: i64" from pragma_page_count(), pragma_page_size()"#
+                )
+                .fetch_one(db)
+                .await
+            })
+            .await?;
+        Ok(size.unsigned_abs())
+    }
+
+    fn pool_usage(&self) -> PoolUsage {
+        driver::usage(&[&self.readers, &self.writer])
     }
 
     async fn close(&self) {

@@ -526,7 +526,7 @@ fn open_id(text: String) -> Result<OpenId> {
     })
 }
 
-fn app_id(text: String) -> Result<AppId> {
+pub(super) fn app_id(text: String) -> Result<AppId> {
     AppId::new(text.as_str()).map_err(|error| StorageError::Corrupt {
         table: APPLICATIONS,
         row: text,

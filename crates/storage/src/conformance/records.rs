@@ -307,4 +307,7 @@ pub async fn active_counts_several_applications_counted_separately(bed: &Bed) {
     let expected = [(&bed.app, 1, 1, 1), (&bed.other_app, 0, 0, 0)].map(counts);
     assert_eq!(bed.second.active_counts().await.unwrap(), expected);
     assert!(bed.store.ping().await.is_ok());
+    assert!(bed.store.size().await.unwrap() >= 4096);
+    let usage = bed.store.pool_usage();
+    assert!(usage.limit > 0 && (1..=usage.limit).contains(&(usage.used + usage.idle)), "{usage:?}");
 }
