@@ -32,6 +32,7 @@ class Board:
     has_app: bool = True
 
 
+SERVICES = 'job=~"gateway|auth-worker|token-refresher"'
 APP = 'app_id=~"$app"'
 READ = 'route="/v1/apps/{app_id}/users/{open_id}/token",method="GET"'
 
@@ -164,7 +165,7 @@ OVERVIEW = Board(
                 graph(
                     "Processes that answer",
                     "Of each service.",
-                    ("{{job}}", 'sum by (job) (up{job=~"gateway|auth-worker|token-refresher"})'),
+                    ("{{job}}", f"sum by (job) (up{{{SERVICES}}})"),
                     steps=True,
                 ),
                 Panel(
@@ -485,20 +486,20 @@ BUS = Board(
                 graph(
                     "Memory",
                     "Resident, of each process.",
-                    ("{{job}} {{instance}}", "process_resident_memory_bytes{" + 'job=~"gateway|auth-worker|token-refresher"' + "}"),
+                    ("{{job}} {{instance}}", f"process_resident_memory_bytes{{{SERVICES}}}"),
                     unit="bytes",
                     width=8,
                 ),
                 graph(
                     "Processor",
                     "Cores in use, of each process.",
-                    ("{{job}} {{instance}}", 'rate(process_cpu_seconds_total{job=~"gateway|auth-worker|token-refresher"}[$__rate_interval])'),
+                    ("{{job}} {{instance}}", f"rate(process_cpu_seconds_total{{{SERVICES}}}[$__rate_interval])"),
                     width=8,
                 ),
                 graph(
                     "Open files",
                     "Sockets are files.",
-                    ("{{job}} {{instance}}", 'process_open_fds{job=~"gateway|auth-worker|token-refresher"}'),
+                    ("{{job}} {{instance}}", f"process_open_fds{{{SERVICES}}}"),
                     width=8,
                 ),
                 graph(
@@ -595,3 +596,10 @@ LARK = Board(
 )
 
 BOARDS = [OVERVIEW, CONNECTION, TOKENS, BUS, LARK]
+
+# The time of a start is its value.
+ANNOTATIONS = {
+    "deployments": f"process_start_time_seconds{{{SERVICES}}} * 1000"
+    f" * on (job, instance) group_left (version) lark_service_build_info{{{SERVICES}}}",
+    "alerts": 'ALERTS{alertname=~"Larkauth.*",alertstate="firing",severity="critical"}',
+}
