@@ -167,6 +167,10 @@ use_rabbitmq() {
   start_rabbitmq
 }
 
+# Plugins of a private RabbitMQ, separated by commas, and settings for them; a caller may set both before.
+rabbitmq_plugins=
+rabbitmq_settings=
+
 start_rabbitmq() {
   local server user dir=$services_dir/rabbitmq port epmd_port dist_port password url settings
   server=$(rabbitmq_server) || { apt_install "RabbitMQ" rabbitmq-server; server=$(rabbitmq_server); }
@@ -181,8 +185,9 @@ listeners.tcp.1 = 127.0.0.1:$port
 default_user = guest
 default_pass = $password
 disk_free_limit.absolute = 100MB
+$rabbitmq_settings
 CONF
-  echo '[].' >"$dir/enabled_plugins"
+  echo "[$rabbitmq_plugins]." >"$dir/enabled_plugins"
   : >"$dir/rabbitmq-env.conf"
   if [[ $(id -u) == 0 ]]; then chown -R "$user" "$dir"; fi
   settings=(
@@ -201,6 +206,12 @@ CONF
   (as_user "$user" env -i "${settings[@]}" setsid "$server") >"$dir/start.log" 2>&1 </dev/null &
   echo $! >"$services_dir/rabbitmq.pid"
   disown
+  {
+    printf '#!/bin/sh\nexec env -i'
+    printf ' %q' "${settings[@]}" "$(dirname "$server")/rabbitmqctl"
+    printf ' "$@"\n'
+  } >"$services_dir/rabbitmqctl"
+  chmod +x "$services_dir/rabbitmqctl"
   local deadline=$((SECONDS + 60))
   until rabbitmq_usable "$url" >/dev/null; do
     if ((SECONDS > deadline)) || ! kill -0 "$(cat "$services_dir/rabbitmq.pid")" 2>/dev/null; then

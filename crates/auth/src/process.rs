@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use larkauth_contracts::topology::{DEAD_LETTER_QUEUE, Queue};
 use larkauth_messaging::{BusError, BusHealth, Consume, Handler};
 use larkauth_models::Timestamp;
-use larkauth_storage::{StorageError, Store};
+use larkauth_storage::{PoolUsage, StorageError, Store};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,17 @@ impl Context {
         checked.map_err(|error| format!("the escrow spool cannot be used ({error}): {SHORT}"))
     }
 
+    /// Updates the gauges of the database's size and of this process's connections to it.
+    pub async fn update_database_gauges(&self) {
+        let PoolUsage { used, idle, limit } = self.store.pool_usage();
+        self.metrics.database_pool(used, idle, limit);
+        match self.store.size().await {
+            Ok(size) => self.metrics.database_size(size),
+            // The database is reported by its own part.
+            Err(error) => tracing::debug!(%error, "auth.database.size"),
+        }
+    }
+
     /// Returns the state of the bus, and its changes.
     #[must_use]
     pub fn bus_health(&self) -> watch::Receiver<BusHealth> {
@@ -75,7 +86,7 @@ impl Context {
     }
 
     /// Updates the gauges of the queues. A gauge keeps its last value while the broker does not answer: the bus watch
-    /// reports that.
+    /// reports that. Every process does so: without a worker, others must see that a queue has no consumer.
     pub async fn update_queue_gauges(&self) {
         let gauge = |queue, depth| {
             self.metrics.bus_queue_messages(queue, i64::try_from(depth).unwrap_or(i64::MAX));
@@ -83,6 +94,10 @@ impl Context {
         for queue in Queue::ALL {
             if let Ok(depth) = self.bus.depth(*queue).await {
                 gauge(queue.name(), depth);
+            }
+            if let Ok(Some(consumers)) = self.bus.consumers(*queue).await {
+                let consumers = i64::try_from(consumers).unwrap_or(i64::MAX);
+                self.metrics.bus_queue_consumers(queue.name(), consumers);
             }
         }
         if let Ok(depth) = self.bus.dead_letter_depth().await {

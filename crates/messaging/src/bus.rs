@@ -275,6 +275,10 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Counts the messages that are ready in a queue, for the gauge.
     async fn depth(&self, queue: Queue) -> Result<u64, BusError>;
+    /// Counts the consumers of a queue in all processes, for the gauge. `None`: this bus does not know them.
+    async fn consumers(&self, _queue: Queue) -> Result<Option<u64>, BusError> {
+        Ok(None)
+    }
     /// Counts the messages that are ready in the dead letters, for the gauge.
     async fn dead_letter_depth(&self) -> Result<u64, BusError>;
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use larkauth_models::{ExposeSecret, SecretString, Timestamp};
 use larkauth_net::Trust;
 use larkauth_storage::{
-    Cipher, Result, Store,
+    Cipher, PoolUsage, Result, Store,
     backend::driver::{self, too_late},
 };
 use sqlx::{
@@ -148,6 +148,19 @@ impl Store for PgStore {
             query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(db).await
         })
         .await
+    }
+
+    async fn size(&self) -> Result<u64> {
+        let size: i64 = self
+            .call("measuring the database", async |db| {
+                query_scalar!(r#"select pg_database_size(current_database()) as "size!""#).fetch_one(db).await
+            })
+            .await?;
+        Ok(size.unsigned_abs())
+    }
+
+    fn pool_usage(&self) -> PoolUsage {
+        driver::usage(&[&self.pool])
     }
 
     async fn close(&self) {

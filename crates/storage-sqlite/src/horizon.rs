@@ -1,13 +1,13 @@
 use async_trait::async_trait;
-use larkauth_models::AppId;
+use larkauth_models::{AppId, Timestamp};
 use larkauth_storage::{
-    Horizon, HorizonCount, HorizonCursor, HorizonFilter, Loss, Result,
+    Horizon, HorizonCount, HorizonCursor, HorizonFilter, Loss, Result, TokenRisks,
     backend::losses::{self, LossRow},
 };
 use sqlx::{query, query_as, query_scalar};
 
 use crate::{
-    columns::{Micros, micros},
+    columns::{Micros, OptionalMicros, micros},
     store::SqliteStore,
 };
 
@@ -100,19 +100,42 @@ impl Horizon for SqliteStore {
         losses::counts(tokens.into_iter().map(|row| (row.reason, row.people)).collect(), frozen)
     }
 
-    async fn outcome_unknown_counts(&self) -> Result<Vec<(AppId, i64)>> {
+    async fn token_risks(&self) -> Result<Vec<TokenRisks>> {
         let rows = self
-            .read("counting tokens with an unknown outcome", async |db| {
+            .read("looking for tokens at risk", async |db| {
                 query!(
-                    r#"select app_id as "app_id!",
+                    r#"select app_id as "app_id!", frozen_since is not null as "is_frozen!: bool",
                           (select count(*) from access_tokens t
-                           where t.app_id = a.app_id and t.status = 'outcome_unknown' and t.kind = 'user') as "count!: i64"
-                       from applications a"#
+                           where t.app_id = a.app_id and t.status = 'outcome_unknown' and t.kind = 'user') as "unknown!: i64",
+                          (select min(next_attempt_at) from access_tokens t
+                           where t.app_id = a.app_id and a.enabled and status in ('active', 'outcome_unknown')
+                             and refresh_token_sealed is not null and next_attempt_at is not null) as "next_refresh_at!: OptionalMicros"
+                       from applications a order by app_id"#
                 )
                 .fetch_all(db)
                 .await
             })
             .await?;
-        losses::by_application(rows.into_iter().map(|row| (row.app_id, row.count)))
+        rows.into_iter()
+            .map(|row| losses::risks(row.app_id, row.unknown, row.next_refresh_at.into(), row.is_frozen))
+            .collect()
+    }
+
+    async fn ending_consents(&self, from: Timestamp, until: Timestamp) -> Result<Vec<(AppId, i64)>> {
+        let (from, until) = (micros(from), micros(until));
+        let rows = self
+            .read("counting consents that end", async |db| {
+                query!(
+                    r#"select app_id as "app_id!", count(*) as "people!: i64" from access_tokens
+                       where kind = 'user' and loses_at >= ?1 and loses_at <= ?2 and loss_reason = 'consent_ends'
+                       group by app_id"#,
+                    from,
+                    until
+                )
+                .fetch_all(db)
+                .await
+            })
+            .await?;
+        losses::by_application(rows.into_iter().map(|row| (row.app_id, row.people)))
     }
 }

@@ -7,7 +7,7 @@ use std::{
 use async_trait::async_trait;
 use larkauth_models::Timestamp;
 use larkauth_sqlite::{Backup, SqliteError};
-use larkauth_storage::{Cipher, MigrationReport, Result, Store, backend::driver};
+use larkauth_storage::{Cipher, MigrationReport, PoolUsage, Result, Store, backend::driver};
 use sqlx::{
     SqliteConnection, SqlitePool, query_scalar,
     sqlite::{SqlitePoolOptions, SqliteQueryResult},
@@ -158,6 +158,23 @@ impl Store for SqliteStore {
             })
             .await?;
         Ok(Timestamp::from_timestamp_micros(micros).unwrap_or_default())
+    }
+
+    async fn size(&self) -> Result<u64> {
+        let size: i64 = self
+            .read("measuring the file", async |db| {
+                query_scalar!(
+                    r#"select page_count * page_size as "size!: i64" from pragma_page_count(), pragma_page_size()"#
+                )
+                .fetch_one(db)
+                .await
+            })
+            .await?;
+        Ok(size.unsigned_abs())
+    }
+
+    fn pool_usage(&self) -> PoolUsage {
+        driver::usage(&[&self.readers, &self.writer])
     }
 
     async fn close(&self) {

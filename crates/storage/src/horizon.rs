@@ -56,6 +56,20 @@ pub struct HorizonCount {
     pub people: u64,
 }
 
+/// What endangers the tokens of one application now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRisks {
+    /// The application.
+    pub app_id: AppId,
+    /// Tokens whose last refresh has an unknown outcome.
+    pub outcome_unknown: i64,
+    /// The earliest time of a scheduled refresh, which may be in the future. `None` without one, and for a disabled
+    /// application.
+    pub next_refresh_at: Option<Timestamp>,
+    /// Whether the breaker is open.
+    pub is_frozen: bool,
+}
+
 /// Who loses access when, and why. No value is decrypted.
 ///
 /// A person whose application has an open breaker, and who would keep access without that, is listed with the end of the
@@ -71,6 +85,9 @@ pub trait Horizon {
     ) -> Result<Vec<Loss>>;
     /// Counts the losses by reason, without those of no one.
     async fn count_losses(&self, filter: &HorizonFilter) -> Result<Vec<HorizonCount>>;
-    /// Counts the tokens of each application whose last refresh has an unknown outcome. Reads indexes only.
-    async fn outcome_unknown_counts(&self) -> Result<Vec<(AppId, i64)>>;
+    /// Returns the risks of every application, for the gauges. Looks into two indexes for each application.
+    async fn token_risks(&self) -> Result<Vec<TokenRisks>>;
+    /// Counts the people of each application whose consent ends by Lark's limit in this span. Leaves out applications
+    /// without any. Reads an index only.
+    async fn ending_consents(&self, from: Timestamp, until: Timestamp) -> Result<Vec<(AppId, i64)>>;
 }

@@ -58,7 +58,7 @@ pub use encryption_keys::{
 };
 pub use error::StorageError;
 pub use escrow::{open_refreshed, seal_escrow, seal_refreshed};
-pub use horizon::{Horizon, HorizonCount, HorizonCursor, HorizonFilter, Loss};
+pub use horizon::{Horizon, HorizonCount, HorizonCursor, HorizonFilter, Loss, TokenRisks};
 pub use job_ticks::{JobTicks, MAX_CLOCK_LEAD};
 pub use people::{People, UnannouncedPerson};
 pub use processed_events::ProcessedEvents;
@@ -72,7 +72,7 @@ pub use session_types::{
     InvitationPause, NewSession, SessionCursor, SessionEnding, SessionFilter, UnannouncedEnd,
 };
 pub use sessions::Sessions;
-pub use store::Store;
+pub use store::{PoolUsage, Store};
 pub use token_state::{SecretState, TokenState};
 pub use tokens::Tokens;
 

@@ -2,16 +2,10 @@
 //!
 //! What may live here: wiring and edges. What may not: a decision, SQL, AMQP.
 
-use std::time::Duration;
-
 use axum::Router;
-use larkauth_auth::{Context, handlers};
+use larkauth_auth::handlers;
 use larkauth_config::Settings;
 use larkauth_runtime::{Process, Routes, ServiceHandle};
-use tokio_util::sync::CancellationToken;
-
-/// Time between two measurements of the queues: 15 s, the usual interval of a scrape.
-const MEASURE: Duration = Duration::from_secs(15);
 
 /// Starts the service; it works until [`ServiceHandle::stop`].
 ///
@@ -32,18 +26,12 @@ pub fn spawn_tasks(process: &Process, settings: &Settings) {
             async move { Ok(context.consume(consume, handler, stopping).await?) },
         );
     }
-    process.spawn("the queue gauges", measure(process.context.clone(), process.stopping.clone()));
-}
-
-async fn measure(context: Context, stopping: CancellationToken) -> anyhow::Result<()> {
-    while stopping.run_until_cancelled(tokio::time::sleep(MEASURE)).await.is_some() {
-        context.update_queue_gauges().await;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use larkauth_auth::Policy;
     use larkauth_config::{LoadOptions, Service};
 

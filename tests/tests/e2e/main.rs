@@ -12,6 +12,7 @@ mod device;
 mod exchanges;
 mod flow;
 mod listeners;
+mod metrics;
 mod recovery;
 mod refresh_kills;
 mod relay;

@@ -13,22 +13,22 @@ use larkauth_tests::{Api, Kind, Service, eventually};
 
 use crate::secrets::Evidence;
 
-const APP_ID: &str = "cli_0123456789abcdef";
+pub(crate) const APP_ID: &str = "cli_0123456789abcdef";
 const API_KEY: &str = "test-api-key-0123456789abcdef";
 const KEYS: &str = "moving:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 /// Deadline of every wait. The claim of a killed process on a code lasts a minute before the next one abandons it.
 const TIMEOUT: Duration = Duration::from_secs(150);
 
 /// A simulated Lark and the settings of a standalone that belongs to it.
-struct Home {
-    sim: SimHandle,
-    api: Api,
+pub(crate) struct Home {
+    pub(crate) sim: SimHandle,
+    pub(crate) api: Api,
     env: BTreeMap<String, String>,
     folder: tempfile::TempDir,
 }
 
 impl Home {
-    async fn new(people: u32) -> anyhow::Result<Self> {
+    pub(crate) async fn new(people: u32) -> anyhow::Result<Self> {
         let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let redirect_uri = format!("http://{addr}/oauth/callback");
         let app = SimApp::new(APP_ID, "simulated-app-secret").with_redirect_uri(&redirect_uri);
@@ -53,11 +53,11 @@ impl Home {
         format!("sqlite:{}", self.folder.path().join("data/larkauth.db").display())
     }
 
-    fn person(&self, n: usize) -> String {
+    pub(crate) fn person(&self, n: usize) -> String {
         self.sim.open_id(APP_ID, &self.sim.users()[n])
     }
 
-    async fn standalone(&self) -> anyhow::Result<Service> {
+    pub(crate) async fn standalone(&self) -> anyhow::Result<Service> {
         let mut service = Service::spawn(Kind::Cli, &["standalone"], &self.env)?;
         service.address().await?;
         eventually(TIMEOUT, async || Ok((self.sim.connections(APP_ID) == 1).then_some(())))
@@ -69,7 +69,7 @@ impl Home {
     }
 
     /// Clicks, as the person, until the session has ended, also while the services are down.
-    async fn authorize(&self, session: &SessionView, person: &str) -> anyhow::Result<SessionView> {
+    pub(crate) async fn authorize(&self, session: &SessionView, person: &str) -> anyhow::Result<SessionView> {
         let ended = eventually(TIMEOUT, async || {
             let Ok(now) = self.api.session(session.session_id, 0).await else { return Ok(None) };
             if now.state.is_final() {

@@ -186,6 +186,40 @@ async fn trace_of_caller_spans_broker_and_lark() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// From the click to the commit, and to the card that is updated after the answer: one trace, through three queues.
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_of_click_spans_commit_and_card_update() -> anyhow::Result<()> {
+    let watched = Watched::start().await?;
+    let world = &watched.world;
+    let asked = world.ask(0).await?;
+    // Longer than the answer to a click waits for a worker.
+    let slow = larkauth_lark_sim::Effect::Latency(2500);
+    world.sim.faults().push(larkauth_lark_sim::Fault::at(larkauth_lark_sim::Endpoint::TokenCode, slow));
+    let click = world.sim.click_with_code(&asked.message_id, "authorize", &asked.person).await?;
+    assert!(!click.card_changed, "{click:?}");
+    world.shows(&asked, "green").await?;
+    let evidence = watched.stop().await?;
+
+    let trace = evidence.trace_of_click(&asked)?;
+    let spans = |service: &str| evidence.spans[&(trace.clone(), service.to_owned())].clone();
+    let (gateway, worker) = (spans(GATEWAY), spans(WORKER));
+    assert!(gateway.iter().any(|name| name == "gateway.push.handle"), "{gateway:?}");
+    for step in [
+        "bus.card-actions.handle",
+        "lark.api.exchange_code",
+        "lark.api.user_info",
+        "auth.session.commit",
+        "bus.card-faces.handle",
+        "lark.api.update_card",
+    ] {
+        assert!(worker.iter().any(|name| name == step), "{step} is not among {worker:?}");
+    }
+    assert_eq!(evidence.trace_of_message("session.completed")?, trace);
+    evidence.called(TOKEN, &trace)?;
+    evidence.called(&format!("{SEND_CARD}/{}", asked.message_id), &trace)?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn log_line_of_failure_names_session_application_and_trace() -> anyhow::Result<()> {
     let watched = Watched::start().await?;

@@ -1,5 +1,6 @@
 use larkauth_models::{Actor, AuditAction, AuthSession, SessionState, TokenPair, UserProfile};
 use larkauth_storage::{Completion, StorageError};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
@@ -34,7 +35,8 @@ pub(super) async fn commit(
     let storing =
         retry_transient(context.policy.retry, &*context.entropy, until, store, StorageError::is_transient);
     let open_id = completion.profile.open_id.as_str();
-    let stored = deadline.within(Step::Commit, storing).await;
+    let stored =
+        deadline.within(Step::Commit, storing).instrument(tracing::info_span!("auth.session.commit")).await;
     context.reads.tokens.forget(open_id);
     match stored {
         None => return Err("the tokens could not be stored in time".to_owned()),

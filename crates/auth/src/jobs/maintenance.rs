@@ -3,7 +3,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use larkauth_messaging::BusError;
 use larkauth_models::{Actor, Timestamp};
-use larkauth_storage::{ProfileCursor, StorageError};
+use larkauth_storage::{ProfileCursor, StorageError, TokenRisks};
 use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, error::AuthError};
@@ -11,6 +11,9 @@ use crate::{context::Context, error::AuthError};
 /// Rows that one statement of a purge deletes, as a multiple of [`Policy::sweep_batch`](crate::Policy::sweep_batch): they
 /// are many and nothing else is done for each.
 const PURGE_BATCHES: u32 = 10;
+/// The spans in which consents that end are counted, in days: people are asked within 14 days, and an operator looks at those
+/// who have not answered within 3.
+const ENDING_CONSENTS: [(&str, i64); 2] = [("3d", 3), ("14d", 14)];
 
 impl Context {
     /// Expires the sessions whose time is over and announces each. Returns their number.
@@ -192,18 +195,30 @@ impl Context {
         Ok(deleted)
     }
 
-    /// Updates the gauges of sessions and tokens.
+    /// Updates the gauges of sessions, tokens and applications.
     ///
     /// # Errors
     /// The store's.
-    pub async fn update_gauges(&self) -> Result<(), AuthError> {
+    pub async fn update_gauges(&self, now: Timestamp) -> Result<(), AuthError> {
         for counts in self.store.active_counts().await? {
             self.metrics.sessions_active(counts.app_id.as_str(), counts.pending_sessions);
             self.metrics.tokens_active(counts.app_id.as_str(), counts.active_tokens);
             self.metrics.tokens_suspended(counts.app_id.as_str(), counts.suspended_tokens);
         }
-        for (app_id, count) in self.store.outcome_unknown_counts().await? {
-            self.metrics.tokens_outcome_unknown(app_id.as_str(), count);
+        let risks = self.store.token_risks().await?;
+        for TokenRisks { app_id, outcome_unknown, next_refresh_at, is_frozen } in &risks {
+            let app_id = app_id.as_str();
+            let overdue = next_refresh_at.and_then(|at| (now - at).to_std().ok()).unwrap_or_default();
+            self.metrics.tokens_outcome_unknown(app_id, *outcome_unknown);
+            self.metrics.token_refresh_overdue(app_id, overdue);
+            self.metrics.breaker_open(app_id, *is_frozen);
+        }
+        for (within, days) in ENDING_CONSENTS {
+            let ending = self.store.ending_consents(now, now + TimeDelta::days(days)).await?;
+            for TokenRisks { app_id, .. } in &risks {
+                let people = ending.iter().find(|(of, _)| of == app_id).map_or(0, |(_, people)| *people);
+                self.metrics.consents_ending(app_id.as_str(), within, people);
+            }
         }
         Ok(())
     }

@@ -14,15 +14,29 @@ pub use runner::run;
 
 pub use crate::schedule::Schedule;
 
-/// Returns the jobs of every process: each may hold tokens that neither store nor bus took.
+/// Returns the jobs of every process: each may hold tokens that neither store nor bus took, and has gauges of its own.
 #[must_use]
 pub fn of_every_process() -> Vec<Job> {
-    vec![Job {
-        name: "replay_spool",
-        schedule: every(5),
-        scope: Scope::Process,
-        run: |context, actor, now, stopping| Box::pin(context.replay_spool(actor, now, stopping)),
-    }]
+    vec![
+        Job {
+            name: "replay_spool",
+            schedule: every(5),
+            scope: Scope::Process,
+            run: |context, actor, now, stopping| Box::pin(context.replay_spool(actor, now, stopping)),
+        },
+        Job {
+            name: "update_process_gauges",
+            // The usual interval of a scrape.
+            schedule: every(15),
+            scope: Scope::Process,
+            run: |context, _, _, _| {
+                Box::pin(async move {
+                    tokio::join!(context.update_queue_gauges(), context.update_database_gauges());
+                    Ok(0)
+                })
+            },
+        },
+    ]
 }
 
 /// Returns every other job of this project.
@@ -113,9 +127,9 @@ pub fn all() -> Vec<Job> {
             name: "update_gauges",
             schedule: every(15),
             scope: Scope::Process,
-            run: |context, _, _, _| {
+            run: |context, _, now, _| {
                 Box::pin(async move {
-                    context.update_gauges().await?;
+                    context.update_gauges(now).await?;
                     Ok(0)
                 })
             },

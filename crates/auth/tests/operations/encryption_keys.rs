@@ -235,7 +235,7 @@ async fn horizon_lists_losses_and_unreadable_tokens() {
     let fixture = Fixture::new().await;
     let (first, second) = (fixture.authorized(0).await, fixture.authorized(1).await);
     fixture.sql("update access_tokens set status = 'outcome_unknown' where open_id = (select min(open_id) from access_tokens)").await;
-    fixture.context.update_gauges().await.unwrap();
+    fixture.context.update_gauges(fixture.context.now()).await.unwrap();
     let page = fixture.parts.metrics.render();
     assert!(page.contains(r#"token_outcome_unknown_count{app_id="cli_0123456789abcdef"} 1"#), "{page}");
     let now = fixture.context.now();

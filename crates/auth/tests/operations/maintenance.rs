@@ -132,7 +132,7 @@ async fn purge_events_keeps_events_for_two_days() {
 async fn update_gauges_counts_pending_sessions() {
     let fixture = Fixture::new().await;
     fixture.invited(0).await;
-    fixture.context.update_gauges().await.unwrap();
+    fixture.context.update_gauges(fixture.context.now()).await.unwrap();
     let metrics = fixture.context.metrics().render();
     assert!(
         metrics.contains("lark_service_auth_session_active{app_id=\"cli_0123456789abcdef\"} 1"),

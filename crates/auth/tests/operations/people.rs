@@ -117,7 +117,7 @@ async fn sync_people_who_left_are_not_served_until_they_come_back() {
         metrics.contains(&format!(r#"user_suspended_total{{app_id="{APP}",reason="frozen"}} 1"#)),
         "{metrics}"
     );
-    fixture.context.update_gauges().await.unwrap();
+    fixture.context.update_gauges(fixture.context.now()).await.unwrap();
     assert!(
         fixture.parts.metrics.render().contains(&format!(r#"token_suspended_count{{app_id="{APP}"}} 2"#))
     );

@@ -14,9 +14,10 @@ use larkauth_storage::{
     ChangeFeed, Changes, CodeBinding, Completion, Created, DevicePoll, DevicePolls, DueApplication, DueOrder,
     EncryptionKeys, EndCursor, Erased, ExchangeClaim, GrantedCalls, Horizon, HorizonCount, HorizonCursor,
     HorizonFilter, InvitationLimit, InvitationPause, JobTicks, KeyUse, LeasedToken, Loss, NewSession,
-    NextPoll, People, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, Reauthorizations, RefreshClaim,
-    RefreshEnd, RefreshedToken, Refreshes, Registration, Resealed, Sealed, SessionCursor, SessionEnding,
-    SessionFilter, Sessions, StorageError, Store, Tokens, UnannouncedEnd, UnannouncedPerson,
+    NextPoll, People, PoolUsage, ProcessedEvents, ProfileCursor, ProfilePage, Profiles, Reauthorizations,
+    RefreshClaim, RefreshEnd, RefreshedToken, Refreshes, Registration, Resealed, Sealed, SessionCursor,
+    SessionEnding, SessionFilter, Sessions, StorageError, Store, TokenRisks, Tokens, UnannouncedEnd,
+    UnannouncedPerson,
     transfer::{Record, RowKey, Table, Transfer},
 };
 use tokio::time::timeout;
@@ -58,11 +59,23 @@ macro_rules! delegate {
 
 type Stored<T> = Result<T, StorageError>;
 
-delegate! {
-    Store {
-        fn ping() -> Stored<Timestamp>;
-        fn close() -> ();
+#[async_trait]
+impl Store for SlowStore {
+    async fn ping(&self) -> Stored<Timestamp> {
+        self.slowly("ping", self.store.ping()).await
     }
+    async fn size(&self) -> Stored<u64> {
+        self.slowly("size", self.store.size()).await
+    }
+    fn pool_usage(&self) -> PoolUsage {
+        self.store.pool_usage()
+    }
+    async fn close(&self) {
+        self.slowly("close", self.store.close()).await;
+    }
+}
+
+delegate! {
     Applications {
         fn application(app_id: &AppId) -> Stored<Option<Application>>;
         fn applications() -> Stored<Vec<Registration>>;
@@ -176,7 +189,8 @@ delegate! {
     Horizon {
         fn losses(filter: &HorizonFilter, after: Option<&HorizonCursor>, limit: u32) -> Stored<Vec<Loss>>;
         fn count_losses(filter: &HorizonFilter) -> Stored<Vec<HorizonCount>>;
-        fn outcome_unknown_counts() -> Stored<Vec<(AppId, i64)>>;
+        fn token_risks() -> Stored<Vec<TokenRisks>>;
+        fn ending_consents(from: Timestamp, until: Timestamp) -> Stored<Vec<(AppId, i64)>>;
     }
     Changes {
         fn change_feed() -> Stored<Option<Box<dyn ChangeFeed>>>;

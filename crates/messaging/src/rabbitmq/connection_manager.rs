@@ -234,28 +234,37 @@ impl ConnectionManager {
         settled(&connection, result).map_err(SendError::Other)
     }
 
-    /// Counts the messages that are ready in some queues.
-    pub(super) async fn depth(&self, queues: &[String]) -> Result<u64, BusError> {
+    /// Counts the messages that are ready in some queues, and their consumers.
+    pub(super) async fn count(&self, queues: &[String]) -> Result<QueueCounts, BusError> {
         let during = "reading a queue's depth";
         let deadline = Instant::now() + self.options.publish_deadline;
         let connection = self.consuming.connection_soon(during, deadline).await?;
         let asking = async {
             let channel = connection.channel().await?;
             let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
-            let mut count = 0;
+            let mut counts = QueueCounts { messages: 0, consumers: 0 };
             for queue in queues {
                 let answer =
                     channel.queue_declare(queue.as_str().into(), options, Default::default()).await?;
-                count += u64::from(answer.message_count());
+                counts.messages += u64::from(answer.message_count());
+                counts.consumers += u64::from(answer.consumer_count());
             }
-            Ok(count)
+            Ok(counts)
         };
         match timeout_at(deadline, Box::pin(asking)).await {
-            Ok(Ok(count)) => Ok(count),
+            Ok(Ok(counts)) => Ok(counts),
             Ok(Err(error)) => Err(unavailable(during, &error)),
             Err(_) => Err(late(during)),
         }
     }
+}
+
+/// Numbers of some queues, together.
+pub(super) struct QueueCounts {
+    /// Messages that are ready.
+    pub(super) messages: u64,
+    /// Consumers.
+    pub(super) consumers: u64,
 }
 
 /// Gives the connection up when the driver failed, and has it probed when a deadline passed.

@@ -156,11 +156,16 @@ impl Bus for RabbitMq {
     }
 
     async fn depth(&self, queue: Queue) -> Result<u64, BusError> {
-        self.manager.depth(&[self.manager.names.queue(queue), self.manager.names.isolated(queue)]).await
+        let queues = [self.manager.names.queue(queue), self.manager.names.isolated(queue)];
+        Ok(self.manager.count(&queues).await?.messages)
+    }
+
+    async fn consumers(&self, queue: Queue) -> Result<Option<u64>, BusError> {
+        Ok(Some(self.manager.count(&[self.manager.names.queue(queue)]).await?.consumers))
     }
 
     async fn dead_letter_depth(&self) -> Result<u64, BusError> {
-        self.manager.depth(&[self.manager.names.dead_letters()]).await
+        Ok(self.manager.count(&[self.manager.names.dead_letters()]).await?.messages)
     }
 
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, BusError> {

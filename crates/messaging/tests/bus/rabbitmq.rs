@@ -163,6 +163,24 @@ async fn consume_on_half_open_connection_continues_after_reconnect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_counts_those_of_all_processes() {
+    let bed = TestBus::fast().await;
+    let (watching, one, two) = (bed.bus().await, bed.bus().await, bed.bus().await);
+    assert_eq!(watching.consumers(QUEUE).await, Ok(Some(0)));
+    let (handler, _) = collecting();
+    let consuming = [consume(&one, ALL, handler.clone()), consume(&two, ALL, handler)];
+    eventually("both are counted", || async { watching.consumers(QUEUE).await == Ok(Some(2)) }).await;
+    for consuming in consuming {
+        consuming.stop().await;
+    }
+    eventually("none is left", || async { watching.consumers(QUEUE).await == Ok(Some(0)) }).await;
+    for bus in [watching, one, two] {
+        bus.close().await;
+    }
+    bed.teardown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bus_after_broker_restart_reconnects_and_consumes() {
     let bed = TestBus::fast().await;
     let (proxy, bus) = behind_proxy(&bed, |_| {}).await;

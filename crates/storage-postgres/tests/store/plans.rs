@@ -307,8 +307,13 @@ async fn reseal_and_horizon_plan_uses_index() {
             "applications_frozen",
         ),
         (
-            "where kind = 'user' and loses_at >= $1",
+            "and loses_at <= $2 and ($3::text is null",
             "now(), now() + interval '30 days', null".to_owned(),
+            "access_tokens_by_loss",
+        ),
+        (
+            "loss_reason = 'consent_ends'",
+            "now(), now() + interval '14 days'".to_owned(),
             "access_tokens_by_loss",
         ),
     ];
@@ -327,7 +332,7 @@ async fn active_counts_plan_reads_indexes_only() {
     let mut db = database.connection().await;
     sqlx::raw_sql(FILL).execute(&mut db).await.unwrap();
     sqlx::raw_sql("vacuum analyze").execute(&mut db).await.unwrap();
-    let statement = query("from applications a order by app_id");
+    let statement = query("s.state = 'pending') as");
     let explain = format!("explain (format json) {statement}");
     let plan: serde_json::Value =
         sqlx::query_scalar(AssertSqlSafe(explain)).persistent(false).fetch_one(&mut db).await.unwrap();
@@ -346,6 +351,24 @@ async fn active_counts_plan_reads_indexes_only() {
         .map(|(node, table, index)| (node.to_owned(), table.to_owned(), index.to_owned())),
         "{plan}"
     );
+}
+
+/// So are those of the risks.
+#[tokio::test]
+async fn token_risks_plan_reads_indexes_only() {
+    let database = TestDatabase::create().await;
+    let mut db = database.connection().await;
+    sqlx::raw_sql(FILL).execute(&mut db).await.unwrap();
+    sqlx::raw_sql("vacuum analyze").execute(&mut db).await.unwrap();
+    let statement = query("frozen_since is not null as \"is_frozen!\"");
+    let explain = format!("explain (format json) {statement}");
+    let plan: serde_json::Value =
+        sqlx::query_scalar(AssertSqlSafe(explain)).persistent(false).fetch_one(&mut db).await.unwrap();
+    let mut scans = Vec::new();
+    collect_scans(&plan, &mut scans);
+    scans.retain(|(_, table, _)| table != "applications");
+    assert_eq!(scans.len(), 2, "{plan}");
+    assert!(scans.iter().all(|(node, _, _)| node == "Index Only Scan"), "{plan}");
 }
 
 /// Every process looks for due tokens every second. The statement looks into the index once for each application.

@@ -104,7 +104,7 @@ async fn hot_query_plan_uses_index() {
             "user_auth_sessions_by_user_id",
         ),
         ("delete from access_tokens where app_id", "sqlite_autoindex_access_tokens_1"),
-        ("from applications a order by app_id", "COVERING INDEX user_auth_sessions_pending"),
+        ("s.state = 'pending') as", "COVERING INDEX user_auth_sessions_pending"),
         ("insert into job_ticks", ""),
     ];
     for (part, index) in cases {
@@ -131,7 +131,7 @@ async fn reseal_and_horizon_plan_uses_index() {
         ("update user_auth_sessions set email_sealed = ?2", "sqlite_autoindex_user_auth_sessions_1"),
         ("order by loses_at, app_id, open_id limit ?6", "access_tokens_by_loss"),
         ("order by t.access_expires_at, t.app_id, t.open_id limit ?6", "applications_frozen"),
-        ("where kind = 'user' and loses_at >= ?1", "INDEX access_tokens_by_loss (loses_at"),
+        ("and loses_at <= ?2 and (?3 is null", "INDEX access_tokens_by_loss (loses_at"),
     ] {
         let statement = query(part);
         let plan = plan(&mut db, &statement).await;
@@ -154,10 +154,26 @@ async fn due_applications_plan_reads_index_of_due_tokens() {
 async fn active_counts_plan_reads_indexes_only() {
     let database = TestSqlite::create().await;
     let mut db = database.connection().await;
-    let statement = query("from applications a order by app_id");
-    let plan = plan(&mut db, &statement).await;
-    for index in ["user_auth_sessions_pending_by_app", "access_tokens_by_status"] {
-        assert!(plan.contains(&format!("USING COVERING INDEX {index}")), "{plan}");
+    for (part, indexes) in [
+        (
+            "s.state = 'pending') as",
+            ["COVERING INDEX user_auth_sessions_pending_by_app", "COVERING INDEX access_tokens_by_status"],
+        ),
+        // The first row of the index alone, which is the least.
+        (
+            "frozen_since is not null as",
+            [
+                "COVERING INDEX access_tokens_by_status",
+                "INDEX access_tokens_due (app_id=? AND next_attempt_at>?)",
+            ],
+        ),
+        ("loss_reason = 'consent_ends'", ["COVERING INDEX access_tokens_by_loss"; 2]),
+    ] {
+        let statement = query(part);
+        let plan = plan(&mut db, &statement).await;
+        for index in indexes {
+            assert!(plan.contains(&format!("USING {index}")), "{plan}");
+        }
+        assert!(!scans_a_table(&plan), "{plan}");
     }
-    assert!(!scans_a_table(&plan), "{plan}");
 }

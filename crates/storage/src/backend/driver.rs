@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Database, Error, Pool, pool::PoolConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::{Result, StorageError};
+use crate::{PoolUsage, Result, StorageError};
 
 /// Lends a connection to `work`. The deadline covers the wait for a free connection too.
 pub async fn call<DB: Database, T>(
@@ -34,6 +34,19 @@ pub async fn close<DB: Database>(pool: &Pool<DB>, deadline: Duration) {
     if timeout(2 * deadline, pool.close()).await.is_err() {
         tracing::warn!("database connections were still in use at shutdown and were cut");
     }
+}
+
+/// Returns the connections of the pools together.
+#[must_use]
+pub fn usage<DB: Database>(pools: &[&Pool<DB>]) -> PoolUsage {
+    let mut usage = PoolUsage::default();
+    for pool in pools {
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        usage.idle += idle;
+        usage.used += pool.size().saturating_sub(idle);
+        usage.limit += pool.options().get_max_connections();
+    }
+    usage
 }
 
 /// A connection taken from the pool. It returns to the pool only after a successful call. A call that failed, exceeded

@@ -2,7 +2,10 @@
 
 use larkauth_models::{AppId, LossReason, OpenId, Timestamp};
 
-use crate::{HorizonCount, HorizonCursor, HorizonFilter, Loss, Result, StorageError, backend::rows::TOKENS};
+use crate::{
+    HorizonCount, HorizonCursor, HorizonFilter, Loss, Result, StorageError, TokenRisks,
+    backend::rows::{TOKENS, app_id},
+};
 
 /// A row of the horizon.
 pub struct LossRow {
@@ -64,13 +67,18 @@ pub fn counts(rows: Vec<(String, i64)>, frozen: i64) -> Result<Vec<HorizonCount>
 
 /// Returns the number of tokens of each application.
 pub fn by_application(rows: impl IntoIterator<Item = (String, i64)>) -> Result<Vec<(AppId, i64)>> {
-    let counts = rows.into_iter().map(|(app_id, count)| {
-        let app_id = AppId::new(app_id.as_str()).map_err(|error| StorageError::Corrupt {
-            table: TOKENS,
-            row: app_id.clone(),
-            message: error.to_string(),
-        })?;
-        Ok((app_id, count))
-    });
-    counts.collect()
+    rows.into_iter().map(|(app, count)| Ok((app_id(app)?, count))).collect()
+}
+
+/// Returns the risks of one application.
+///
+/// # Errors
+/// When the application's id is none.
+pub fn risks(
+    app: String,
+    outcome_unknown: i64,
+    next_refresh_at: Option<Timestamp>,
+    is_frozen: bool,
+) -> Result<TokenRisks> {
+    Ok(TokenRisks { app_id: app_id(app)?, outcome_unknown, next_refresh_at, is_frozen })
 }

@@ -6,7 +6,7 @@ use larkauth_models::{AppId, LossReason, Timestamp, TokenStatus};
 use uuid::Uuid;
 
 use super::fixtures::{Bed, ou, person};
-use crate::{HorizonCount, HorizonFilter, Loss, RefreshEnd, TokenState, testing::cipher_of};
+use crate::{HorizonCount, HorizonFilter, Loss, RefreshEnd, TokenRisks, TokenState, testing::cipher_of};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -86,10 +86,24 @@ pub async fn losses_of_each_reason_ordered_by_time(bed: &Bed) {
     let later = HorizonFilter { from: bed.after(ACCESS + 1), ..bed.horizon(30 * DAY) };
     assert_eq!(bed.people(&later).await, soon[5..]);
 
-    let unknown = [(bed.app.clone(), 1), (bed.other_app.clone(), 0)];
-    let mut counts = bed.store.outcome_unknown_counts().await.unwrap();
-    counts.sort_by_key(|(app_id, _)| app_id.to_string());
-    assert_eq!(counts, unknown);
+    let risks = |app_id: &AppId, outcome_unknown, is_frozen| TokenRisks {
+        app_id: app_id.clone(),
+        outcome_unknown,
+        next_refresh_at: Some(bed.after(HOUR)),
+        is_frozen,
+    };
+    let expected = [risks(&bed.app, 1, false), risks(&bed.other_app, 0, true)];
+    assert_eq!(bed.second.token_risks().await.unwrap(), expected);
+    let ending = async |days| {
+        let mut ending = bed.second.ending_consents(bed.now(), bed.after(days * DAY)).await.unwrap();
+        ending.sort_by_key(|(app_id, _)| app_id.to_string());
+        ending
+    };
+    assert_eq!(ending(364).await, []);
+    assert_eq!(ending(365).await, [(bed.app.clone(), 1), (bed.other_app.clone(), 1)]);
+    assert!(bed.store.set_application_enabled(&bed.other_app, false, &bed.act()).await.unwrap());
+    assert_eq!(bed.second.token_risks().await.unwrap()[1].next_refresh_at, None, "it is disabled");
+    assert!(bed.store.set_application_enabled(&bed.other_app, true, &bed.act()).await.unwrap());
     assert!(bed.store.set_application_frozen(&bed.other_app, None, bed.now()).await.unwrap());
     assert_eq!(bed.people(&filter).await, [], "the breaker is closed");
 }

@@ -312,4 +312,7 @@ pub async fn active_counts_several_applications_counted_separately(bed: &Bed) {
     let expected = [(&bed.app, 1, 1, 1), (&bed.other_app, 0, 0, 0)].map(counts);
     assert_eq!(bed.second.active_counts().await.unwrap(), expected);
     assert!(bed.store.ping().await.unwrap() > Timestamp::UNIX_EPOCH);
+    assert!(bed.store.size().await.unwrap() >= 4096);
+    let usage = bed.store.pool_usage();
+    assert!(usage.limit > 0 && (1..=usage.limit).contains(&(usage.used + usage.idle)), "{usage:?}");
 }

@@ -9,7 +9,7 @@ use prometheus::{
 const NAMESPACE: &str = "lark_service";
 
 /// Buckets in seconds for technical work; 2 s and 3 s are the deadlines of a card callback.
-const FAST: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0];
+pub(super) const FAST: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0];
 /// Buckets in seconds for the answer of a person, up to the ten minutes of a session.
 const HUMAN: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 450.0, 600.0];
 /// Buckets in seconds for delays, up to one hour.
@@ -44,6 +44,8 @@ macro_rules! families {
 }
 
 families! {
+    build_info: IntGaugeVec ["version"], "1, with the version of this build.";
+
     websocket_connection_status: IntGaugeVec ["app_id"], "1 while the long connection is up, else 0.";
     websocket_fallback_active: IntGaugeVec ["app_id"], "1 while HTTP callbacks replace the long connection, else 0.";
     websocket_reconnect_total: IntCounterVec ["app_id", "outcome"], "Attempts to reconnect, by outcome.";
@@ -63,6 +65,8 @@ families! {
     token_refresh_lag_seconds: HistogramVec ["app_id"] in LAG, "Seconds between the planned and the actual time of a refresh.";
     token_active_count: IntGaugeVec ["app_id"], "Tokens that can be served.";
     token_outcome_unknown_count: IntGaugeVec ["app_id"], "Tokens whose last refresh has an unknown outcome.";
+    token_refresh_overdue_seconds: IntGaugeVec ["app_id"], "Seconds for which the oldest scheduled refresh has been due, 0 when none is.";
+    token_consent_ending_count: IntGaugeVec ["app_id", "within"], "People whose consent reaches Lark's limit of 365 days within 3 or 14 days.";
     token_suspended_count: IntGaugeVec ["app_id"], "Tokens that are not served because Lark refuses their person.";
     token_refresh_late_total: IntCounterVec ["app_id", "what"], "Scheduled refreshes that came after the end of what they keep: access_token, or login.";
     token_spool_entries: IntGauge [], "New token pairs that are spooled outside the database.";
@@ -82,10 +86,12 @@ families! {
     bus_retries_total: IntCounterVec ["queue"], "Messages scheduled for a retry.";
     bus_dead_letters_total: IntCounterVec ["queue", "reason"], "Messages dead-lettered, by reason.";
     bus_queue_messages: IntGaugeVec ["queue"], "Messages waiting in the queue.";
+    bus_queue_consumers: IntGaugeVec ["queue"], "Consumers of the queue, of all processes; the embedded bus has no such number.";
     bus_isolated_total: IntCounterVec ["queue"], "Messages moved to be handled alone, because they were delivered before.";
     bus_up: IntGauge [], "1 while the broker is connected, else 0.";
     bus_blocked: IntGauge [], "1 while the broker takes no messages because it is short of memory or disk, else 0.";
 
+    app_breaker_open: IntGaugeVec ["app_id"], "1 while Lark refuses the application, else 0.";
     lark_api_calls_total: IntCounterVec ["app_id", "api", "outcome"], "Calls of the Lark API, by outcome.";
     lark_api_budget_total: IntCounterVec ["app_id", "class", "lane", "outcome"], "Calls asked of the rate limit of an application and class of endpoint, by lane and outcome; 1000 granted a minute are all of it.";
     lark_api_seconds: HistogramVec ["api"] in FAST, "Seconds of one call of the Lark API.";
@@ -95,6 +101,9 @@ families! {
     encryption_keys_missing: IntGauge [], "Encryption keys that stored values may need and this process does not have.";
     changes_followed: IntGauge [], "1 while the database announces its changes to this process, else 0: tokens are kept in memory for a second at most.";
     database_up: IntGauge [], "1 while the database answers, else 0.";
+    database_size_bytes: IntGauge [], "Size of the database.";
+    database_pool_connections: IntGaugeVec ["state"], "Database connections of this process, used or idle.";
+    database_pool_limit: IntGauge [], "Largest number of database connections of this process.";
     database_writable: IntGauge [], "1 while the database takes writes, else 0.";
 }
 

@@ -3,13 +3,14 @@
 //! Labels are bounded: applications, queues and routes come from configuration and code, never from a person; outcomes
 //! and reasons are `&'static str`. There is no label for a user.
 
+mod exemplars;
 mod families;
 
 use std::{sync::Arc, time::Duration};
 
 use prometheus::{Registry, TextEncoder};
 
-use self::families::Families;
+use self::{exemplars::Exemplars, families::Families};
 use crate::error::TelemetryError;
 
 /// All metrics of one process. A clone shares the metrics.
@@ -17,6 +18,7 @@ use crate::error::TelemetryError;
 pub struct Metrics {
     registry: Registry,
     families: Arc<Families>,
+    exemplars: Arc<Exemplars>,
 }
 
 impl Metrics {
@@ -29,7 +31,10 @@ impl Metrics {
         let families = Arc::new(Families::register(&registry)?);
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(Self { registry, families })
+        families.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // A counter that is 0 is there: an alert needs the step to 1.
+        families.audit_dropped_total.with_label_values(&[] as &[&str]);
+        Ok(Self { registry, families, exemplars: Arc::default() })
     }
 
     /// Returns the metrics in the Prometheus text format (`text/plain; version=0.0.4`).
@@ -39,6 +44,13 @@ impl Metrics {
             tracing::error!(%error, "metrics cannot be rendered");
             String::new()
         })
+    }
+
+    /// Returns the metrics in the OpenMetrics format (`application/openmetrics-text; version=1.0.0`): the histograms of
+    /// callbacks, of handled messages and of calls to Lark have the id of a trace beside their buckets.
+    #[must_use]
+    pub fn render_open_metrics(&self) -> String {
+        self.exemplars.open_metrics(&self.render())
     }
 
     /// Sets whether the long connection of an application is up.
@@ -62,6 +74,8 @@ impl Metrics {
             .callback_answer_seconds
             .with_label_values(&[app_id, outcome])
             .observe(took.as_secs_f64());
+        let labels = [("app_id", app_id), ("outcome", outcome)];
+        self.exemplars.note("callback_answer_seconds", &labels, took.as_secs_f64());
     }
 
     /// Counts an event or a callback that is not larkauth's. `event_type` is one of a fixed list.
@@ -133,6 +147,22 @@ impl Metrics {
         self.families.token_suspended_count.with_label_values(&[app_id]).set(count);
     }
 
+    /// Sets for how long the oldest scheduled refresh of an application has been due.
+    pub fn token_refresh_overdue(&self, app_id: &str, overdue: Duration) {
+        let seconds = i64::try_from(overdue.as_secs()).unwrap_or(i64::MAX);
+        self.families.token_refresh_overdue_seconds.with_label_values(&[app_id]).set(seconds);
+    }
+
+    /// Sets the number of people of an application whose consent ends within this time.
+    pub fn consents_ending(&self, app_id: &str, within: &'static str, count: i64) {
+        self.families.token_consent_ending_count.with_label_values(&[app_id, within]).set(count);
+    }
+
+    /// Sets whether the breaker of an application is open.
+    pub fn breaker_open(&self, app_id: &str, open: bool) {
+        self.families.app_breaker_open.with_label_values(&[app_id]).set(open.into());
+    }
+
     /// Counts a person who was to be asked again.
     pub fn reauthorization(&self, app_id: &str, outcome: &'static str) {
         self.families.reauthorization_total.with_label_values(&[app_id, outcome]).inc();
@@ -188,6 +218,7 @@ impl Metrics {
     pub fn bus_consumed(&self, queue: &str, outcome: &'static str, took: Duration) {
         self.families.bus_consumed_total.with_label_values(&[queue, outcome]).inc();
         self.families.bus_handle_seconds.with_label_values(&[queue]).observe(took.as_secs_f64());
+        self.exemplars.note("bus_handle_seconds", &[("queue", queue)], took.as_secs_f64());
     }
 
     /// Records the time from the publish of a message to the start of its handling.
@@ -210,6 +241,11 @@ impl Metrics {
         self.families.bus_queue_messages.with_label_values(&[queue]).set(count);
     }
 
+    /// Sets the number of consumers of a queue.
+    pub fn bus_queue_consumers(&self, queue: &str, count: i64) {
+        self.families.bus_queue_consumers.with_label_values(&[queue]).set(count);
+    }
+
     /// Counts a message that was moved to be handled alone.
     pub fn bus_isolated(&self, queue: &str) {
         self.families.bus_isolated_total.with_label_values(&[queue]).inc();
@@ -230,6 +266,7 @@ impl Metrics {
     pub fn lark_api_called(&self, app_id: &str, api: &'static str, outcome: &str, took: Duration) {
         self.families.lark_api_calls_total.with_label_values(&[app_id, api, outcome]).inc();
         self.families.lark_api_seconds.with_label_values(&[api]).observe(took.as_secs_f64());
+        self.exemplars.note("lark_api_seconds", &[("api", api)], took.as_secs_f64());
     }
 
     /// Counts calls that were asked of the rate limit of an application and class of endpoint.
@@ -275,6 +312,19 @@ impl Metrics {
         self.families.database_writable.set(writable.into());
     }
 
+    /// Sets the size of the database.
+    pub fn database_size(&self, bytes: u64) {
+        self.families.database_size_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Sets the numbers of this process's connections to the database.
+    pub fn database_pool(&self, used: u32, idle: u32, limit: u32) {
+        let connections = &self.families.database_pool_connections;
+        connections.with_label_values(&["used"]).set(used.into());
+        connections.with_label_values(&["idle"]).set(idle.into());
+        self.families.database_pool_limit.set(limit.into());
+    }
+
     /// Removes the gauges of an application that is no longer served, so that no alarm depends on their last value.
     pub fn forget_app(&self, app_id: &str) {
         let f = &self.families;
@@ -284,6 +334,8 @@ impl Metrics {
             &f.auth_session_active,
             &f.token_active_count,
             &f.token_outcome_unknown_count,
+            &f.token_refresh_overdue_seconds,
+            &f.app_breaker_open,
             &f.token_suspended_count,
             &f.user_sync_left,
         ] {
@@ -335,6 +387,9 @@ mod tests {
         metrics.tokens_active(app, 7);
         metrics.tokens_outcome_unknown(app, 1);
         metrics.tokens_suspended(app, 2);
+        metrics.token_refresh_overdue(app, Duration::from_millis(90_500));
+        metrics.consents_ending(app, "14d", 3);
+        metrics.breaker_open(app, true);
         metrics.reauthorization(app, "asked");
         metrics.user_suspended(app, "frozen");
         metrics.user_restored(app);
@@ -349,6 +404,7 @@ mod tests {
         metrics.bus_retried(queue);
         metrics.bus_dead_lettered(queue, "malformed");
         metrics.bus_queue_messages(queue, 5);
+        metrics.bus_queue_consumers(queue, 2);
         metrics.bus_up(true);
         metrics.bus_isolated(queue);
         metrics.bus_blocked(false);
@@ -360,6 +416,8 @@ mod tests {
         metrics.changes_followed(true);
         metrics.database_up(true);
         metrics.database_writable(true);
+        metrics.database_size(8192);
+        metrics.database_pool(2, 1, 10);
         metrics
     }
 
@@ -386,13 +444,52 @@ mod tests {
         let text = ours(&used());
         let types: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(types.len(), 47);
+        assert_eq!(types.len(), 55);
         for (name, kind) in types {
             let rest = name.strip_prefix("lark_service_").unwrap();
             assert!(rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !rest.is_empty(), "{name}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
-            assert_eq!(kind == "histogram", name.ends_with("_seconds"), "{name}");
+            assert!(kind != "histogram" || name.ends_with("_seconds"), "{name}");
         }
+    }
+
+    #[test]
+    fn render_open_metrics_adds_trace_to_bucket_and_names_families() {
+        use opentelemetry::trace::TracerProvider;
+        use tracing_subscriber::layer::SubscriberExt;
+
+        let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let metrics = Metrics::new().unwrap();
+        let trace_id = tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info_span!("call").in_scope(|| {
+                metrics.lark_api_called("cli_1", "refresh_token", "ok", Duration::from_millis(40));
+                metrics.lark_api_called("cli_1", "refresh_token", "ok", Duration::from_secs(60));
+                metrics.callback_answered("cli_1", "in_time", Duration::from_millis(1500));
+                crate::propagation::current_trace_id().unwrap()
+            })
+        });
+        let text = metrics.render_open_metrics();
+        for line in [
+            format!(
+                "lark_service_lark_api_seconds_bucket{{api=\"refresh_token\",le=\"0.05\"}} 1 # {{trace_id=\"{trace_id}\"}} 0.04"
+            ),
+            "lark_service_lark_api_seconds_bucket{api=\"refresh_token\",le=\"0.1\"} 1".to_owned(),
+            format!(
+                "lark_service_lark_api_seconds_bucket{{api=\"refresh_token\",le=\"+Inf\"}} 2 # {{trace_id=\"{trace_id}\"}} 60"
+            ),
+            format!(
+                "lark_service_callback_answer_seconds_bucket{{app_id=\"cli_1\",outcome=\"in_time\",le=\"2\"}} 1 # {{trace_id=\"{trace_id}\"}} 1.5"
+            ),
+            "# TYPE lark_service_lark_api_calls counter".to_owned(),
+            "lark_service_lark_api_calls_total{api=\"refresh_token\",app_id=\"cli_1\",outcome=\"ok\"} 2"
+                .to_owned(),
+            "# TYPE lark_service_lark_api_seconds histogram".to_owned(),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("\n# EOF\n"));
+        assert!(!metrics.render().contains("trace_id"), "the older format has no exemplars");
     }
 
     #[cfg(target_os = "linux")]

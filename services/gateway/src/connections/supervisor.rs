@@ -218,7 +218,7 @@ impl StateReporter {
     fn show(&self, state: &ConnectionState) {
         let app_id = self.app_id.as_str();
         self.metrics.websocket_connected(app_id, state.is_connected());
-        self.metrics.websocket_fallback(app_id, state.is_fallen_back());
+        self.metrics.websocket_fallback(app_id, state.is_fallen_back() && self.http_is_set_up);
         match state {
             ConnectionState::Connected { .. } => self.part.set_ready(),
             ConnectionState::FallenBack { .. } if self.http_is_set_up => self.part.set_ready(),

@@ -61,6 +61,8 @@ async fn supervisor_connects_enabled_applications_only() {
         })
         .await;
         assert!(!is_fallen_back());
+        let metrics = world.context.metrics().render();
+        assert!(metrics.contains(&format!("websocket_fallback_active{{app_id=\"{mute}\"}} 0")), "{metrics}");
         assert!(
             !world
                 .context

@@ -71,7 +71,7 @@ pub fn active_counts(rows: impl IntoIterator<Item = (String, i64, i64, i64)>) ->
     counts.collect()
 }
 
-pub(super) fn app_id(text: String) -> Result<AppId> {
+pub(in crate::backend) fn app_id(text: String) -> Result<AppId> {
     AppId::new(text.as_str()).map_err(|error| StorageError::Corrupt {
         table: APPLICATIONS,
         row: text,

@@ -16,6 +16,8 @@ pub use self::{
     tokens::{LeasedRow, TokenRow, leased},
 };
 
+pub(super) use self::applications::app_id;
+
 pub const APPLICATIONS: &str = "applications";
 pub const SESSIONS: &str = "user_auth_sessions";
 pub const TOKENS: &str = "access_tokens";

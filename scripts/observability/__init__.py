@@ -1,0 +1,1 @@
+"""Boards and alerts against a real Prometheus. For scripts/test-observability."""
