@@ -18,6 +18,7 @@ mod encryption_keys;
 mod exit;
 mod follow;
 mod globals;
+mod healthcheck;
 mod horizon;
 mod keys;
 mod migrate;
@@ -70,6 +71,7 @@ enum Command {
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
     Doctor(doctor::Arguments),
+    Healthcheck(healthcheck::Arguments),
     Capacity(capacity::Arguments),
     Migrate(migrate::Arguments),
     #[command(subcommand)]
@@ -102,7 +104,7 @@ fn main() -> ExitCode {
 
 async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Demo(arguments) => demo::run(arguments, &globals).await,
         Command::Try(arguments) => walkthrough::run(arguments, &globals).await,
         Command::Standalone(arguments) => standalone::run(arguments, globals.config).await,
         Command::Apps(command) => apps::run(command, &globals).await,
@@ -116,6 +118,7 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(command) => dead_letters::run(command, &globals).await,
         Command::Capacity(arguments) => capacity::run(&arguments, globals.format()),
         Command::Doctor(arguments) => doctor::run(arguments, &globals).await,
+        Command::Healthcheck(arguments) => healthcheck::run(arguments, globals.config).await,
         Command::Migrate(arguments) => migrate::run(arguments, &globals.settings()?).await,
         Command::EncryptionKeys(command) => encryption_keys::run(command, &globals).await,
         Command::Sim(arguments) => sim::run(arguments).await,

@@ -6,6 +6,7 @@ mod audit;
 mod cards;
 mod dead_letters;
 mod doctor;
+mod elsewhere;
 mod encryption_keys;
 mod help;
 mod json;
