@@ -19,6 +19,7 @@ mod encryption_keys;
 mod exit;
 mod follow;
 mod globals;
+mod healthcheck;
 mod horizon;
 mod keys;
 mod man;
@@ -73,6 +74,7 @@ enum Command {
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
     Doctor(doctor::Arguments),
+    Healthcheck(healthcheck::Arguments),
     Capacity(capacity::Arguments),
     Migrate(migrate::Arguments),
     Backup(backup::Arguments),
@@ -107,7 +109,7 @@ fn main() -> ExitCode {
 
 async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Demo(arguments) => demo::run(arguments, &globals).await,
         Command::Try(arguments) => walkthrough::run(arguments, &globals).await,
         Command::Standalone(arguments) => standalone::run(arguments, globals.config).await,
         Command::Apps(command) => apps::run(command, &globals).await,
@@ -121,6 +123,7 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(command) => dead_letters::run(command, &globals).await,
         Command::Capacity(arguments) => capacity::run(&arguments, globals.format()),
         Command::Doctor(arguments) => doctor::run(arguments, &globals).await,
+        Command::Healthcheck(arguments) => healthcheck::run(arguments, globals.config).await,
         Command::Migrate(arguments) => migrate::run(arguments, &globals.settings()?).await,
         Command::Backup(arguments) => backup::run(arguments, &globals).await,
         Command::EncryptionKeys(command) => encryption_keys::run(command, &globals).await,

@@ -13,6 +13,8 @@ pub struct SimConfig {
     pub addr: SocketAddr,
     /// Permits an address other than loopback. Refused by default, because the control API has no authentication.
     pub allow_non_loopback: bool,
+    /// Address under which clients reach the platform, without a slash at the end. `None`: the one that it listens on.
+    pub base_url: Option<String>,
     /// The applications of the developer console.
     pub apps: Vec<SimApp>,
     /// The people of the company.
@@ -42,6 +44,7 @@ impl Default for SimConfig {
         Self {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             allow_non_loopback: false,
+            base_url: None,
             apps: Vec::new(),
             users: Vec::new(),
             lifetimes: Lifetimes::default(),

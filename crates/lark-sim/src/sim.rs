@@ -50,7 +50,7 @@ impl Sim {
         Ok(Self(Arc::new(Shared {
             state: Mutex::new(State::new(&config)),
             faults: Faults::default(),
-            base_url: format!("http://{addr}"),
+            base_url: config.base_url.clone().unwrap_or_else(|| format!("http://{addr}")),
             // Callbacks are never redirected; browsers of people are.
             http: client(reqwest::redirect::Policy::none())?,
             browser: client(reqwest::redirect::Policy::limited(5))?,

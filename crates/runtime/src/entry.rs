@@ -3,12 +3,17 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{Arg, ArgAction, Command, value_parser};
 use larkauth_config::{ConfigError, LoadOptions, SETTINGS, Service, Settings};
 
-use crate::{ServiceHandle, shutdown_signal};
+use crate::{ServiceHandle, healthcheck, shutdown_signal};
 
 /// Exit code for a wrong or missing setting.
 const EXIT_USAGE: u8 = 2;
+/// Name of the command that asks a running service.
+const HEALTHCHECK: &str = "healthcheck";
+/// Its option: each part must work.
+const ALL: &str = "all";
 
-/// The whole `main` of a service: settings, telemetry, start, wait for a signal, stop in order, flush.
+/// The whole `main` of a service: settings, telemetry, start, wait for a signal, stop in order, flush. With the command
+/// `healthcheck`, asks a running one instead.
 ///
 /// Exits 0 after an orderly stop, 2 for a wrong setting, 1 for everything else; each failure is one line on standard
 /// error that says the cure.
@@ -16,7 +21,7 @@ pub fn service_main<F>(service: Service, about: &'static str, start: impl FnOnce
 where
     F: Future<Output = anyhow::Result<ServiceHandle>>,
 {
-    let config_file = arguments(service, about, std::env::args_os());
+    let Arguments { config_file, asked } = arguments(service, about, std::env::args_os());
     let settings = match Settings::load(&LoadOptions { config_file, service }) {
         Ok(settings) => settings,
         Err(error) => return fail(service, &error, EXIT_USAGE),
@@ -25,6 +30,12 @@ where
         Ok(runtime) => runtime,
         Err(error) => return fail(service, &error, 1),
     };
+    if let Some(Checked { all_parts }) = asked {
+        return match runtime.block_on(healthcheck(settings.http.addr, all_parts)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(service, &format!("{error:#}"), 1),
+        };
+    }
     runtime.block_on(async {
         let guard = match larkauth_telemetry::init(&settings.telemetry) {
             Ok(guard) => guard,
@@ -63,11 +74,19 @@ pub async fn until_stopped(
     running.wait().await
 }
 
-fn arguments(
-    service: Service,
-    about: &'static str,
-    args: impl IntoIterator<Item = OsString>,
-) -> Option<PathBuf> {
+/// What a service was started with.
+struct Arguments {
+    config_file: Option<PathBuf>,
+    /// A running service is to be asked.
+    asked: Option<Checked>,
+}
+
+/// Arguments of the command `healthcheck`.
+struct Checked {
+    all_parts: bool,
+}
+
+fn arguments(service: Service, about: &'static str, args: impl IntoIterator<Item = OsString>) -> Arguments {
     let width = SETTINGS.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
     let settings: String =
         SETTINGS.iter().map(|setting| format!("  {:width$}  {}\n", setting.name, setting.help())).collect();
@@ -81,17 +100,25 @@ fn arguments(
         .long("config")
         .value_name("FILE")
         .help("A TOML file with the settings below; the environment wins over it")
+        .global(true)
         .action(ArgAction::Set)
         .value_parser(value_parser!(PathBuf));
     let mut matches = Command::new(service.name())
         .about(about)
         .version(env!("CARGO_PKG_VERSION"))
         .arg(config)
+        .subcommand(
+            Command::new(HEALTHCHECK)
+                .about("Ask the running service on this machine whether it is ready; exits 0 when it is, else 1")
+                .arg(Arg::new(ALL).long(ALL).help("Each of its parts must work").action(ArgAction::SetTrue)),
+        )
         .after_help(format!(
             "Settings (environment variables; every secret X also as X_FILE):\n{settings}\nEndpoints: {endpoints}"
         ))
         .get_matches_from(args);
-    matches.remove_one("config")
+    let asked = matches.remove_subcommand().map(|(_, given)| Checked { all_parts: given.get_flag(ALL) });
+    // A value given after the command is here, too.
+    Arguments { config_file: matches.remove_one("config"), asked }
 }
 
 #[expect(

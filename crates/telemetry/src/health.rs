@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use larkauth_models::{Clock, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The parts of a process. A clone shares the parts.
 ///
@@ -131,7 +131,7 @@ impl Drop for HealthHandle {
 }
 
 /// State of one part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PartState {
     /// Its owner has not reported yet.
@@ -145,7 +145,7 @@ pub enum PartState {
 }
 
 /// State of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
     /// Every part works.
@@ -155,7 +155,7 @@ pub enum HealthStatus {
 }
 
 /// The answer of `/health`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthReport {
     /// State of the process.
     pub status: HealthStatus,
@@ -173,7 +173,7 @@ pub struct Readiness {
 }
 
 /// One part of the answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthPart {
     /// Name, for example `database` or `websocket:cli_…`.
     pub name: String,
@@ -182,7 +182,7 @@ pub struct HealthPart {
     /// Time of the last change of the state.
     pub since: Timestamp,
     /// Reason of a part that fails.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 

@@ -134,8 +134,12 @@ pub(crate) async fn repair(State(demo): State<DemoState>) -> StatusCode {
 }
 
 /// Moves the clock of Lark and of larkauth by the life of an access token.
-pub(crate) async fn two_hours(State(demo): State<DemoState>) -> StatusCode {
+pub(crate) async fn two_hours(State(demo): State<DemoState>) -> Result<StatusCode, Refused> {
+    if !demo.services_run_here {
+        let reason = "the clock of services that run elsewhere cannot be moved";
+        return Err(Refused(StatusCode::CONFLICT, reason.to_owned()));
+    }
     demo.feed.action("two_hours", []);
     demo.clock.advance(TimeDelta::hours(2));
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
 }

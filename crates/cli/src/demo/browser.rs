@@ -52,7 +52,7 @@ pub(crate) async fn result(
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Response {
-    let url = format!("{}{RESULT}?{}", demo.caller.base(), uri.query().unwrap_or_default());
+    let url = format!("{}{RESULT}?{}", demo.pages.reached, uri.query().unwrap_or_default());
     let mut request = demo.browser.get(url);
     if let Some(cookies) = headers.get(header::COOKIE) {
         request = request.header(header::COOKIE, cookies);
@@ -84,7 +84,7 @@ async fn pass_on(demo: &DemoState, request: RequestBuilder, headers: &HeaderMap)
 fn here(demo: &DemoState, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
     let Ok(text) = value.to_str() else { return value.clone() };
     let text = if name == header::LOCATION {
-        text.strip_prefix(demo.caller.base()).unwrap_or(text).to_owned()
+        text.strip_prefix(&demo.pages.named).unwrap_or(text).to_owned()
     } else if name == header::CONTENT_SECURITY_POLICY {
         text.replace("frame-ancestors 'none'", "frame-ancestors 'self'")
     } else {

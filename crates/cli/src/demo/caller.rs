@@ -4,12 +4,24 @@ use anyhow::{Context, ensure};
 use larkauth_contracts::rest::{CardRequest, CreateSession, RefreshToken, SessionView, TokenView};
 use larkauth_models::{AppId, ExposeSecret, OpenId, SecretString, SessionId};
 use larkauth_net::Network;
+use larkauth_telemetry::HealthReport;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Maximum duration of one step of the demo.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Deadline of the health document.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a person repeats a call by hand.
+#[derive(Clone)]
+pub(crate) struct ByHand {
+    /// Address of the gateway for a person.
+    pub(crate) base: String,
+    /// The API key, or a variable that holds it.
+    pub(crate) key: String,
+}
 
 /// A service of the company that calls the gateway's REST API.
 #[derive(Clone)]
@@ -17,13 +29,14 @@ pub(crate) struct Caller {
     http: Client,
     base: String,
     key: SecretString,
+    by_hand: ByHand,
 }
 
 impl Caller {
     /// Returns a caller of the gateway at `base` with this API key.
-    pub(crate) fn new(base: &str, key: SecretString) -> anyhow::Result<Self> {
+    pub(crate) fn new(base: &str, key: SecretString, by_hand: ByHand) -> anyhow::Result<Self> {
         let http = Network::default().client_builder().timeout(STEP_TIMEOUT).build()?;
-        Ok(Self { http, base: base.to_owned(), key })
+        Ok(Self { http, base: base.to_owned(), key, by_hand })
     }
 
     /// Returns the address of the gateway.
@@ -32,13 +45,19 @@ impl Caller {
     }
 
     fn token_url(&self, app_id: &str, open_id: &str) -> String {
-        format!("{}/v1/apps/{app_id}/users/{open_id}/token", self.base)
+        token_url(&self.base, app_id, open_id)
     }
 
-    /// Returns the command that reads a person's token, with the API key.
+    /// Reads the health of the services.
+    pub(crate) async fn health(&self) -> anyhow::Result<HealthReport> {
+        let request = self.http.get(format!("{}/health", self.base)).timeout(HEALTH_TIMEOUT);
+        read(self.send(request).await?)
+    }
+
+    /// Returns the command that reads a person's token.
     pub(crate) fn token_by_hand(&self, app_id: &str, open_id: &str) -> String {
-        let (key, url) = (self.key.expose_secret(), self.token_url(app_id, open_id));
-        format!("curl -H 'Authorization: Bearer {key}' {url}")
+        let ByHand { base, key } = &self.by_hand;
+        format!("curl -H \"Authorization: Bearer {key}\" {}", token_url(base, app_id, open_id))
     }
 
     /// Asks a person for consent. Returns status and body of any answer.
@@ -83,6 +102,10 @@ impl Caller {
         let body = answer.bytes().await.map_err(reqwest::Error::without_url)?;
         Ok((status, serde_json::from_slice(&body).context("the gateway's answer is not JSON")?))
     }
+}
+
+fn token_url(base: &str, app_id: &str, open_id: &str) -> String {
+    format!("{base}/v1/apps/{app_id}/users/{open_id}/token")
 }
 
 /// Returns the body of a successful answer. Fails for any other.

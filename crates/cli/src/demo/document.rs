@@ -85,7 +85,7 @@ impl Publisher {
             }
             let messages = self.sim.messages();
             self.add_new_faces(&messages, &mut faces);
-            let state = self.state(messages, dead_letters);
+            let state = self.state(messages, dead_letters, self.health.parts().await);
             if let Ok(document) = serde_json::to_string(&state) {
                 publish.send_if_modified(|known| {
                     let before = std::mem::replace(known, document.into());
@@ -114,7 +114,7 @@ impl Publisher {
         }
     }
 
-    fn state(&self, messages: Vec<Message>, dead_letters: Option<u64>) -> State {
+    fn state(&self, messages: Vec<Message>, dead_letters: Option<u64>, parts: Vec<HealthPart>) -> State {
         let mut chats: BTreeMap<String, Vec<Card>> = BTreeMap::new();
         for message in messages {
             let chat = chats.entry(message.open_id.clone()).or_default();
@@ -134,7 +134,6 @@ impl Publisher {
             name: user.name,
             en_name: user.en_name,
         });
-        let parts = self.health.parts();
         State {
             app: Application {
                 app_id: self.app_id.clone(),

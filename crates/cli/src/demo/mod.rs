@@ -2,6 +2,7 @@
 //!
 //! `platform` is the simulated Lark, `stage` starts the services, `caller` calls them as any other service would,
 //! `auto` plays the demo in the terminal.
+//! `elsewhere` is the demo for services that it did not start.
 //! The page: `server` serves it, `state` is what its requests share, `api` handles its buttons, `browser` passes on the
 //! pages of the phone's browser,
 //! `document` is what it shows, `feed` the traced spans and events, `breakage` the faults to choose from.
@@ -12,6 +13,7 @@ mod breakage;
 mod browser;
 mod caller;
 mod document;
+mod elsewhere;
 mod feed;
 mod guard;
 mod platform;
@@ -21,7 +23,7 @@ mod state;
 
 use std::{
     io::IsTerminal,
-    net::{Ipv4Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr, TcpListener},
     process::ExitCode,
     sync::Arc,
 };
@@ -32,15 +34,17 @@ use larkauth_net::Network;
 use larkauth_telemetry::{LogFormat, TelemetryConfig};
 
 use self::{
+    elsewhere::Elsewhere,
     feed::{Feed, FeedLayer},
+    server::Address,
     stage::Stage,
 };
-use crate::report;
+use crate::{globals::Globals, report};
 
 /// Try it out against a simulated Lark: a chat to click in, and a look inside
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  larkauth demo\n  larkauth demo --port 9000 --no-open\n  larkauth demo --auto"
+    after_help = "Examples:\n  larkauth demo\n  larkauth demo --port 9000 --no-open\n  larkauth demo --auto\n  larkauth demo --gateway http://127.0.0.1:8080"
 )]
 pub(crate) struct Arguments {
     /// Play without clicks, print each step, and end
@@ -52,9 +56,11 @@ pub(crate) struct Arguments {
     /// Do not open the page in the browser
     #[arg(long)]
     no_open: bool,
+    #[command(flatten)]
+    elsewhere: Elsewhere,
 }
 
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(arguments: Arguments, globals: &Globals) -> anyhow::Result<ExitCode> {
     let feed = Arc::new(Feed::new());
     let logs = TelemetryConfig {
         service_name: "larkauth-demo".to_owned(),
@@ -65,6 +71,12 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         network: Network::default(),
     };
     let telemetry = larkauth_telemetry::init_with(&logs, FeedLayer::new(feed.clone()))?;
+    if arguments.elsewhere.is_wanted() {
+        let settings = globals.settings()?;
+        let played = Box::pin(arguments.elsewhere.run(&settings, feed, arguments.port)).await;
+        telemetry.shutdown().await;
+        return played;
+    }
     let port = free_port()?;
     let base = format!("http://127.0.0.1:{port}");
     let clock = Arc::new(ShiftedClock::default());
@@ -75,7 +87,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         if arguments.auto {
             return auto::play(&sim, &stage.caller(), &clock).await;
         }
-        server::run(&sim, &stage, feed, clock.clone(), arguments.port, !arguments.no_open).await
+        let address =
+            Address { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port: arguments.port, open: !arguments.no_open };
+        server::run(&sim, stage.parts(), feed, clock.clone(), address).await
     };
     let played = Box::pin(played).await;
     stage.tear_down().await?;

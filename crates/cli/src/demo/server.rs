@@ -1,7 +1,7 @@
 use std::{
     convert::Infallible,
     io::{self, ErrorKind},
-    net::Ipv4Addr,
+    net::IpAddr,
     process::Stdio,
     sync::Arc,
     time::Duration,
@@ -37,7 +37,7 @@ use super::{
     feed::Feed,
     guard::{Hosts, guard},
     platform,
-    stage::Stage,
+    stage::DemoParts,
     state::DemoState,
 };
 use crate::report;
@@ -61,26 +61,35 @@ const ASSETS: [(&str, &str, &str); 7] = [
 ];
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
+/// Where the page is.
+pub(crate) struct Address {
+    /// Address to listen on.
+    pub(crate) ip: IpAddr,
+    /// The wanted port.
+    pub(crate) port: u16,
+    /// Open it in the browser.
+    pub(crate) open: bool,
+}
+
 /// Serves the page until the command is stopped.
 pub(crate) async fn run(
     sim: &Sim,
-    stage: &Stage,
+    parts: DemoParts,
     feed: Arc<Feed>,
     clock: Arc<ShiftedClock>,
-    port: u16,
-    open: bool,
+    Address { ip, port, open }: Address,
 ) -> anyhow::Result<()> {
-    let listener = listen(port).await.context("no port is free for the page; choose one with --port")?;
+    let listener = listen(ip, port).await.context("no port is free for the page; choose one with --port")?;
     let port = listener.local_addr()?.port();
     let url = format!("http://127.0.0.1:{port}/");
     let (publish, state) = watch::channel(Document::from("{}"));
     let app_id = platform::app_id(sim)?;
-    let caller = stage.caller();
+    let DemoParts { caller, health, pages, services_run_here } = parts;
     let publisher = Publisher {
         sim: sim.clone(),
         app_id: app_id.clone(),
         gateway: caller.base().to_owned(),
-        health: stage.health(),
+        health,
         feed: feed.clone(),
     };
     let browser = Network::default()
@@ -93,7 +102,9 @@ pub(crate) async fn run(
         sim: sim.clone(),
         app_id,
         caller,
+        pages,
         clock,
+        services_run_here,
         feed,
         browser,
         document: state,
@@ -175,10 +186,10 @@ fn states(state: watch::Receiver<Document>) -> impl Stream<Item = Result<Event, 
 }
 
 /// Listens on the wanted port, or on the next free one.
-async fn listen(wanted: u16) -> io::Result<TcpListener> {
+async fn listen(ip: IpAddr, wanted: u16) -> io::Result<TcpListener> {
     let mut port = wanted;
     loop {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+        match TcpListener::bind((ip, port)).await {
             Err(error)
                 if error.kind() == ErrorKind::AddrInUse && port < wanted.saturating_add(MORE_PORTS) =>
             {
@@ -207,13 +218,16 @@ fn open_page(url: &str) -> Option<tokio::process::Child> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[tokio::test]
     async fn listen_on_port_in_use_takes_the_next() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let taken = TcpListener::bind((loopback, 0)).await.unwrap();
         let port = taken.local_addr().unwrap().port();
-        let free = listen(port).await.unwrap().local_addr().unwrap().port();
+        let free = listen(loopback, port).await.unwrap().local_addr().unwrap().port();
         assert!(free > port && free <= port + MORE_PORTS);
     }
 

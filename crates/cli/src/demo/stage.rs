@@ -4,11 +4,11 @@ use anyhow::{Context as _, bail};
 use larkauth_auth::Context;
 use larkauth_config::{LoadOptions, Service, Settings};
 use larkauth_lark_sim::Sim;
-use larkauth_models::{Clock, Entropy, ExposeSecret, OsEntropy};
-use larkauth_telemetry::{Health, HealthPart};
+use larkauth_models::{Clock, Entropy, ExposeSecret, OsEntropy, Timestamp};
+use larkauth_telemetry::{Health, HealthPart, PartState};
 use tempfile::TempDir;
 
-use super::caller::{Caller, STEP_TIMEOUT};
+use super::caller::{ByHand, Caller, STEP_TIMEOUT};
 use crate::{
     report,
     standalone::{self, Standalone},
@@ -23,9 +23,32 @@ pub(crate) struct Stage {
 
 /// Health of the services.
 #[derive(Clone)]
-pub(crate) struct ServiceHealth {
-    health: Health,
-    context: Context,
+pub(crate) enum ServiceHealth {
+    /// In this process.
+    Here { health: Health, context: Context },
+    /// Read from the gateway. `since` is the time from which a gateway that does not answer is reported.
+    Elsewhere { caller: Caller, since: Timestamp },
+}
+
+/// What the page's server needs of the services.
+pub(crate) struct DemoParts {
+    /// The service that calls the gateway, with an API key.
+    pub(crate) caller: Caller,
+    /// Health of the services.
+    pub(crate) health: ServiceHealth,
+    /// Pages of the gateway for browsers.
+    pub(crate) pages: GatewayPages,
+    /// The services run in this process, by the clock of the demo.
+    pub(crate) services_run_here: bool,
+}
+
+/// Where pages of the gateway for browsers are.
+#[derive(Clone)]
+pub(crate) struct GatewayPages {
+    /// As redirects name them.
+    pub(crate) named: String,
+    /// As this process reaches them.
+    pub(crate) reached: String,
 }
 
 impl Stage {
@@ -51,7 +74,8 @@ impl Stage {
         let options = LoadOptions { config_file: None, service: Service::Standalone };
         let settings = Settings::from_pairs(&options, pairs.map(|(name, value)| (name.to_owned(), value)))?;
         let standalone = standalone::start(&settings, clock).await?;
-        let stage = Self { standalone, caller: Caller::new(base, key)?, _folder: folder };
+        let by_hand = ByHand { base: base.to_owned(), key: key.expose_secret().to_owned() };
+        let stage = Self { standalone, caller: Caller::new(base, key, by_hand)?, _folder: folder };
         stage.health().until_ready().await?;
         report::done("larkauth is ready: gateway, auth-worker and token-refresher in one process", base);
         Ok(stage)
@@ -65,7 +89,18 @@ impl Stage {
     /// Health of the services.
     pub(crate) fn health(&self) -> ServiceHealth {
         let running = &self.standalone.running;
-        ServiceHealth { health: running.health.clone(), context: running.context.clone() }
+        ServiceHealth::Here { health: running.health.clone(), context: running.context.clone() }
+    }
+
+    /// Returns what the page's server needs of the services.
+    pub(crate) fn parts(&self) -> DemoParts {
+        let base = self.caller.base().to_owned();
+        DemoParts {
+            caller: self.caller(),
+            health: self.health(),
+            pages: GatewayPages { named: base.clone(), reached: base },
+            services_run_here: true,
+        }
     }
 
     /// Stops the services and removes their folder.
@@ -77,24 +112,39 @@ impl Stage {
 
 impl ServiceHealth {
     /// Returns the parts that report their state.
-    pub(crate) fn parts(&self) -> Vec<HealthPart> {
-        self.health.report().parts
+    pub(crate) async fn parts(&self) -> Vec<HealthPart> {
+        match self {
+            Self::Here { health, .. } => health.report().parts,
+            Self::Elsewhere { caller, since } => match caller.health().await {
+                Ok(report) => report.parts,
+                Err(error) => vec![HealthPart {
+                    name: "gateway".to_owned(),
+                    state: PartState::Failing,
+                    since: *since,
+                    reason: Some(format!("{error:#}")),
+                }],
+            },
+        }
     }
 
-    /// Returns the number of dead letters, or `None` while the bus does not answer.
+    /// Returns the number of dead letters, or `None` while the bus does not answer, and for services that run elsewhere.
     pub(crate) async fn dead_letters(&self) -> Option<u64> {
-        self.context.dead_letter_count().await.ok()
+        match self {
+            Self::Here { context, .. } => context.dead_letter_count().await.ok(),
+            Self::Elsewhere { .. } => None,
+        }
     }
 
     async fn until_ready(&self) -> anyhow::Result<()> {
         let ready = async {
-            while !self.parts().iter().all(HealthPart::is_ok) {
+            while !self.parts().await.iter().all(HealthPart::is_ok) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         if tokio::time::timeout(STEP_TIMEOUT, ready).await.is_err() {
+            let parts = self.parts().await;
             let reasons =
-                self.parts().into_iter().filter_map(|part| Some(format!("{}: {}", part.name, part.reason?)));
+                parts.into_iter().filter_map(|part| Some(format!("{}: {}", part.name, part.reason?)));
             bail!("not ready: {}", reasons.collect::<Vec<_>>().join("; "));
         }
         Ok(())

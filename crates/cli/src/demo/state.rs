@@ -7,7 +7,7 @@ use larkauth_models::ShiftedClock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{caller::Caller, document::Document, feed::Feed};
+use super::{caller::Caller, document::Document, feed::Feed, stage::GatewayPages};
 
 /// State of every request.
 #[derive(Clone)]
@@ -18,8 +18,12 @@ pub(crate) struct DemoState {
     pub(crate) app_id: String,
     /// The service that calls the gateway, with an API key.
     pub(crate) caller: Caller,
-    /// The clock of the simulated Lark and of the product.
+    /// Pages of the gateway for browsers.
+    pub(crate) pages: GatewayPages,
+    /// The clock of the simulated Lark, and of services that run here.
     pub(crate) clock: Arc<ShiftedClock>,
+    /// The services run in this process.
+    pub(crate) services_run_here: bool,
     /// Spans and events of the product.
     pub(crate) feed: Arc<Feed>,
     /// Client for the pages that the page frames; follows no redirect.

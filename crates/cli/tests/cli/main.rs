@@ -7,6 +7,7 @@ mod backup;
 mod cards;
 mod dead_letters;
 mod doctor;
+mod elsewhere;
 mod encryption_keys;
 mod help;
 mod json;

@@ -1,0 +1,263 @@
+"""What scripts/test-deploy does with the running compose stack: plays authorizations, breaks containers, replaces them, and
+says what was checked. Standard library only; `docker compose` finds its files by COMPOSE_FILE."""
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+from deploy_traffic import Stack, Traffic, call
+
+INSTANCES = ["gateway-1", "gateway-2", "auth-worker-1", "auth-worker-2", "token-refresher-1", "token-refresher-2"]
+BACKING = ["postgres", "rabbitmq", "proxy", "prometheus", "alertmanager", "grafana"]
+APP_ID = "cli_demo0000compose0"
+
+failures = []
+
+
+def say(text):
+    print(f"==> {text}", file=sys.stderr, flush=True)
+
+
+def check(ok, text):
+    """One plain line of the result; a check that fails fails the run."""
+    print(f"{'ok    ' if ok else 'FAILED'}  {text}", flush=True)
+    if not ok:
+        failures.append(text)
+
+
+def run(*command, timeout=300, fail=True):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    if fail and done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()[-2000:]}")
+    return done
+
+
+def compose(*arguments, **options):
+    return run("docker", "compose", *arguments, **options)
+
+
+def container(service):
+    return compose("ps", "--all", "--quiet", service).stdout.split()[0]
+
+
+def inspect(service):
+    return json.loads(run("docker", "inspect", container(service)).stdout)[0]
+
+
+def all_parts_work(instance):
+    program = f"/usr/local/bin/larkauth-{instance.rsplit('-', 1)[0]}"
+    return compose("exec", "-T", instance, program, "healthcheck", "--all", fail=False, timeout=30).returncode == 0
+
+
+def wait(what, look, seconds=120):
+    """Waits for a condition; returns the seconds that it took."""
+    start = time.monotonic()
+    while not look():
+        if time.monotonic() - start > seconds:
+            raise RuntimeError(f"{what}: not within {seconds} s")
+        time.sleep(0.3)
+    return time.monotonic() - start
+
+
+# --- at rest --------------------------------------------------------------------------------------------------------
+
+
+def check_containers():
+    for service in INSTANCES + BACKING + ["lark"]:
+        state = inspect(service)
+        host = state["HostConfig"]
+        closed = host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and "no-new-privileges:true" in host["SecurityOpt"]
+        pid = state["State"]["Pid"]
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+            lines = dict(line.rstrip().split(":\t", 1) for line in status if ":\t" in line)
+        unprivileged = lines["Uid"].split()[0] != "0" and int(lines["CapEff"], 16) == 0
+        limited = host["Memory"] > 0 and host["NanoCpus"] > 0 and host["PidsLimit"]
+        ports = [binding["HostIp"] for bindings in (host["PortBindings"] or {}).values() for binding in bindings or []]
+        if not (closed and unprivileged and limited and all(ip == "127.0.0.1" for ip in ports)):
+            check(False, f"{service} runs closed in: read-only {host['ReadonlyRootfs']}, uid {lines['Uid'].split()[0]}, "
+                         f"capabilities {lines['CapEff']}, limits {bool(limited)}, ports on {ports}")
+            return
+    check(True, "every container: not root, no capability, read-only root, limits of memory, processor and processes, ports on 127.0.0.1 only")
+
+
+def check_images():
+    for service in ("gateway", "auth-worker", "token-refresher"):
+        found = run("docker", "run", "--rm", "--entrypoint", "grep", f"larkauth/{service}:local", "--count", "--text", "/_sim",
+                    f"/usr/local/bin/larkauth-{service}", fail=False).stdout.strip()
+        if found != "0":
+            check(False, f"the image of {service} holds no simulator (lines with `/_sim`: {found})")
+            return
+    check(True, "the images of the services hold no simulator")
+
+
+def status_of(url):
+    """The status of any answer."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def check_listeners(stack):
+    public = {path: status_of(stack.public + path) for path in ("/v1/apps", "/metrics", "/readyz", "/docs", "/health")}
+    private = {path: status_of(stack.api + path) for path in ("/oauth/callback", "/lark/callback")}
+    check(all(code == 404 for code in {**public, **private}.values()) and status_of(stack.public + "/healthz") == 200,
+          "the public port serves nothing private, and the private port nothing public")
+
+
+def check_monitoring():
+    def targets():
+        found = call("GET", f"http://127.0.0.1:{os.environ.get('PROMETHEUS_PORT', '9090')}/api/v1/targets")
+        return {(one["labels"]["job"], one["labels"]["instance"]): one["health"] for one in found["data"]["activeTargets"]}
+
+    def complete():
+        jobs = [job for (job, _), health in targets().items() if health == "up"]
+        return all(jobs.count(job) == 2 for job in ("gateway", "auth-worker", "token-refresher")) and "rabbitmq" in jobs
+
+    try:
+        wait("the targets of Prometheus", complete, 60)
+        found = True
+    except RuntimeError:
+        found = False
+    check(found, "Prometheus scrapes both instances of each service, and the broker" if found else f"Prometheus's targets: {targets()}")
+    ready = call("GET", f"http://127.0.0.1:{os.environ.get('ALERTMANAGER_PORT', '9093')}/-/ready")
+    check(ready is not None, "Alertmanager is ready")
+    health = call("GET", f"http://127.0.0.1:{os.environ.get('GRAFANA_PORT', '3000')}/api/health")
+    if health.get("stand-in"):
+        say("Grafana: a stand-in, which only sees that its files are mounted; boards and data sources were NOT loaded")
+    else:
+        check(True, "Grafana is healthy")
+
+
+# --- under load -----------------------------------------------------------------------------------------------------
+
+
+def phase(traffic, title, act, strict):
+    """Acts while people authorize and services read. `strict` names the counts that must stay."""
+    before = traffic.counts.snapshot()
+    start = time.monotonic()
+    say(title)
+    act()
+    wait("all parts of every instance", lambda: all(all_parts_work(instance) for instance in INSTANCES), 180)
+    # People who were on their way meet the end of the outage.
+    completed = traffic.counts.get("completed")
+    wait("five more authorizations", lambda: traffic.counts.get("completed") >= completed + 5, 180)
+    after = traffic.counts.snapshot()
+    delta = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
+    done = (f"{delta.get('completed', 0)} authorizations, {delta.get('clicks', 0)} clicks, {delta.get('reads', 0)} reads, "
+            f"{time.monotonic() - start:.0f} s")
+    rest = {name: number for name, number in sorted(delta.items())
+            if name not in ("completed", "clicks", "reads", "green_cards", "refreshes_asked")}
+    broken = {name: delta[name] for name in strict if delta.get(name)}
+    check(not broken, f"{title}: {done}" + (f"; also {rest}" if rest else ""))
+
+
+def kill(service):
+    """SIGKILL from outside, which the restart policy answers; `docker kill` would count as a wish to stop."""
+    state = inspect(service)
+    os.kill(state["State"]["Pid"], 9)
+    identity = state["Id"]
+    started = state["State"]["StartedAt"]
+    wait(f"a new process of {service}", lambda: inspect(service)["State"]["Running"] and inspect(service)["State"]["StartedAt"] != started
+         and inspect(service)["Id"] == identity, 60)
+
+
+def restart(service):
+    compose("restart", service, timeout=180)
+    wait(f"{service} to be healthy", lambda: inspect(service)["State"]["Health"]["Status"] == "healthy", 120)
+
+
+def roll():
+    done = run("scripts/rolling-upgrade", timeout=900, fail=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"scripts/rolling-upgrade: {done.stderr[-2000:]}")
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+def check_end(stack, traffic):
+    counts = traffic.counts
+    check(not traffic.failed, f"every person who started to authorize has authorized: {counts.get('completed')} of "
+                              f"{counts.get('completed') + len(traffic.failed)}")
+    check(counts.get("green_cards") == counts.get("completed"), f"every card turned green: {counts.get('green_cards')}")
+    check(counts.get("clicks_unanswered") == 0, f"clicks without an answer: {counts.get('clicks_unanswered')} of {counts.get('clicks')}")
+    # Before this test itself calls Lark, which limits that, too.
+    violations = stack.violations()
+    lost = []
+    for open_id in traffic.people:
+        try:
+            token = stack.token(open_id)["access_token"]
+            if not stack.is_valid_at_lark(token):
+                lost.append(f"{open_id}: the token is not valid at Lark")
+        except Exception as error:  # noqa: BLE001: each is a lost pair, with its reason
+            lost.append(f"{open_id}: {error}")
+        time.sleep(0.07)
+    for line in lost[:10]:
+        say(line)
+    check(not lost, f"pairs lost: {len(lost)} of {len(traffic.people)}, each read and tried at the simulated Lark")
+    for one in violations[:10]:
+        say(f"violation: {one}")
+    check(not violations, f"what a correct client never does, counted by the simulated Lark: {len(violations)}")
+    calls = call("GET", f"{stack.sim}/_sim/stats")["calls"]
+    check(calls.get("token_refresh", 0) > counts.get("refreshes_asked"),
+          f"tokens were refreshed on schedule and on request: {calls.get('token_refresh', 0)} refreshes, {counts.get('refreshes_asked')} requests")
+    queues = compose("exec", "-T", "rabbitmq", "rabbitmqctl", "--quiet", "--no-table-headers", "list_queues", "name", "messages").stdout
+    dead = [line for line in queues.splitlines() if "dead" in line and not line.split()[-1] == "0"]
+    check(not dead, f"dead letters: {dead or 0}")
+    spools = 0
+    for instance in INSTANCES:
+        listed = run("docker", "run", "--rm", "--volumes-from", container(instance), "--entrypoint", "find",
+                     "larkauth/gateway:local", "/var/lib/larkauth/escrow", "-name", "*.escrow").stdout.split()
+        spools += len(listed)
+    check(spools == 0, f"pairs left in a spool: {spools}")
+
+
+def main():
+    with open("deploy/secrets/api_key", encoding="ascii") as file:
+        key = file.read().strip()
+    stack = Stack(
+        public=f"http://127.0.0.1:{os.environ.get('PUBLIC_PORT', '8080')}",
+        api=f"http://127.0.0.1:{os.environ.get('API_PORT', '8081')}",
+        sim=f"http://127.0.0.1:{os.environ.get('SIM_PORT', '9099')}",
+        app_id=APP_ID,
+        key=key,
+    )
+    waited = wait("all parts of every instance", lambda: all(all_parts_work(instance) for instance in INSTANCES), 120)
+    say(f"every part works, {waited:.0f} s after the containers were healthy")
+    check_containers()
+    check_images()
+    check_listeners(stack)
+    check_monitoring()
+    traffic = Traffic(stack)
+    traffic.start()
+    clicks = ["clicks_unanswered"]
+    reads = ["clicks_unanswered", "reads_failed"]
+    try:
+        phase(traffic, "at rest", lambda: wait("20 authorizations", lambda: traffic.counts.get("completed") >= 20), reads)
+        for service in INSTANCES:
+            phase(traffic, f"kill -9 of {service}", lambda service=service: kill(service), reads)
+        phase(traffic, "restart of RabbitMQ", lambda: restart("rabbitmq"), reads)
+        phase(traffic, "restart of PostgreSQL", lambda: restart("postgres"), clicks)
+        phase(traffic, "rolling upgrade of all six", roll, reads)
+    except RuntimeError as error:
+        check(False, str(error))
+    finally:
+        traffic.stop()
+    check_end(stack, traffic)
+    if failures:
+        for note in traffic.counts.notes[:40]:
+            say(note)
+    print(f"{'FAILED' if failures else 'passed'}: {len(failures)} checks failed", flush=True)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
