@@ -12,7 +12,7 @@
 //! rate limit that `rate_limit` shares between processes, `user_sync` looks its person up and suspends it, `reauthorize` asks
 //! the person again. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
-//! applications, `registrations`, [`api_keys`], `encryption_keys`, `horizon`, `people` and `dead_letters` what an operator does, [`capacity`] what an
+//! applications, `registrations`, [`api_keys`], `encryption_keys`, `horizon`, `people`, `token_list`, `overview`, `dead_letters` and `console_sessions` what an operator does, [`capacity`] what an
 //! application can carry, `audit` the record of all that, `process` what a service needs, `reads` what a process keeps in
 //! memory of the store.
 //!
@@ -32,6 +32,7 @@ pub mod capacity;
 mod cards;
 mod changes;
 mod consent;
+mod console_sessions;
 mod context;
 mod dead_letters;
 mod encryption_keys;
@@ -43,6 +44,7 @@ pub mod handlers;
 mod horizon;
 pub mod jobs;
 mod key_watch;
+mod overview;
 mod people;
 mod people_policy;
 mod policy;
@@ -60,16 +62,19 @@ mod seal;
 pub mod sessions;
 mod side_effect;
 mod spool;
+mod token_list;
 mod tokens;
 mod user_sync;
 mod worker;
 
 pub use apps::{App, AppRegistry, LarkSettings};
 pub use audit::audit_view;
+pub use console_sessions::ConsoleSession;
 pub use context::{Context, ContextParts};
 pub use encryption_keys::{KeyRotation, ListedKey, Retirement};
 pub use error::AuthError;
 pub use horizon::{HorizonPage, TokenStanding};
+pub use overview::{AppOverview, BudgetOverview, Overview};
 pub use people::{ErasedPerson, pseudonym};
 pub use people_policy::{ReauthorizePolicy, UserSyncPolicy};
 pub use policy::{AuditTimings, Policy, WebhookTimings};
