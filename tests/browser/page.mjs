@@ -5,14 +5,13 @@ import { mkdir } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 
-const need = (name) => {
+export const need = (name) => {
   const value = process.env[name];
   if (!value) throw new Error(`${name} is not set: eval "$(scripts/browser-setup)" and export what it prints`);
   return value;
 };
 
 const { chromium } = createRequire(`${need("LARKAUTH_BROWSER_MODULES")}/`)("playwright-core");
-const DEMO = need("LARKAUTH_DEMO_URL");
 const IMAGES = fileURLToPath(new URL("../../docs/images/", import.meta.url));
 
 export const PHONE = { width: 360, height: 740 };
@@ -24,8 +23,16 @@ export const launch = () =>
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
   });
 
-// Opens the demo. `page.wrongs` collects console errors, exceptions and requests that leave this machine.
-export async function open(browser, { size = DESKTOP, language = "en", scheme = "light", demo = DEMO } = {}) {
+// Opens the demo.
+export async function open(browser, options = {}) {
+  const page = await blank(browser, options);
+  await page.goto(options.demo ?? need("LARKAUTH_DEMO_URL"));
+  await page.locator("#ready.good").waitFor();
+  return page;
+}
+
+// Opens an empty page. `page.wrongs` collects console errors, exceptions and requests that leave this machine.
+export async function blank(browser, { size = DESKTOP, language = "en", scheme = "light" } = {}) {
   const context = await browser.newContext({
     viewport: size,
     locale: language === "zh" ? "zh-CN" : "en-US",
@@ -47,8 +54,6 @@ export async function open(browser, { size = DESKTOP, language = "en", scheme = 
     const url = new URL(request.url());
     if (url.protocol !== "about:" && url.protocol !== "data:" && url.hostname !== "127.0.0.1") page.wrongs.push(`a request to ${url.origin}`);
   });
-  await page.goto(demo);
-  await page.locator("#ready.good").waitFor();
   return page;
 }
 
@@ -60,7 +65,8 @@ export async function close(page) {
 
 // Clears all faults for the next test, also after a failure.
 export async function repair() {
-  const answer = await fetch(new URL("/api/repair", DEMO), { method: "POST", headers: { origin: new URL(DEMO).origin } });
+  const demo = need("LARKAUTH_DEMO_URL");
+  const answer = await fetch(new URL("/api/repair", demo), { method: "POST", headers: { origin: new URL(demo).origin } });
   assert.equal(answer.status, 204);
 }
 

@@ -12,8 +12,8 @@
 //! rate limit that `rate_limit` shares between processes, `user_sync` looks its person up and suspends it, `reauthorize` asks
 //! the person again. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
-//! applications, `registrations`, [`api_keys`], `encryption_keys`, `horizon`, `people`, `backup` and `dead_letters` what an operator does, [`capacity`] what an
-//! application can carry, `audit` the record of all that, `process` what a service needs, `database_clock` the time that
+//! applications, `registrations`, [`api_keys`], `encryption_keys`, `horizon`, `people`, `token_list`, `overview`, `backup`,
+//! `dead_letters` and `console_sessions` what an operator does, [`capacity`] what an application can carry, `audit` the record of all that, `process` what a service needs, `database_clock` the time that
 //! counts, `reads` what a process keeps in memory of the store.
 //!
 //! To add an operation: a method of [`Context`] in the module of its subject, which records itself as `audit` says, or calls
@@ -33,6 +33,7 @@ pub mod capacity;
 mod cards;
 mod changes;
 mod consent;
+mod console_sessions;
 mod context;
 mod database_clock;
 mod dead_letters;
@@ -45,6 +46,7 @@ pub mod handlers;
 mod horizon;
 pub mod jobs;
 mod key_watch;
+mod overview;
 mod people;
 mod people_policy;
 mod policy;
@@ -62,17 +64,20 @@ mod seal;
 pub mod sessions;
 mod side_effect;
 mod spool;
+mod token_list;
 mod tokens;
 mod user_sync;
 mod worker;
 
 pub use apps::{App, AppRegistry, LarkSettings};
 pub use audit::audit_view;
+pub use console_sessions::ConsoleSession;
 pub use context::{Context, ContextParts};
 pub use database_clock::DatabaseClock;
 pub use encryption_keys::{KeyRotation, ListedKey, Retirement};
 pub use error::AuthError;
 pub use horizon::{HorizonPage, TokenStanding};
+pub use overview::{AppOverview, BudgetOverview, Overview};
 pub use people::{ErasedPerson, pseudonym};
 pub use people_policy::{ReauthorizePolicy, UserSyncPolicy};
 pub use policy::{AuditTimings, Policy, WebhookTimings};

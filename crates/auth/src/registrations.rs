@@ -32,12 +32,15 @@ fn is_equal(one: &Application, other: &Application) -> bool {
 }
 
 impl Context {
-    /// Returns all registered applications, ordered by id. One that cannot be read hides no other.
+    /// Returns the registered applications that the actor sees, ordered by id. One that cannot be read hides no other.
     ///
     /// # Errors
     /// The store's.
     pub async fn applications(&self, actor: &Actor, now: Timestamp) -> Result<Vec<Registration>, AuthError> {
-        let applications = self.store.applications().await.map_err(AuthError::from);
+        let visible = |known: Vec<Registration>| {
+            known.into_iter().filter(|known| actor.may_use_app(&known.app_id)).collect()
+        };
+        let applications = self.store.applications().await.map(visible).map_err(AuthError::from);
         self.settle_read(actor, self.act(actor, now, AuditAction::AppList), applications)
     }
 
@@ -171,7 +174,7 @@ impl Context {
     /// Enables or disables an application.
     ///
     /// # Errors
-    /// [`AuthError::AppNotFound`], or the store's.
+    /// [`AuthError::AppNotFound`], [`AuthError::Forbidden`] for an application that the actor does not see, or the store's.
     pub async fn set_application_enabled(
         &self,
         actor: &Actor,
@@ -181,11 +184,14 @@ impl Context {
     ) -> Result<(), AuthError> {
         let action = if enabled { AuditAction::AppEnable } else { AuditAction::AppDisable };
         let act = self.act(actor, now, action).app(app_id);
-        let done = match self.store.set_application_enabled(app_id, enabled, &act).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(AuthError::AppNotFound(app_id.clone())),
-            Err(error) => Err(error.into()),
+        let done = async {
+            Self::check_app(actor, app_id)?;
+            match self.store.set_application_enabled(app_id, enabled, &act).await? {
+                true => Ok(()),
+                false => Err(AuthError::AppNotFound(app_id.clone())),
+            }
         };
+        let done = done.await;
         self.settle_change(act, done, |()| true)?;
         self.apps.invalidate(app_id).await;
         self.reads.applications.clear();

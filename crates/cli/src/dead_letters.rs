@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use larkauth_auth::Context;
+use larkauth_auth::{AuthError, Context};
 use larkauth_contracts::message::{Message, UnrecognizedCallback};
 use larkauth_messaging::{BusError, DeadLetter};
 use larkauth_models::{EventId, Timestamp};
@@ -222,10 +222,11 @@ async fn settle(context: &Context, which: &Which, action: Action, format: Format
             // With --all, a dead letter that another process took is no failure.
             Ok(false) if which.all => continue,
             Ok(false) => missing(id).into(),
-            Err(error) if is_unrecognized(&error) => {
+            Err(AuthError::Bus(error)) if is_unrecognized(&error) => {
                 anyhow::Error::new(error).context(format!("dead letter {id}: {NO_HANDLER}"))
             }
-            Err(error) => anyhow::Error::new(error).context(format!("dead letter {id}")),
+            Err(AuthError::Bus(error)) => anyhow::Error::new(error).context(format!("dead letter {id}")),
+            Err(error) => return Err(error.into()),
         };
         // A dead letter without a queue does not prevent the others. A bus that is down does.
         let goes_on =

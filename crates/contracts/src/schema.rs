@@ -95,6 +95,8 @@ enum_schemas! {
         TokenShow = "token.show",
         /// The state of a stored token was read, without its secrets.
         TokenStatus = "token.status",
+        /// The states of the tokens of an application were listed, without their secrets.
+        TokenList = "token.list",
         /// The logins that end soon were listed.
         TokenHorizon = "token.horizon",
         /// A token was revoked.
@@ -143,6 +145,10 @@ enum_schemas! {
         DeadLetterDrop = "dead_letter.drop",
         /// Audit records were listed.
         AuditList = "audit.list",
+        /// An API key logged in to the operator console.
+        ConsoleLogin = "console.login",
+        /// A login to the operator console was ended.
+        ConsoleLogout = "console.logout",
         /// A request was refused because its API key lacks the scope.
         RequestDeny = "request.deny",
     }

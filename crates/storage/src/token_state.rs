@@ -1,4 +1,6 @@
-use larkauth_models::{AppId, IdError, OpenId, Timestamp, TokenKind, TokenStatus, UnreadableSecret};
+use larkauth_models::{
+    AppId, IdError, OpenId, SuspensionReason, Timestamp, TokenKind, TokenStatus, UnreadableSecret,
+};
 
 use crate::{
     Cipher, Result,
@@ -15,6 +17,8 @@ pub struct TokenState {
     pub open_id: OpenId,
     /// Its status.
     pub status: TokenStatus,
+    /// Why it is suspended, while it is.
+    pub suspended_for: Option<SuspensionReason>,
     /// Number of refreshes and consents.
     pub generation: i64,
     /// Granted scopes.
@@ -70,6 +74,31 @@ impl TokenState {
         }
     }
 
+    /// Reads the states of at most `limit` tokens of people in one application, in any status, in the order of their open ids
+    /// after the given one.
+    ///
+    /// # Errors
+    /// As [`TokenState::read`].
+    pub async fn page(
+        database: &dyn Transfer,
+        cipher: &Cipher,
+        app_id: &AppId,
+        after: Option<&OpenId>,
+        limit: u32,
+    ) -> Result<Vec<Self>> {
+        let user = TokenKind::User.as_str();
+        let (open_id, kind) = after.map_or(("", ""), |open_id| (open_id.as_str(), user));
+        let after = RowKey(vec![app_id.to_string(), open_id.to_owned(), kind.to_owned()]);
+        let rows = database.export(Table::Tokens, Some(&after), limit).await?;
+        let tokens = rows.into_iter().filter_map(|row| match row {
+            Record::Tokens(row) => Some(*row),
+            _ => None,
+        });
+        // The rows of the next application follow.
+        let of_app = tokens.take_while(|row| row.app_id == app_id.as_str());
+        of_app.filter(|row| row.kind == user).map(|row| Self::of(row, cipher)).collect()
+    }
+
     fn of(row: TokenRecord, cipher: &Cipher) -> Result<Self> {
         let seal = RowSeal::composite(cipher, TOKENS, &[&row.app_id, &row.open_id, &row.kind]);
         let secret = |column, sealed: &[u8]| SecretState {
@@ -81,6 +110,7 @@ impl TokenState {
             app_id: AppId::new(row.app_id.as_str()).map_err(corrupt)?,
             open_id: OpenId::new(row.open_id.as_str()).map_err(corrupt)?,
             status: row.status.parse().map_err(corrupt)?,
+            suspended_for: row.suspended_for.as_deref().map(str::parse).transpose().map_err(corrupt)?,
             access_token: row
                 .access_token_sealed
                 .as_deref()

@@ -79,8 +79,8 @@ impl ApiKeys {
     /// Returns the active key with this secret. A secret without the form of a key causes no query.
     pub(crate) async fn authenticate(&self, secret: &str) -> Result<Option<Arc<ApiKey>>, AuthError> {
         let sha256 = sha256(secret);
-        if let Some((_, key)) = self.bootstrap.as_ref().filter(|(known, _)| known.ct_eq(&sha256).into()) {
-            return Ok(Some(key.clone()));
+        if let Some(key) = self.bootstrap_key(&sha256) {
+            return Ok(Some(key));
         }
         if let Some(key) = self.context.kept_api_key(&sha256) {
             return Ok(Some(key));
@@ -93,6 +93,19 @@ impl ApiKeys {
             self.unknown.insert(sha256).await;
         }
         Ok(key)
+    }
+
+    /// Returns the active key with this SHA-256, which was the key of a caller before.
+    pub(crate) async fn find(&self, sha256: &[u8; 32]) -> Result<Option<Arc<ApiKey>>, AuthError> {
+        match self.bootstrap_key(sha256) {
+            Some(key) => Ok(Some(key)),
+            None => self.context.authenticate_api_key(sha256).await,
+        }
+    }
+
+    fn bootstrap_key(&self, sha256: &[u8; 32]) -> Option<Arc<ApiKey>> {
+        let (_, key) = self.bootstrap.as_ref().filter(|(known, _)| known.ct_eq(sha256).into())?;
+        Some(key.clone())
     }
 
     /// Counts a request of a key. Returns the time to wait when the key's limit is reached.

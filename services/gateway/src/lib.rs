@@ -6,7 +6,7 @@
 //!
 //! By module: `connections` owns one long connection per application and `http_callbacks` is its HTTP twin; both hand each
 //! callback to `callbacks`. `redirect` shows a person the outcome. `api` holds the REST API, `extract` its extractors,
-//! `problem` every error answer, `docs` the pages about the API. `router` puts the routers together, each with its
+//! `problem` every error answer, `docs` the pages about the API, `console` the operator's pages of `larkauth-console`. `router` puts the routers together, each with its
 //! `limits`, inside the common `middleware` (`location` keeps redirects right behind a proxy), and says which listener serves which. `state` is what the handlers share.
 //!
 //! To add an endpoint: its bodies in `larkauth_contracts::rest`; a handler in `api` with its `#[utoipa::path]`, whose
@@ -19,6 +19,7 @@ mod api_keys;
 mod callbacks;
 mod client_address;
 mod connections;
+mod console;
 mod docs;
 mod extract;
 mod http_callbacks;
@@ -71,7 +72,8 @@ pub async fn spawn_tasks(process: &Process, settings: &Settings) -> anyhow::Resu
         process.health.clone(),
         callbacks.clone(),
     );
-    let state = AppState::new(context.clone(), &settings.http, callbacks, process.stopping.clone());
+    let (health, stopping) = (process.health.clone(), process.stopping.clone());
+    let state = AppState::new(context.clone(), &settings.http, callbacks, health, stopping);
     state.api_keys.warn().await?;
 
     let (relaying, stopping) = (context.clone(), process.stopping.clone());

@@ -14,7 +14,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    api, docs, http_callbacks,
+    api, console, docs, http_callbacks,
     limits::Limits,
     middleware::{Observer, observe},
     problem::{ApiError, Audience, ProblemReporter},
@@ -33,6 +33,8 @@ const _: () = assert!(LONG_POLL.timeout.as_secs() > api::MAX_WAIT as u64);
 const REDIRECT: Limits = Limits { body: 64 << 10, timeout: Duration::from_secs(10), in_flight: 512 };
 /// Lark's callbacks.
 const CALLBACKS: Limits = Limits { body: 1 << 20, timeout: Duration::from_secs(10), in_flight: 512 };
+/// The operator console. A page asks several parts, each with a deadline of its own.
+const CONSOLE: Limits = Limits { body: 64 << 10, timeout: Duration::from_secs(15), in_flight: 64 };
 /// The pages about the API.
 const DOCS: Limits = Limits { body: 64 << 10, timeout: Duration::from_secs(10), in_flight: 128 };
 
@@ -48,19 +50,21 @@ pub(crate) fn routes(state: &Arc<AppState>, has_public_listener: bool) -> Routes
 
 /// Everything, for one listener.
 pub(crate) fn common_router(state: &Arc<AppState>) -> Router {
-    let routes = with_docs(private_routes()).merge(Router::from(public_routes()));
+    let routes = with_pages(private_routes(), state).merge(Router::from(public_routes()));
     with_middleware(routes, state, Audience::Callers)
 }
 
 /// What is public and what is private, for two listeners.
 pub(crate) fn separate_routers(state: &Arc<AppState>) -> (Router, Router) {
     let public = with_middleware(public_routes().into(), state, Audience::Everyone);
-    (public, with_middleware(with_docs(private_routes()), state, Audience::Callers))
+    (public, with_middleware(with_pages(private_routes(), state), state, Audience::Callers))
 }
 
-fn with_docs(routes: OpenApiRouter<Arc<AppState>>) -> Router<Arc<AppState>> {
+/// Adds the pages for people who operate or call, which the OpenAPI document does not hold.
+fn with_pages(routes: OpenApiRouter<Arc<AppState>>, state: &Arc<AppState>) -> Router<Arc<AppState>> {
     let docs = DOCS.layer(OpenApiRouter::from(docs::routes(docs::served(openapi()))));
-    Router::from(routes).merge(Router::from(docs))
+    let console = CONSOLE.layer(OpenApiRouter::from(console::routes(state)));
+    Router::from(routes).merge(Router::from(docs)).merge(Router::from(console))
 }
 
 /// The OpenAPI 3.1 document of the gateway, also served at `/docs/openapi.json`.

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use larkauth_auth::Context;
 use larkauth_config::{HttpSettings, IpNet};
+use larkauth_telemetry::Health;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,8 @@ pub(crate) struct AppState {
     pub(crate) unknown_states: Unknown,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// State of the parts of this process.
+    pub(crate) health: Health,
     /// Ends long polls when the process stops.
     pub(crate) stopping: CancellationToken,
     /// Permits of long polls.
@@ -31,6 +34,7 @@ impl AppState {
         context: Context,
         http: &HttpSettings,
         callbacks: Arc<Callbacks>,
+        health: Health,
         stopping: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -40,6 +44,7 @@ impl AppState {
             context,
             callbacks,
             trusted_proxies: http.trusted_proxies.clone(),
+            health,
             stopping,
             long_polls: Semaphore::new(LONG_POLLS),
         })

@@ -1,6 +1,11 @@
 //! The demo page in a real browser: starts `larkauth demo` and runs the tests of `tests/browser` on it.
 
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context, bail, ensure};
 use larkauth_tests::{Kind, Service, TIMEOUT, eventually};
@@ -13,27 +18,10 @@ const TESTS_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[tokio::test]
 async fn demo_page_in_browser_passes_its_tests() -> anyhow::Result<()> {
-    for name in BROWSER {
-        if std::env::var_os(name).is_none() {
-            bail!(
-                "{name} is not set: run eval \"$(scripts/browser-setup)\" and export what it prints, or use scripts/test"
-            );
-        }
-    }
+    check_setup()?;
     let mut demo = Service::spawn(Kind::Cli, &["demo", "--no-open", "--port", "0"], &BTreeMap::new())?;
     let address = address(&mut demo).await?;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
-    // One after the other: what one test breaks is broken for all.
-    let tests = Command::new("node")
-        .args(["--test", "--test-concurrency=1", "--test-reporter=spec"])
-        .args(["demo.test.mjs", "result.test.mjs"])
-        .current_dir(folder)
-        .env("LARKAUTH_DEMO_URL", address)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output =
-        tokio::time::timeout(TESTS_TIMEOUT, tests).await.context("the tests in the browser do not end")??;
+    let output = run(&["demo.test.mjs", "result.test.mjs"], &[("LARKAUTH_DEMO_URL", address)]).await?;
     let (status, log) = demo.terminate().await?;
     ensure!(
         output.status.success(),
@@ -43,6 +31,33 @@ async fn demo_page_in_browser_passes_its_tests() -> anyhow::Result<()> {
     );
     ensure!(status.success(), "the demo ended with {status}:\n{log}");
     Ok(())
+}
+
+/// Fails when `scripts/browser-setup` was not run.
+pub(crate) fn check_setup() -> anyhow::Result<()> {
+    for name in BROWSER {
+        if std::env::var_os(name).is_none() {
+            bail!(
+                "{name} is not set: run eval \"$(scripts/browser-setup)\" and export what it prints, or use scripts/test"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Runs these files of tests in a browser, with these variables. One test after the other: what one breaks is broken for
+/// all.
+pub(crate) async fn run(files: &[&str], env: &[(&str, String)]) -> anyhow::Result<Output> {
+    let tests = Command::new("node")
+        .args(["--test", "--test-concurrency=1", "--test-reporter=spec"])
+        .args(files)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser"))
+        .envs(env.iter().map(|(name, value)| (*name, value.as_str())))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(TESTS_TIMEOUT, tests).await;
+    Ok(output.context("the tests in the browser do not end")??)
 }
 
 /// Where the page is, as the demo says itself.

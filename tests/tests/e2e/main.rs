@@ -6,6 +6,7 @@ mod browser;
 mod cards;
 mod concurrency;
 mod conformance;
+mod console;
 mod crashes;
 mod degraded;
 mod device;

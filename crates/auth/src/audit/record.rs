@@ -77,6 +77,11 @@ impl Context {
         result
     }
 
+    /// Records an act that changes nothing in the store.
+    pub(crate) fn note_act(&self, act: AuditEntry) {
+        self.record(act);
+    }
+
     /// Records that an act was refused, for a reason of its own.
     pub(crate) fn note_refused(&self, act: AuditEntry, reason: &str) {
         self.record(act.not_done(AuditOutcome::Refused, reason));

@@ -157,3 +157,26 @@ pub async fn token_state_has_everything_but_secrets(bed: &Bed) {
     let why = other.refresh_token.unwrap().unreadable.unwrap();
     assert_eq!((why.column, why.key_id.as_deref()), ("refresh_token_sealed", Some("test")));
 }
+
+/// The tokens of one application are paged in the order of their people.
+pub async fn token_states_of_one_application_are_paged(bed: &Bed) {
+    for open_id in ["ou_3", "ou_1", "ou_2"] {
+        bed.consented(&bed.app, open_id, Some(HOUR), true).await;
+        bed.consented(&bed.other_app, open_id, Some(HOUR), true).await;
+    }
+    let cipher = cipher_of(&[("test", 7)]);
+    let page = async |after: Option<&str>, limit| {
+        let after = after.map(ou);
+        let page = TokenState::page(&*bed.store, &cipher, &bed.app, after.as_ref(), limit).await.unwrap();
+        assert!(page.iter().all(|token| token.app_id == bed.app && token.suspended_for.is_none()));
+        page.into_iter().map(|token| token.open_id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 2).await, ["ou_1", "ou_2"]);
+    assert_eq!(page(Some("ou_2"), 2).await, ["ou_3"]);
+    assert!(page(Some("ou_3"), 2).await.is_empty());
+    let act = crate::testing::act(bed.now());
+    let frozen = larkauth_models::SuspensionReason::Frozen;
+    assert!(bed.store.suspend_person(&bed.app, &ou("ou_1"), frozen, &act).await.unwrap());
+    let first = TokenState::page(&*bed.store, &cipher, &bed.app, None, 1).await.unwrap();
+    assert_eq!((first[0].status, first[0].suspended_for), (TokenStatus::Suspended, Some(frozen)));
+}

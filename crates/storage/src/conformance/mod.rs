@@ -152,6 +152,7 @@ macro_rules! conformance_suite {
             horizon::losses_of_each_reason_ordered_by_time,
             horizon::losses_paged_completely_and_counted,
             horizon::token_state_has_everything_but_secrets,
+            horizon::token_states_of_one_application_are_paged,
         );
     };
     (@cases $backend:expr; $($module:ident::$case:ident),+ $(,)?) => {

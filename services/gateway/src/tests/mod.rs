@@ -4,6 +4,7 @@ mod api;
 mod audit;
 mod callbacks;
 mod connections;
+mod console;
 mod contract;
 mod keys;
 mod limits;

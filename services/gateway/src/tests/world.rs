@@ -30,7 +30,7 @@ use larkauth_storage::{
     testing::{act, test_cipher},
 };
 use larkauth_storage_postgres::testing::TestDatabase;
-use larkauth_telemetry::Metrics;
+use larkauth_telemetry::{Health, Metrics};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -48,6 +48,8 @@ pub(super) const APP: &str = "cli_0123456789abcdef";
 pub(super) const KEY: &str = "a-bootstrap-api-key";
 pub(super) const ENCRYPT_KEY: &str = "test key";
 pub(super) const PERSON: &str = "ou_person";
+pub(super) const EMAIL: &str = "li.lei@example.com";
+pub(super) const MOBILE: &str = "+8613800000000";
 
 /// Confirms everything or nothing; never answers a request.
 #[derive(Default)]
@@ -55,6 +57,7 @@ pub(super) struct FakeBus {
     pub(super) down: AtomicBool,
     pub(super) published: Mutex<Vec<Outgoing>>,
     pub(super) offered: Mutex<Vec<Offer>>,
+    pub(super) letters: Mutex<Vec<DeadLetter>>,
 }
 
 impl FakeBus {
@@ -64,6 +67,14 @@ impl FakeBus {
         }
         self.published.lock().unwrap().push(message);
         Ok(())
+    }
+}
+
+impl FakeBus {
+    fn remove(&self, id: &EventId) -> bool {
+        let mut letters = self.letters.lock().unwrap();
+        let place = letters.iter().position(|letter| letter.id == *id);
+        place.map(|place| letters.remove(place)).is_some()
     }
 }
 
@@ -98,16 +109,16 @@ impl Bus for FakeBus {
         Ok(0)
     }
     async fn dead_letter_depth(&self) -> Result<u64, BusError> {
-        Ok(0)
+        Ok(self.letters.lock().unwrap().len() as u64)
     }
-    async fn dead_letters(&self, _: u32) -> Result<Vec<DeadLetter>, BusError> {
-        Ok(Vec::new())
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, BusError> {
+        Ok(self.letters.lock().unwrap().iter().take(limit as usize).cloned().collect())
     }
-    async fn requeue_dead_letter(&self, _: &EventId) -> Result<bool, BusError> {
-        Ok(false)
+    async fn requeue_dead_letter(&self, id: &EventId) -> Result<bool, BusError> {
+        Ok(self.remove(id))
     }
-    async fn drop_dead_letter(&self, _: &EventId) -> Result<bool, BusError> {
-        Ok(false)
+    async fn drop_dead_letter(&self, id: &EventId) -> Result<bool, BusError> {
+        Ok(self.remove(id))
     }
     fn health(&self) -> watch::Receiver<BusHealth> {
         watch::channel(BusHealth::Up).1
@@ -222,7 +233,8 @@ impl World {
             callback_allow_unsigned: false,
             api_key: Some(KEY.into()),
         };
-        let state = AppState::new(context.clone(), &http, callbacks.clone(), stopping.clone());
+        let health = Health::new(context.clock().clone());
+        let state = AppState::new(context.clone(), &http, callbacks.clone(), health, stopping.clone());
         let router = router::common_router(&state);
         Self {
             database,
@@ -314,8 +326,8 @@ impl World {
                 name: Some(name.to_owned()),
                 en_name: Some(format!("{name} in English")),
                 avatar_url: None,
-                email: None,
-                mobile: None,
+                email: Some(EMAIL.into()),
+                mobile: Some(MOBILE.into()),
                 tenant_key: None,
             },
             next_attempt_at: None,
