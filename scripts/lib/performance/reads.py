@@ -89,7 +89,7 @@ def wrk(url, connections, key=None):
     return float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), at["50"], at["99"]
 
 
-def paced(servers, rate, connections=8):
+def paced(servers, rate, connections):
     request = (f"GET {servers.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {servers.key}\r\n\r\n")
     out = run(PACED, f"127.0.0.1:{servers.port}", str(connections), str(rate), str(SECONDS), input=request)
     result = json.loads(out)
@@ -113,8 +113,8 @@ def measure(servers):
                     note("pgbench", connections, (pgbench(servers, connections),))
                     note("healthz", connections, wrk(f"{servers.base}/healthz", connections))
                 note(name, connections, wrk(servers.base + servers.path, connections, servers.key))
-            peak = max(rounds[name, connections][-1][0] for connections in CONNECTIONS)
-            note(f"{name} at half", 8, paced(servers, peak / 2))
+            peak, connections = max((rounds[name, connections][-1][0], connections) for connections in CONNECTIONS)
+            note(f"{name} at half", 0, paced(servers, peak / 2, connections))
     return {key: [median(column) for column in zip(*values)] for key, values in rounds.items()}
 
 
@@ -135,8 +135,8 @@ def section(result):
             rate, p50, p99 = result[name, c]
             cells.append(f"{rate / 1000:.1f}k/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms")
         lines.append(f"| {c} | " + " | ".join(cells) + " |")
-    half = {name: result[f"{name} at half", 8] for name in ("cached", "uncached")}
-    lines += ["", "| | peak | against pgbench | goal | at half of the peak, 8 connections | goal |",
+    half = {name: result[f"{name} at half", 0] for name in ("cached", "uncached")}
+    lines += ["", "| | peak | against pgbench | goal | at half of the peak | goal |",
               "| --- | --- | --- | --- | --- | --- |"]
     for name, goal in (("cached", 1.5), ("uncached", 0.6)):
         p50, p99 = half[name]
