@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import signal
 import sys
 import time
 
@@ -52,10 +53,10 @@ def check_queries(prometheus):
     return [f"no data: {name}" for name in empty]
 
 
-def check_alerts(prometheus):
+def check_alerts(prometheus, seen):
     rules = prometheus.rules("alert")
     known = {rule["name"] for rule in rules}
-    fired = prometheus.fired()
+    fired = prometheus.fired() | seen
     missing = sorted(known - fired - set(NOT_FIRED))
     say(f"{len(known & fired)} of {len(known)} alerts fired: {', '.join(sorted(known & fired))}")
     for name, why in NOT_FIRED.items():
@@ -65,6 +66,15 @@ def check_alerts(prometheus):
     problems += [f"is no alert: {name}" for name in set(NOT_FIRED) - known]
     problems += [f"{rule['name']}: {rule['lastError']}" for rule in rules if rule["health"] != "ok"]
     return problems
+
+
+def check_exemplars(prometheus):
+    """Prometheus has the traces of three histograms."""
+    for histogram in ("callback_answer_seconds", "lark_api_seconds", "bus_handle_seconds"):
+        asked = {"query": f"lark_service_{histogram}_bucket", "start": prometheus.began, "end": time.time()}
+        found = [one for series in prometheus.get("query_exemplars", **asked) for one in series["exemplars"]]
+        if not any(re.fullmatch("[0-9a-f]{32}", one["labels"].get("trace_id", "")) for one in found):
+            yield f"{histogram}: no exemplar with a trace"
 
 
 def check_labels(prometheus, people):
@@ -93,6 +103,8 @@ def main():
     parser.add_argument("--only", default="", help="names of steps, separated by commas, of the faults; nothing is checked at the end")
     options = parser.parse_args()
     began = time.monotonic()
+    # So that what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     stack = Stack(options)
     prometheus = Prometheus(options.folder, {**stack.ports, "rabbitmq": options.broker_metrics})
     try:
@@ -102,8 +114,8 @@ def main():
         scenario.run(options.only.split(",") if options.only else None)
         if options.only:
             return 1 if scenario.failures else 0
-        problems = scenario.failures + check_queries(prometheus) + check_alerts(prometheus)
-        problems += check_labels(prometheus, stack.people)
+        problems = scenario.failures + check_queries(prometheus) + check_alerts(prometheus, scenario.fired)
+        problems += [*check_exemplars(prometheus), *check_labels(prometheus, stack.people)]
         if options.picture:
             draw(prometheus, options.picture, filled_in)
         problems += [f"the simulator recorded a violation: {violation}" for violation in stack.control("GET", "violations")]
