@@ -74,13 +74,17 @@ pub(crate) async fn show(visit: Visit<TokensRead>) -> Result<Response, Failure> 
         has_all,
         days: DAYS.map(day).into(),
         counts: found.counts.iter().map(|count| (words::loss(*lang, count.reason), count.people)).collect(),
-        // Keys of all applications.
-        unreadable: if has_all { found.unreadable } else { Vec::new() },
+        unreadable: found.unreadable.counts.into_iter().map(key_of).collect(),
         rows: found.losses.into_iter().map(|loss| row(&visit, loss)).collect(),
         is_first: after.is_none(),
         first: format!("horizon?{}", query.again(&FILTER, &[])),
         next,
     }))
+}
+
+/// Returns the id of a missing key, and how many tokens need it.
+fn key_of((id, tokens): (Option<String>, u64)) -> (String, u64) {
+    (id.unwrap_or_else(|| "?".to_owned()), tokens)
 }
 
 fn read_cursor(visit: &Visit<TokensRead>) -> Result<Option<HorizonCursor>, Failure> {
