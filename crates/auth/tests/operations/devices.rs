@@ -6,7 +6,7 @@ use larkauth_auth::Context;
 use larkauth_contracts::message::{CardActionKind, CardFaceRequested, Envelope, InvitationRequested};
 use larkauth_lark_sim::{Effect, Endpoint, Fault, Lifetimes, SimConfig, ViolationKind};
 use larkauth_messaging::Disposition;
-use larkauth_models::{AuthMethod, FailureReason, Person, SessionId, SessionState};
+use larkauth_models::{AuthMethod, ExposeSecret, FailureReason, Person, SessionId, SessionState};
 
 use crate::{
     codes::{COMPLETED, failed},
