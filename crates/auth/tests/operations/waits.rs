@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use larkauth_auth::{AuthError, api_keys::NewApiKey};
 use larkauth_lark_sim::{Effect, Endpoint, Fault, Sim};
-use larkauth_models::{Actor, KeyScope, OpenId, Origin, Principal};
+use larkauth_models::{Actor, Clock, KeyScope, OpenId, Origin, Principal};
 
 use crate::fixture::{ACTOR, Fixture};
 
