@@ -372,7 +372,7 @@ fn amqp_prefix(text: &str) -> Result<String, ParseError> {
 fn no_proxy(text: &str) -> Result<String, ParseError> {
     match text.split(',').map(str::trim).find(|part| part.contains('/') && part.parse::<IpNet>().is_err()) {
         Some(_) => parse_error(
-            "holds a network that is none",
+            "has an invalid network",
             "give networks like `10.0.0.0/8`, and names and addresses without a slash, separated by commas",
         ),
         None => Ok(text.to_owned()),
@@ -383,7 +383,7 @@ fn schedule(text: &str) -> Result<Cron, ParseError> {
     const CURE: &str =
         "give minute, hour, day, month and weekday, like `0 2 * * *` for 2 o'clock every night";
     if text.split_whitespace().count() != 5 {
-        return parse_error("has not five fields", CURE);
+        return parse_error("does not have five fields", CURE);
     }
     let Ok(cron) = text.parse::<Cron>() else { return parse_error("is not a cron expression", CURE) };
     // Any start date detects an impossible date such as 30 February.
