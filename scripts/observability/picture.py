@@ -58,7 +58,7 @@ def one(prometheus, panel, filled_in, x, y):
         if names < 3:
             at = LEFT + names * 140
             out.append(f'<rect x="{at}" y="{TOP + PLOT + 22}" width="9" height="9" fill="{colour}"/>')
-            out.append(f'<text x="{at + 13}" y="{TOP + PLOT + 31}">{html.escape(name[:22])}</text>')
+            out.append(f'<text x="{at + 13}" y="{TOP + PLOT + 31}">{html.escape(name[:20])}</text>')
         names += 1
     minutes = (last - first) / 60
     out.append(f'<text x="{LEFT}" y="{TOP + PLOT + 14}" class="s">0</text>')

@@ -88,6 +88,6 @@ pub trait Horizon {
     /// Returns the risks of every application, for the gauges. Looks into two indexes for each application.
     async fn token_risks(&self) -> Result<Vec<TokenRisks>>;
     /// Counts the people of each application whose consent ends by Lark's limit in this span. Leaves out applications
-    /// without any. Reads an index only.
+    /// without any. Looks at the losses of this span only.
     async fn ending_consents(&self, from: Timestamp, until: Timestamp) -> Result<Vec<(AppId, i64)>>;
 }

@@ -125,8 +125,8 @@ async fn metrics_of_many_people_have_no_series_of_a_person() -> anyhow::Result<(
     ensure!(open.text.ends_with("# EOF\n"));
     for histogram in ["callback_answer_seconds", "lark_api_seconds", "bus_handle_seconds"] {
         let start = format!("lark_service_{histogram}_bucket");
-        let has_trace = |line: &&str| line.starts_with(&start) && line.contains("# {trace_id=\"");
-        ensure!(open.text.lines().find(has_trace).is_some(), "{histogram} has no exemplar");
+        let has_trace = |line: &str| line.starts_with(&start) && line.contains("# {trace_id=\"");
+        ensure!(open.text.lines().any(has_trace), "{histogram} has no exemplar");
     }
     service.terminate().await?;
     Ok(())

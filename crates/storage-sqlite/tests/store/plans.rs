@@ -149,9 +149,9 @@ async fn due_applications_plan_reads_index_of_due_tokens() {
     assert!(!plan.contains("SCAN t"), "{plan}");
 }
 
-/// The gauges are updated every few seconds. Their statement reads covering indexes, and the applications.
+/// The gauges are updated every few seconds. Their statements look into indexes, and read the applications.
 #[tokio::test]
-async fn active_counts_plan_reads_indexes_only() {
+async fn gauges_plan_uses_indexes() {
     let database = TestSqlite::create().await;
     let mut db = database.connection().await;
     for (part, indexes) in [
@@ -167,7 +167,8 @@ async fn active_counts_plan_reads_indexes_only() {
                 "INDEX access_tokens_due (app_id=? AND next_attempt_at>?)",
             ],
         ),
-        ("loss_reason = 'consent_ends'", ["COVERING INDEX access_tokens_by_loss"; 2]),
+        // SQLite reads the rows, too, as the columns are generated.
+        ("loss_reason = 'consent_ends'", ["INDEX access_tokens_by_loss (loses_at>? AND loses_at<?)"; 2]),
     ] {
         let statement = query(part);
         let plan = plan(&mut db, &statement).await;
