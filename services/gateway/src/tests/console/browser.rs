@@ -9,8 +9,8 @@ use larkauth_auth::api_keys::NewApiKey;
 use larkauth_models::{ExposeSecret, KeyScope};
 use uuid::Uuid;
 
-use super::super::world::{APP, Answer, KEY, PERSON, World, now};
 use crate::actor::ACTOR;
+use crate::tests::world::{APP, Answer, KEY, PERSON, World, now};
 
 /// Every page that shows something, with what it needs.
 pub(super) fn pages(session: &str) -> Vec<String> {

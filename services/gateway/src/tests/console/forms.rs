@@ -6,11 +6,9 @@ use larkauth_messaging::DeadLetter;
 use larkauth_models::{AuthMethod, EventId, KeyScope, TokenKind};
 use larkauth_storage::AuditFilter;
 
-use super::{
-    super::world::{APP, FakeBus, PERSON, World, app_id, now},
-    browser::{Browser, forms},
-};
+use super::browser::{Browser, forms};
 use crate::actor::ACTOR;
+use crate::tests::world::{APP, FakeBus, KEY, PERSON, World, app_id, now};
 
 fn letter(id: &str) -> DeadLetter {
     DeadLetter {
@@ -80,7 +78,7 @@ async fn form_without_own_token_or_from_another_site_changes_nothing() {
     // Neither does a login form of another site.
     let mut stranger = Browser::new(&world);
     for headers in [&[][..], &[("sec-fetch-site", "cross-site")]] {
-        let key = format!("key={}", super::super::world::KEY);
+        let key = format!("key={}", KEY);
         assert_eq!(stranger.post_from("login", &key, headers).await.status, 403);
     }
     assert!(stranger.cookie.is_none());

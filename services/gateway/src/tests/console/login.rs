@@ -4,11 +4,9 @@ use chrono::TimeDelta;
 use larkauth_models::{AuthMethod, ExposeSecret, KeyScope};
 use larkauth_storage::AuditFilter;
 
-use super::{
-    super::world::{KEY, World, now},
-    browser::{Browser, pages},
-};
+use super::browser::{Browser, pages};
 use crate::actor::ACTOR;
+use crate::tests::world::{KEY, World, now};
 
 #[tokio::test]
 async fn login_wrong_key_is_refused_and_right_key_gets_protected_cookie() {

@@ -2,10 +2,8 @@
 
 use larkauth_models::{AuthMethod, KeyScope, Timestamp};
 
-use super::{
-    super::world::{APP, EMAIL, KEY, MOBILE, PERSON, World},
-    browser::{Browser, pages},
-};
+use super::browser::{Browser, pages};
+use crate::tests::world::{APP, EMAIL, KEY, MOBILE, PERSON, World};
 
 /// Would run, break out of an attribute, and turn the direction of writing.
 const HOSTILE: &str = "<script>alert(1)</script>\" onload='x' \u{202e}gnp.exe";

@@ -3,10 +3,8 @@
 use larkauth_models::{AuthMethod, KeyScope};
 use larkauth_storage::testing::act;
 
-use super::{
-    super::world::{APP, PERSON, World, application, now},
-    browser::{Browser, forms, pages},
-};
+use super::browser::{Browser, forms, pages};
+use crate::tests::world::{APP, PERSON, World, application, now};
 
 const OTHER: &str = "cli_fedcba9876543210";
 
