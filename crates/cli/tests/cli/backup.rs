@@ -148,9 +148,9 @@ async fn ends_as_documented(
     let click = sim.click(&card.message_id, "authorize", &people.rotated).await.unwrap();
     let redirect = sim.consent(&click.url.unwrap(), &people.rotated).await.unwrap();
     sim.follow(&redirect).await.unwrap();
-    let id = card.message_id.clone();
-    let is_done =
-        |sim: &larkauth_lark_sim::Sim| sim.card(&id).filter(|card| card["header"]["template"] == "green");
+    let is_done = |sim: &larkauth_lark_sim::Sim| {
+        sim.card(&card.message_id).filter(|card| card["header"]["template"] == "green")
+    };
     sim.wait_until(TIMEOUT, is_done).await.unwrap();
     let (served, new) = token(stage, &people.rotated, "").await;
     assert_eq!(served, StatusCode::OK, "{new}");
