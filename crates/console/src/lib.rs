@@ -45,7 +45,6 @@ pub use host::{Host, Reached};
 pub use state::Console;
 
 /// The routes of the console, for the private listener.
-#[must_use]
 pub fn router<S: Clone + Send + Sync + 'static>(console: Console) -> Router<S> {
     let console = Arc::new(console);
     let pages = Router::new()

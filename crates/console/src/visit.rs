@@ -68,10 +68,10 @@ impl<S: Scope> FromRequestParts<Arc<Console>> for Visit<S> {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, console: &Arc<Console>) -> Result<Self, Response> {
-        let visitor = visitor(parts)?;
+        let visitor = visitor(parts).map_err(IntoResponse::into_response)?;
         let Some(login) = &visitor.login else { return Err(to_login(parts)) };
         let (context, now) = (console.context.clone(), console.context.now());
-        check_scope::<S>(&context, login, now)?;
+        check_scope::<S>(&context, login, now).map_err(IntoResponse::into_response)?;
         Ok(Self {
             context,
             actor: login.actor.clone(),
@@ -95,7 +95,7 @@ impl<S: Scope + Send> FromRequest<Arc<Console>> for Posted<S> {
 
     async fn from_request(request: Request, console: &Arc<Console>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let visitor = visitor(&parts)?;
+        let visitor = visitor(&parts).map_err(IntoResponse::into_response)?;
         if !is_same_origin(&parts.headers, &visitor.reached) {
             return Err(Failure::Form.into_response());
         }
@@ -112,9 +112,9 @@ impl<S: Scope + Send> FromRequest<Arc<Console>> for Posted<S> {
     }
 }
 
-fn visitor(parts: &Parts) -> Result<Arc<Visitor>, Response> {
+fn visitor(parts: &Parts) -> Result<Arc<Visitor>, Failure> {
     let visitor = parts.extensions.get::<Arc<Visitor>>().cloned();
-    visitor.ok_or_else(|| Failure::Internal("the layer of the login is missing".to_owned()).into_response())
+    visitor.ok_or_else(|| Failure::Internal("the layer of the login is missing".to_owned()))
 }
 
 fn to_login(parts: &Parts) -> Response {
@@ -127,11 +127,11 @@ fn to_login(parts: &Parts) -> Response {
     }
 }
 
-fn check_scope<S: Scope>(context: &Context, login: &Login, now: Timestamp) -> Result<(), Response> {
+fn check_scope<S: Scope>(context: &Context, login: &Login, now: Timestamp) -> Result<(), Failure> {
     match S::SCOPE {
         Some(scope) if !scope.is_among(&login.key.scopes) => {
             context.note_denied(&login.actor, now, scope);
-            Err(Failure::Scope(scope).into_response())
+            Err(Failure::Scope(scope))
         }
         _ => Ok(()),
     }

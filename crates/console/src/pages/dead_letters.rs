@@ -45,11 +45,11 @@ pub(crate) async fn show(visit: Visit<Everything>) -> Result<Response, Failure> 
     let mut letters = visit.context.dead_letters(&visit.actor, visit.now, PAGE + 1).await?;
     let has_more = letters.len() > PAGE as usize;
     letters.truncate(PAGE as usize);
-    let rows = letters.into_iter().map(|letter| row(&visit, letter)).collect();
+    let rows = letters.iter().map(|letter| row(&visit, letter)).collect();
     Ok(page(&DeadLettersPage { shell: visit.shell(), rows, has_more }))
 }
 
-fn row(visit: &Visit<Everything>, letter: DeadLetter) -> Row {
+fn row(visit: &Visit<Everything>, letter: &DeadLetter) -> Row {
     let body: Option<Value> = serde_json::from_slice(&letter.body).ok();
     let is_unrecognized = letter.r#type == UnrecognizedCallback::TYPE;
     // No handler rejected such a message. The reason is in its body.

@@ -75,7 +75,7 @@ pub(crate) async fn show(visit: Visit<TokensRead>) -> Result<Response, Failure> 
         days: DAYS.map(day).into(),
         counts: found.counts.iter().map(|count| (words::loss(*lang, count.reason), count.people)).collect(),
         unreadable: found.unreadable.counts.into_iter().map(key_of).collect(),
-        rows: found.losses.into_iter().map(|loss| row(&visit, loss)).collect(),
+        rows: found.losses.iter().map(|loss| row(&visit, loss)).collect(),
         is_first: after.is_none(),
         first: format!("horizon?{}", query.again(&FILTER, &[])),
         next,
@@ -93,7 +93,7 @@ fn read_cursor(visit: &Visit<TokensRead>) -> Result<Option<HorizonCursor>, Failu
     Ok(Some(HorizonCursor { at, app_id: app_id.to_owned(), open_id: open_id.to_owned() }))
 }
 
-fn row(visit: &Visit<TokensRead>, loss: Loss) -> Row {
+fn row(visit: &Visit<TokensRead>, loss: &Loss) -> Row {
     let (lang, now): (_, Timestamp) = (visit.lang, visit.now);
     Row {
         is_lost: loss.at <= now || loss.reason == LossReason::Suspended,

@@ -86,7 +86,7 @@ pub(crate) async fn show(State(console): State<Arc<Console>>, visit: Visit<AnyKe
             .collect(),
         dead_letters: overview.dead_letters,
         apps: overview.applications.map(|apps| apps.into_iter().map(|app| app_row(&visit, app)).collect()),
-        budgets: overview.budgets.into_iter().map(budget_row).collect(),
+        budgets: overview.budgets.iter().map(budget_row).collect(),
         spool: overview.spool,
         reserve: SpoolState::RESERVE,
     })
@@ -124,7 +124,7 @@ fn app_row(visit: &Visit<AnyKey>, app: AppOverview) -> AppRow {
     }
 }
 
-fn budget_row(budget: BudgetOverview) -> BudgetRow {
+fn budget_row(budget: &BudgetOverview) -> BudgetRow {
     BudgetRow {
         app_id: budget.app_id.to_string(),
         class: budget.class,

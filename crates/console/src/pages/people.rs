@@ -70,14 +70,14 @@ pub(crate) async fn show(visit: Visit<TokensRead>) -> Result<Response, Failure> 
         shell: visit.shell(),
         apps: Choice::of_apps(&apps, chosen),
         open_id: query.get("open_id").unwrap_or_default().to_owned(),
-        rows: tokens.into_iter().map(|token| row(&visit, token)).collect(),
+        rows: tokens.iter().map(|token| row(&visit, token)).collect(),
         is_first: after.is_none(),
         first: format!("people?{}", target::query(same)),
         next,
     }))
 }
 
-fn row(visit: &Visit<TokensRead>, token: TokenState) -> Row {
+fn row(visit: &Visit<TokensRead>, token: &TokenState) -> Row {
     let (lang, now) = (visit.lang, visit.now);
     Row {
         person: target::query([("app_id", token.app_id.as_str()), ("open_id", token.open_id.as_str())]),

@@ -69,14 +69,14 @@ pub(crate) async fn show(visit: Visit<SessionsRead>) -> Result<Response, Failure
         apps: Choice::of_apps(&apps, query.get("app_id")),
         states: states.collect(),
         open_id: query.get("open_id").unwrap_or_default().to_owned(),
-        rows: sessions.into_iter().map(|session| row(&visit, session)).collect(),
+        rows: sessions.iter().map(|session| row(&visit, session)).collect(),
         is_first,
         first: format!("sessions?{}", query.again(&FILTER, &[])),
         next,
     }))
 }
 
-fn row(visit: &Visit<SessionsRead>, session: AuthSession) -> Row {
+fn row(visit: &Visit<SessionsRead>, session: &AuthSession) -> Row {
     Row {
         id: session.id.to_string(),
         app_id: session.app_id.to_string(),

@@ -66,6 +66,7 @@ async fn claim_times(database: &TestDatabase, store: &PgStore, claims: u32) -> [
     medians
 }
 
+#[expect(clippy::print_stdout, reason = "what was measured is a result")]
 async fn compare(few: u32, many: u32, claims: u32, factor: f64) {
     let (small, small_store) = with_due_tokens(few).await;
     let (large, large_store) = with_due_tokens(many).await;
