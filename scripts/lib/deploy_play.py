@@ -245,7 +245,7 @@ def main():
     try:
         phase(traffic, "at rest", lambda: wait("20 authorizations", lambda: traffic.counts.get("completed") >= 20), reads)
         for service in INSTANCES:
-            # A click that Lark has sent to a process when it is killed has nobody to answer it: at most one for each person who
+            # A click that Lark has sent to a process when it is killed has no process left to answer it: at most one for each person who
             # clicks at that moment.
             cut = ["clicks_unanswered", "reads_failed"] if service.startswith("gateway") else reads
             phase(traffic, f"kill -9 of {service}", lambda service=service: kill(service), cut)
