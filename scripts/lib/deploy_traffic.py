@@ -116,6 +116,8 @@ class Traffic:
     READERS = 3
     # A person's whole way, with every outage that a phase makes in between.
     DEADLINE = 150
+    # Lark's own deadline is 3 s.
+    ANSWER_DEADLINE_MS = 2900
 
     def __init__(self, stack):
         self.stack = stack
@@ -184,7 +186,10 @@ class Traffic:
             outcome = call("POST", f"{self.stack.sim}/_sim/click",
                            {"message_id": message_id, "button": "authorize", "open_id": open_id}, timeout=15)
             self.counts.add("clicks")
-            if not outcome["answered"]:
+            if not outcome["answered"] and outcome["elapsed_ms"] < self.ANSWER_DEADLINE_MS:
+                # The connection ended under the click. The person sees an error, and clicks again.
+                self.counts.add("clicks_cut", f"error {outcome['error']} after {outcome['elapsed_ms']} ms")
+            elif not outcome["answered"]:
                 self.counts.add("clicks_unanswered", f"error {outcome['error']} after {outcome['elapsed_ms']} ms")
             elif (outcome["toast"] or {}).get("type") in ("error", "warning"):
                 self.counts.add("clicks_try_again")
