@@ -78,7 +78,7 @@ async fn form_without_own_token_or_from_another_site_changes_nothing() {
     // Neither does a login form of another site.
     let mut stranger = Browser::new(&world);
     for headers in [&[][..], &[("sec-fetch-site", "cross-site")]] {
-        let key = format!("key={}", KEY);
+        let key = format!("key={KEY}");
         assert_eq!(stranger.post_from("login", &key, headers).await.status, 403);
     }
     assert!(stranger.cookie.is_none());
