@@ -260,7 +260,7 @@ async fn horizon_lists_losses_and_unreadable_tokens() {
         key_id: Some(GONE.to_owned()),
         access_until: Some(token.pair.access_expires_at),
     };
-    assert_eq!(unreadable.people, [person.clone()]);
+    assert_eq!(unreadable.people, std::slice::from_ref(&person));
     fixture.seal_again(&second, "access_token_sealed", &gone_first()).await;
     let unreadable = horizon(10).await.unreadable;
     assert_eq!(unreadable.people, [UnreadableToken { access_until: None, ..person }]);

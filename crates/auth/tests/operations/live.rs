@@ -41,7 +41,7 @@ impl Live {
     }
 
     async fn with(setup: Setup) -> Self {
-        let fixture = Fixture::with(setup).await;
+        let fixture = Box::pin(Fixture::with(setup)).await;
         let corner = TestBus::fast().await;
         let bus: Arc<dyn Bus> = corner.bus().await;
         let context = Context::new(ContextParts { bus: bus.clone(), ..fixture.parts.clone() });
