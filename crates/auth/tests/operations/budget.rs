@@ -261,11 +261,15 @@ async fn two_processes_on_one_sqlite_file_share_one_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes and a core: scripts/test --full"]
+#[ignore = "takes minutes and both cores; the 98 % need a release build: scripts/test --full"]
 async fn fifty_applications_use_98_percent_of_their_limits_each() {
     let world = World::start(TestDatabase::create().await, 50, PEOPLE).await;
-    let at_least = 0.98 * 1000.0 / CallRate::LARK.calls_per_minute();
-    println!("{}", rate_is_used_and_not_exceeded(&world, 70, at_least).await);
+    // A debug build is not fast enough to use the limits of all, and shows that they hold.
+    let (seconds, at_least) = match cfg!(debug_assertions) {
+        true => (10, 0.05),
+        false => (70, 0.98 * 1000.0 / CallRate::LARK.calls_per_minute()),
+    };
+    println!("{}", rate_is_used_and_not_exceeded(&world, seconds, at_least).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
