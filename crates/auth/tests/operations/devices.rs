@@ -2,37 +2,34 @@
 
 use std::time::Duration;
 
-use larkauth_auth::{Context, Policy};
-use larkauth_contracts::message::{
-    CardActionKind, CardFaceRequested, Envelope, InvitationRequested, SessionEnded,
-};
+use larkauth_auth::Context;
+use larkauth_contracts::message::{CardActionKind, CardFaceRequested, Envelope, InvitationRequested};
 use larkauth_lark_sim::{Effect, Endpoint, Fault, Lifetimes, SimConfig, ViolationKind};
 use larkauth_messaging::Disposition;
-use larkauth_models::{AuthMethod, ExposeSecret, FailureReason, Person, SessionId, SessionState, Timestamp};
-use serde_json::Value;
+use larkauth_models::{AuthMethod, ExposeSecret, FailureReason, Person, SessionId, SessionState};
 
 use crate::{
     codes::{COMPLETED, failed},
-    fixture::{ACTOR, Fixture, Invited, Setup, policy, reply, running, seen},
+    fixture::{ACTOR, Fixture, Invited, Setup, reply, running, seen},
 };
 
-const PENDING: (SessionState, Option<FailureReason>) = (SessionState::Pending, None);
+pub(crate) const PENDING: (SessionState, Option<FailureReason>) = (SessionState::Pending, None);
 /// Longer than any pause of these tests: by the clock of the simulator, which counts polls that are too early.
-const STEP: Duration = Duration::from_secs(20);
+pub(crate) const STEP: Duration = Duration::from_secs(20);
 
 /// What is stored of the polls of a session.
 #[derive(Debug, PartialEq, Eq)]
-struct Polls {
+pub(crate) struct Polls {
     /// Whole seconds until the next one, rounded up.
-    due_in: i32,
-    interval: i32,
-    failures: i32,
-    is_answer_lost: bool,
+    pub(crate) due_in: i32,
+    pub(crate) interval: i32,
+    pub(crate) failures: i32,
+    pub(crate) is_answer_lost: bool,
 }
 
 impl Fixture {
     /// Asks the n-th person, and returns the message that has the card sent.
-    async fn device_asked(&self, n: usize) -> (SessionId, Envelope<InvitationRequested>) {
+    pub(crate) async fn device_asked(&self, n: usize) -> (SessionId, Envelope<InvitationRequested>) {
         let mut invite = self.invitation(Person { open_id: Some(self.person(n)), user_id: None });
         invite.auth_method = AuthMethod::DeviceCode;
         let session = self.context.invite(&ACTOR, self.context.now(), invite).await.unwrap();
@@ -40,7 +37,7 @@ impl Fixture {
     }
 
     /// The n-th person is asked and has the card.
-    async fn device(&self, n: usize) -> Invited {
+    pub(crate) async fn device(&self, n: usize) -> Invited {
         let (session_id, message) = self.device_asked(n).await;
         assert_eq!(self.deliver(message).await, Disposition::DONE);
         self.device_card(session_id, n).await
@@ -56,30 +53,30 @@ impl Fixture {
     }
 
     /// The n-th person agrees on the device page, or declines.
-    async fn decide(&self, of: &Invited, n: Option<usize>) {
+    pub(crate) async fn decide(&self, of: &Invited, n: Option<usize>) {
         let code = self.user_code(of).await;
         let person = n.map(|n| self.person(n));
         assert!(self.sim.decide_device(&code, person.as_ref().map(|id| id.as_str())).unwrap());
     }
 
     /// Lets the pauses of all polls pass.
-    async fn polls_due(&self) {
+    pub(crate) async fn polls_due(&self) {
         self.clock.advance(STEP);
         self.sql("update user_auth_sessions set device_poll_at = 'epoch' where device_poll_at is not null")
             .await;
     }
 
     /// Polls what is due, as the job does. Returns the number of ended sessions.
-    async fn poll_due(&self) -> u64 {
+    pub(crate) async fn poll_due(&self) -> u64 {
         self.context.poll_device_codes(&ACTOR, self.context.now(), &running()).await.unwrap()
     }
 
-    async fn poll(&self) -> u64 {
+    pub(crate) async fn poll(&self) -> u64 {
         self.polls_due().await;
         self.poll_due().await
     }
 
-    async fn polls_of(&self, of: &Invited) -> Polls {
+    pub(crate) async fn polls_of(&self, of: &Invited) -> Polls {
         let mut db = self.database.connection().await;
         let (due_in, interval, failures, is_answer_lost) = sqlx::query_as(
             "select ceil(extract(epoch from device_poll_at - clock_timestamp()))::integer,
@@ -93,7 +90,7 @@ impl Fixture {
         Polls { due_in, interval, failures, is_answer_lost }
     }
 
-    async fn state_of(&self, of: &Invited) -> (SessionState, Option<FailureReason>) {
+    pub(crate) async fn state_of(&self, of: &Invited) -> (SessionState, Option<FailureReason>) {
         let session = self.session(of.session_id).await;
         (session.state, session.failure_reason)
     }
@@ -102,12 +99,12 @@ impl Fixture {
         self.sim.card(of.message_id.as_str()).unwrap().to_string()
     }
 
-    fn polled(&self) -> u64 {
+    pub(crate) fn polled(&self) -> u64 {
         self.sim.stats().calls(Endpoint::TokenDevice)
     }
 
     /// The person's consent is stored, in one poll without a violation.
-    async fn completes(&self, of: &Invited) {
+    pub(crate) async fn completes(&self, of: &Invited) {
         assert_eq!(self.poll().await, 1);
         assert_eq!(self.ended(of).await, COMPLETED);
         assert!(self.token(&of.open_id).await.unwrap().pair.refresh_token.is_some());
@@ -374,166 +371,4 @@ async fn session_over_expires_and_asks_again_with_new_codes() {
     assert!(fixture.card_text(&new).contains(&second));
     fixture.decide(&new, Some(0)).await;
     fixture.completes(&new).await;
-}
-
-#[tokio::test]
-async fn lark_down_is_waited_for_with_growing_pauses() {
-    let fixture = Fixture::new().await;
-    let invited = fixture.device(0).await;
-    fixture.decide(&invited, Some(0)).await;
-    fixture.sim.faults().push(Fault::at(Endpoint::TokenDevice, Effect::Cut).until_cleared());
-    let mut pauses = Vec::new();
-    for _ in 0..4 {
-        assert_eq!(fixture.poll().await, 0);
-        pauses.push(fixture.polls_of(&invited).await.due_in);
-    }
-    assert_eq!(pauses, [10, 20, 30, 30]);
-    fixture.sim.faults().clear();
-    fixture.completes(&invited).await;
-    assert_eq!(fixture.sim.violations(), []);
-}
-
-#[tokio::test]
-async fn rate_limit_is_waited_for() {
-    let fixture = Fixture::new().await;
-    let invited = fixture.device(0).await;
-    fixture.sim.faults().push(Fault::at(Endpoint::TokenDevice, Effect::TooManyRequests(2)));
-    assert_eq!(fixture.poll().await, 0);
-    let polls = fixture.polls_of(&invited).await;
-    assert_eq!((polls.due_in, polls.failures, polls.is_answer_lost), (10, 1, false));
-    fixture.decide(&invited, Some(0)).await;
-    fixture.completes(&invited).await;
-}
-
-#[tokio::test]
-async fn wrong_secret_fails_one_session_and_stops_all_polls() {
-    let fixture = Fixture::new().await;
-    let (first, second) = (fixture.device(0).await, fixture.device(1).await);
-    fixture.sim.faults().push(Fault::at(Endpoint::TokenDevice, Effect::Answer { status: 400, code: 20002 }));
-    // One poll at a time, so that the other one is after the breaker.
-    fixture.clock.advance(STEP);
-    fixture.sql("update user_auth_sessions set device_poll_at = 'epoch' where open_id = (select min(open_id) from user_auth_sessions)").await;
-    assert_eq!(fixture.poll_due().await, 1);
-    let (refused, other) = match fixture.state_of(&first).await.0 {
-        SessionState::Failed => (first, second),
-        _ => (second, first),
-    };
-    assert_eq!(fixture.ended(&refused).await, failed(FailureReason::AppMisconfigured));
-    assert_eq!((fixture.poll().await, fixture.polled()), (0, 1), "the breaker is open");
-    assert_eq!(fixture.state_of(&other).await, PENDING);
-
-    // After its time one poll tries again. The codes have expired meanwhile.
-    fixture.clock.advance(Policy::default().breaker_open);
-    assert_eq!(fixture.poll().await, 0);
-    fixture.decide(&other, Some(if other.open_id == fixture.person(0) { 0 } else { 1 })).await;
-    fixture.completes(&other).await;
-    let app = fixture.parts.store.application(&fixture.app_id()).await.unwrap().unwrap();
-    assert_eq!(app.frozen_since, None, "Lark accepts the application again");
-}
-
-#[tokio::test]
-async fn refused_authorization_fails_session_without_card() {
-    let fixture = Fixture::new().await;
-    let (session_id, message) = fixture.device_asked(0).await;
-    let refuse = |status, code| Fault::at(Endpoint::DeviceAuthorization, Effect::Answer { status, code });
-    fixture.sim.faults().push(refuse(503, 20050));
-    assert!(matches!(fixture.deliver(message.clone()).await, Disposition::Retry { .. }));
-    fixture.sim.faults().push(refuse(400, 20002));
-    assert_eq!(fixture.deliver(message).await, Disposition::DONE);
-    let session = fixture.session(session_id).await;
-    assert_eq!(session.failure_reason, Some(FailureReason::AppMisconfigured));
-    assert!(session.message_id.is_none() && fixture.sim.messages().is_empty());
-    let app = fixture.parts.store.application(&fixture.app_id()).await.unwrap().unwrap();
-    assert!(app.frozen_since.is_some());
-}
-
-#[tokio::test]
-async fn disabled_application_polls_nothing_and_fails() {
-    let fixture = Fixture::new().await;
-    let invited = fixture.device(0).await;
-    let (app_id, now) = (fixture.app_id(), fixture.context.now());
-    fixture.context.set_application_enabled(&ACTOR, now, &app_id, false).await.unwrap();
-    assert_eq!((fixture.poll().await, fixture.polled()), (1, 0));
-    assert_eq!(fixture.ended(&invited).await, failed(FailureReason::AppDisabled));
-}
-
-#[tokio::test]
-async fn refused_person_fails_session() {
-    let fixture = Fixture::new().await;
-    let invited = fixture.device(0).await;
-    fixture.sim.faults().push(Fault::at(Endpoint::TokenDevice, Effect::Answer { status: 400, code: 20010 }));
-    assert_eq!(fixture.poll().await, 1);
-    assert_eq!(fixture.ended(&invited).await, failed(FailureReason::UserUnavailable));
-}
-
-#[tokio::test]
-async fn killed_poller_is_followed_by_another_poll() {
-    let policy = Policy { exchange_claim: Duration::ZERO, ..policy(100) };
-    let fixture = Fixture::with(Setup { policy, ..Setup::default() }).await;
-    let invited = fixture.device(0).await;
-    fixture.polls_due().await;
-    // Claimed and sent, and then nothing.
-    let (now, claims) = (fixture.context.now(), [fixture.context.new_uuid()]);
-    let store = &fixture.parts.store;
-    let killed = store.claim_device_polls(now, Timestamp::UNIX_EPOCH, STEP, &claims, Duration::ZERO).await;
-    assert_eq!(killed.unwrap().len(), 1);
-    assert_eq!((fixture.poll_due().await, fixture.polled()), (0, 0), "its pair may be on its way");
-    for _ in 0..3 {
-        fixture.context.resume_exchanges(&ACTOR, now, &running()).await.unwrap();
-    }
-    assert_eq!(fixture.state_of(&invited).await, PENDING, "a poll can be repeated");
-    fixture.decide(&invited, Some(0)).await;
-    fixture.completes(&invited).await;
-}
-
-#[tokio::test]
-async fn pair_of_poll_is_in_escrow_until_lark_says_whose_it_is() {
-    let policy = Policy {
-        commit_reserve: Duration::from_secs(20),
-        resume_pause: Duration::ZERO,
-        resume_deadline: Policy::default().handler_deadline,
-        ..policy(100)
-    };
-    let fixture = Fixture::with(Setup { policy, ..Setup::default() }).await;
-    let invited = fixture.device(0).await;
-    fixture.decide(&invited, Some(0)).await;
-    fixture
-        .sim
-        .faults()
-        .push(Fault::at(Endpoint::UserInfo, Effect::Answer { status: 503, code: 1 }).until_cleared());
-    assert_eq!(fixture.poll().await, 0);
-    assert_eq!((fixture.state_of(&invited).await, fixture.polled()), (PENDING, 1));
-    assert_eq!((fixture.poll().await, fixture.polled()), (0, 1), "there is a pair: nothing is polled");
-    fixture.sim.faults().clear();
-    let now = fixture.context.now();
-    assert_eq!(fixture.context.resume_exchanges(&ACTOR, now, &running()).await.unwrap(), 1);
-    assert_eq!(fixture.ended(&invited).await, COMPLETED);
-}
-
-#[tokio::test]
-async fn broker_down_does_not_keep_poll_from_storing_token() {
-    let fixture = Fixture::new().await;
-    let invited = fixture.device(0).await;
-    fixture.decide(&invited, Some(0)).await;
-    fixture.bus.go_down();
-    assert_eq!(fixture.poll().await, 1);
-    assert_eq!(fixture.state_of(&invited).await.0, SessionState::Completed);
-    fixture.bus.come_back();
-    fixture.clock.advance(STEP);
-    let now = fixture.context.now();
-    assert_eq!(fixture.context.announce_ends(&ACTOR, now, &running()).await.unwrap(), 1);
-    assert_eq!(fixture.bus.take::<SessionEnded>().data.state, SessionState::Completed);
-}
-
-#[tokio::test]
-async fn longest_card_with_codes_is_accepted_or_refused_at_the_request() {
-    let fixture = Fixture::new().await;
-    let mut invite = fixture.invitation(Person { open_id: Some(fixture.person(0)), user_id: None });
-    invite.auth_method = AuthMethod::DeviceCode;
-    invite.card.custom_message = Some("\u{597d}".repeat(1000));
-    let session = fixture.context.invite(&ACTOR, fixture.context.now(), invite).await.unwrap();
-    assert_eq!(fixture.deliver(fixture.bus.take::<InvitationRequested>()).await, Disposition::DONE);
-    let card: Value =
-        fixture.sim.card(fixture.session(session.id).await.message_id.unwrap().as_str()).unwrap();
-    assert!(card.to_string().len() < 30 * 1024);
 }

@@ -11,6 +11,7 @@ mod card_faces;
 mod clicks;
 mod codes;
 mod dead_letters;
+mod device_faults;
 mod devices;
 mod disabled;
 mod encryption_keys;
