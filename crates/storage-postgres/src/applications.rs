@@ -117,22 +117,20 @@ impl Applications for PgStore {
         reason: Option<&str>,
         now: Timestamp,
     ) -> Result<bool> {
-        let done = self
-            .call("freezing an application", async |db| {
-                query!(
-                    "update applications set
+        self.change("freezing an application", async |db| {
+            query!(
+                "update applications set
                          frozen_since = case when $2::text is null then null else $3::timestamptz end,
                          frozen_reason = $2::text,
                          updated_at = $3
                      where app_id = $1 and (frozen_since is null) = ($2::text is not null)",
-                    app_id.as_str(),
-                    reason,
-                    now
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                app_id.as_str(),
+                reason,
+                now
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 }

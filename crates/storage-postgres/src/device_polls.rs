@@ -25,60 +25,54 @@ impl DevicePolls for PgStore {
         interval: Duration,
     ) -> Result<bool> {
         let sealed = sealed_device_grant(&self.cipher, id, grant)?;
-        let done = self
-            .call("recording a device authorization", async |db| {
-                query!(
-                    "update user_auth_sessions set
+        self.change("recording a device authorization", async |db| {
+            query!(
+                "update user_auth_sessions set
                          device_grant_sealed = $3, device_expires_at = $4, device_interval_seconds = $5,
                          device_poll_at = clock_timestamp() + $6::bigint * interval '1 microsecond',
                          device_opened_at = null, device_poll_failures = 0, device_answer_lost = false,
                          device_card_is_stale = $2::timestamptz is not null or message_id is not null
                      where session_id = $1 and state = 'pending' and auth_method = 'device_code'
                        and device_expires_at is not distinct from $2",
-                    id.0,
-                    replaces,
-                    sealed,
-                    grant.expires_at,
-                    whole_seconds(interval),
-                    micros(interval)
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                id.0,
+                replaces,
+                sealed,
+                grant.expires_at,
+                whole_seconds(interval),
+                micros(interval)
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 
     async fn record_device_opened(&self, id: SessionId, now: Timestamp) -> Result<bool> {
-        let done = self
-            .call("recording that a device page was opened", async |db| {
-                query!(
-                    "update user_auth_sessions set device_opened_at = $2
+        self.change("recording that a device page was opened", async |db| {
+            query!(
+                "update user_auth_sessions set device_opened_at = $2
                      where session_id = $1 and device_grant_sealed is not null and device_opened_at is null",
-                    id.0,
-                    now
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                id.0,
+                now
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 
     async fn record_device_card(&self, id: SessionId, expires_at: Timestamp) -> Result<bool> {
-        let done = self
-            .call("recording a card's device code", async |db| {
-                query!(
-                    "update user_auth_sessions set device_card_is_stale = false
+        self.change("recording a card's device code", async |db| {
+            query!(
+                "update user_auth_sessions set device_card_is_stale = false
                      where session_id = $1 and device_card_is_stale and device_expires_at = $2",
-                    id.0,
-                    expires_at
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                id.0,
+                expires_at
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 
     async fn claim_device_polls(
@@ -133,27 +127,25 @@ impl DevicePolls for PgStore {
     }
 
     async fn postpone_device_poll(&self, id: SessionId, claim: Uuid, next: NextPoll) -> Result<bool> {
-        let done = self
-            .call("postponing a device poll", async |db| {
-                query!(
-                    "update user_auth_sessions set
+        self.change("postponing a device poll", async |db| {
+            query!(
+                "update user_auth_sessions set
                          exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
                          exchange_unanswered_at = null,
                          device_poll_at = clock_timestamp() + $3::bigint * interval '1 microsecond',
                          device_interval_seconds = $4, device_poll_failures = $5, device_answer_lost = $6
                      where session_id = $1 and exchange_claim = $2 and device_poll_at is not null
                        and exchange_escrow_sealed is null",
-                    id.0,
-                    claim,
-                    micros(next.after),
-                    whole_seconds(next.interval),
-                    i32::try_from(next.failures).unwrap_or(i32::MAX),
-                    next.is_answer_lost
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                id.0,
+                claim,
+                micros(next.after),
+                whole_seconds(next.interval),
+                i32::try_from(next.failures).unwrap_or(i32::MAX),
+                next.is_answer_lost
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 }

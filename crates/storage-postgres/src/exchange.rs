@@ -110,8 +110,7 @@ impl PgStore {
     }
 
     pub(crate) async fn mark_sent(&self, id: SessionId, claim: Uuid) -> Result<bool> {
-        let done = self
-            .call("marking a code as sent", async |db| {
+        self.change("marking a code as sent", async |db| {
                 query!(
                     "update user_auth_sessions set exchange_sent_at = coalesce(exchange_sent_at, clock_timestamp())
                      where session_id = $1 and state = 'pending' and exchange_claim = $2
@@ -121,14 +120,12 @@ impl PgStore {
                 )
                 .execute(db)
                 .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+        })
+        .await
     }
 
     pub(crate) async fn escrow(&self, id: SessionId, claim: Uuid, pair: &Sealed) -> Result<bool> {
-        let done = self
-            .call("putting a token pair in escrow", async |db| {
+        self.change("putting a token pair in escrow", async |db| {
                 query!(
                     "update user_auth_sessions set
                          exchange_escrow_sealed = coalesce(exchange_escrow_sealed, $3), exchange_unanswered_at = null
@@ -140,9 +137,8 @@ impl PgStore {
                 )
                 .execute(db)
                 .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+        })
+        .await
     }
 
     pub(crate) async fn escrowed(&self, id: SessionId, claim: Uuid) -> Result<Option<TokenPair>> {
@@ -179,22 +175,20 @@ impl PgStore {
     }
 
     pub(crate) async fn release(&self, id: SessionId, claim: Uuid) -> Result<bool> {
-        let done = self
-            .call("releasing an exchange", async |db| {
-                query!(
-                    "update user_auth_sessions set
+        self.change("releasing an exchange", async |db| {
+            query!(
+                "update user_auth_sessions set
                          exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
                          exchange_unanswered_at = null
                      where session_id = $1 and state = 'pending' and exchange_claim = $2
                        and exchange_escrow_sealed is null",
-                    id.0,
-                    claim
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                id.0,
+                claim
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 
     pub(crate) async fn complete(&self, completion: &Completion) -> Result<bool> {

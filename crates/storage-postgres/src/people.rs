@@ -5,15 +5,14 @@ use larkauth_models::{AppId, OpenId, SuspensionReason, Timestamp, UnionId, UserI
 use larkauth_storage::{
     AuditEntry, LeasedToken, People, Result, UnannouncedPerson,
     backend::{
-        claims::micros,
-        rows::{LeasedRow, UnannouncedRow, open_ids, suspensions},
+        rows::{UnannouncedRow, open_ids, suspensions},
         sealed::SealedProfile,
     },
 };
 use sqlx::{Connection, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use crate::{audit::recorded, store::PgStore};
+use crate::{audit::recorded, refreshes::take_lease, store::PgStore};
 
 #[async_trait]
 impl People for PgStore {
@@ -61,21 +60,19 @@ impl People for PgStore {
         synced_before: Timestamp,
         now: Timestamp,
     ) -> Result<bool> {
-        let done = self
-            .call("claiming the look at a person", async |db| {
-                query!(
-                    "update user_profiles set synced_at = $4
+        self.change("claiming the look at a person", async |db| {
+            query!(
+                "update user_profiles set synced_at = $4
                      where app_id = $1 and open_id = $2 and synced_at < $3",
-                    app_id.as_str(),
-                    open_id.as_str(),
-                    synced_before,
-                    now
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                app_id.as_str(),
+                open_id.as_str(),
+                synced_before,
+                now
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 
     async fn store_synced(
@@ -231,31 +228,9 @@ impl People for PgStore {
         owner: Uuid,
         life: Duration,
     ) -> Result<Option<LeasedToken>> {
-        let row = self
-            .call("taking the lease of a suspended token", async |db| {
-                query_as!(
-                    LeasedRow,
-                    r#"with free as (
-                           select token_id, lease_owner is not null as was_interrupted from access_tokens
-                           where app_id = $1 and open_id = $2 and kind = 'user'
-                             and status = 'suspended' and refresh_token_sealed is not null
-                             and (lease_until is null or lease_until <= clock_timestamp())
-                           for update)
-                       update access_tokens t set
-                           lease_owner = $3, lease_until = clock_timestamp() + $4::bigint * interval '1 microsecond'
-                       from free where t.token_id = free.token_id
-                       returning app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
-                           refresh_expires_at, scopes, issued_at, granted_at, generation, status, failures,
-                           next_attempt_at, last_used_at, was_interrupted as "was_interrupted!""#,
-                    app_id.as_str(),
-                    open_id.as_str(),
-                    owner,
-                    micros(life)
-                )
-                .fetch_optional(db)
-                .await
-            })
-            .await?;
+        const DURING: &str = "taking the lease of a suspended token";
+        let row =
+            self.call(DURING, async |db| take_lease(db, app_id, open_id, true, owner, life).await).await?;
         row.map(|row| row.into_model(&self.cipher)).transpose()
     }
 
@@ -288,20 +263,18 @@ impl People for PgStore {
     }
 
     async fn record_person_announced(&self, announced: &UnannouncedPerson) -> Result<bool> {
-        let done = self
-            .call("recording an announced suspension", async |db| {
-                query!(
-                    "update access_tokens set status_announcements = status_announcements + 1
+        self.change("recording an announced suspension", async |db| {
+            query!(
+                "update access_tokens set status_announcements = status_announcements + 1
                      where app_id = $1 and open_id = $2 and kind = 'user' and status_announcements = $3",
-                    announced.app_id.as_str(),
-                    announced.open_id.as_str(),
-                    i32::try_from(announced.earlier).unwrap_or(i32::MAX)
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                announced.app_id.as_str(),
+                announced.open_id.as_str(),
+                i32::try_from(announced.earlier).unwrap_or(i32::MAX)
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 }
 

@@ -75,19 +75,17 @@ impl Reauthorizations for PgStore {
     }
 
     async fn set_ask_at(&self, app_id: &AppId, open_id: &OpenId, ask_at: Timestamp) -> Result<bool> {
-        let done = self
-            .call("recording when a person is asked next", async |db| {
-                query!(
-                    "update access_tokens set ask_at = $3
+        self.change("recording when a person is asked next", async |db| {
+            query!(
+                "update access_tokens set ask_at = $3
                      where app_id = $1 and open_id = $2 and kind = 'user' and status <> 'revoked'",
-                    app_id.as_str(),
-                    open_id.as_str(),
-                    ask_at
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                app_id.as_str(),
+                open_id.as_str(),
+                ask_at
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 }

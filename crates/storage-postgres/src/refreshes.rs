@@ -10,7 +10,7 @@ use larkauth_storage::{
         sealed::SealedPair,
     },
 };
-use sqlx::{query, query_as, query_scalar};
+use sqlx::{PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
 use crate::store::PgStore;
@@ -25,31 +25,8 @@ impl Refreshes for PgStore {
         life: Duration,
     ) -> Result<RefreshClaim> {
         const DURING: &str = "taking the lease of a token";
-        let row = self
-            .call(DURING, async |db| {
-                query_as!(
-                    LeasedRow,
-                    r#"with free as (
-                           select token_id, lease_owner is not null as was_interrupted from access_tokens
-                           where app_id = $1 and open_id = $2 and kind = 'user'
-                             and status in ('active', 'outcome_unknown') and refresh_token_sealed is not null
-                             and (lease_until is null or lease_until <= clock_timestamp())
-                           for update)
-                       update access_tokens t set
-                           lease_owner = $3, lease_until = clock_timestamp() + $4::bigint * interval '1 microsecond'
-                       from free where t.token_id = free.token_id
-                       returning app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
-                           refresh_expires_at, scopes, issued_at, granted_at, generation, status, failures,
-                           next_attempt_at, last_used_at, was_interrupted as "was_interrupted!""#,
-                    app_id.as_str(),
-                    open_id.as_str(),
-                    owner,
-                    micros(life)
-                )
-                .fetch_optional(db)
-                .await
-            })
-            .await?;
+        let row =
+            self.call(DURING, async |db| take_lease(db, app_id, open_id, false, owner, life).await).await?;
         if let Some(row) = row {
             return Ok(RefreshClaim::Leased(Box::new(row.into_model(&self.cipher)?)));
         }
@@ -167,8 +144,7 @@ impl Refreshes for PgStore {
 
     async fn complete_refresh(&self, refreshed: &RefreshedToken) -> Result<bool> {
         let sealed = SealedPair::new(&self.cipher, refreshed)?;
-        let done = self
-            .call("storing a refreshed token", async |db| {
+        self.change("storing a refreshed token", async |db| {
                 query!(
                     "update access_tokens set
                          access_token_sealed = $4, access_expires_at = $5, refresh_token_sealed = $6,
@@ -189,9 +165,8 @@ impl Refreshes for PgStore {
                 )
                 .execute(db)
                 .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+        })
+        .await
     }
 
     async fn end_refresh(
@@ -201,8 +176,7 @@ impl Refreshes for PgStore {
         owner: Uuid,
         end: RefreshEnd,
     ) -> Result<bool> {
-        let done = self
-            .call("ending a refresh", async |db| {
+        self.change("ending a refresh", async |db| {
                 query!(
                     "update access_tokens set
                          status = $4, failures = $5, next_attempt_at = $6, lease_owner = null, lease_until = null
@@ -216,9 +190,8 @@ impl Refreshes for PgStore {
                 )
                 .execute(db)
                 .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+        })
+        .await
     }
 
     async fn touch_token(
@@ -228,21 +201,52 @@ impl Refreshes for PgStore {
         now: Timestamp,
         last_before: Timestamp,
     ) -> Result<bool> {
-        let done = self
-            .call("recording the use of a token", async |db| {
-                query!(
-                    "update access_tokens set last_used_at = $3
+        self.change("recording the use of a token", async |db| {
+            query!(
+                "update access_tokens set last_used_at = $3
                      where app_id = $1 and open_id = $2 and kind = 'user'
                        and (last_used_at is null or last_used_at <= $4)",
-                    app_id.as_str(),
-                    open_id.as_str(),
-                    now,
-                    last_before
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                app_id.as_str(),
+                open_id.as_str(),
+                now,
+                last_before
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
+}
+
+/// Takes the lease of one token that can be refreshed, or of a suspended one.
+pub(crate) async fn take_lease(
+    db: &mut PgConnection,
+    app_id: &AppId,
+    open_id: &OpenId,
+    is_suspended: bool,
+    owner: Uuid,
+    life: Duration,
+) -> sqlx::Result<Option<LeasedRow>> {
+    query_as!(
+        LeasedRow,
+        r#"with free as (
+               select token_id, lease_owner is not null as was_interrupted from access_tokens
+               where app_id = $1 and open_id = $2 and kind = 'user' and refresh_token_sealed is not null
+                 and case when $3 then status = 'suspended' else status in ('active', 'outcome_unknown') end
+                 and (lease_until is null or lease_until <= clock_timestamp())
+               for update)
+           update access_tokens t set
+               lease_owner = $4, lease_until = clock_timestamp() + $5::bigint * interval '1 microsecond'
+           from free where t.token_id = free.token_id
+           returning app_id, open_id, kind, access_token_sealed, access_expires_at, refresh_token_sealed,
+               refresh_expires_at, scopes, issued_at, granted_at, generation, status, failures,
+               next_attempt_at, last_used_at, was_interrupted as "was_interrupted!""#,
+        app_id.as_str(),
+        open_id.as_str(),
+        is_suspended,
+        owner,
+        micros(life)
+    )
+    .fetch_optional(db)
+    .await
 }

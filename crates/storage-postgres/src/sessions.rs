@@ -101,52 +101,46 @@ impl Sessions for PgStore {
     }
 
     async fn record_card(&self, id: SessionId, message_id: &MessageId, face: CardFace) -> Result<bool> {
-        let done = self
-            .call("recording a card", async |db| {
-                query!(
-                    "update user_auth_sessions set message_id = $2, card_face = $3
+        self.change("recording a card", async |db| {
+            query!(
+                "update user_auth_sessions set message_id = $2, card_face = $3
                      where session_id = $1 and message_id is null
                        and not exists (select 1 from user_auth_sessions where message_id = $2)",
-                    id.0,
-                    message_id.as_str(),
-                    face.as_str()
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                id.0,
+                message_id.as_str(),
+                face.as_str()
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 
     async fn record_face(&self, id: SessionId, face: CardFace) -> Result<bool> {
-        let done = self
-            .call("recording a card's face", async |db| {
-                query!(
-                    "update user_auth_sessions set card_face = $2
+        self.change("recording a card's face", async |db| {
+            query!(
+                "update user_auth_sessions set card_face = $2
                      where session_id = $1 and message_id is not null and card_face is distinct from $2",
-                    id.0,
-                    face.as_str()
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                id.0,
+                face.as_str()
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 
     async fn record_open_id(&self, id: SessionId, open_id: &OpenId) -> Result<bool> {
-        let done = self
-            .call("recording an open id", async |db| {
-                query!(
-                    "update user_auth_sessions set open_id = $2 where session_id = $1 and open_id is null",
-                    id.0,
-                    open_id.as_str()
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+        self.change("recording an open id", async |db| {
+            query!(
+                "update user_auth_sessions set open_id = $2 where session_id = $1 and open_id is null",
+                id.0,
+                open_id.as_str()
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 
     async fn bind_code(&self, id: SessionId, code_sha256: &[u8; 32]) -> Result<CodeBinding> {
@@ -300,19 +294,17 @@ impl Sessions for PgStore {
     }
 
     async fn record_announced(&self, id: SessionId, now: Timestamp) -> Result<bool> {
-        let done = self
-            .call("recording an announcement", async |db| {
-                query!(
-                    "update user_auth_sessions set announced_at = $2
+        self.change("recording an announcement", async |db| {
+            query!(
+                "update user_auth_sessions set announced_at = $2
                      where session_id = $1 and announced_at is null and ended_at is not null",
-                    id.0,
-                    now
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                id.0,
+                now
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 
     async fn purge_sessions(&self, before: Timestamp, limit: u32) -> Result<u64> {

@@ -7,7 +7,10 @@ use larkauth_storage::{
     Cipher, Result, Store,
     backend::driver::{self, too_late},
 };
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool,
+    postgres::{PgPoolOptions, PgQueryResult},
+};
 use tokio::time::timeout;
 
 #[cfg(target_os = "linux")]
@@ -119,6 +122,15 @@ impl PgStore {
                 driver::call(pool, deadline, during, translate, in_transaction).await
             }
         }
+    }
+
+    /// Runs a statement that changes one row or none. Returns whether it changed one.
+    pub(crate) async fn change(
+        &self,
+        during: &'static str,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<PgQueryResult>,
+    ) -> Result<bool> {
+        Ok(self.call(during, statement).await?.rows_affected() == 1)
     }
 }
 

@@ -111,22 +111,20 @@ impl Applications for SqliteStore {
         reason: Option<&str>,
         now: Timestamp,
     ) -> Result<bool> {
-        let done = self
-            .write("freezing an application", async |db| {
-                query!(
-                    "update applications set
+        self.change("freezing an application", async |db| {
+            query!(
+                "update applications set
                          frozen_since = case when ?2 is null then null else ?3 end,
                          frozen_reason = ?2,
                          updated_at = ?3
                      where app_id = ?1 and (frozen_since is null) = (?2 is not null)",
-                    app_id.as_str(),
-                    reason,
-                    now.timestamp_micros()
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                app_id.as_str(),
+                reason,
+                now.timestamp_micros()
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 }

@@ -112,8 +112,7 @@ impl SqliteStore {
     }
 
     pub(crate) async fn mark_sent(&self, id: SessionId, claim: Uuid) -> Result<bool> {
-        let done = self
-            .write("marking a code as sent", async |db| {
+        self.change("marking a code as sent", async |db| {
                 query!(
                     "update user_auth_sessions set
                          exchange_sent_at = coalesce(exchange_sent_at, cast(unixepoch('subsec') * 1000000 as integer))
@@ -124,14 +123,12 @@ impl SqliteStore {
                 )
                 .execute(db)
                 .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+        })
+        .await
     }
 
     pub(crate) async fn escrow(&self, id: SessionId, claim: Uuid, pair: &Sealed) -> Result<bool> {
-        let done = self
-            .write("putting a token pair in escrow", async |db| {
+        self.change("putting a token pair in escrow", async |db| {
                 query!(
                     "update user_auth_sessions set
                          exchange_escrow_sealed = coalesce(exchange_escrow_sealed, ?3), exchange_unanswered_at = null
@@ -143,9 +140,8 @@ impl SqliteStore {
                 )
                 .execute(db)
                 .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+        })
+        .await
     }
 
     pub(crate) async fn escrowed(&self, id: SessionId, claim: Uuid) -> Result<Option<TokenPair>> {
@@ -183,22 +179,20 @@ impl SqliteStore {
     }
 
     pub(crate) async fn release(&self, id: SessionId, claim: Uuid) -> Result<bool> {
-        let done = self
-            .write("releasing an exchange", async |db| {
-                query!(
-                    "update user_auth_sessions set
+        self.change("releasing an exchange", async |db| {
+            query!(
+                "update user_auth_sessions set
                          exchange_claim = null, exchange_claimed_until = null, exchange_sent_at = null,
                          exchange_unanswered_at = null
                      where session_id = ?1 and state = 'pending' and exchange_claim = ?2
                        and exchange_escrow_sealed is null",
-                    id.0.hyphenated(),
-                    claim.hyphenated()
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                id.0.hyphenated(),
+                claim.hyphenated()
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 
     pub(crate) async fn complete(&self, completion: &Completion) -> Result<bool> {

@@ -6,19 +6,14 @@ use larkauth_sqlite::BEGIN_WRITING;
 use larkauth_storage::{
     AuditEntry, LeasedToken, People, Result, UnannouncedPerson,
     backend::{
-        rows::{LeasedRow, UnannouncedRow, open_ids, suspensions},
+        rows::{UnannouncedRow, open_ids, suspensions},
         sealed::SealedProfile,
     },
 };
 use sqlx::{Connection, query, query_as, query_scalar, types::Json};
 use uuid::Uuid;
 
-use crate::{
-    audit::recorded,
-    columns::{Micros, OptionalMicros, Texts, micros},
-    refreshes::lease,
-    store::SqliteStore,
-};
+use crate::{audit::recorded, columns::micros, refreshes::take_lease, store::SqliteStore};
 
 #[async_trait]
 impl People for SqliteStore {
@@ -66,21 +61,19 @@ impl People for SqliteStore {
         synced_before: Timestamp,
         now: Timestamp,
     ) -> Result<bool> {
-        let done = self
-            .write("claiming the look at a person", async |db| {
-                query!(
-                    "update user_profiles set synced_at = ?4
+        self.change("claiming the look at a person", async |db| {
+            query!(
+                "update user_profiles set synced_at = ?4
                      where app_id = ?1 and open_id = ?2 and synced_at < ?3",
-                    app_id.as_str(),
-                    open_id.as_str(),
-                    micros(synced_before),
-                    micros(now)
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                app_id.as_str(),
+                open_id.as_str(),
+                micros(synced_before),
+                micros(now)
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 
     async fn store_synced(
@@ -233,36 +226,9 @@ impl People for SqliteStore {
         owner: Uuid,
         life: Duration,
     ) -> Result<Option<LeasedToken>> {
-        let row = self
-            .write("taking the lease of a suspended token", async |db| {
-                let mut tx = db.begin_with(BEGIN_WRITING).await?;
-                let row = query_as!(
-                    LeasedRow,
-                    r#"select app_id as "app_id!", open_id as "open_id!", kind as "kind!", access_token_sealed,
-                           access_expires_at as "access_expires_at!: Micros", refresh_token_sealed,
-                           refresh_expires_at as "refresh_expires_at!: OptionalMicros", scopes as "scopes!: Texts",
-                           issued_at as "issued_at!: Micros", granted_at as "granted_at!: Micros",
-                           generation as "generation!", status as "status!", failures as "failures!: i32",
-                           next_attempt_at as "next_attempt_at!: OptionalMicros",
-                           last_used_at as "last_used_at!: OptionalMicros",
-                           lease_owner is not null as "was_interrupted!: bool"
-                       from access_tokens
-                       where app_id = ?1 and open_id = ?2 and kind = 'user'
-                         and status = 'suspended' and refresh_token_sealed is not null
-                         and (lease_until is null
-                              or lease_until <= cast(unixepoch('subsec') * 1000000 as integer))"#,
-                    app_id.as_str(),
-                    open_id.as_str()
-                )
-                .fetch_optional(&mut *tx)
-                .await?;
-                if let Some(row) = &row {
-                    lease(&mut tx, row, owner, life).await?;
-                }
-                tx.commit().await?;
-                Ok(row)
-            })
-            .await?;
+        const DURING: &str = "taking the lease of a suspended token";
+        let row =
+            self.write(DURING, async |db| take_lease(db, app_id, open_id, true, owner, life).await).await?;
         row.map(|row| row.into_model(&self.cipher)).transpose()
     }
 
@@ -296,19 +262,17 @@ impl People for SqliteStore {
     }
 
     async fn record_person_announced(&self, announced: &UnannouncedPerson) -> Result<bool> {
-        let done = self
-            .write("recording an announced suspension", async |db| {
-                query!(
-                    "update access_tokens set status_announcements = status_announcements + 1
+        self.change("recording an announced suspension", async |db| {
+            query!(
+                "update access_tokens set status_announcements = status_announcements + 1
                      where app_id = ?1 and open_id = ?2 and kind = 'user' and status_announcements = ?3",
-                    announced.app_id.as_str(),
-                    announced.open_id.as_str(),
-                    announced.earlier
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                announced.app_id.as_str(),
+                announced.open_id.as_str(),
+                announced.earlier
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 }

@@ -19,6 +19,28 @@ use crate::{
     store::SqliteStore,
 };
 
+/// Queries tokens with a refresh token and without a lease that is in force.
+macro_rules! free {
+    ($condition:literal $(+ $more:literal)*, $($argument:expr),*) => {
+        query_as!(
+            LeasedRow,
+            r#"select app_id as "app_id!", open_id as "open_id!", kind as "kind!", access_token_sealed,
+                   access_expires_at as "access_expires_at!: Micros", refresh_token_sealed,
+                   refresh_expires_at as "refresh_expires_at!: OptionalMicros", scopes as "scopes!: Texts",
+                   issued_at as "issued_at!: Micros", granted_at as "granted_at!: Micros",
+                   generation as "generation!", status as "status!", failures as "failures!: i32",
+                   next_attempt_at as "next_attempt_at!: OptionalMicros",
+                   last_used_at as "last_used_at!: OptionalMicros",
+                   lease_owner is not null as "was_interrupted!: bool"
+               from access_tokens
+               where refresh_token_sealed is not null
+                 and (lease_until is null or lease_until <= cast(unixepoch('subsec') * 1000000 as integer))
+                 and "# + $condition $(+ $more)*,
+            $($argument),*
+        )
+    };
+}
+
 #[async_trait]
 impl Refreshes for SqliteStore {
     async fn claim_refresh(
@@ -29,36 +51,8 @@ impl Refreshes for SqliteStore {
         life: Duration,
     ) -> Result<RefreshClaim> {
         const DURING: &str = "taking the lease of a token";
-        let row = self
-            .write(DURING, async |db| {
-                let mut tx = db.begin_with(BEGIN_WRITING).await?;
-                let row = query_as!(
-                    LeasedRow,
-                    r#"select app_id as "app_id!", open_id as "open_id!", kind as "kind!", access_token_sealed,
-                           access_expires_at as "access_expires_at!: Micros", refresh_token_sealed,
-                           refresh_expires_at as "refresh_expires_at!: OptionalMicros", scopes as "scopes!: Texts",
-                           issued_at as "issued_at!: Micros", granted_at as "granted_at!: Micros",
-                           generation as "generation!", status as "status!", failures as "failures!: i32",
-                           next_attempt_at as "next_attempt_at!: OptionalMicros",
-                           last_used_at as "last_used_at!: OptionalMicros",
-                           lease_owner is not null as "was_interrupted!: bool"
-                       from access_tokens
-                       where app_id = ?1 and open_id = ?2 and kind = 'user'
-                         and status in ('active', 'outcome_unknown') and refresh_token_sealed is not null
-                         and (lease_until is null
-                              or lease_until <= cast(unixepoch('subsec') * 1000000 as integer))"#,
-                    app_id.as_str(),
-                    open_id.as_str()
-                )
-                .fetch_optional(&mut *tx)
-                .await?;
-                if let Some(row) = &row {
-                    lease(&mut tx, row, owner, life).await?;
-                }
-                tx.commit().await?;
-                Ok(row)
-            })
-            .await?;
+        let row =
+            self.write(DURING, async |db| take_lease(db, app_id, open_id, false, owner, life).await).await?;
         if let Some(row) = row {
             return Ok(RefreshClaim::Leased(Box::new(row.into_model(&self.cipher)?)));
         }
@@ -125,22 +119,10 @@ impl Refreshes for SqliteStore {
         /// Returns due tokens that also fulfil a condition, in an order.
         macro_rules! due {
             ($db:expr, $before:expr, $limit:expr, $condition:literal) => {
-                query_as!(
-                    LeasedRow,
-                    r#"select app_id as "app_id!", open_id as "open_id!", kind as "kind!", access_token_sealed,
-                           access_expires_at as "access_expires_at!: Micros", refresh_token_sealed,
-                           refresh_expires_at as "refresh_expires_at!: OptionalMicros", scopes as "scopes!: Texts",
-                           issued_at as "issued_at!: Micros", granted_at as "granted_at!: Micros",
-                           generation as "generation!", status as "status!", failures as "failures!: i32",
-                           next_attempt_at as "next_attempt_at!: OptionalMicros",
-                           last_used_at as "last_used_at!: OptionalMicros",
-                           lease_owner is not null as "was_interrupted!: bool"
-                       from access_tokens
-                       where app_id = ?1 and next_attempt_at <= ?2 and status in ('active', 'outcome_unknown')
-                         and refresh_token_sealed is not null
-                         and (lease_until is null
-                              or lease_until <= cast(unixepoch('subsec') * 1000000 as integer))
-                         and "# + $condition + " limit ?4",
+                free!(
+                    "app_id = ?1 and next_attempt_at <= ?2 and status in ('active', 'outcome_unknown') and "
+                        + $condition
+                        + " limit ?4",
                     app_id.as_str(),
                     micros(order.now),
                     micros($before),
@@ -190,8 +172,7 @@ impl Refreshes for SqliteStore {
 
     async fn complete_refresh(&self, refreshed: &RefreshedToken) -> Result<bool> {
         let sealed = SealedPair::new(&self.cipher, refreshed)?;
-        let done = self
-            .write("storing a refreshed token", async |db| {
+        self.change("storing a refreshed token", async |db| {
                 query!(
                     "update access_tokens set
                          access_token_sealed = ?4, access_expires_at = ?5, refresh_token_sealed = ?6,
@@ -212,9 +193,8 @@ impl Refreshes for SqliteStore {
                 )
                 .execute(db)
                 .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+        })
+        .await
     }
 
     async fn end_refresh(
@@ -224,8 +204,7 @@ impl Refreshes for SqliteStore {
         owner: Uuid,
         end: RefreshEnd,
     ) -> Result<bool> {
-        let done = self
-            .write("ending a refresh", async |db| {
+        self.change("ending a refresh", async |db| {
                 query!(
                     "update access_tokens set
                          status = ?4, failures = ?5, next_attempt_at = ?6, lease_owner = null, lease_until = null
@@ -239,9 +218,8 @@ impl Refreshes for SqliteStore {
                 )
                 .execute(db)
                 .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+        })
+        .await
     }
 
     async fn touch_token(
@@ -251,32 +229,51 @@ impl Refreshes for SqliteStore {
         now: Timestamp,
         last_before: Timestamp,
     ) -> Result<bool> {
-        let done = self
-            .write("recording the use of a token", async |db| {
-                query!(
-                    "update access_tokens set last_used_at = ?3
+        self.change("recording the use of a token", async |db| {
+            query!(
+                "update access_tokens set last_used_at = ?3
                      where app_id = ?1 and open_id = ?2 and kind = 'user'
                        and (last_used_at is null or last_used_at <= ?4)",
-                    app_id.as_str(),
-                    open_id.as_str(),
-                    micros(now),
-                    micros(last_before)
-                )
-                .execute(db)
-                .await
-            })
-            .await?;
-        Ok(done.rows_affected() == 1)
+                app_id.as_str(),
+                open_id.as_str(),
+                micros(now),
+                micros(last_before)
+            )
+            .execute(db)
+            .await
+        })
+        .await
     }
 }
 
-/// Gives the owner the lease of a row, within the transaction that read the row.
-pub(crate) async fn lease(
+/// Takes the lease of one token that can be refreshed, or of a suspended one.
+pub(crate) async fn take_lease(
     db: &mut SqliteConnection,
-    row: &LeasedRow,
+    app_id: &AppId,
+    open_id: &OpenId,
+    is_suspended: bool,
     owner: Uuid,
     life: Duration,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<Option<LeasedRow>> {
+    let mut tx = db.begin_with(BEGIN_WRITING).await?;
+    let row = free!(
+        "app_id = ?1 and open_id = ?2 and kind = 'user'
+         and case when ?3 then status = 'suspended' else status in ('active', 'outcome_unknown') end",
+        app_id.as_str(),
+        open_id.as_str(),
+        is_suspended
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(row) = &row {
+        lease(&mut tx, row, owner, life).await?;
+    }
+    tx.commit().await?;
+    Ok(row)
+}
+
+/// Gives the owner the lease of a row, within the transaction that read the row.
+async fn lease(db: &mut SqliteConnection, row: &LeasedRow, owner: Uuid, life: Duration) -> sqlx::Result<()> {
     query!(
         "update access_tokens set
              lease_owner = ?4, lease_until = cast(unixepoch('subsec') * 1000000 as integer) + ?5

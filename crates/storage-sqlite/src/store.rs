@@ -3,7 +3,10 @@ use std::{fmt, path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use larkauth_sqlite::SqliteError;
 use larkauth_storage::{Cipher, MigrationReport, Result, Store, backend::driver};
-use sqlx::{SqliteConnection, SqlitePool, query, sqlite::SqlitePoolOptions};
+use sqlx::{
+    SqliteConnection, SqlitePool, query,
+    sqlite::{SqlitePoolOptions, SqliteQueryResult},
+};
 
 use crate::error::{refused, translate};
 
@@ -106,6 +109,15 @@ impl SqliteStore {
         work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
     ) -> Result<T> {
         driver::call(&self.writer, self.deadline, during, translate, work).await
+    }
+
+    /// Runs a statement that changes one row or none. Returns whether it changed one.
+    pub(crate) async fn change(
+        &self,
+        during: &'static str,
+        statement: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<SqliteQueryResult>,
+    ) -> Result<bool> {
+        Ok(self.write(during, statement).await?.rows_affected() == 1)
     }
 }
 
