@@ -13,8 +13,8 @@
 //! the person again. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
 //! applications, `registrations`, [`api_keys`], `encryption_keys`, `horizon`, `people` and `dead_letters` what an operator does, [`capacity`] what an
-//! application can carry, `audit` the record of all that, `process` what a service needs, `reads` what a process keeps in
-//! memory of the store.
+//! application can carry, `audit` the record of all that, `process` what a service needs, `database_clock` the time that
+//! counts, `reads` what a process keeps in memory of the store.
 //!
 //! To add an operation: a method of [`Context`] in the module of its subject, which records itself as `audit` says, or calls
 //! `note_operation` when it neither changes nor shows anything of a person or a secret. To add a
@@ -33,6 +33,7 @@ mod cards;
 mod changes;
 mod consent;
 mod context;
+mod database_clock;
 mod dead_letters;
 mod encryption_keys;
 mod error;
@@ -67,6 +68,7 @@ mod worker;
 pub use apps::{App, AppRegistry, LarkSettings};
 pub use audit::audit_view;
 pub use context::{Context, ContextParts};
+pub use database_clock::DatabaseClock;
 pub use encryption_keys::{KeyRotation, ListedKey, Retirement};
 pub use error::AuthError;
 pub use horizon::{HorizonPage, TokenStanding};

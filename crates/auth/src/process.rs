@@ -1,15 +1,18 @@
 //! What a service process needs of its parts: probes, gauges, consuming, closing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use larkauth_contracts::topology::{DEAD_LETTER_QUEUE, Queue};
 use larkauth_messaging::{BusError, BusHealth, Consume, Handler};
 use larkauth_models::Timestamp;
 use larkauth_storage::{StorageError, Store};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
+use crate::{context::Context, database_clock::after_round_trip};
+
+/// Longest round trip after which the database's time is taken: 1 s, of which half is the error.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
 
 /// Answers when a store takes writes. See [`Context::check_database_writes`].
 ///
@@ -20,12 +23,19 @@ pub async fn check_writes(store: &dyn Store, now: Timestamp) -> Result<(), Stora
 }
 
 impl Context {
-    /// Answers when the database answers, within the deadline of one statement.
+    /// Answers when the database answers, within the deadline of one statement, and corrects the clock by its time.
     ///
     /// # Errors
     /// The store's.
     pub async fn ping_database(&self) -> Result<(), StorageError> {
-        self.store.ping().await
+        let asked_at = Instant::now();
+        let time = self.store.ping().await?;
+        let round_trip = asked_at.elapsed();
+        // A slow answer says little about the time.
+        if round_trip <= LONGEST_ROUND_TRIP {
+            self.clock.correct(after_round_trip(time, round_trip));
+        }
+        Ok(())
     }
 
     /// Answers when the database takes writes: the time is written down, which a full disk refuses too.

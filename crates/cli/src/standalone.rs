@@ -1,8 +1,10 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use larkauth_config::{LoadOptions, Service, Settings};
-use larkauth_models::{Clock, SystemClock};
-use larkauth_runtime::{DataDir, DataDirLock, Process, ServiceHandle, shutdown_signal, until_stopped};
+use larkauth_models::Clock;
+use larkauth_runtime::{
+    DataDir, DataDirLock, Process, ServiceHandle, database_clock, shutdown_signal, until_stopped,
+};
 use serde_json::json;
 
 use crate::{globals::operator, report};
@@ -48,7 +50,7 @@ pub(crate) async fn run(arguments: Arguments, config_file: Option<PathBuf>) -> a
         tracing::warn!("{warning}");
     }
     let result = async {
-        let standalone = start(&settings, Arc::new(SystemClock)).await?;
+        let standalone = start(&settings, database_clock()).await?;
         let address = format!("http://{}", standalone.running.addr);
         let public = standalone.running.public_addr.map(|addr| format!("http://{addr}"));
         let result = match &public {

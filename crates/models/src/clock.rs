@@ -9,6 +9,8 @@ pub type Timestamp = chrono::DateTime<chrono::Utc>;
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// Returns the current time.
     fn now(&self) -> Timestamp;
+    /// Takes the time that the database has now. A clock with an authority of its own ignores it.
+    fn correct(&self, _database: Timestamp) {}
 }
 
 /// The clock of the operating system.

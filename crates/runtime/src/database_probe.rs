@@ -2,7 +2,7 @@ use larkauth_auth::{AuthError, Context};
 use larkauth_storage::StorageError;
 use larkauth_telemetry::{Health, HealthHandle};
 
-/// Reports whether the database answers, and whether this process has the keys of its values, on which readiness depends;
+/// Reports whether the database answers, which corrects the clock of the process, and whether this process has the keys of its values, on which readiness depends;
 /// and whether it takes writes.
 pub(crate) struct DatabaseProbe {
     context: Context,

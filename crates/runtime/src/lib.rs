@@ -22,7 +22,7 @@ pub use buses::Broker;
 pub use data_dir::{DataDir, DataDirLock};
 pub use database_probe::no_writes;
 pub use entry::{service_main, until_stopped};
-pub use process::{Process, ServiceHandle};
+pub use process::{Process, ServiceHandle, database_clock};
 pub use routes::Routes;
 pub use server::serve;
 pub use signals::shutdown_signal;

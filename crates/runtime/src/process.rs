@@ -3,7 +3,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail};
 use axum::Router;
 use larkauth_auth::{
-    Context,
+    Context, DatabaseClock,
     jobs::{self, Job},
 };
 use larkauth_config::Settings;
@@ -22,6 +22,12 @@ use crate::{
 
 /// How often the database is asked whether it is there.
 const PROBE: Duration = Duration::from_secs(5);
+
+/// Returns the clock of a service: the database's, as soon as it is connected.
+#[must_use]
+pub fn database_clock() -> Arc<dyn Clock> {
+    Arc::new(DatabaseClock::new(Arc::new(SystemClock)))
+}
 
 /// A service process being put together.
 pub struct Process {
@@ -61,7 +67,7 @@ impl Process {
     /// # Errors
     /// One line that says which part failed and the cure.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
-        Self::start_at(settings, Arc::new(SystemClock)).await
+        Self::start_at(settings, database_clock()).await
     }
 
     /// As [`Process::start`], by this clock.
@@ -73,6 +79,8 @@ impl Process {
         let metrics = Metrics::new()?;
         let context = crate::bootstrap::connect(settings, metrics, clock).await?;
         let actor = crate::bootstrap::actor(settings);
+        // Before the first time is stored.
+        context.ping_database().await?;
         // Before the first value is encrypted.
         context.look_at_encryption_keys().await?;
         crate::registrations::check(&context.applications(&actor, context.now()).await?)?;

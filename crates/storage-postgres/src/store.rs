@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use larkauth_models::{ExposeSecret, SecretString};
+use larkauth_models::{ExposeSecret, SecretString, Timestamp};
 use larkauth_net::Trust;
 use larkauth_storage::{
     Cipher, Result, Store,
@@ -10,6 +10,7 @@ use larkauth_storage::{
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgPoolOptions, PgQueryResult},
+    query_scalar,
 };
 use tokio::time::timeout;
 
@@ -142,8 +143,11 @@ impl fmt::Debug for PgStore {
 
 #[async_trait]
 impl Store for PgStore {
-    async fn ping(&self) -> Result<()> {
-        self.call("answering a ping", async |db| db.ping().await).await
+    async fn ping(&self) -> Result<Timestamp> {
+        self.call("answering a ping", async |db| {
+            query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(db).await
+        })
+        .await
     }
 
     async fn close(&self) {

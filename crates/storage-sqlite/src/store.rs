@@ -1,10 +1,11 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
+use larkauth_models::Timestamp;
 use larkauth_sqlite::SqliteError;
 use larkauth_storage::{Cipher, MigrationReport, Result, Store, backend::driver};
 use sqlx::{
-    SqliteConnection, SqlitePool, query,
+    SqliteConnection, SqlitePool, query_scalar,
     sqlite::{SqlitePoolOptions, SqliteQueryResult},
 };
 
@@ -130,13 +131,19 @@ impl fmt::Debug for SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn ping(&self) -> Result<()> {
-        self.read("answering a ping", async |db| {
-            // The driver's own ping does not access the file.
-            query("select 1 from sqlite_schema limit 1").execute(db).await
-        })
-        .await?;
-        Ok(())
+    async fn ping(&self) -> Result<Timestamp> {
+        let micros = self
+            .read("answering a ping", async |db| {
+                // The time alone would not access the file.
+                query_scalar!(
+                    r#"select cast(unixepoch('subsec') * 1000000 as integer) as "micros!: i64"
+                       where (select count(*) from sqlite_schema) >= 0"#
+                )
+                .fetch_one(db)
+                .await
+            })
+            .await?;
+        Ok(Timestamp::from_timestamp_micros(micros).unwrap_or_default())
     }
 
     async fn close(&self) {

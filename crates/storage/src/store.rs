@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use larkauth_models::Timestamp;
 
 use crate::{
     ApiKeys, Applications, Audit, CallBudgets, Changes, DevicePolls, EncryptionKeys, Horizon, JobTicks,
@@ -28,8 +29,8 @@ pub trait Store:
     + Sync
     + 'static
 {
-    /// Checks that the database answers within the deadline of one call.
-    async fn ping(&self) -> Result<()>;
+    /// Checks that the database answers within the deadline of one call. Returns the time of its clock.
+    async fn ping(&self) -> Result<Timestamp>;
     /// Waits until running calls have ended, then closes the connections.
     async fn close(&self);
 }

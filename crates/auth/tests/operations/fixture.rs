@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use larkauth_auth::{
     AppRegistry, AuditTimings, Context, ContextParts, EscrowSpool, LarkSettings, Policy, handlers,
     sessions::Invite,
@@ -57,13 +58,20 @@ const REDIRECT: &str = "http://127.0.0.1:8080/oauth/callback";
 /// What a test may choose.
 pub(crate) struct Setup {
     pub(crate) sim: SimConfig,
+    /// How far Lark's clock is ahead.
+    pub(crate) lark_ahead: TimeDelta,
     pub(crate) token_api: TokenApi,
     pub(crate) policy: Policy,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { sim: SimConfig::default().with_users(3), token_api: TokenApi::V2, policy: policy(100) }
+        Self {
+            sim: SimConfig::default().with_users(3),
+            lark_ahead: TimeDelta::zero(),
+            token_api: TokenApi::V2,
+            policy: policy(100),
+        }
     }
 }
 
@@ -78,6 +86,29 @@ pub(crate) fn policy(invitations: u32) -> Policy {
     }
 }
 
+/// A clock that differs from another one.
+#[derive(Debug)]
+pub(crate) struct SkewedClock {
+    from: Arc<ManualClock>,
+    ahead: Mutex<TimeDelta>,
+}
+
+impl SkewedClock {
+    pub(crate) const fn new(from: Arc<ManualClock>, ahead: TimeDelta) -> Self {
+        Self { from, ahead: Mutex::new(ahead) }
+    }
+
+    pub(crate) fn jump(&self, by: TimeDelta) {
+        *self.ahead.lock().unwrap() += by;
+    }
+}
+
+impl Clock for SkewedClock {
+    fn now(&self) -> Timestamp {
+        self.from.now() + *self.ahead.lock().unwrap()
+    }
+}
+
 /// A context with everything it needs. Time stands still for all of it.
 pub(crate) struct Fixture {
     pub(crate) context: Context,
@@ -85,6 +116,8 @@ pub(crate) struct Fixture {
     pub(crate) parts: ContextParts,
     pub(crate) bus: Arc<Recorder>,
     pub(crate) clock: Arc<ManualClock>,
+    /// The clock of the simulated Lark.
+    pub(crate) lark_clock: Arc<SkewedClock>,
     pub(crate) sim: SimHandle,
     pub(crate) database: TestDatabase,
     /// Where Lark posts callbacks: answered with nothing, so that a test can look at them.
@@ -121,7 +154,8 @@ impl Fixture {
             .mount(&callbacks)
             .await;
         let app = SimApp::new(APP, SECRET).with_redirect_uri(REDIRECT).with_callback_url(callbacks.uri());
-        let sim = Sim::start(setup.sim.with_app(app).with_clock(clock.clone())).await.unwrap();
+        let lark_clock = Arc::new(SkewedClock::new(clock.clone(), setup.lark_ahead));
+        let sim = Sim::start(setup.sim.with_app(app).with_clock(lark_clock.clone())).await.unwrap();
 
         let database = TestDatabase::create().await;
         let store: Arc<dyn Store> = Arc::new(database.store().await);
@@ -152,7 +186,7 @@ impl Fixture {
             policy,
         };
         let context = Context::new(parts.clone());
-        let fixture = Self { context, parts, bus, clock, sim, database, callbacks, spool };
+        let fixture = Self { context, parts, bus, clock, lark_clock, sim, database, callbacks, spool };
         let application = fixture.application(APP, setup.token_api);
         fixture.parts.store.put_application(&application, &act(start)).await.unwrap();
         fixture

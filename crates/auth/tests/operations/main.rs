@@ -9,6 +9,7 @@ mod bootstrap;
 mod budget;
 mod card_faces;
 mod clicks;
+mod clocks;
 mod codes;
 mod dead_letters;
 mod device_faults;

@@ -19,12 +19,12 @@ use crate::fixture::{ACTOR, Fixture};
 const TWO_HOURS: Duration = Duration::from_secs(7201);
 
 impl Fixture {
-    async fn current(&self, person: &OpenId) -> StoredToken {
+    pub(crate) async fn current(&self, person: &OpenId) -> StoredToken {
         self.parts.store.token(&self.app_id(), person, TokenKind::User).await.unwrap().unwrap()
     }
 
     /// A person whose access token has expired.
-    async fn expired(&self, n: usize) -> OpenId {
+    pub(crate) async fn expired(&self, n: usize) -> OpenId {
         let person = self.authorized(n).await;
         self.clock.advance(TWO_HOURS);
         person
@@ -37,21 +37,21 @@ impl Fixture {
         assert!(matches!(claim, RefreshClaim::Leased(_)));
     }
 
-    fn refreshes(&self) -> u64 {
+    pub(crate) fn refreshes(&self) -> u64 {
         self.sim.stats().calls(Endpoint::TokenRefresh)
     }
 
-    async fn run_due(&self) -> u64 {
+    pub(crate) async fn run_due(&self) -> u64 {
         self.context.refresh_due_tokens(&ACTOR, self.context.now(), &CancellationToken::new()).await.unwrap()
     }
 
     /// Every lease ends, as if its time had passed.
-    async fn end_leases(&self) {
+    pub(crate) async fn end_leases(&self) {
         self.sql("update access_tokens set lease_until = clock_timestamp() where lease_owner is not null")
             .await;
     }
 
-    fn assert_no_violation(&self) {
+    pub(crate) fn assert_no_violation(&self) {
         assert_eq!(self.sim.violations(), []);
     }
 }

@@ -60,7 +60,7 @@ type Stored<T> = Result<T, StorageError>;
 
 delegate! {
     Store {
-        fn ping() -> Stored<()>;
+        fn ping() -> Stored<Timestamp>;
         fn close() -> ();
     }
     Applications {

@@ -9,14 +9,12 @@ mod person;
 
 pub(crate) use self::arguments::Arguments;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use larkauth_auth::{Context, sessions::Invite};
 use larkauth_config::{LoadOptions, Service, Settings};
-use larkauth_models::{
-    AppId, Application, AuthMethod, ExposeSecret, OpenId, Person, SessionState, SystemClock,
-};
+use larkauth_models::{AppId, Application, AuthMethod, ExposeSecret, OpenId, Person, SessionState};
 use larkauth_net::Network;
 use larkauth_runtime::ServiceHandle;
 use larkauth_telemetry::HealthPart;
@@ -52,7 +50,7 @@ async fn run_steps(arguments: &Arguments, settings: &Settings) -> anyhow::Result
     let client = application::check(&lark, app).await?;
 
     heading(2, "The services");
-    let standalone = standalone::start(settings, Arc::new(SystemClock)).await?;
+    let standalone = standalone::start(settings, larkauth_runtime::database_clock()).await?;
     let address = standalone.running.addr;
     report::done("gateway, auth-worker and token-refresher are running", &format!("http://{address}"));
     let asked = async {
