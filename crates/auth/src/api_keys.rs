@@ -173,6 +173,25 @@ impl Context {
         Ok(key.filter(|key| key.is_active(self.now())))
     }
 
+    /// Checks after a wait that the caller's key is still in force, has this scope and sees this application.
+    ///
+    /// # Errors
+    /// [`AuthError::KeyRefused`]; [`AuthError::Forbidden`] for a key that permits less than before; the store's.
+    pub(crate) async fn check_key(
+        &self,
+        actor: &Actor,
+        scope: KeyScope,
+        app_id: &AppId,
+    ) -> Result<(), AuthError> {
+        let Some(id) = actor.stored_key() else { return Ok(()) };
+        let key = self.store.api_key_by_id(id).await?.filter(|key| key.is_active(self.now()));
+        let key = key.ok_or(AuthError::KeyRefused)?;
+        if scope.is_among(&key.scopes) && key.access.may_use_app(app_id) {
+            return Ok(());
+        }
+        Err(AuthError::Forbidden(format!("The API key has lost the scope `{scope}` or application {app_id}")))
+    }
+
     /// Records the use of a key, unless one was recorded within the last minute.
     async fn touch_api_key(&self, key: &ApiKey) {
         let now = self.now();

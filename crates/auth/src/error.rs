@@ -14,6 +14,9 @@ pub enum AuthError {
     /// The caller's key does not reach that far.
     #[error("{0}")]
     Forbidden(String),
+    /// The caller's key was revoked, or has expired, while the request waited.
+    #[error("the API key was revoked or has expired while the request waited")]
+    KeyRefused,
     /// No such application.
     #[error(
         "application {0} is not registered; set APP_ID and APP_SECRET, or register it with `larkauth apps add`"

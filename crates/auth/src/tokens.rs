@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use larkauth_models::{
-    Actor, AppId, AuditAction, OpenId, StoredToken, Timestamp, TokenKind, TokenStatus, UserProfile,
+    Actor, AppId, AuditAction, KeyScope, OpenId, StoredToken, Timestamp, TokenKind, TokenStatus, UserProfile,
 };
 
 use crate::{
@@ -41,7 +41,7 @@ impl Context {
         let found = async {
             check_scope_names(required)?;
             let stored = self.served_token(actor, app_id, open_id).await?;
-            let token = self.fresh_enough(stored, now, min_validity).await?;
+            let token = self.fresh_enough(actor, stored, now, min_validity).await?;
             let missing = token.pair.missing(required);
             if missing.is_empty() {
                 return Ok(token);
@@ -84,10 +84,10 @@ impl Context {
                 return Err(unserved(&stored, now));
             }
             let token = self.newer_token(&stored).await?;
-            self.check_enabled(app_id).await?;
+            self.check_caller(actor, app_id).await?;
             match token.pair.access_token.unreadable() {
                 Some(why) => Err(AuthError::SecretUnreadable(why.clone())),
-                None => Ok(self.reads.tokens.learn(&*self.store, token).await),
+                None => self.learned(token).await,
             }
         };
         let act = self.act(actor, now, AuditAction::TokenRefresh).app(app_id).open_id(open_id);
@@ -106,7 +106,6 @@ impl Context {
         stored.ok_or(AuthError::AuthenticationRequired)
     }
 
-    /// Checks that the application is switched on, also after a wait for Lark.
     async fn check_enabled(&self, app_id: &AppId) -> Result<(), AuthError> {
         let fetch = || async { self.apps.read_enabled(app_id).await.map(Some) };
         if self.reads.applications.read(app_id.as_str(), fetch, |_, _| false).await? == Some(false) {
@@ -115,33 +114,73 @@ impl Context {
         Ok(())
     }
 
+    /// Checks after a wait for Lark what was checked before it: the application and the key may have been switched off since.
+    async fn check_caller(&self, actor: &Actor, app_id: &AppId) -> Result<(), AuthError> {
+        self.check_enabled(app_id).await?;
+        self.check_key(actor, KeyScope::TokensRead, app_id).await
+    }
+
     async fn fresh_enough(
         &self,
+        actor: &Actor,
         stored: Arc<StoredToken>,
         now: Timestamp,
         min_validity: TimeDelta,
     ) -> Result<Arc<StoredToken>, AuthError> {
         let is_servable = stored.is_servable(now, min_validity);
-        if self.wants_refresh(&stored, is_servable) {
-            match self.newer_token(&stored).await {
-                Ok(token) if token.is_servable(self.now(), min_validity) => {
-                    self.check_enabled(&stored.app_id).await?;
-                    let token = self.reads.tokens.learn(&*self.store, token).await;
-                    self.note_use(&token, now).await;
-                    return Ok(token);
-                }
-                Ok(token) if !is_servable => return Err(unserved(&token, now)),
-                Err(error) if !is_servable => return Err(error),
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::info!(app_id = %stored.app_id, %error, "auth.token.serve: the old token is still valid");
-                }
+        if !self.wants_refresh(&stored, is_servable) {
+            if !is_servable {
+                return Err(unserved(&stored, now));
             }
-        } else if !is_servable {
-            return Err(unserved(&stored, now));
+            self.note_use(&stored, now).await;
+            return Ok(stored);
         }
-        self.note_use(&stored, now).await;
-        Ok(stored)
+        let renewed = match self.newer_token(&stored).await {
+            Ok(token) if token.is_servable(self.now(), min_validity) => Some(token),
+            Ok(token) if !is_servable => return Err(unserved(&token, now)),
+            Err(error) if !is_servable => return Err(error),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::info!(app_id = %stored.app_id, %error, "auth.token.serve: the old token is still valid");
+                None
+            }
+        };
+        self.check_caller(actor, &stored.app_id).await?;
+        let token = match renewed {
+            Some(token) => self.learned(token).await?,
+            None => self.still_stored(&stored, now, min_validity).await?,
+        };
+        self.note_use(&token, now).await;
+        Ok(token)
+    }
+
+    /// Returns a refreshed token, unless it was revoked or its person suspended meanwhile.
+    async fn learned(&self, token: StoredToken) -> Result<Arc<StoredToken>, AuthError> {
+        let token = self.reads.tokens.learn(&*self.store, token).await;
+        token.ok_or(AuthError::AuthenticationRequired)
+    }
+
+    /// Returns the token that is stored after a wait for a newer one that did not come. The old one may have been revoked
+    /// during the wait.
+    async fn still_stored(
+        &self,
+        old: &Arc<StoredToken>,
+        now: Timestamp,
+        min_validity: TimeDelta,
+    ) -> Result<Arc<StoredToken>, AuthError> {
+        let stored = self.reads.tokens.get(&*self.store, &old.app_id, &old.open_id).await?;
+        let stored = stored.ok_or(AuthError::AuthenticationRequired)?;
+        let is_valid = |token: &StoredToken| {
+            token.is_servable(now, min_validity) && token.is_servable(self.now(), TimeDelta::zero())
+        };
+        if is_valid(&stored) {
+            return Ok(stored);
+        }
+        // The newer token cannot be read, or lives shorter: the older one is valid until its own end.
+        if stored.generation > old.generation && stored.status != TokenStatus::Suspended && is_valid(old) {
+            return Ok(old.clone());
+        }
+        Err(unserved(&stored, now))
     }
 
     /// Records now and then that a token is used: it is kept valid then. A record that fails does not matter.

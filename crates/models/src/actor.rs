@@ -88,6 +88,15 @@ impl Actor {
         }
     }
 
+    /// Returns the id of the actor's API key; `None` for the bootstrap key, which is not stored.
+    #[must_use]
+    pub fn stored_key(&self) -> Option<Uuid> {
+        match &self.principal {
+            Principal::ApiKey { id, .. } if !id.is_nil() => Some(*id),
+            _ => None,
+        }
+    }
+
     /// Returns a service that acts on its own.
     #[must_use]
     pub const fn service(name: &'static str) -> Self {

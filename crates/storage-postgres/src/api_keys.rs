@@ -10,6 +10,19 @@ use crate::{
     store::PgStore,
 };
 
+/// Queries keys.
+macro_rules! keys {
+    ($which:literal $(, $argument:expr)*) => {
+        query_as!(
+            ApiKeyRow,
+            "select key_id, name, scopes, app_ids, lark_scopes, requests_per_minute, created_at, revoked_at,
+                expires_at, last_used_at
+             from api_keys " + $which
+            $(, $argument)*
+        )
+    };
+}
+
 #[async_trait]
 impl ApiKeys for PgStore {
     async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32], audit: &AuditEntry) -> Result<()> {
@@ -25,15 +38,16 @@ impl ApiKeys for PgStore {
     async fn api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>> {
         let row = self
             .call("looking up an API key", async |db| {
-                query_as!(
-                    ApiKeyRow,
-                    "select key_id, name, scopes, app_ids, lark_scopes, requests_per_minute, created_at, revoked_at,
-                        expires_at, last_used_at
-                     from api_keys where key_sha256 = $1 and revoked_at is null",
-                    &sha256[..]
-                )
-                .fetch_optional(db)
-                .await
+                keys!("where key_sha256 = $1 and revoked_at is null", &sha256[..]).fetch_optional(db).await
+            })
+            .await?;
+        Ok(row.map(ApiKeyRow::into_model))
+    }
+
+    async fn api_key_by_id(&self, id: Uuid) -> Result<Option<ApiKey>> {
+        let row = self
+            .call("looking up an API key by its id", async |db| {
+                keys!("where key_id = $1 and revoked_at is null", id).fetch_optional(db).await
             })
             .await?;
         Ok(row.map(ApiKeyRow::into_model))
@@ -41,16 +55,7 @@ impl ApiKeys for PgStore {
 
     async fn api_keys(&self) -> Result<Vec<ApiKey>> {
         let rows = self
-            .call("listing API keys", async |db| {
-                query_as!(
-                    ApiKeyRow,
-                    "select key_id, name, scopes, app_ids, lark_scopes, requests_per_minute, created_at, revoked_at,
-                        expires_at, last_used_at
-                     from api_keys order by created_at, key_id"
-                )
-                .fetch_all(db)
-                .await
-            })
+            .call("listing API keys", async |db| keys!("order by created_at, key_id").fetch_all(db).await)
             .await?;
         Ok(rows.into_iter().map(ApiKeyRow::into_model).collect())
     }

@@ -15,6 +15,21 @@ use crate::{
 /// Least time between two records of use: 1 minute.
 const TOUCH_INTERVAL_MICROS: i64 = 60_000_000;
 
+/// Queries keys.
+macro_rules! keys {
+    ($which:literal $(, $argument:expr)*) => {
+        query_as!(
+            ApiKeyRow,
+            r#"select key_id as "key_id!: Id", name, scopes as "scopes!: Texts", app_ids as "app_ids!: Texts",
+                  lark_scopes as "lark_scopes!: Texts", requests_per_minute, created_at as "created_at!: Micros",
+                  revoked_at as "revoked_at!: OptionalMicros", expires_at as "expires_at!: OptionalMicros",
+                  last_used_at as "last_used_at!: OptionalMicros"
+               from api_keys "# + $which
+            $(, $argument)*
+        )
+    };
+}
+
 #[async_trait]
 impl ApiKeys for SqliteStore {
     async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32], audit: &AuditEntry) -> Result<()> {
@@ -30,17 +45,16 @@ impl ApiKeys for SqliteStore {
     async fn api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>> {
         let row = self
             .read("looking up an API key", async |db| {
-                query_as!(
-                    ApiKeyRow,
-                    r#"select key_id as "key_id!: Id", name, scopes as "scopes!: Texts", app_ids as "app_ids!: Texts",
-                          lark_scopes as "lark_scopes!: Texts", requests_per_minute, created_at as "created_at!: Micros",
-                          revoked_at as "revoked_at!: OptionalMicros", expires_at as "expires_at!: OptionalMicros",
-                          last_used_at as "last_used_at!: OptionalMicros"
-                       from api_keys where key_sha256 = ?1 and revoked_at is null"#,
-                    &sha256[..]
-                )
-                .fetch_optional(db)
-                .await
+                keys!("where key_sha256 = ?1 and revoked_at is null", &sha256[..]).fetch_optional(db).await
+            })
+            .await?;
+        Ok(row.map(ApiKeyRow::into_model))
+    }
+
+    async fn api_key_by_id(&self, id: Uuid) -> Result<Option<ApiKey>> {
+        let row = self
+            .read("looking up an API key by its id", async |db| {
+                keys!("where key_id = ?1 and revoked_at is null", id.hyphenated()).fetch_optional(db).await
             })
             .await?;
         Ok(row.map(ApiKeyRow::into_model))
@@ -48,18 +62,7 @@ impl ApiKeys for SqliteStore {
 
     async fn api_keys(&self) -> Result<Vec<ApiKey>> {
         let rows = self
-            .read("listing API keys", async |db| {
-                query_as!(
-                    ApiKeyRow,
-                    r#"select key_id as "key_id!: Id", name, scopes as "scopes!: Texts", app_ids as "app_ids!: Texts",
-                          lark_scopes as "lark_scopes!: Texts", requests_per_minute, created_at as "created_at!: Micros",
-                          revoked_at as "revoked_at!: OptionalMicros", expires_at as "expires_at!: OptionalMicros",
-                          last_used_at as "last_used_at!: OptionalMicros"
-                       from api_keys order by created_at, key_id"#
-                )
-                .fetch_all(db)
-                .await
-            })
+            .read("listing API keys", async |db| keys!("order by created_at, key_id").fetch_all(db).await)
             .await?;
         Ok(rows.into_iter().map(ApiKeyRow::into_model).collect())
     }

@@ -44,6 +44,8 @@ pub trait ApiKeys {
     async fn put_api_key(&self, key: &ApiKey, sha256: &[u8; 32], audit: &AuditEntry) -> Result<()>;
     /// Finds a key by its hash, unless it is revoked. An expired key is found.
     async fn api_key(&self, sha256: &[u8; 32]) -> Result<Option<ApiKey>>;
+    /// Finds a key by its id, unless it is revoked. An expired key is found.
+    async fn api_key_by_id(&self, id: Uuid) -> Result<Option<ApiKey>>;
     /// Lists all keys, revoked ones too, oldest first.
     async fn api_keys(&self) -> Result<Vec<ApiKey>>;
     /// Revokes a key at the time of the record. Returns false when the key is unknown or already revoked.

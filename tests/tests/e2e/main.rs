@@ -15,6 +15,7 @@ mod listeners;
 mod recovery;
 mod refresh_kills;
 mod relay;
+mod revocation;
 mod secrets;
 mod standalone;
 mod startup;

@@ -15,6 +15,7 @@ impl AuditReason for AuthError {
         match self {
             Self::Invalid(_) => (Refused, "invalid"),
             Self::Forbidden(_) => (Refused, "forbidden"),
+            Self::KeyRefused => (Refused, "key_refused"),
             Self::AppNotFound(_) => (Refused, "app_not_found"),
             Self::AppDisabled(_) => (Refused, "app_disabled"),
             Self::AppFrozen { .. } => (Refused, "app_frozen"),

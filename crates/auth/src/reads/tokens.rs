@@ -53,19 +53,23 @@ impl Tokens {
         Ok(stored.map(|stored| self.newest(stored)))
     }
 
-    /// Learns of a refreshed token that is being served. The store may get it later.
-    pub(crate) async fn learn(&self, store: &dyn Store, token: StoredToken) -> Arc<StoredToken> {
+    /// Learns of a refreshed token that is about to be served. The store may get it later. `None`: the store says that the
+    /// token was revoked, or its person suspended.
+    pub(crate) async fn learn(&self, store: &dyn Store, token: StoredToken) -> Option<Arc<StoredToken>> {
         let token = Arc::new(token);
         self.forget(token.open_id.as_str());
-        let stored = store.token(&token.app_id, &token.open_id, TokenKind::User).await;
-        if !matches!(&stored, Ok(stored) if stored.as_ref().is_none_or(|s| s.generation >= token.generation))
-        {
-            let mut ahead = self.ahead.lock();
-            if ahead.len() < MOST_AHEAD {
-                ahead.insert(token.open_id.to_string(), token.clone());
+        match store.token(&token.app_id, &token.open_id, TokenKind::User).await {
+            Ok(None) => return None,
+            Ok(Some(stored)) if stored.status == TokenStatus::Suspended => return None,
+            Ok(Some(stored)) if stored.generation >= token.generation => {}
+            Ok(Some(_)) | Err(_) => {
+                let mut ahead = self.ahead.lock();
+                if ahead.len() < MOST_AHEAD {
+                    ahead.insert(token.open_id.to_string(), token.clone());
+                }
             }
         }
-        token
+        Some(token)
     }
 
     /// Puts a copy with a later time of use in place of a token.

@@ -29,3 +29,4 @@ mod refreshes;
 mod relay;
 mod slow;
 mod tokens;
+mod waits;

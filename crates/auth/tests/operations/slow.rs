@@ -149,6 +149,7 @@ delegate! {
     ApiKeys {
         fn put_api_key(key: &ApiKey, sha256: &[u8; 32], audit: &AuditEntry) -> Stored<()>;
         fn api_key(sha256: &[u8; 32]) -> Stored<Option<ApiKey>>;
+        fn api_key_by_id(id: Uuid) -> Stored<Option<ApiKey>>;
         fn api_keys() -> Stored<Vec<ApiKey>>;
         fn revoke_api_key(id: Uuid, audit: &AuditEntry) -> Stored<bool>;
         fn rotate_api_key(id: Uuid, until: Timestamp, successor: &ApiKey, sha256: &[u8; 32], audit: &AuditEntry) -> Stored<bool>;

@@ -137,6 +137,8 @@ pub async fn api_key_revoked_not_found(bed: &Bed) {
     }
     assert_eq!(bed.second.api_key(&[1; 32]).await.unwrap().as_ref(), Some(&keys[0]));
     assert_eq!(bed.second.api_key(&[9; 32]).await.unwrap(), None);
+    assert_eq!(bed.second.api_key_by_id(keys[1].id).await.unwrap().as_ref(), Some(&keys[1]));
+    assert_eq!(bed.second.api_key_by_id(bed.uuid()).await.unwrap(), None);
     assert!(
         bed.store
             .put_api_key(&ApiKey { id: bed.uuid(), ..keys[0].clone() }, &[1; 32], &bed.act())
@@ -147,6 +149,7 @@ pub async fn api_key_revoked_not_found(bed: &Bed) {
     assert!(!bed.store.revoke_api_key(keys[0].id, &bed.act()).await.unwrap());
     assert!(!bed.store.revoke_api_key(bed.uuid(), &bed.act()).await.unwrap());
     assert_eq!(bed.second.api_key(&[1; 32]).await.unwrap(), None);
+    assert_eq!(bed.second.api_key_by_id(keys[0].id).await.unwrap(), None);
     keys[0].revoked_at = Some(bed.now());
     assert_eq!(bed.second.api_keys().await.unwrap(), keys);
 }

@@ -10,7 +10,12 @@ use larkauth_contracts::problem::ProblemCode;
 use larkauth_models::{Actor, KeyScope, Origin, Principal};
 use larkauth_storage::ApiKey;
 
-use crate::{client_address::client_address, middleware::RequestId, problem::ApiError, state::AppState};
+use crate::{
+    client_address::client_address,
+    middleware::RequestId,
+    problem::{ApiError, INVALID_KEY},
+    state::AppState,
+};
 
 /// The scope that an endpoint requires of the caller's key, as a type.
 pub(crate) trait Scope {
@@ -65,10 +70,7 @@ impl<S: Scope> FromRequestParts<Arc<AppState>> for RequireScope<S> {
                 );
                 Err(ApiError::new(ProblemCode::Forbidden, detail).challenge(challenge))
             }
-            None => Err(unauthorized(
-                "The API key is unknown, expired or was revoked",
-                "Bearer realm=\"larkauth\", error=\"invalid_token\"",
-            )),
+            None => Err(unauthorized("The API key is unknown, expired or was revoked", INVALID_KEY)),
         }
     }
 }

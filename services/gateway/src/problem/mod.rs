@@ -22,6 +22,8 @@ pub(crate) use reporter::{Audience, ProblemReporter};
 pub(crate) use responses::{AuditProblems, CreateProblems, ReadProblems, TokenProblems};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// `WWW-Authenticate` for a key that is unknown, expired or revoked (RFC 6750).
+pub(crate) const INVALID_KEY: &str = "Bearer realm=\"larkauth\", error=\"invalid_token\"";
 /// `Retry-After` while a part is down: 5 s.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -117,6 +119,7 @@ impl From<AuthError> for ApiError {
             AuthError::Spool(error) => return Self::internal(error),
             AuthError::Invalid(_) => ProblemCode::InvalidRequest,
             AuthError::Forbidden(_) => ProblemCode::Forbidden,
+            AuthError::KeyRefused => ProblemCode::Unauthorized,
             AuthError::AppNotFound(_) => ProblemCode::AppNotFound,
             AuthError::AppDisabled(_) => ProblemCode::AppDisabled,
             AuthError::AppFrozen { .. } => ProblemCode::AppFrozen,
@@ -136,6 +139,7 @@ impl From<AuthError> for ApiError {
             | AuthError::AskedRecently { retry_after }
             | AuthError::RefreshInProgress { retry_after }
             | AuthError::UpstreamUnavailable { retry_after } => problem.retry_after(retry_after),
+            AuthError::KeyRefused => problem.challenge(INVALID_KEY),
             AuthError::InsufficientScope { missing, .. } => problem.missing_scopes(missing),
             AuthError::AppFrozen { .. } => problem.retry_after(Duration::from_secs(60)),
             _ => problem,
