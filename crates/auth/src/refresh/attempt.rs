@@ -27,6 +27,11 @@ pub(super) enum Attempt {
         /// The wait until it.
         after: Duration,
     },
+    /// Lark refuses the application, whose breaker is open now. A later attempt may succeed.
+    AppRefused {
+        /// The wait until it.
+        after: Duration,
+    },
     /// The refresh token cannot be read, which is an operator's fault: nothing was sent, and nothing ended.
     Unreadable(UnreadableSecret),
 }
@@ -178,7 +183,11 @@ async fn refused(
             context.note_suspended(app_id, &token.open_id);
         }
     }
-    Ok(after.map_or(Attempt::Ended, |after| Attempt::Postponed { after }))
+    Ok(match after {
+        None => Attempt::Ended,
+        Some(after) if next == Next::Breaker => Attempt::AppRefused { after },
+        Some(after) => Attempt::Postponed { after },
+    })
 }
 
 /// Returns the pause after so many failures in a row.

@@ -8,7 +8,7 @@ use larkauth_lark::api::EndpointClass;
 use larkauth_models::{Actor, AppId, Lane, Timestamp};
 use larkauth_storage::{DueApplication, LeasedToken};
 use tokio::{
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -71,13 +71,19 @@ impl Context {
         let batch = self.policy.refresh_batch;
         // The tokens that are known to be due; `None` when there are more than were counted.
         let mut known = Some(due).filter(|due| *due < batch);
-        let (mut running, mut refreshed) = (JoinSet::new(), 0);
+        let (mut running, mut run) = (JoinSet::new(), Run::default());
         let result = loop {
             while let Some(done) = running.try_join_next() {
-                refreshed += u64::from(done.unwrap_or(false));
+                run.note(done);
+            }
+            if run.is_app_refused {
+                // Every other token would be refused for the same reason.
+                break Ok(());
             }
             if running.len() >= IN_FLIGHT {
-                refreshed += u64::from(running.join_next().await.and_then(Result::ok).unwrap_or(false));
+                if let Some(done) = running.join_next().await {
+                    run.note(done);
+                }
                 continue;
             }
             match self.take_due(&app_id, known.unwrap_or(batch)).await {
@@ -104,9 +110,9 @@ impl Context {
             }
         };
         while let Some(done) = running.join_next().await {
-            refreshed += u64::from(done.unwrap_or(false));
+            run.note(done);
         }
-        (refreshed, result)
+        (run.refreshed, result)
     }
 
     /// Reserves calls, and takes as many due tokens.
@@ -125,15 +131,15 @@ impl Context {
         Ok(Taken::Tokens { tokens: leased.into_iter().zip(slots).collect(), owner, is_last })
     }
 
-    /// Refreshes one token when its call may be made. Returns whether there is a new pair.
-    async fn refresh_due(self, leased: LeasedToken, owner: Uuid, slot: Instant) -> bool {
+    /// Refreshes one token when its call may be made.
+    async fn refresh_due(self, leased: LeasedToken, owner: Uuid, slot: Instant) -> Done {
         let app_id = leased.token.app_id.clone();
         let app = match self.apps.get_enabled(&app_id).await {
             Ok(app) => app,
             // The lease ends by its time.
             Err(error) => {
                 tracing::warn!(%app_id, %error, "auth.token.refresh: left to the next run");
-                return false;
+                return Done::NotRefreshed;
             }
         };
         sleep_until(slot).await;
@@ -151,15 +157,16 @@ impl Context {
             .refreshing
             .spawn(async move { attempt(&context, app, &client, leased, used_at, owner, deadline).await });
         match task.await {
-            Ok(Ok(Attempt::Refreshed(_))) => true,
-            Ok(Ok(Attempt::Ended | Attempt::Postponed { .. } | Attempt::Unreadable(_))) => false,
+            Ok(Ok(Attempt::Refreshed(_))) => Done::Refreshed,
+            Ok(Ok(Attempt::AppRefused { .. })) => Done::AppRefused,
+            Ok(Ok(Attempt::Ended | Attempt::Postponed { .. } | Attempt::Unreadable(_))) => Done::NotRefreshed,
             Ok(Err(error)) => {
                 tracing::warn!(%app_id, %error, "auth.token.refresh: left to the next run");
-                false
+                Done::NotRefreshed
             }
             Err(error) => {
                 tracing::error!(%app_id, panicked = error.is_panic(), "auth.token.refresh: the task ended");
-                false
+                Done::NotRefreshed
             }
         }
     }
@@ -176,6 +183,30 @@ impl Context {
         } else if self.policy.refresh.keeps_access(token, now) && token.pair.access_expires_at <= now {
             self.metrics.token_refresh_late(app_id, "access_token");
         }
+    }
+}
+
+/// How the refresh of one due token ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Refreshed,
+    NotRefreshed,
+    /// Lark refuses the application.
+    AppRefused,
+}
+
+/// What the refreshes of one application came to so far.
+#[derive(Default)]
+struct Run {
+    refreshed: u64,
+    is_app_refused: bool,
+}
+
+impl Run {
+    fn note(&mut self, done: Result<Done, JoinError>) {
+        let done = done.unwrap_or(Done::NotRefreshed);
+        self.refreshed += u64::from(done == Done::Refreshed);
+        self.is_app_refused |= done == Done::AppRefused;
     }
 }
 

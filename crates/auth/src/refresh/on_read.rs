@@ -55,7 +55,7 @@ impl Context {
                     return match timeout_at(until, task).await {
                         Ok(Ok(Ok(Attempt::Refreshed(token)))) => Ok(*token),
                         Ok(Ok(Ok(Attempt::Ended))) => self.result_of_other(old).await,
-                        Ok(Ok(Ok(Attempt::Postponed { after }))) => {
+                        Ok(Ok(Ok(Attempt::Postponed { after } | Attempt::AppRefused { after }))) => {
                             Err(AuthError::UpstreamUnavailable { retry_after: after })
                         }
                         Ok(Ok(Ok(Attempt::Unreadable(why)))) => Err(AuthError::SecretUnreadable(why)),

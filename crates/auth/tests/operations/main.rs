@@ -30,3 +30,4 @@ mod relay;
 mod slow;
 mod tokens;
 mod waits;
+mod wrong_secret;
