@@ -1,4 +1,4 @@
-//! What every request passes through, whichever router it belongs to: its id, its span, the size of its head.
+//! What every request of every router passes through: its id, its span, the size of its head.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use crate::{context::Context, error::AuthError, schedule::Schedule};
 /// Who runs a tick of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// One process of all that share the store, whichever claims the tick first.
+    /// One process of all that share the store: the first that claims the tick.
     Cluster,
     /// Every process, for its own gauges.
     Process,

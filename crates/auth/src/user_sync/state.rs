@@ -30,7 +30,7 @@ impl Context {
     /// Notes that a refresh has suspended a person, because Lark refused the person.
     pub(crate) fn note_suspended(&self, app_id: &AppId, open_id: &OpenId) {
         let act = self.act_on_person(&REFRESH, AuditAction::PersonSuspend, app_id, open_id);
-        // It is recorded whatever it returns.
+        // The call records it, and returns what it was given.
         let _ = self.settle_outside(act, Ok::<_, AuthError>(true));
         self.count_suspended(app_id, SuspensionReason::Refused);
     }

@@ -19,7 +19,7 @@ use crate::{exit::CommandError, globals::data_folder_exists, report};
 /// file is created. With --from: copies applications, sessions, tokens, profiles and API keys, then compares both
 /// databases row by row. Stop all services first. Rows that the target already has are not changed, so an interrupted
 /// copy can be started again. Secrets stay sealed: the target needs the same ENCRYPTION_KEYS, which is checked before
-/// anything is copied. A target that is the source, under whatever address, is refused.
+/// anything is copied. A target that is the source is refused, also under another address.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  larkauth migrate\n  ENCRYPTION_KEYS_FILE=data/encryption-keys larkauth migrate --from sqlite:data/larkauth.db --to postgres://larkauth@db/larkauth\n  DATABASE_URL_FILE=/run/secrets/database larkauth migrate --from sqlite:data/larkauth.db"

@@ -276,7 +276,7 @@ impl Connection {
     /// Returns a channel in confirm mode for one message.
     ///
     /// A channel carries one unconfirmed message at a time and is reused. With several, the driver attaches a returned
-    /// (unroutable) message to whichever confirm arrives next, so that one publisher would get the failure of another
+    /// (unroutable) message to the confirm that arrives next, so that one publisher would get the failure of another
     /// one, which would get a false success.
     pub(super) async fn confirming(&self) -> Result<Channel, BusError> {
         let failed = |error: &lapin::Error| unavailable("publish", error);

@@ -151,7 +151,8 @@ pub async fn create_session_unless_asked_after_no_pauses_longer_each_time(bed: &
     assert_eq!(ask().await.1, Created::Paused { retry_after: Duration::from_secs(600) });
 }
 
-/// Whom larkauth asks by itself has no second open card: whatever it asks for, and also when it is older than the last consent.
+/// A person whom larkauth asks by itself has no second open card. The open card may ask for other scopes, and may be older than
+/// the last consent.
 pub async fn create_session_unless_asked_older_open_card_returned(bed: &Bed) {
     let open = bed.pending("ou_1").await;
     bed.advance(1);

@@ -182,7 +182,7 @@ pub async fn restore_person_ends_what_it_explains(bed: &Bed) {
     assert_eq!(bed.current("ou_3").await.status, TokenStatus::ReauthorizationRequired);
 }
 
-/// Every transition is announced, of whatever operation, with a number of its own. Revoked tokens say nothing.
+/// Every transition of every operation is announced, with a number of its own. Revoked tokens say nothing.
 pub async fn unannounced_people_every_transition_until_recorded(bed: &Bed) {
     use SuspensionReason::{Frozen, Refused};
     for person in ["ou_1", "ou_2", "ou_3"] {
