@@ -11,6 +11,7 @@ use larkauth_models::{
 };
 use larkauth_net::{Network, Proxies, Trust};
 use larkauth_telemetry::{LogFormat, TelemetryConfig};
+use url::Url;
 
 use crate::{
     BrokerSettings, ConfigError, Cron, DatabaseSettings, DatabaseUrl, EncryptionKey, EncryptionSettings,
@@ -23,6 +24,10 @@ use crate::{
     validate,
 };
 
+/// Values of `sslmode` in the address of a database.
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+/// Parameters in the address of a broker that are numbers.
+const AMQP_NUMBERS: [&str; 4] = ["channel_max", "connection_timeout", "frame_max", "heartbeat"];
 const BRANDS: &[(&str, Brand)] = &[("feishu", Brand::Feishu), ("lark", Brand::Lark)];
 const REFRESH_POLICIES: &[(&str, RefreshPolicy)] = &[
     ("eager", RefreshPolicy::Eager),
@@ -101,7 +106,7 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         card: CardOptions {
             include_description: s.require(&t::AUTH_CARD_INCLUDE_DESCRIPTION, parse::switch)?,
             template_id: s.get(&t::AUTH_CARD_TEMPLATE_ID, parse::name(64, ""))?,
-            app_name: s.get(&t::AUTH_CARD_APP_NAME, parse::line(100))?,
+            app_name: s.get(&t::AUTH_CARD_APP_NAME, parse::visible_line(100))?,
             ..CardOptions::default()
         },
         sessions: SessionSettings {
@@ -135,12 +140,9 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
             max_connections: s.require(&t::DATABASE_MAX_CONNECTIONS, parse::number(1, 1000))?,
         },
         broker: BrokerSettings {
-            url: s.get(
-                &t::AMQP_URL,
-                parse::service_url(&["amqp", "amqps"], "amqps://user:password@host/vhost"),
-            )?,
+            url: s.get(&t::AMQP_URL, amqp_url)?,
             trust: trust(s, &t::AMQP_CA_FILE)?,
-            prefix: s.require(&t::AMQP_PREFIX, parse::name(40, "."))?,
+            prefix: s.require(&t::AMQP_PREFIX, amqp_prefix)?,
         },
         worker: WorkerSettings { concurrency: s.require(&t::WORKER_CONCURRENCY, parse::number(1, 1024))? },
         http: HttpSettings {
@@ -220,7 +222,7 @@ fn proxies(s: &Source) -> Result<Proxies, ConfigError> {
     let (http, https) = (s.get(&t::HTTP_PROXY, parse::proxy)?, s.get(&t::HTTPS_PROXY, parse::proxy)?);
     // What is not used is not checked.
     let all = if http.is_some() && https.is_some() { None } else { s.get(&t::ALL_PROXY, parse::proxy)? };
-    let no_proxy = s.get(&t::NO_PROXY, |text| Ok(text.to_owned()))?.unwrap_or_default();
+    let no_proxy = s.get(&t::NO_PROXY, no_proxy)?.unwrap_or_default();
     Ok(Proxies::new(http.or_else(|| all.clone()), https.or(all), &no_proxy))
 }
 
@@ -320,13 +322,69 @@ fn database_url(text: &str) -> Result<DatabaseUrl, ParseError> {
     if text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sqlite:")) {
         return Ok(DatabaseUrl::Sqlite(text.into()));
     }
-    parse::service_url(&["postgres", "postgresql"], "postgres://user:password@host/database")(text)
-        .map(DatabaseUrl::Postgres)
+    let url =
+        parse::service_url(&["postgres", "postgresql"], "postgres://user:password@host/database")(text)?;
+    let is_mode = |mode: &str| SSL_MODES.contains(&mode.to_ascii_lowercase().as_str());
+    if parse::parameters(text)
+        .any(|(name, value)| matches!(&*name, "sslmode" | "ssl-mode") && !is_mode(&value))
+    {
+        return parse_error(
+            "has an unknown `sslmode`",
+            format!("write one of {}, or leave it out", SSL_MODES.map(|mode| format!("`{mode}`")).join(", ")),
+        );
+    }
+    Ok(DatabaseUrl::Postgres(url))
+}
+
+fn amqp_url(text: &str) -> Result<SecretString, ParseError> {
+    let url = parse::service_url(&["amqp", "amqps"], "amqps://user:password@host/vhost")(text)?;
+    let path = Url::parse(text).map(|url| url.path().to_owned()).unwrap_or_default();
+    match path.strip_prefix('/') {
+        Some("") => parse_error(
+            "names an empty virtual host",
+            "write the default one, `/`, as `/%2f` after the port, or leave it out with its slash",
+        ),
+        Some(vhost) if vhost.contains('/') => parse_error(
+            "names a virtual host with a slash in it",
+            "write a slash that is part of its name as `%2f`, and leave out one at the end",
+        ),
+        _ => match parse::parameters(text)
+            .find(|(name, value)| AMQP_NUMBERS.contains(&&**name) && value.parse::<u64>().is_err())
+        {
+            Some((name, _)) => {
+                parse_error(format!("has no number for `{name}`"), "give a whole number, or leave it out")
+            }
+            None => Ok(url),
+        },
+    }
+}
+
+/// Parses a prefix of names at the broker, of which some are the broker's own.
+fn amqp_prefix(text: &str) -> Result<String, ParseError> {
+    let prefix = parse::name(40, ".")(text)?;
+    if prefix.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case("amq")) {
+        return parse_error("is reserved by the broker", "choose a prefix that does not begin with `amq`");
+    }
+    Ok(prefix)
+}
+
+/// Parses the hosts without a proxy. The names need no check, since a name may be any text.
+fn no_proxy(text: &str) -> Result<String, ParseError> {
+    match text.split(',').map(str::trim).find(|part| part.contains('/') && part.parse::<IpNet>().is_err()) {
+        Some(_) => parse_error(
+            "has an invalid network",
+            "give networks like `10.0.0.0/8`, and names and addresses without a slash, separated by commas",
+        ),
+        None => Ok(text.to_owned()),
+    }
 }
 
 fn schedule(text: &str) -> Result<Cron, ParseError> {
     const CURE: &str =
         "give minute, hour, day, month and weekday, like `0 2 * * *` for 2 o'clock every night";
+    if text.split_whitespace().count() != 5 {
+        return parse_error("does not have five fields", CURE);
+    }
     let Ok(cron) = text.parse::<Cron>() else { return parse_error("is not a cron expression", CURE) };
     // Any start date detects an impossible date such as 30 February.
     if cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, false).is_err() {

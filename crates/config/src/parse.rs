@@ -1,8 +1,8 @@
 //! Parses one text into a typed value. An error has the problem and the cure; `source` adds the name and, unless secret, the value.
 
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{borrow::Cow, fmt::Display, str::FromStr, time::Duration};
 
-use larkauth_models::SecretString;
+use larkauth_models::{SecretString, text::is_plain};
 use larkauth_net::ProxyUrl;
 use url::Url;
 
@@ -138,11 +138,16 @@ fn names_several_hosts(text: &str) -> bool {
     let rest = text.split_once("//").map_or("", |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let hosts = authority.rsplit('@').next().unwrap_or_default();
-    let parameters = rest.split_once('?').map_or("", |(_, parameters)| parameters);
-    let is_list = |pair: (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
-        matches!(&*pair.0, "host" | "hostaddr" | "port") && pair.1.contains(',')
+    let is_list = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
+        matches!(&*name, "host" | "hostaddr" | "port") && value.contains(',')
     };
-    hosts.contains(',') || url::form_urlencoded::parse(parameters.as_bytes()).any(is_list)
+    hosts.contains(',') || parameters(text).any(is_list)
+}
+
+/// Returns the parameters of an address.
+pub(crate) fn parameters(text: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let query = text.split_once('?').map_or("", |(_, query)| query);
+    url::form_urlencoded::parse(query.split('#').next().unwrap_or_default().as_bytes())
 }
 
 /// Parses the address of an HTTP proxy.
@@ -201,6 +206,23 @@ pub(crate) fn line(max: usize) -> impl Fn(&str) -> Result<String, ParseError> {
             Ok(text.to_owned())
         }
     }
+}
+
+/// Parses one line of text that people read.
+pub(crate) fn visible_line(max: usize) -> impl Fn(&str) -> Result<String, ParseError> {
+    move |text| {
+        let line = line(max)(text)?;
+        let is_seen = |c: char| is_plain(c) && !c.is_whitespace() && !is_joiner(c);
+        if !line.chars().any(is_seen) {
+            return parse_error("shows nothing", "use a name with at least one visible character");
+        }
+        Ok(line)
+    }
+}
+
+/// Returns whether a character only joins those around it.
+const fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}')
 }
 
 /// Parses scopes of RFC 6749, separated by spaces; Lark accepts at most 50.

@@ -83,7 +83,7 @@ settings! {
 
     "User information":
     USER_INFO_SYNC_ENABLED = Fixed("false"), "Look people up at Lark on the schedule below, and one after a refresh of the token that is the first in a day: profiles are renewed, and people who were frozen or have left are not served any more. The application needs the permissions `contact:contact.base:readonly` and `contact:user.employee:readonly`.";
-    USER_INFO_SYNC_SCHEDULE = Fixed("0 2 * * *"), "When all people are looked up, as a cron expression of five fields.";
+    USER_INFO_SYNC_SCHEDULE = Fixed("0 2 * * *"), "When all people are looked up, as a cron expression of five fields (minute, hour, day, month, weekday).";
     USER_INFO_SYNC_TIMEZONE = Fixed("UTC"), "Time zone of the schedule, for example `Asia/Shanghai`.";
 
     "Database and broker":

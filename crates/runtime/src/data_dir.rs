@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use larkauth_config::EncryptionKey;
+use larkauth_config::{ConfigError, EncryptionKey};
 use larkauth_models::{Entropy, ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
@@ -75,9 +75,16 @@ impl DataDir {
     /// When another process has it, or it cannot be written to.
     pub fn lock(&self) -> anyhow::Result<DataDirLock> {
         let folder = self.0.display();
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.0).with_context(|| {
-            format!("the data folder {folder} cannot be made; choose another one with DATA_DIR")
-        })?;
+        let unusable = |verb: &str, cure: &str, error: io::Error| ConfigError::Invalid {
+            name: "DATA_DIR".to_owned(),
+            problem: format!("the folder `{folder}` cannot be {verb} ({error})"),
+            cure: cure.to_owned(),
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
+            .map_err(|error| unusable("made", "choose another one", error))?;
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -85,8 +92,8 @@ impl DataDir {
             .write(true)
             .mode(0o600)
             .open(self.0.join(LOCK))
-            .with_context(|| {
-                format!("the data folder {folder} cannot be written to; correct its owner or mode")
+            .map_err(|error| {
+                unusable("written to", "correct its owner or mode, or choose another one", error)
             })?;
         match file.try_lock() {
             Ok(()) => {}

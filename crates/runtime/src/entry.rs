@@ -1,7 +1,7 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgAction, Command, value_parser};
-use larkauth_config::{LoadOptions, SETTINGS, Service, Settings};
+use larkauth_config::{ConfigError, LoadOptions, SETTINGS, Service, Settings};
 
 use crate::{ServiceHandle, shutdown_signal};
 
@@ -36,7 +36,10 @@ where
         let result = async { until_stopped(start(settings).await?, shutdown_signal()).await }.await;
         let code = match result {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(service, &format!("{error:#}"), 1),
+            Err(error) => {
+                let code = if error.is::<ConfigError>() { EXIT_USAGE } else { 1 };
+                fail(service, &format!("{error:#}"), code)
+            }
         };
         guard.shutdown().await;
         code

@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use larkauth_config::{DatabaseUrl, Service, Settings};
+use larkauth_config::{ConfigError, DatabaseUrl, Service, Settings};
 use larkauth_models::{Entropy, ExposeSecret, OsEntropy, SecretString};
 use larkauth_storage::{Cipher, EncryptionKey, MigrationReport, Store, transfer::Transfer};
-use larkauth_storage_postgres::{PgOptions, PgStore};
+use larkauth_storage_postgres::{PgOptions, PgStore, is_postgres_url};
 use larkauth_storage_sqlite::{SqliteOptions, SqliteStore};
 use zeroize::Zeroizing;
 
@@ -62,6 +62,15 @@ impl Database {
     pub async fn open(&self, settings: &Settings, create: bool, cipher: Cipher) -> anyhow::Result<AnyStore> {
         Ok(match self {
             Self::Postgres(url) => {
+                if !is_postgres_url(url) {
+                    return Err(ConfigError::Invalid {
+                        name: "DATABASE_URL".to_owned(),
+                        problem: "the PostgreSQL driver does not take a part of the address".to_owned(),
+                        cure: "give an address like `postgres://user:password@host:port/database`, and check its parameters"
+                            .to_owned(),
+                    }
+                    .into());
+                }
                 let options = PgOptions {
                     url: url.clone(),
                     trust: settings.database.trust.clone(),

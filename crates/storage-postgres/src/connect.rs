@@ -1,5 +1,6 @@
 //! How the server is reached: host, TLS and certificates.
 
+use larkauth_models::{ExposeSecret, SecretString};
 use larkauth_net::{Trust, is_loopback_host};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
@@ -27,6 +28,12 @@ pub(crate) fn options(url: &str, trust: &Trust) -> sqlx::Result<PgConnectOptions
     }
     // Poolers refuse this parameter; all values are exchanged in binary form anyway.
     Ok(options.extra_float_digits(None))
+}
+
+/// Returns whether the driver takes an address and its parameters.
+#[must_use]
+pub fn is_postgres_url(url: &SecretString) -> bool {
+    url.expose_secret().parse::<PgConnectOptions>().is_ok()
 }
 
 /// Returns whether the server is on this machine.

@@ -38,4 +38,5 @@ mod token_reader;
 mod tokens;
 mod transfer;
 
+pub use connect::is_postgres_url;
 pub use store::{PgOptions, PgStore};

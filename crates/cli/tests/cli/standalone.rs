@@ -59,3 +59,23 @@ async fn commands_with_invalid_rust_log_end_as_with_any_wrong_setting() {
         assert_eq!(ended.err.lines().count(), 1, "{command}: {}", ended.err);
     }
 }
+
+#[tokio::test]
+async fn standalone_with_unusable_data_folder_ends_as_with_any_wrong_setting() {
+    let mut stage = Stage::new().await;
+    stage.set("DATA_DIR", "/dev/null/larkauth");
+    let ended = stage.run("standalone").await.with(2);
+    assert!(ended.err.contains("DATA_DIR: the folder `/dev/null/larkauth` cannot be made"), "{}", ended.err);
+    assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
+}
+
+#[tokio::test]
+async fn commands_with_address_that_a_driver_refuses_end_as_with_any_wrong_setting() {
+    let mut stage = Stage::new().await;
+    stage.set("DATABASE_URL", "postgres://u:s3cret@127.0.0.1/x?statement-cache-capacity=many");
+    for command in ["standalone", "apps list"] {
+        let ended = stage.run(command).await.with(2);
+        assert!(ended.err.contains("DATABASE_URL: ") && !ended.err.contains("s3cret"), "{}", ended.err);
+        assert_eq!(ended.err.lines().count(), 1, "{command}: {}", ended.err);
+    }
+}
