@@ -118,7 +118,8 @@ impl Context {
             }
         }
         self.metrics.token_spool(i64::try_from(waiting).unwrap_or(i64::MAX).saturating_sub_unsigned(moved));
-        self.spool.fill_reserve().await;
+        // A failure is logged, and a part of the health document.
+        let _ = self.spool.fill_reserve().await;
         Ok(moved)
     }
 

@@ -9,7 +9,7 @@ use larkauth_storage::{StorageError, Store};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Context, database_clock::after_round_trip};
+use crate::{context::Context, database_clock::after_round_trip, spool::SHORT};
 
 /// Longest round trip after which the database's time is taken: 1 s, of which half is the error.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
@@ -44,6 +44,15 @@ impl Context {
     /// The store's.
     pub async fn check_database_writes(&self) -> Result<(), StorageError> {
         check_writes(&*self.store, self.now()).await
+    }
+
+    /// Answers when the spool can take token pairs, also on a full disk. Allocates what is missing for that.
+    ///
+    /// # Errors
+    /// What is wrong with its folder, what that means and the cure.
+    pub async fn check_spool(&self) -> Result<(), String> {
+        let checked = self.spool.fill_reserve().await;
+        checked.map_err(|error| format!("the escrow spool cannot be used ({error}): {SHORT}"))
     }
 
     /// Returns the state of the bus, and its changes.

@@ -98,6 +98,7 @@ impl Process {
         };
         process.watch_database();
         process.watch_bus();
+        process.watch_spool();
         for job in jobs::of_every_process() {
             process.spawn_job(job, actor.clone());
         }
@@ -183,6 +184,22 @@ impl Process {
         self.spawn("the database probe", async move {
             loop {
                 probe.look().await;
+                if stopping.run_until_cancelled(tokio::time::sleep(PROBE)).await.is_none() {
+                    return Ok(());
+                }
+            }
+        });
+    }
+
+    fn watch_spool(&self) {
+        let part = self.health.register("escrow_spool");
+        let (context, stopping) = (self.context.clone(), self.stopping.clone());
+        self.spawn("the spool probe", async move {
+            loop {
+                match context.check_spool().await {
+                    Ok(()) => part.set_ready(),
+                    Err(reason) => part.set_not_ready(reason),
+                }
                 if stopping.run_until_cancelled(tokio::time::sleep(PROBE)).await.is_none() {
                     return Ok(());
                 }

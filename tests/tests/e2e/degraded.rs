@@ -167,3 +167,24 @@ async fn services_that_lack_a_noted_key_are_not_ready_and_invite_no_person() -> 
     connection.close().await?;
     world.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unusable_spool_is_degraded_health_with_cure_and_nothing_else() -> anyhow::Result<()> {
+    let (mut world, person) = stopped_world_with_token().await?;
+    for kind in SERVICES {
+        world.start_degraded(kind, &[("ESCROW_SPOOL_DIR", "/dev/null/escrow")]).await?;
+    }
+    let health = eventually(TIMEOUT, async || {
+        let health = get(&world, "/health").await?;
+        Ok((health.part("escrow_spool")["state"] == "failing").then_some(health))
+    })
+    .await?;
+    assert_eq!(health.json["status"], "degraded", "{health:?}");
+    let reason = health.part("escrow_spool")["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(reason.contains("ESCROW_SPOOL_DIR") && reason.contains("tokens may be lost"), "{reason}");
+    assert_eq!(get(&world, "/readyz").await?.status, 200);
+    assert_eq!(world.api.token(world.app_id(), &person).await?.status, 200);
+    eventually(TIMEOUT, async || Ok((invite(&world).await?.status == 201).then_some(()))).await?;
+    world.card(&world.person(1), "authorize").await?;
+    world.finish().await
+}

@@ -31,6 +31,10 @@ const MAX_BYTES: u64 = 64 * 1024;
 /// Ending of a file that cannot be read.
 const BROKEN: &str = "broken";
 
+/// What an incomplete reserve means, and the cure.
+pub(crate) const SHORT: &str = "its reserve is not complete, so tokens may be lost when database and broker take none; free \
+                                space on this disk, and check ESCROW_SPOOL_DIR";
+
 /// A folder of messages that neither store nor bus took. A file is complete and on the disk before it has its name. Clones
 /// share the folder.
 #[derive(Clone, Debug)]
@@ -84,17 +88,19 @@ impl EscrowSpool {
     }
 
     /// Allocates what is missing of the reserve. An attempt that fails is logged once, until one succeeds.
-    pub(super) async fn fill_reserve(&self) {
-        match self.run(reserve::fill).await {
+    ///
+    /// # Errors
+    /// When the folder cannot be used, or its disk is full.
+    pub(super) async fn fill_reserve(&self) -> io::Result<()> {
+        let filled = self.run(reserve::fill).await;
+        match &filled {
             Ok(()) => self.is_short.store(false, Ordering::Relaxed),
-            Err(error) if !self.is_short.swap(true, Ordering::Relaxed) => tracing::warn!(
-                %error,
-                folder = %self.folder.display(),
-                "auth.escrow.spool: its reserve is not complete, so tokens may be lost when database and broker take \
-                 none; free space on this disk, and check ESCROW_SPOOL_DIR"
-            ),
+            Err(error) if !self.is_short.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%error, folder = %self.folder.display(), "auth.escrow.spool: {SHORT}");
+            }
             Err(_) => {}
         }
+        filled
     }
 
     /// Returns what is in the folder. A folder that does not exist is empty.

@@ -98,7 +98,7 @@ async fn spool_on_full_disk_keeps_as_many_pairs_as_were_reserved() {
     };
     let (folder, filler) = (disk.join("escrow"), disk.join("filler"));
     let spool = EscrowSpool::new(folder.clone());
-    spool.fill_reserve().await;
+    spool.fill_reserve().await.unwrap();
     let reserved = SpoolState { reserved: SpoolState::RESERVE, ..SpoolState::default() };
     assert_eq!(spool.state().await.unwrap(), reserved);
     fill_up(&filler);
@@ -112,7 +112,7 @@ async fn spool_on_full_disk_keeps_as_many_pairs_as_were_reserved() {
     let used = SpoolState { waiting: SpoolState::RESERVE, ..SpoolState::default() };
     assert_eq!(spool.state().await.unwrap(), used, "no part of the refused file is left");
     assert_eq!(sizes(&folder), BTreeSet::from([reserve::BYTES as u64]));
-    spool.fill_reserve().await;
+    assert!(spool.fill_reserve().await.is_err());
     assert_eq!(spool.state().await.unwrap(), used, "there is no room");
     for number in 0..SpoolState::RESERVE {
         let name = format!("escrow-{number:036}.escrow");
@@ -121,7 +121,7 @@ async fn spool_on_full_disk_keeps_as_many_pairs_as_were_reserved() {
     }
 
     fs::remove_file(&filler).unwrap();
-    spool.fill_reserve().await;
+    spool.fill_reserve().await.unwrap();
     assert_eq!(spool.state().await.unwrap(), reserved, "there is room again");
     assert_eq!(sizes(&folder), BTreeSet::from([reserve::BYTES as u64]));
 }
@@ -131,7 +131,7 @@ async fn spool_with_room_keeps_its_reserve_and_cuts_only_its_own_spaces() {
     let folder = tempfile::tempdir().unwrap();
     let spool = EscrowSpool::new(folder.path().join("escrow"));
     for _ in 0..2 {
-        spool.fill_reserve().await;
+        spool.fill_reserve().await.unwrap();
     }
     assert_eq!(spool.oldest().await.unwrap(), None);
     spool.keep("escrow-1".to_owned(), "{ \"a\": \" \" }").await.unwrap();
