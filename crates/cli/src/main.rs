@@ -21,6 +21,7 @@ mod globals;
 mod horizon;
 mod keys;
 mod migrate;
+mod no_token;
 mod output;
 mod people;
 mod prompt;

@@ -8,8 +8,8 @@ use larkauth_models::{AppId, ExposeSecret, OpenId, StoredToken, Timestamp, Token
 use serde::Serialize;
 
 use crate::{
-    exit::CommandError,
     globals::{Globals, operator},
+    no_token::no_token,
     output::{self, Format, or_dash, time},
     report, token_status,
 };
@@ -116,7 +116,7 @@ async fn show(
 ) -> anyhow::Result<()> {
     let now = context.now();
     let token = context.stored_token(&operator(), now, app_id, open_id).await?;
-    let token = token.ok_or_else(|| missing(app_id, open_id))?;
+    let Some(token) = token else { return Err(no_token(context, app_id, open_id).await) };
     if let Some(why) = token.pair.unreadable() {
         report::warn(&format!("{} cannot be read: {}", why.column.trim_end_matches("_sealed"), why.reason));
     }
@@ -148,7 +148,7 @@ async fn show(
 
 async fn revoke(context: &Context, app_id: &AppId, open_id: &OpenId, format: Format) -> anyhow::Result<()> {
     if !context.revoke_token(&operator(), context.now(), app_id, open_id).await? {
-        return Err(missing(app_id, open_id).into());
+        return Err(no_token(context, app_id, open_id).await);
     }
     if format == Format::Json {
         let revoked = serde_json::json!({ "app_id": app_id, "open_id": open_id, "status": "revoked" });
@@ -159,10 +159,4 @@ async fn revoke(context: &Context, app_id: &AppId, open_id: &OpenId, format: For
         "Lark itself accepts the access token until it expires, at most two hours",
     );
     Ok(())
-}
-
-fn missing(app_id: &AppId, open_id: &OpenId) -> CommandError {
-    CommandError::NotFound(format!(
-        "no token is stored for {open_id} in {app_id}; ask for one with `larkauth card send`"
-    ))
 }

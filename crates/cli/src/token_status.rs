@@ -6,8 +6,8 @@ use larkauth_storage::{SecretState, TokenState};
 use serde::Serialize;
 
 use crate::{
-    exit::CommandError,
     globals::operator,
+    no_token::no_token,
     output::{Format, or_dash, time},
 };
 
@@ -81,11 +81,7 @@ pub(crate) async fn show(
 ) -> anyhow::Result<()> {
     let now = context.now();
     let standing = context.token_standing(&operator(), now, app_id, open_id).await?;
-    let Some(standing) = standing else {
-        let none =
-            format!("no token is stored for {open_id} in {app_id}; ask for one with `larkauth card send`");
-        return Err(CommandError::NotFound(none).into());
-    };
+    let Some(standing) = standing else { return Err(no_token(context, app_id, open_id).await) };
     let view = StatusView::from(standing);
     let ends = |at: Timestamp| if at <= now { format!("{} (past)", time(at)) } else { time(at) };
     let refresh_ends = match (view.has_refresh_token, view.refresh_expires_at) {

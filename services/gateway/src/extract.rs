@@ -142,6 +142,10 @@ mod tests {
                 "card.custom_message: expected a string",
             ),
             (r#"{"app_id":"cli_0123456789abcdef"} s3cret"#, "something follows"),
+            (
+                r#"{"app_id":"cli_0123456789abcdef","app_id":"s3cret"}"#,
+                "field `app_id` is given twice (line 1, column 41)",
+            ),
             ("{}", "field `app_id` is missing"),
             ("[]", "must be a JSON object"),
             ("", "must be a JSON object"),

@@ -75,3 +75,13 @@ async fn token_show_without_reveal_masks_token() {
     assert!(gone.err.contains("larkauth card send"), "{}", gone.err);
     stage.run(&format!("token revoke {of_owner}")).await.with(3);
 }
+
+#[tokio::test]
+async fn token_of_unregistered_application_names_the_application() {
+    let stage = with_sessions(1).await;
+    let of_none = format!("--app cli_00000000000000ff --open-id {}", TestAuthorization::new(1).open_id);
+    for command in ["show", "status", "revoke"] {
+        let ended = stage.run(&format!("token {command} {of_none}")).await.with(3);
+        assert!(ended.err.contains("cli_00000000000000ff is not registered"), "{command}: {}", ended.err);
+    }
+}

@@ -8,6 +8,10 @@ pub(crate) fn without_content(message: &str) -> String {
     if let Some(name) = message.strip_prefix("missing field ") {
         return format!("field {name} is missing");
     }
+    // The parser names a field of its own here.
+    if let Some(name) = message.strip_prefix("duplicate field ") {
+        return format!("field {name} is given twice");
+    }
     match message.rfind(", expected ") {
         Some(at) if message.starts_with("unknown field ") => format!("no such field; {}", &message[at + 2..]),
         Some(at) => message[at + 2..].to_owned(),
@@ -28,6 +32,7 @@ mod tests {
                 "not a valid app id: expected `cli_`…",
             ),
             ("missing field `app_id` at line 1 column 2", "field `app_id` is missing"),
+            ("duplicate field `app_id` at line 1 column 2", "field `app_id` is given twice"),
             (
                 "unknown field `s3cret`, expected `a` or `b` at line 1 column 2",
                 "no such field; expected `a` or `b`",
