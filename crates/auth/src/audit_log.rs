@@ -14,6 +14,7 @@ pub(crate) fn log(entry: &AuditEntry) {
         person = entry.person,
         session_id = entry.session_id.map(tracing::field::display),
         key_id = entry.key_id.map(tracing::field::display),
+        encryption_key = entry.encryption_key,
         address = entry.address,
         request_id = entry.request_id,
         outcome = entry.outcome,

@@ -166,8 +166,8 @@ impl Context {
         now: Timestamp,
         mut progress: impl FnMut(TableProgress) -> ControlFlow<()> + Send,
     ) -> Result<KeyRotation, AuthError> {
-        let act = self.act(actor, now, AuditAction::EncryptionKeyRotate);
         let first_key = self.cipher.first_key().to_owned();
+        let act = self.act(actor, now, AuditAction::EncryptionKeyRotate).encryption_key(&first_key);
         let rotated = async {
             self.store.note_key_use(&first_key).await?;
             // Before the first change: a rotation that is killed is recorded too.
@@ -208,7 +208,7 @@ impl Context {
         id: &str,
         progress: impl FnMut(TableProgress) + Send,
     ) -> Result<Retirement, AuthError> {
-        let act = self.act(actor, now, AuditAction::EncryptionKeyRetire);
+        let act = self.act(actor, now, AuditAction::EncryptionKeyRetire).encryption_key(id);
         let retired = async {
             if id == self.cipher.first_key() {
                 return Ok(Retirement::First);

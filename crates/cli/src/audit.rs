@@ -136,6 +136,8 @@ fn row(record: &AuditRecordView) -> Vec<String> {
         1 => record.action.clone(),
         count => format!("{} ({count} times)", record.action),
     };
+    let about = record.session_id.or(record.key_id).map(|id| id.to_string());
+    let about = about.or_else(|| record.encryption_key.clone());
     vec![
         time(record.at),
         format!("{}:{name}", record.actor_kind),
@@ -143,7 +145,7 @@ fn row(record: &AuditRecordView) -> Vec<String> {
         result,
         or_dash(record.app_id.as_ref()),
         or_dash(record.person.as_ref()),
-        or_dash(record.session_id.or(record.key_id)),
+        or_dash(about),
         or_dash(record.address.as_ref()),
         or_dash(record.request_id.as_ref()),
     ]

@@ -359,6 +359,9 @@ pub struct AuditRecordView {
     #[serde(default = "one")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub count: i32,
+    /// Id of the encryption key concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption_key: Option<String>,
 }
 
 const fn one() -> i32 {

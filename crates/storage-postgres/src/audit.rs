@@ -13,10 +13,10 @@ impl Audit for PgStore {
         self.call("writing audit records", async |db| {
             query!(
                 "insert into audit_log (audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id,
-                                        key_id, address, request_id, trace_id, outcome, reason, count)
+                                        key_id, address, request_id, trace_id, outcome, reason, count, encryption_key)
                  select * from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[],
                                       $7::text[], $8::text[], $9::uuid[], $10::uuid[], $11::text[], $12::text[],
-                                      $13::text[], $14::text[], $15::text[], $16::integer[])
+                                      $13::text[], $14::text[], $15::text[], $16::integer[], $17::text[])
                  on conflict (audit_id) do nothing",
                 &column(entries, |entry| entry.id),
                 &column(entries, |entry| entry.at),
@@ -33,7 +33,8 @@ impl Audit for PgStore {
                 &column(entries, |entry| entry.trace_id.clone()) as &[Option<String>],
                 &column(entries, |entry| entry.outcome.clone()),
                 &column(entries, |entry| entry.reason.clone()) as &[Option<String>],
-                &column(entries, |entry| entry.count)
+                &column(entries, |entry| entry.count),
+                &column(entries, |entry| entry.encryption_key.clone()) as &[Option<String>]
             )
             .execute(db)
             .await
@@ -55,7 +56,7 @@ impl Audit for PgStore {
             let entries = query_as!(
                 AuditEntry,
                 "select audit_id as id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id,
-                        address, request_id, trace_id, outcome, reason, count
+                        address, request_id, trace_id, outcome, reason, count, encryption_key
                  from audit_log
                  where ($1::text is null or app_id = $1)
                    and ($2::text[] = '{}' or app_id = any($2))
@@ -167,8 +168,8 @@ pub(crate) async fn recorded(
 pub(crate) async fn record(db: &mut PgConnection, entry: &AuditEntry) -> sqlx::Result<()> {
     query!(
         "insert into audit_log (audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id,
-                                key_id, address, request_id, trace_id, outcome, reason, count)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+                                key_id, address, request_id, trace_id, outcome, reason, count, encryption_key)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         entry.id,
         entry.at,
         entry.actor_kind,
@@ -184,7 +185,8 @@ pub(crate) async fn record(db: &mut PgConnection, entry: &AuditEntry) -> sqlx::R
         entry.trace_id.as_deref(),
         entry.outcome,
         entry.reason.as_deref(),
-        entry.count
+        entry.count,
+        entry.encryption_key.as_deref()
     )
     .execute(db)
     .await?;

@@ -170,7 +170,7 @@ async fn export(
             query_as!(
                 AuditRecord,
                 "select audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id, address,
-                    request_id, trace_id, outcome, reason, count
+                    request_id, trace_id, outcome, reason, count, encryption_key
                  from audit_log where audit_id > $1 order by audit_id limit $2",
                 uuid(after),
                 limit
@@ -262,7 +262,7 @@ async fn find(db: &mut PgConnection, table: Table, keys: &[RowKey]) -> sqlx::Res
             query_as!(
                 AuditRecord,
                 "select audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id, address,
-                    request_id, trace_id, outcome, reason, count
+                    request_id, trace_id, outcome, reason, count, encryption_key
                  from audit_log where audit_id = any($1)",
                 &uuids(keys)
             )
@@ -453,8 +453,8 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
         Record::Audit(row) => {
             query!(
                 "insert into audit_log (audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id,
-                    address, request_id, trace_id, outcome, reason, count)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+                    address, request_id, trace_id, outcome, reason, count, encryption_key)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
                  on conflict (audit_id) do nothing",
                 row.audit_id,
                 row.at,
@@ -471,7 +471,8 @@ async fn insert(db: &mut PgConnection, row: &Record) -> sqlx::Result<u64> {
                 row.trace_id.as_deref(),
                 row.outcome,
                 row.reason.as_deref(),
-                row.count
+                row.count,
+                row.encryption_key.as_deref()
             )
             .execute(db)
             .await?

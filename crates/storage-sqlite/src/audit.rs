@@ -24,7 +24,7 @@ macro_rules! select_audit {
             AuditEntry,
             r#"select audit_id as "id!: Id", at as "at!: Micros", actor_kind, actor_id, actor_name, action, app_id, person,
                       session_id as "session_id!: OptionalId", key_id as "key_id!: OptionalId", address, request_id,
-                      trace_id, outcome, reason, count as "count!: i32"
+                      trace_id, outcome, reason, count as "count!: i32", encryption_key
                from audit_log
                where "# + $condition + r#" (at, audit_id) < (?1, ?2) and at >= ?3 and at < ?4
                  and (?5 = '[]' or app_id in (select value from json_each(?5)))
@@ -183,8 +183,8 @@ pub(crate) async fn recorded(
 pub(crate) async fn record(db: &mut SqliteConnection, entry: &AuditEntry) -> sqlx::Result<()> {
     query!(
         "insert into audit_log (audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id,
-                                key_id, address, request_id, trace_id, outcome, reason, count)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                                key_id, address, request_id, trace_id, outcome, reason, count, encryption_key)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         entry.id.hyphenated(),
         micros(entry.at),
         &entry.actor_kind,
@@ -200,7 +200,8 @@ pub(crate) async fn record(db: &mut SqliteConnection, entry: &AuditEntry) -> sql
         entry.trace_id.as_deref(),
         &entry.outcome,
         entry.reason.as_deref(),
-        entry.count
+        entry.count,
+        entry.encryption_key.as_deref()
     )
     .execute(db)
     .await?;

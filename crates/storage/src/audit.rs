@@ -46,6 +46,8 @@ pub struct AuditEntry {
     /// Number of equal acts that the record stands for, this one and those that followed within a second; 1 for all but reads
     /// of a token.
     pub count: i32,
+    /// Id of the encryption key concerned.
+    pub encryption_key: Option<String>,
 }
 
 impl AuditEntry {
@@ -73,6 +75,7 @@ impl AuditEntry {
             outcome: AuditOutcome::Ok.as_str().to_owned(),
             reason: None,
             count: 1,
+            encryption_key: None,
         }
     }
 
@@ -102,6 +105,13 @@ impl AuditEntry {
     #[must_use]
     pub fn session(mut self, id: SessionId) -> Self {
         self.session_id = Some(id.0);
+        self
+    }
+
+    /// Names the encryption key concerned.
+    #[must_use]
+    pub fn encryption_key(mut self, id: &str) -> Self {
+        self.encryption_key = Some(text(id));
         self
     }
 

@@ -98,5 +98,6 @@ pub fn audit_view(entry: AuditEntry) -> AuditRecordView {
         outcome: entry.outcome,
         reason: entry.reason,
         count: entry.count,
+        encryption_key: entry.encryption_key,
     }
 }

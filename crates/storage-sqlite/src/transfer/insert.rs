@@ -227,8 +227,8 @@ pub(super) async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Res
             // A trigger refuses a record that exists, before `on conflict` could skip it.
             query!(
                 "insert into audit_log (audit_id, at, actor_kind, actor_id, actor_name, action, app_id, person, session_id, key_id,
-                    address, request_id, trace_id, outcome, reason, count)
-                 select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+                    address, request_id, trace_id, outcome, reason, count, encryption_key)
+                 select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
                  where not exists (select 1 from audit_log where audit_id = ?1)",
                 audit_id,
                 at,
@@ -245,7 +245,8 @@ pub(super) async fn insert(db: &mut SqliteConnection, row: &Record) -> sqlx::Res
                 row.trace_id,
                 row.outcome,
                 row.reason,
-                row.count
+                row.count,
+                row.encryption_key
             )
             .execute(db)
             .await?

@@ -116,7 +116,7 @@ fn full(bed: &Bed) -> AuditEntry {
     let mut entry = entry.app(&bed.app).open_id(&ou("ou_1")).key(bed.uuid());
     entry.session_id = Some(bed.uuid());
     entry.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned());
-    entry.not_done(AuditOutcome::Refused, "forbidden")
+    entry.encryption_key("main").not_done(AuditOutcome::Refused, "forbidden")
 }
 
 /// Every field is stored, with and without its optional values.

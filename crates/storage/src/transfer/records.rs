@@ -257,6 +257,7 @@ record! {
         outcome: String,
         reason: Option<String>,
         count: i32,
+        encryption_key: Option<String>,
     }
 }
 
@@ -264,8 +265,9 @@ impl From<&AuditEntry> for Record {
     fn from(entry: &AuditEntry) -> Self {
         let AuditEntry { id, at, actor_kind, actor_id, actor_name, action, app_id, person, .. } =
             entry.clone();
-        let AuditEntry { session_id, key_id, address, request_id, trace_id, outcome, reason, count, .. } =
+        let AuditEntry { session_id, key_id, address, request_id, trace_id, outcome, reason, .. } =
             entry.clone();
+        let AuditEntry { count, encryption_key, .. } = entry.clone();
         let row = AuditRecord {
             audit_id: id,
             at,
@@ -283,6 +285,7 @@ impl From<&AuditEntry> for Record {
             outcome,
             reason,
             count,
+            encryption_key,
         };
         row.into()
     }
