@@ -2,9 +2,7 @@
 
 use chrono::TimeDelta;
 use larkauth_models::{Actor, AppId, AuditAction, OpenId, Timestamp, TokenStatus};
-use larkauth_storage::{
-    HorizonCount, HorizonCursor, HorizonFilter, KeySurvey, Loss, TokenState, transfer::Table,
-};
+use larkauth_storage::{HorizonCount, HorizonCursor, HorizonFilter, Loss, TokenState, UnreadableTokens};
 
 use crate::{context::Context, error::AuthError};
 
@@ -20,8 +18,8 @@ pub struct HorizonPage {
     pub next: Option<HorizonCursor>,
     /// Losses of all pages, by reason.
     pub counts: Vec<HorizonCount>,
-    /// Refresh tokens that cannot be read because a key is missing, by the id of the key. Not part of the counts.
-    pub unreadable: Vec<(String, u64)>,
+    /// Tokens that cannot be read because a key is missing. Not part of the losses and counts, and on the first page only.
+    pub unreadable: UnreadableTokens,
 }
 
 /// The state of a token, and what follows from it.
@@ -90,7 +88,10 @@ impl Context {
             let losses = self.store.losses(filter, after, limit).await?;
             let next = losses.last().filter(|_| losses.len() == limit as usize).map(Loss::cursor);
             let counts = self.store.count_losses(filter).await?;
-            let unreadable = self.unreadable_refresh_tokens().await?;
+            let unreadable = match after {
+                None => self.unreadable_tokens(filter.app_id.as_ref(), limit).await?,
+                Some(_) => UnreadableTokens::default(),
+            };
             Ok(HorizonPage { losses, next, counts, unreadable })
         };
         let mut act = self.act(actor, now, AuditAction::TokenHorizon);
@@ -99,13 +100,15 @@ impl Context {
         self.settle_read(actor, act, page)
     }
 
-    /// Counts the tokens that need a missing key. Reads no token while no key is missing.
-    async fn unreadable_refresh_tokens(&self) -> Result<Vec<(String, u64)>, AuthError> {
+    /// Returns the tokens that need a missing key. Reads no token while no key is missing.
+    async fn unreadable_tokens(
+        &self,
+        app_id: Option<&AppId>,
+        limit: u32,
+    ) -> Result<UnreadableTokens, AuthError> {
         if self.look_at_encryption_keys().await?.is_empty() {
-            return Ok(Vec::new());
+            return Ok(UnreadableTokens::default());
         }
-        let survey = KeySurvey::of_table(&*self.store, &self.cipher, Table::Tokens).await?;
-        let closed = survey.keys.into_iter().filter(|(_, values)| values.unreadable() > 0);
-        Ok(closed.map(|(id, values)| (id.unwrap_or_else(|| "?".to_owned()), values.rows)).collect())
+        Ok(UnreadableTokens::find(&*self.store, &self.cipher, app_id, limit as usize).await?)
     }
 }

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use chrono::TimeDelta;
 use larkauth_auth::Context;
 use larkauth_models::{AppId, LossReason, OpenId, Timestamp};
-use larkauth_storage::HorizonFilter;
+use larkauth_storage::{HorizonFilter, UnreadableTokens};
 use serde::Serialize;
 
 use crate::{
@@ -14,6 +14,8 @@ use crate::{
     report,
 };
 
+/// Why a person is listed whose token cannot be read.
+const KEY_MISSING: &str = "encryption_key_missing";
 /// People of one read of the database.
 const PAGE: u32 = 500;
 
@@ -21,7 +23,8 @@ const PAGE: u32 = 500;
 ///
 /// The earliest comes first. The time is the end of the access unless something changes; a suspended person has none already.
 /// Losses within the same time before now are listed too. A person of an application whose breaker is open is listed with the
-/// end of the access token. Tokens that cannot be read because an encryption key is missing are counted on standard error.
+/// end of the access token. People whose token cannot be read because an encryption key is missing follow, and are counted on
+/// standard error.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  larkauth horizon\n  larkauth horizon --within 7d --app-id cli_0123456789abcdef --json | jq '.counts'"
@@ -42,7 +45,7 @@ pub(crate) struct Arguments {
 #[derive(Serialize)]
 struct LossView {
     at: Timestamp,
-    reason: LossReason,
+    reason: &'static str,
     app_id: AppId,
     open_id: OpenId,
     /// There is no access any more.
@@ -73,31 +76,44 @@ impl Arguments {
             from: now.checked_sub_signed(within).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH),
             until: now.checked_add_signed(within).unwrap_or(LATEST).min(LATEST),
         };
-        let (mut people, mut after) = (Vec::new(), None);
-        let (counts, unreadable) = loop {
+        let (mut people, mut after, mut unreadable) = (Vec::new(), None, None);
+        let counts = loop {
             let left = self.limit - u32::try_from(people.len()).unwrap_or(self.limit);
             let page =
                 context.horizon(&operator(), now, &filter, after.as_ref(), left.clamp(1, PAGE)).await?;
+            unreadable.get_or_insert(page.unreadable);
             people.extend(page.losses.into_iter().map(|loss| LossView {
                 lost: loss.at <= now || loss.reason == LossReason::Suspended,
                 at: loss.at,
-                reason: loss.reason,
+                reason: loss.reason.as_str(),
                 app_id: loss.app_id,
                 open_id: loss.open_id,
             }));
             after = page.next;
             if after.is_none() || people.len() >= self.limit as usize {
-                break (page.counts, page.unreadable);
+                break page.counts;
             }
         };
-        let all: u64 = counts.iter().map(|count| count.people).sum();
+        let UnreadableTokens { people: closed, counts: closed_counts } = unreadable.unwrap_or_default();
+        let all: u64 =
+            counts.iter().map(|count| count.people).sum::<u64>() + closed_counts.values().sum::<u64>();
+        people.extend(closed.into_iter().map(|token| LossView {
+            lost: token.access_until.is_none_or(|until| until <= now),
+            at: token.access_until.unwrap_or(now),
+            reason: KEY_MISSING,
+            app_id: token.app_id,
+            open_id: token.open_id,
+        }));
+        people.truncate(self.limit as usize);
         let more = all > people.len() as u64;
+        let closed_counts =
+            closed_counts.into_iter().map(|(id, tokens)| (id.unwrap_or_else(|| "?".to_owned()), tokens));
         if format == Format::Json {
             let counts = counts.iter().map(|count| (count.reason.to_string(), count.people.into()));
             return output::json(&HorizonView {
                 people: &people,
                 counts: counts.collect(),
-                unreadable: unreadable.into_iter().map(|(id, tokens)| (id, tokens.into())).collect(),
+                unreadable: closed_counts.map(|(id, tokens)| (id, tokens.into())).collect(),
                 more,
             });
         }
@@ -105,7 +121,7 @@ impl Arguments {
         for count in &counts {
             report::note(&format!("{}: {}", count.reason, count.people));
         }
-        for (key_id, tokens) in &unreadable {
+        for (key_id, tokens) in closed_counts {
             report::warn(&format!(
                 "{tokens} tokens cannot be read: they need the encryption key {key_id}; put it back into ENCRYPTION_KEYS"
             ));
@@ -124,7 +140,7 @@ fn row(loss: &LossView) -> Vec<String> {
     vec![
         time(loss.at),
         if loss.lost { "yes" } else { "no" }.to_owned(),
-        loss.reason.to_string(),
+        loss.reason.to_owned(),
         loss.app_id.to_string(),
         loss.open_id.to_string(),
     ]

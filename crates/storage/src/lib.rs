@@ -53,7 +53,8 @@ pub use changes::{Change, ChangeFeed, Changes};
 pub use cipher::{Cipher, CipherError, EncryptionKey, Sealed};
 pub use device_polls::{DevicePoll, DevicePolls, NextPoll};
 pub use encryption_keys::{
-    EncryptionKeys, KeySurvey, KeyUse, KeyValues, MissingKey, Resealed, Rotated, missing_keys, rotate,
+    EncryptionKeys, KeySurvey, KeyUse, KeyValues, MissingKey, Resealed, Rotated, UnreadableToken,
+    UnreadableTokens, missing_keys, rotate,
 };
 pub use error::StorageError;
 pub use escrow::{open_refreshed, seal_escrow, seal_refreshed};

@@ -8,7 +8,7 @@ use larkauth_lark_sim::Endpoint;
 use larkauth_messaging::Disposition;
 use larkauth_models::{LossReason, OpenId, Person, StoredToken, Timestamp, TokenKind, TokenStatus};
 use larkauth_storage::{
-    AuditFilter, Cipher, HorizonFilter, KeyUse, Resealed,
+    AuditFilter, Cipher, HorizonFilter, KeyUse, Resealed, UnreadableToken, UnreadableTokens,
     testing::cipher_of,
     transfer::{RowKey, Table},
 };
@@ -108,15 +108,18 @@ async fn missing_key_invites_no_person_until_it_is_back_or_retired() {
     let records = fixture.parts.store.list_audit(&AuditFilter::default(), None, 100).await.unwrap();
     let mut seen = BTreeMap::new();
     for record in records.iter().filter(|record| record.action.starts_with("encryption_key")) {
-        let reason = record.reason.clone().unwrap_or_default();
-        *seen.entry((record.action.as_str(), reason)).or_insert(0) += 1;
+        let (key, reason) = (record.encryption_key.clone(), record.reason.clone());
+        let of = (record.action.as_str(), key.unwrap_or_default(), reason.unwrap_or_default());
+        *seen.entry(of).or_insert(0) += 1;
     }
     let expected = [
-        (("encryption_key.retire", String::new()), 1),
-        (("encryption_key.retire", "encryption_key_in_use".to_owned()), 3),
-        (("encryption_key.retire", "not_found".to_owned()), 1),
-        (("encryption_key.rotate", String::new()), 1),
+        ("encryption_key.retire", GONE, "", 1),
+        ("encryption_key.retire", GONE, "encryption_key_in_use", 2),
+        ("encryption_key.retire", "test", "encryption_key_in_use", 1),
+        ("encryption_key.retire", "unknown", "not_found", 1),
+        ("encryption_key.rotate", "test", "", 1),
     ];
+    let expected = expected.map(|(action, key, reason, count)| ((action, key.into(), reason.into()), count));
     assert_eq!(seen, expected.into());
 }
 
@@ -228,7 +231,7 @@ async fn waiting_messages_keep_a_key() {
 }
 
 #[tokio::test]
-async fn horizon_lists_losses_and_counts_unreadable_tokens() {
+async fn horizon_lists_losses_and_unreadable_tokens() {
     let fixture = Fixture::new().await;
     let (first, second) = (fixture.authorized(0).await, fixture.authorized(1).await);
     fixture.sql("update access_tokens set status = 'outcome_unknown' where open_id = (select min(open_id) from access_tokens)").await;
@@ -243,10 +246,23 @@ async fn horizon_lists_losses_and_counts_unreadable_tokens() {
     assert_eq!((page.losses.len(), page.next.is_none()), (1, true));
     assert_eq!(page.losses[0].open_id, first.clone().min(second.clone()));
     assert_eq!(page.losses[0].reason, LossReason::OutcomeUnknown);
-    assert_eq!((page.counts[0].people, page.unreadable.len()), (1, 0));
+    assert_eq!((page.counts[0].people, page.unreadable.clone()), (1, UnreadableTokens::default()));
     assert!(horizon(1).await.next.is_some(), "a full page may be followed by another");
 
     fixture.seal_again(&second, "refresh_token_sealed", &gone_first()).await;
     fixture.parts.store.note_key_use(GONE).await.unwrap();
-    assert_eq!(horizon(10).await.unreadable, [(GONE.to_owned(), 1)]);
+    let unreadable = horizon(10).await.unreadable;
+    assert_eq!(unreadable.counts, BTreeMap::from([(Some(GONE.to_owned()), 1)]));
+    let token = fixture.token_row(&second).await;
+    let person = UnreadableToken {
+        app_id: fixture.app_id(),
+        open_id: second.clone(),
+        key_id: Some(GONE.to_owned()),
+        access_until: Some(token.pair.access_expires_at),
+    };
+    assert_eq!(unreadable.people, [person.clone()]);
+    fixture.seal_again(&second, "access_token_sealed", &gone_first()).await;
+    let unreadable = horizon(10).await.unreadable;
+    assert_eq!(unreadable.people, [UnreadableToken { access_until: None, ..person }]);
+    assert_eq!(unreadable.counts, BTreeMap::from([(Some(GONE.to_owned()), 1)]));
 }

@@ -109,7 +109,7 @@ async fn encryption_keys_rotate_with_unreadable_value_reports_it() {
 
 #[tokio::test]
 async fn token_status_and_horizon_show_no_secret() {
-    let stage = filled().await;
+    let mut stage = filled().await;
     let store = store(&stage).await;
     let now = SystemClock.now().timestamp_micros();
     let mut db = stage.database.connection().await;
@@ -158,4 +158,15 @@ async fn token_status_and_horizon_show_no_secret() {
     assert_eq!(frozen["counts"]["breaker_open"], 2, "{frozen}");
     let doctor = stage.run("doctor --json").await.with(1);
     assert!(doctor.out.contains("breaker") && doctor.out.contains("20002: wrong secret"), "{}", doctor.out);
+
+    stage.set("ENCRYPTION_KEYS", NEW);
+    let closed = stage.run("horizon --json").await.with(0).json();
+    assert_eq!(closed["unreadable"], json!({ "test": 3 }));
+    let people = closed["people"].as_array().unwrap().iter();
+    let people: Vec<_> = people.filter(|p| p["reason"] == "encryption_key_missing").collect();
+    assert_eq!(people.iter().map(|p| &p["open_id"]).collect::<Vec<_>>(), ["ou_1", "ou_2", "ou_3"]);
+    assert!(people.iter().all(|p| p["lost"] == true), "{closed}");
+    let listed = stage.run("horizon").await.with(0);
+    assert_eq!(listed.out.matches("encryption_key_missing").count(), 3, "{}", listed.out);
+    assert!(listed.err.contains("3 tokens cannot be read"), "{}", listed.err);
 }

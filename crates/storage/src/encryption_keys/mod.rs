@@ -6,6 +6,7 @@
 mod missing_keys;
 mod rotate;
 mod survey;
+mod unreadable;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub use self::{
     missing_keys::{MissingKey, missing_keys},
     rotate::{Rotated, rotate},
     survey::{KeySurvey, KeyValues},
+    unreadable::{UnreadableToken, UnreadableTokens},
 };
 use crate::{
     AuditEntry, Result,

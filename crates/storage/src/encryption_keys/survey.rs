@@ -55,16 +55,6 @@ impl KeySurvey {
         Ok(survey)
     }
 
-    /// As [`KeySurvey::of`], of one table.
-    ///
-    /// # Errors
-    /// Fails when the database does not answer.
-    pub async fn of_table(database: &dyn Transfer, cipher: &Cipher, table: Table) -> Result<Self> {
-        let mut survey = Self::default();
-        survey.add_table(database, cipher, table, &mut |_| {}).await?;
-        Ok(survey)
-    }
-
     /// Returns the values of a key.
     #[must_use]
     pub fn of_key(&self, id: &str) -> KeyValues {
