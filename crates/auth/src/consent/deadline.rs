@@ -62,7 +62,7 @@ impl Deadline {
 pub(crate) struct Received {
     /// When the gateway received the click or the redirect.
     pub(crate) at: Timestamp,
-    /// An earlier attempt may have begun with it, or even sent the code.
+    /// An earlier attempt may have sent the code, and Lark refused it then.
     pub(crate) may_be_repeated: bool,
     /// The time for this attempt.
     pub(crate) deadline: Deadline,

@@ -18,9 +18,10 @@ pub(super) fn decode<T: Message>(delivery: &Delivery) -> Result<Envelope<T>, Han
     Ok(envelope)
 }
 
-/// Returns whether a worker may have begun with this delivery before.
+/// Returns whether an earlier attempt may have sent what is in this delivery, and got a refusal after which it is sent again. A
+/// delivery that came back from a worker that crashed is still the same attempt: what that worker sent is marked as sent.
 const fn may_be_repeated(delivery: &Delivery) -> bool {
-    delivery.redelivered || delivery.attempt > 1
+    delivery.attempt > 1
 }
 
 /// Describes a delivery whose handling starts now.

@@ -155,6 +155,15 @@ async fn exchange_of_invalid_code_fails_session() {
     fixture.clock.advance(Duration::from_secs(301));
     reply(fixture.deliver(fixture.code_message(&invited, &code).await).await);
     assert_eq!(fixture.ended(&invited).await, failed(FailureReason::CodeInvalid));
+    // Expired in the queue, and come back from a worker that crashed before it sent the code.
+    let invited = fixture.invited(1).await;
+    let code = fixture.consent(&invited, 1).await;
+    let message = fixture.code_message(&invited, &code).await;
+    fixture.clock.advance(Duration::from_secs(301));
+    let mut again = delivery(&message);
+    again.redelivered = true;
+    reply(fixture.handle(again).await);
+    assert_eq!(fixture.ended(&invited).await, failed(FailureReason::CodeInvalid));
     // Used before.
     let (first, second) = (fixture.invited(2).await, fixture.invited(2).await);
     let code = fixture.consent(&first, 2).await;
