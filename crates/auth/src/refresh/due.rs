@@ -87,12 +87,13 @@ impl Context {
                 continue;
             }
             match self.take_due(&app_id, known.unwrap_or(batch)).await {
-                Ok(Taken::Tokens { tokens, owner, is_last }) => {
+                Ok(Taken::Tokens { tokens, owner, deadline, is_last }) => {
                     let taken = u32::try_from(tokens.len()).unwrap_or(batch);
                     known = known.map(|known| known.saturating_sub(taken));
                     for (leased, slot) in tokens {
                         let context = self.clone();
-                        running.spawn(async move { context.refresh_due(leased, owner, slot).await });
+                        running
+                            .spawn(async move { context.refresh_due(leased, owner, slot, deadline).await });
                     }
                     if is_last || known == Some(0) {
                         break Ok(());
@@ -125,14 +126,16 @@ impl Context {
         let (owner, life) = (self.new_uuid(), self.policy.refresh_lease);
         let limit = u32::try_from(slots.len()).unwrap_or(wanted);
         let order = self.policy.refresh.order(self.now());
+        // Counted from before the leases, so that no call is under way when they end.
+        let deadline = Instant::now() + self.policy.refresh_call;
         let claim = self.store.claim_due_refreshes(app_id, &order, owner, life, limit);
         let leased = self.step(SideEffect::Lease, claim).await?;
         let is_last = leased.len() < slots.len();
-        Ok(Taken::Tokens { tokens: leased.into_iter().zip(slots).collect(), owner, is_last })
+        Ok(Taken::Tokens { tokens: leased.into_iter().zip(slots).collect(), owner, deadline, is_last })
     }
 
     /// Refreshes one token when its call may be made.
-    async fn refresh_due(self, leased: LeasedToken, owner: Uuid, slot: Instant) -> Done {
+    async fn refresh_due(self, leased: LeasedToken, owner: Uuid, slot: Instant, deadline: Instant) -> Done {
         let app_id = leased.token.app_id.clone();
         let app = match self.apps.get_enabled(&app_id).await {
             Ok(app) => app,
@@ -150,7 +153,7 @@ impl Context {
             app.client.reserved()
         };
         // In a task of its own, so that a job that is cancelled does not lose an answer.
-        let (context, deadline) = (self.clone(), Instant::now() + self.policy.refresh_call);
+        let context = self.clone();
         // Until its first use the consent counts as one: the caller that asked for it is waiting.
         let used_at = leased.token.last_used_at.unwrap_or(leased.token.granted_at);
         let task = self
@@ -212,7 +215,7 @@ impl Run {
 
 /// Tokens with the times of their calls, or none.
 enum Taken {
-    Tokens { tokens: Vec<(LeasedToken, Instant)>, owner: Uuid, is_last: bool },
+    Tokens { tokens: Vec<(LeasedToken, Instant)>, owner: Uuid, deadline: Instant, is_last: bool },
     NoCalls { retry_after: Duration },
 }
 

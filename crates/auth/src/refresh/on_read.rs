@@ -38,6 +38,8 @@ impl Context {
         let mut poll = self.policy.session_poll;
         loop {
             let (owner, life) = (self.new_uuid(), self.policy.refresh_lease);
+            // Counted from before the lease, so that no call is under way when it ends.
+            let deadline = Instant::now() + self.policy.refresh_call;
             let claim = self.store.claim_refresh(app_id, open_id, owner, life);
             match self.step(SideEffect::Lease, claim).await? {
                 RefreshClaim::Leased(leased) if leased.token.generation != old.generation => {
@@ -47,7 +49,6 @@ impl Context {
                 }
                 RefreshClaim::Leased(leased) => {
                     let (context, app, used_at) = (self.clone(), app.clone(), self.now());
-                    let deadline = Instant::now() + self.policy.refresh_call;
                     let task = self.refreshing.spawn(async move {
                         let client = app.client.clone();
                         attempt(&context, app, &client, *leased, used_at, owner, deadline).await

@@ -20,12 +20,12 @@ impl Context {
         open_id: &OpenId,
     ) -> Result<bool, AuthError> {
         let (app_id, owner, life) = (&app.application.app_id, self.new_uuid(), self.policy.refresh_lease);
+        let deadline = Instant::now() + self.policy.refresh_call;
         let claim = self.store.claim_suspended(app_id, open_id, owner, life);
         let Some(leased) = self.step(SideEffect::Lease, claim).await? else {
             return Ok(false);
         };
         let (context, app, client) = (self.clone(), app.clone(), app.client.in_lane(Lane::Background));
-        let deadline = Instant::now() + self.policy.refresh_call;
         let used_at = leased.token.last_used_at.unwrap_or(leased.token.granted_at);
         let task = self
             .refreshing

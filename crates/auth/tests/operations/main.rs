@@ -29,5 +29,6 @@ mod refreshes;
 mod relay;
 mod slow;
 mod tokens;
+mod unlimited;
 mod waits;
 mod wrong_secret;

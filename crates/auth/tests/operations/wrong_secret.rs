@@ -1,21 +1,17 @@
 //! The application's secret is wrong for an hour, with ten thousand tokens.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use async_trait::async_trait;
 use chrono::TimeDelta;
-use larkauth_auth::{AppRegistry, AuthError, Context, ContextParts, LarkSettings, Policy};
-use larkauth_lark::{
-    RateLimiter,
-    api::{EndpointClass, RateLimitExceeded},
-};
+use larkauth_auth::{AuthError, Policy};
+use larkauth_contracts::message::{Message, TokenEscrowed};
 use larkauth_lark_sim::{Effect, Endpoint, Fault, SimConfig};
-use larkauth_models::{AppId, Lane, OpenId, SecretString};
+use larkauth_messaging::Disposition;
+use larkauth_models::{OpenId, SecretString};
 use larkauth_storage::{
     testing::test_cipher,
     transfer::{Record, RowKey, Table, TokenRecord},
 };
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fixture::{ACTOR, APP, Fixture, Setup};
@@ -27,41 +23,12 @@ const SECRET_WRONG: Effect = Effect::Answer { status: 400, code: 20_002 };
 const BATCH: u32 = 100;
 const A_MINUTE: TimeDelta = TimeDelta::minutes(1);
 
-/// Permits every call at once: Lark's limit is tested elsewhere.
-struct Unlimited;
-
-#[async_trait]
-impl RateLimiter for Unlimited {
-    async fn acquire(
-        &self,
-        _: &AppId,
-        _: EndpointClass,
-        _: Lane,
-        _: Instant,
-    ) -> Result<(), RateLimitExceeded> {
-        Ok(())
-    }
-    async fn reserve(
-        &self,
-        _: &AppId,
-        _: EndpointClass,
-        calls: u32,
-    ) -> Result<Vec<Instant>, RateLimitExceeded> {
-        Ok(vec![Instant::now(); calls as usize])
-    }
-    async fn hold(&self, _: &AppId, _: EndpointClass, _: Duration) {}
-}
-
 impl Fixture {
-    /// A process that knows no limit of calls.
-    fn unlimited(&self) -> Context {
-        let parts = self.parts.clone();
-        let policy =
-            Policy { refresh_batch: BATCH, refresh_run: Duration::from_secs(120), ..parts.policy.clone() };
-        let lark = LarkSettings { rate_limiter: Arc::new(Unlimited), ..parts.apps.lark().clone() };
-        let (clock, metrics) = (parts.clock.clone(), parts.metrics.clone());
-        let apps = AppRegistry::new(parts.store.clone(), lark, clock, metrics, &policy);
-        Context::new(ContextParts { apps: Arc::new(apps), policy, ..parts })
+    /// A worker takes the pairs from the bus that the database did not take in time.
+    async fn deliver_pairs(&self) {
+        while self.bus.left().contains(&TokenEscrowed::TYPE) {
+            assert_eq!(self.deliver(self.bus.take::<TokenEscrowed>()).await, Disposition::DONE);
+        }
     }
 
     /// Gives every person of the simulated Lark but the first a token that is like the first one's.
@@ -110,7 +77,12 @@ async fn secret_wrong_for_an_hour_with_ten_thousand_tokens_costs_no_login_and_se
     fixture.multiply(&first).await;
     let all = PEOPLE as i64;
     assert_eq!(fixture.tokens().await, BTreeMap::from([(("active".to_owned(), 1), all)]));
-    let (context, stopping) = (fixture.unlimited(), CancellationToken::new());
+    let many = Policy {
+        refresh_batch: BATCH,
+        refresh_run: Duration::from_secs(120),
+        ..fixture.parts.policy.clone()
+    };
+    let (context, stopping) = (fixture.unlimited(Duration::ZERO, many), CancellationToken::new());
     let cards = fixture.sim.messages().len();
     // Every token is due.
     fixture.clock.advance(Duration::from_secs(7201));
@@ -135,6 +107,7 @@ async fn secret_wrong_for_an_hour_with_ten_thousand_tokens_costs_no_login_and_se
     for _ in 0..10 {
         fixture.clock.advance(Duration::from_secs(301));
         context.refresh_due_tokens(&ACTOR, context.now(), &stopping).await.unwrap();
+        fixture.deliver_pairs().await;
         if fixture.tokens().await == BTreeMap::from([(("active".to_owned(), 2), all)]) {
             break;
         }
