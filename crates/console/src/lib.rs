@@ -12,9 +12,9 @@
 //! Every page lies directly below `/console/`, so links are single names, and the cookie, which names no path, belongs to
 //! `/console` also behind a proxy that serves the gateway under a path of its own.
 //!
-//! To add a page: a file in `pages` with its `Template`, whose handler takes [`visit::Visit`] with the scope that the
+//! To add a page: a file in `pages` with its `Template`, whose handler takes `visit::Visit` with the scope that the
 //! REST API asks for the same; a line in [`router`] and one in `shell::NAV`. To add an action: a
-//! handler with [`visit::Posted`], and a page that asks first (`pages::confirm`).
+//! handler with `visit::Posted`, and a page that asks first (`pages::confirm`).
 
 mod attempts;
 mod cookie;
