@@ -33,7 +33,7 @@ test("consent on the card stores a token that a service can read", async () => {
   assert.match(text, /valid for another (1:59:\d\d|2:00:00)/);
   await token.getByRole("button", { name: "Copy" }).click();
   await token.getByRole("button", { name: "Copied" }).waitFor();
-  const [, key, url] = /curl -H 'Authorization: (Bearer [^']+)' (\S+\/token)/.exec(await page.evaluate(() => navigator.clipboard.readText()));
+  const [, key, url] = /curl -H "Authorization: (Bearer [^"]+)" (\S+\/token)/.exec(await page.evaluate(() => navigator.clipboard.readText()));
   assert.equal((await fetch(url, { headers: { authorization: key } })).status, 200);
   const before = await page.locator("#expires").textContent();
   await page.waitForFunction((old) => document.getElementById("expires").textContent !== old, before);
