@@ -32,9 +32,12 @@ pub async fn connect(
     let database = Database::of(settings)?;
     let cipher = cipher(settings)?;
     let store = database.open(settings, standalone, cipher.clone()).await?;
-    match &database {
-        Database::Sqlite(_) if standalone => drop(store.migrate().await?),
-        _ => store.check_schema().await?,
+    if standalone && matches!(database, Database::Sqlite(_)) {
+        store.migrate().await?;
+    }
+    let newer = store.check_schema().await?;
+    if !newer.is_empty() {
+        tracing::warn!(migrations = ?newer, "database schema is of a newer release; this build works beside it until it is replaced");
     }
     let store = store.shared();
     let bus = Broker::of(settings)?.open(settings, metrics.clone()).await?;

@@ -152,16 +152,15 @@ impl AnyStore {
         })
     }
 
-    /// Whether the schema is the one of this build.
+    /// Checks that the schema has what this build needs. Returns the migrations of a newer release.
     ///
     /// # Errors
-    /// When it is not, with the cure.
-    pub async fn check_schema(&self) -> anyhow::Result<()> {
-        match self {
+    /// When it has not, with the cure.
+    pub async fn check_schema(&self) -> anyhow::Result<Vec<i64>> {
+        Ok(match self {
             Self::Postgres(store) => store.check_schema().await?,
             Self::Sqlite(store) => store.check_schema().await?,
-        }
-        Ok(())
+        })
     }
 
     /// For moving its rows to another one.

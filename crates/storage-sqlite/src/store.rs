@@ -72,7 +72,7 @@ impl SqliteStore {
     /// Brings the schema up to date, all migrations or none. Of several processes one migrates and the others wait.
     ///
     /// # Errors
-    /// Fails when the file was migrated by a newer build, a migration was changed after it had been applied, SQLite
+    /// Fails when a newer release has contracted the schema, a migration was changed after it had been applied, SQLite
     /// refuses a statement, or the run takes longer than 15 minutes.
     pub async fn migrate(&self) -> Result<MigrationReport> {
         let options = self.writer.connect_options();
@@ -80,11 +80,11 @@ impl SqliteStore {
         Ok(MigrationReport { applied: report.applied, version: report.version })
     }
 
-    /// Checks that the schema is the one that this build needs. Changes nothing.
+    /// Checks that the schema has what this build needs. Changes nothing. Returns the migrations of a newer release.
     ///
     /// # Errors
     /// [`StorageError::Schema`](larkauth_storage::StorageError::Schema) when the schema differs, with what to do.
-    pub async fn check_schema(&self) -> Result<()> {
+    pub async fn check_schema(&self) -> Result<Vec<i64>> {
         const DURING: &str = "checking the schema";
         let checked = self
             .read(DURING, async |db| match larkauth_sqlite::check_schema(db).await {

@@ -51,10 +51,14 @@ pub(super) async fn store(settings: &Settings) -> (Option<Vec<Application>>, Vec
         store.shared().close().await;
         checked
     });
-    if let Err(error) = schema.await {
-        return (None, vec![wrong("database", &error)]);
-    }
-    let mut findings = vec![Finding::ok("database", format!("{shown}, its schema is up to date"))];
+    let schema = match schema.await {
+        Ok(newer) if newer.is_empty() => "its schema is up to date".to_owned(),
+        Ok(newer) => {
+            format!("its schema has migrations {newer:?} of a newer release, beside which this one works")
+        }
+        Err(error) => return (None, vec![wrong("database", &error)]),
+    };
+    let mut findings = vec![Finding::ok("database", format!("{shown}, {schema}"))];
     let cipher = match cipher(settings) {
         Ok(cipher) => cipher,
         Err(error) => {

@@ -37,7 +37,12 @@ pub(super) async fn run(from: &Database, to: &Database, settings: &Settings) -> 
         return Err(CommandError::Usage(message).into());
     }
     let source = from.open(settings, false, no_cipher()?).await.context("the source")?;
-    source.check_schema().await.context("the source; migrate it first")?;
+    let newer = source.check_schema().await.context("the source; migrate it first")?;
+    ensure!(
+        newer.is_empty(),
+        "the source: migrations {newer:?} are of a newer release, of which this one would copy only what it knows; \
+         move with that release"
+    );
     if let Database::Sqlite(path) = from {
         nothing_is_queued(path).await?;
     }

@@ -99,6 +99,29 @@ async fn call_on_killed_connection_fails_once() {
     assert!(store.application(&app).await.unwrap().is_none());
 }
 
+/// The server refuses the connection with a code that means a defect of the statement elsewhere.
+#[tokio::test]
+async fn call_while_database_takes_no_connections_is_unavailable() {
+    let database = TestDatabase::create().await;
+    let store = PgStore::connect(&impatient(&database), test_cipher()).await.unwrap();
+    let mut connection = database.connection().await;
+    let name: String =
+        sqlx::query_scalar("select current_database()").fetch_one(&mut connection).await.unwrap();
+    let witness = TestDatabase::create_empty().await;
+    let mut admin = witness.connection().await;
+    let mut allow = async |allowed: bool| {
+        let statement = format!(
+            "alter database {name} allow_connections {allowed};
+             select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{name}'"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
+    };
+    allow(false).await;
+    assert_unavailable(store.application(&app())).await;
+    allow(true).await;
+    works_again(&store).await;
+}
+
 #[tokio::test]
 async fn call_late_or_dropped_leaves_pool_usable() {
     let database = TestDatabase::create().await;

@@ -4,6 +4,7 @@
 mod claims;
 mod conformance;
 mod faults;
+mod newer_schema;
 mod plans;
 mod pooled;
 mod schema;

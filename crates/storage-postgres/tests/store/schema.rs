@@ -52,12 +52,32 @@ async fn check_schema_of_other_build_fails_with_remedy() {
     run(
         &mut db,
         "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
-         values (999, 'later', true, 'x', 0)",
+         values (999, 'contract columns', true, 'x', 0)",
     )
     .await;
     for error in [store.check_schema().await.unwrap_err(), store.migrate().await.unwrap_err()] {
-        assert!(error.to_string().contains("migration 999, which this build does not know"), "{error}");
+        assert!(error.to_string().contains("migration 999 of a newer release has removed"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn schema_that_newer_release_expanded_is_accepted() {
+    let database = TestDatabase::create().await;
+    let store = database.store().await;
+    let mut db = database.connection().await;
+    run(
+        &mut db,
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (999, 'later', true, 'x', 0)",
+    )
+    .await;
+    assert_eq!(store.check_schema().await.unwrap(), [999]);
+    let report = store.migrate().await.unwrap();
+    assert!(report.applied.is_empty() && report.version == 999, "{report:?}");
+
+    run(&mut db, "delete from _sqlx_migrations where version = 22").await;
+    let error = store.check_schema().await.unwrap_err();
+    assert!(error.to_string().contains("migrations [22] have not been applied"), "{error}");
 }
 
 #[tokio::test]

@@ -4,5 +4,6 @@
 mod conformance;
 mod file;
 mod kill;
+mod newer_schema;
 mod plans;
 mod transfer;

@@ -19,7 +19,7 @@ pub async fn call<DB: Database, T>(
     let connection = timeout_at(until, pool.acquire())
         .await
         .map_err(|_| too_late(during, deadline))?
-        .map_err(|error| translate(during, &error))?;
+        .map_err(|error| unconnected(translate(during, &error), &error))?;
     let mut lent = Lent { connection, done: false };
     let result = timeout_at(until, work(&mut lent.connection))
         .await
@@ -27,6 +27,17 @@ pub async fn call<DB: Database, T>(
         .map_err(|error| translate(during, &error))?;
     lent.done = true;
     Ok(result)
+}
+
+/// Returns the translated error of a connection that was not made. What the database answers then is about its condition, also with
+/// a code that means a defect of a statement elsewhere: no statement has been sent.
+fn unconnected(translated: StorageError, error: &Error) -> StorageError {
+    match translated {
+        StorageError::Refused { during, message } if matches!(error, Error::Database(_)) => {
+            StorageError::Unavailable { during, message }
+        }
+        other => other,
+    }
 }
 
 /// Waits until running calls have ended, then closes the pool. Every call has a deadline, so the wait has one too.
