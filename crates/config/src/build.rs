@@ -4,6 +4,7 @@ use std::{
     io::IsTerminal,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use larkauth_models::{
@@ -35,6 +36,8 @@ const REFRESH_POLICIES: &[(&str, RefreshPolicy)] = &[
     ("on_demand", RefreshPolicy::OnDemand),
 ];
 const TOKEN_APIS: &[(&str, TokenApi)] = &[("v2", TokenApi::V2), ("v1", TokenApi::V1)];
+/// Values of OTEL_LOGS_EXPORTER and OTEL_METRICS_EXPORTER: whether the collector gets them.
+const EXPORTERS: &[(&str, bool)] = &[("none", false), ("otlp", true)];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
 
 impl Settings {
@@ -95,6 +98,8 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
     };
     let network = Network::new(trust(s, &t::LARK_CA_FILE)?, proxies(s)?);
     let data_dir = s.require(&t::DATA_DIR, |text| Ok(PathBuf::from(text)))?;
+    let metric_interval = s.require(&t::OTEL_METRIC_EXPORT_INTERVAL, parse::number(1000, 3_600_000))?;
+    let metric_interval = Duration::from_millis(metric_interval);
     Ok(Settings {
         service,
         websocket: WebsocketSettings {
@@ -174,6 +179,8 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
                 .unwrap_or(if service.is_distributed() { LogFormat::Json } else { LogFormat::Pretty }),
             filter: s.get(&t::RUST_LOG, |text| Ok(text.to_owned()))?,
             otlp_endpoint: s.get(&t::OTEL_EXPORTER_OTLP_ENDPOINT, parse::base_url)?,
+            export_logs: is_exported(s, &t::OTEL_LOGS_EXPORTER)?,
+            export_metrics: is_exported(s, &t::OTEL_METRICS_EXPORTER)?.then_some(metric_interval),
             ansi: false,
             network: network.clone(),
         },
@@ -181,6 +188,21 @@ fn build(service: Service, s: &Source) -> Result<Settings, ConfigError> {
         shutdown_grace: s.require(&t::SHUTDOWN_GRACE_SECONDS, parse::seconds(1, 600))?,
         warnings: Vec::new(),
     })
+}
+
+/// Returns whether logs or metrics go to the collector, which must be set then.
+fn is_exported(s: &Source, exporter: &t::Setting) -> Result<bool, ConfigError> {
+    let wanted = s.require(exporter, parse::one_of(EXPORTERS))?;
+    if wanted && !s.has(&t::OTEL_EXPORTER_OTLP_ENDPOINT) {
+        return Err(ConfigError::Missing {
+            name: t::OTEL_EXPORTER_OTLP_ENDPOINT.name,
+            cure: format!(
+                "{} sends to it: set the collector's address, or write `none` there",
+                exporter.name
+            ),
+        });
+    }
+    Ok(wanted)
 }
 
 fn lark(s: &Source) -> Result<LarkSettings, ConfigError> {

@@ -137,6 +137,9 @@ settings! {
     LOG_FORMAT = Varies("`json` (services), `pretty` (command line)"), "`json` or `pretty`.";
     RUST_LOG = Varies("`info`"), "Log filter. Third-party crates are always capped at `info` or `warn`.";
     OTEL_EXPORTER_OTLP_ENDPOINT = None, "Base address of an OTLP/HTTP collector for traces, for example `http://127.0.0.1:4318`.";
+    OTEL_LOGS_EXPORTER = Fixed("none"), "`otlp` sends log lines to the collector, besides writing them to standard error.";
+    OTEL_METRICS_EXPORTER = Fixed("none"), "`otlp` sends metrics to the collector, besides serving them on `/metrics`.";
+    OTEL_METRIC_EXPORT_INTERVAL = Fixed("60000"), "Milliseconds between two exports of metrics.";
 }
 
 /// Returns the reference page of all settings, in Markdown.

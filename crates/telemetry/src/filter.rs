@@ -59,6 +59,19 @@ where
     Ok(Box::new(chosen.or(context).and(cap())))
 }
 
+/// Returns the filter of exported logs: that of log lines, without what the exporter says of its own failures. Each would cause
+/// another export.
+pub(crate) fn exported_logs<S>(
+    directives: Option<&str>,
+) -> Result<Box<dyn Filter<S> + Send + Sync>, TelemetryError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    let others =
+        Targets::new().with_default(LevelFilter::TRACE).with_target("opentelemetry", LevelFilter::OFF);
+    Ok(Box::new(logs(directives)?.and(others)))
+}
+
 /// Returns the filter of exported traces: `info` and above, capped, independent of `RUST_LOG`.
 pub(crate) fn traces() -> Targets {
     Targets::new()

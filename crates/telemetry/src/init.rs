@@ -3,13 +3,9 @@
 use std::{io, time::Duration};
 
 use larkauth_net::Network;
-use opentelemetry::{KeyValue, trace::TracerProvider};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::{
-    Resource,
-    propagation::TraceContextPropagator,
-    trace::{Sampler, SdkTracerProvider},
-};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Subscriber;
 use tracing_subscriber::{
     Layer, Registry,
@@ -23,13 +19,12 @@ use crate::{
     error::TelemetryError,
     filter,
     json::{JsonLines, JsonMembers},
+    otlp::Providers,
     panic,
 };
 
-/// Deadline of the flush of spans at the end of a process; shorter than the shutdown grace.
+/// Deadline of each flush at the end of a process; shorter than the shutdown grace.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Deadline of one export to the collector.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +46,10 @@ pub struct TelemetryConfig {
     pub filter: Option<String>,
     /// Base address of an OTLP/HTTP collector (`http://host:4318`); `/v1/traces` is added. `None` exports nothing.
     pub otlp_endpoint: Option<Url>,
+    /// Log lines go to the collector, too.
+    pub export_logs: bool,
+    /// How often metrics go to the collector, too; see [`MetricsExporter`](crate::MetricsExporter).
+    pub export_metrics: Option<Duration>,
     /// Colours in [`LogFormat::Pretty`].
     pub ansi: bool,
     /// Trust and proxies on the way to the collector.
@@ -62,29 +61,33 @@ pub struct TelemetryConfig {
 #[derive(Debug)]
 #[must_use = "telemetry ends when this is dropped"]
 pub struct TelemetryGuard {
-    provider: Option<SdkTracerProvider>,
+    providers: Option<Providers>,
 }
 
 impl TelemetryGuard {
-    /// Sends the buffered spans to the collector, within five seconds.
+    /// Sends the buffered spans and log lines to the collector, within five seconds each.
     pub async fn shutdown(mut self) {
-        let Some(provider) = self.provider.take() else { return };
+        let Some(providers) = self.providers.take() else { return };
         // The client of the exporter blocks, which is forbidden on a thread of the runtime.
-        let flush = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
-        match tokio::time::timeout(FLUSH_TIMEOUT + Duration::from_secs(1), flush).await {
+        let flush = tokio::task::spawn_blocking(move || providers.shutdown(FLUSH_TIMEOUT));
+        match tokio::time::timeout(2 * FLUSH_TIMEOUT + Duration::from_secs(1), flush).await {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "the last spans did not reach the collector"),
-            Ok(Err(_)) | Err(_) => tracing::warn!("the last spans did not reach the collector in time"),
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(%error, "the last spans or logs did not reach the collector");
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!("the last spans or logs did not reach the collector in time");
+            }
         }
     }
 }
 
 impl Drop for TelemetryGuard {
     fn drop(&mut self) {
-        if let Some(provider) = self.provider.take()
-            && let Err(error) = provider.shutdown_with_timeout(FLUSH_TIMEOUT)
+        if let Some(providers) = self.providers.take()
+            && let Err(error) = providers.shutdown(FLUSH_TIMEOUT)
         {
-            tracing::warn!(%error, "the last spans did not reach the collector");
+            tracing::warn!(%error, "the last spans or logs did not reach the collector");
         }
     }
 }
@@ -111,8 +114,8 @@ pub fn init_with<L>(config: &TelemetryConfig, extra_layer: L) -> Result<Telemetr
 where
     L: Layer<Registry> + Send + Sync,
 {
-    let (subscriber, provider) = build(config, io::stderr, extra_layer)?;
-    let guard = TelemetryGuard { provider: Some(provider) };
+    let (subscriber, providers) = build(config, io::stderr, extra_layer)?;
+    let guard = TelemetryGuard { providers: Some(providers) };
     subscriber.try_init().map_err(|_| TelemetryError::AlreadySet)?;
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     panic::install_hook();
@@ -124,15 +127,15 @@ pub(crate) fn build<W, L>(
     config: &TelemetryConfig,
     writer: W,
     extra_layer: L,
-) -> Result<(impl Subscriber + Send + Sync + use<W, L>, SdkTracerProvider), TelemetryError>
+) -> Result<(impl Subscriber + Send + Sync + use<W, L>, Providers), TelemetryError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
     L: Layer<Registry> + Send + Sync,
 {
     let filter = filter::logs(config.filter.as_deref())?;
-    let provider = tracer_provider(config)?;
+    let providers = Providers::new(config)?;
     let traces = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer("larkauth"))
+        .with_tracer(providers.traces.tracer("larkauth"))
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
@@ -144,45 +147,16 @@ where
         }
         LogFormat::Pretty => filter::filtered(lines.with_ansi(config.ansi).compact(), filter),
     };
-    let extra_layer = extra_layer.with_filter(filter::traces());
-    Ok((Registry::default().with(extra_layer).with(logs).with(traces), provider))
-}
-
-fn tracer_provider(config: &TelemetryConfig) -> Result<SdkTracerProvider, TelemetryError> {
-    let resource = Resource::builder()
-        .with_service_name(config.service_name.clone())
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-        .build();
-    let mut provider = SdkTracerProvider::builder().with_resource(resource);
-    if let Some(endpoint) = &config.otlp_endpoint {
-        let exporter = SpanExporter::builder()
-            .with_http()
-            .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/')))
-            .with_timeout(EXPORT_TIMEOUT)
-            .with_http_client(http_client(&config.network)?)
-            .build()
-            .map_err(TelemetryError::Exporter)?;
-        provider = provider.with_batch_exporter(exporter);
-    } else {
-        // Spans have ids. What they would record has no receiver.
-        provider = provider.with_sampler(Sampler::AlwaysOff);
-    }
-    Ok(provider.build())
-}
-
-/// Builds the blocking client of the exporter, on a thread of its own: it must not be built on a thread of the runtime.
-fn http_client(network: &Network) -> Result<reqwest::blocking::Client, TelemetryError> {
-    let network = network.clone();
-    let build = move || {
-        reqwest::blocking::Client::builder()
-            .timeout(EXPORT_TIMEOUT)
-            .tls_backend_preconfigured(network.http_tls())
-            .proxy(network.http_proxy())
-            .build()
+    let exported = match &providers.logs {
+        Some(logs) => Some(
+            OpenTelemetryTracingBridge::new(logs)
+                .with_filter(filter::exported_logs(config.filter.as_deref())?),
+        ),
+        None => None,
     };
-    let built = std::thread::spawn(build).join();
-    built.map_err(|_| TelemetryError::Client)?.map_err(|_| TelemetryError::Client)
+    let extra_layer = extra_layer.with_filter(filter::traces());
+    // The layer of exported logs is below that of traces, which has then set the current span.
+    Ok((Registry::default().with(extra_layer).with(logs).with(traces).with(exported), providers))
 }
 
 #[cfg(test)]
@@ -218,12 +192,14 @@ mod tests {
             &self,
             log_format: LogFormat,
             filter: Option<&str>,
-        ) -> (impl Subscriber + Send + Sync + use<>, SdkTracerProvider) {
+        ) -> (impl Subscriber + Send + Sync + use<>, Providers) {
             let config = TelemetryConfig {
                 service_name: "test".into(),
                 log_format,
                 filter: filter.map(Into::into),
                 otlp_endpoint: None,
+                export_logs: false,
+                export_metrics: None,
                 network: Network::default(),
                 ansi: false,
             };
@@ -231,7 +207,7 @@ mod tests {
             build(&config, move || buffer.clone(), Identity::new()).unwrap()
         }
         fn with(&self, log_format: LogFormat, filter: Option<&str>, run: impl FnOnce()) {
-            let (subscriber, _provider) = self.subscriber(log_format, filter);
+            let (subscriber, _providers) = self.subscriber(log_format, filter);
             tracing::subscriber::with_default(subscriber, run);
         }
     }
@@ -313,6 +289,8 @@ mod tests {
             log_format: LogFormat::Json,
             filter: Some("info,=,=".into()),
             otlp_endpoint: None,
+            export_logs: false,
+            export_metrics: None,
             network: Network::default(),
             ansi: false,
         };
@@ -324,7 +302,7 @@ mod tests {
     #[test]
     fn global_subscriber_caps_log_crate_and_hides_panic_data() {
         let buffer = Buffer::default();
-        let (subscriber, _provider) = buffer.subscriber(LogFormat::Json, Some("trace"));
+        let (subscriber, _providers) = buffer.subscriber(LogFormat::Json, Some("trace"));
         subscriber.try_init().unwrap();
         log::trace!(target: "tungstenite::protocol", "u-secret");
         log::info!(target: "rustls::client", "u-secret");

@@ -14,6 +14,7 @@ mod health;
 mod init;
 mod json;
 mod metrics;
+mod otlp;
 mod panic;
 pub mod propagation;
 
@@ -21,3 +22,4 @@ pub use error::TelemetryError;
 pub use health::{Health, HealthHandle, HealthPart, HealthReport, HealthStatus, PartState, Readiness};
 pub use init::{LogFormat, TelemetryConfig, TelemetryGuard, init, init_with};
 pub use metrics::Metrics;
+pub use otlp::{ExportError, MetricsExporter};

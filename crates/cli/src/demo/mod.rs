@@ -67,6 +67,8 @@ pub(crate) async fn run(arguments: Arguments, globals: &Globals) -> anyhow::Resu
         log_format: LogFormat::Pretty,
         filter: Some(std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned())),
         otlp_endpoint: None,
+        export_logs: false,
+        export_metrics: None,
         ansi: std::io::stderr().is_terminal(),
         network: Network::default(),
     };

@@ -8,7 +8,7 @@ mod families;
 
 use std::{sync::Arc, time::Duration};
 
-use prometheus::{Registry, TextEncoder};
+use prometheus::{Registry, TextEncoder, proto::MetricFamily};
 
 use self::{exemplars::Exemplars, families::Families};
 use crate::error::TelemetryError;
@@ -37,10 +37,15 @@ impl Metrics {
         Ok(Self { registry, families, exemplars: Arc::default() })
     }
 
+    /// Returns the metrics as the registry has them.
+    pub(crate) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
     /// Returns the metrics in the Prometheus text format (`text/plain; version=0.0.4`).
     #[must_use]
     pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
+        TextEncoder::new().encode_to_string(&self.gather()).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be rendered");
             String::new()
         })
