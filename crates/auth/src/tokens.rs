@@ -50,6 +50,48 @@ impl Context {
             Err(AuthError::InsufficientScope { ask_for, missing })
         };
         let found = found.await;
+        self.settle_served(actor, now, app_id, open_id, found)
+    }
+
+    /// Returns the stored token if it can be served as [`Context::valid_token`] serves it to a caller that asks for a minute
+    /// and for no scope. `None` when it is to be refreshed first: nothing is recorded then.
+    ///
+    /// # Errors
+    /// Those of [`Context::valid_token`] that do not come from a refresh.
+    pub async fn token_at_hand(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        app_id: &AppId,
+        open_id: &OpenId,
+    ) -> Result<Option<Arc<StoredToken>>, AuthError> {
+        let found = async {
+            let stored = self.served_token(actor, app_id, open_id).await?;
+            let is_servable = stored.is_servable(now, A_MINUTE);
+            if self.wants_refresh(&stored, is_servable) {
+                return Ok(None);
+            }
+            if !is_servable {
+                return Err(unserved(&stored, now));
+            }
+            self.note_use(&stored, now).await;
+            Ok(Some(stored))
+        };
+        match found.await {
+            Ok(None) => Ok(None),
+            found => self.settle_served(actor, now, app_id, open_id, found),
+        }
+    }
+
+    /// Records that a token was served, or why not. Equal records of a second are one.
+    fn settle_served<T>(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+        app_id: &AppId,
+        open_id: &OpenId,
+        found: Result<T, AuthError>,
+    ) -> Result<T, AuthError> {
         if found.is_ok() && self.audit.count_repeat(actor, app_id, open_id) {
             return found;
         }

@@ -9,12 +9,12 @@ use larkauth_auth::{
 use larkauth_config::Settings;
 use larkauth_messaging::BusHealth;
 use larkauth_models::{Actor, Clock, SystemClock};
-use larkauth_telemetry::{Health, Metrics};
+use larkauth_telemetry::{Health, Metrics, MetricsExporter, TelemetryConfig};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Routes,
+    Routes, Shortcut,
     admin::{admin_routes, liveness},
     database_probe::DatabaseProbe,
     listeners::Listeners,
@@ -104,6 +104,7 @@ impl Process {
         }
         process.watch_registrations(actor, unregistered);
         process.write_audit();
+        process.export_metrics(&settings.telemetry)?;
         Ok(process)
     }
 
@@ -151,12 +152,12 @@ impl Process {
         let mut public_addr = None;
         if let Some(public_routes) = routes.public {
             let (listener, bound) = public.context("PUBLIC_HTTP_ADDR is not set")?;
-            self.spawn_server("the public HTTP server", listener, public_routes.merge(liveness()));
+            self.spawn_server("the public HTTP server", listener, public_routes.merge(liveness()), None);
             tracing::info!(addr = %bound, "listening for browsers and Lark");
             public_addr = Some(bound);
         }
         let admin = admin_routes(self.health.clone(), self.context.metrics().clone());
-        self.spawn_server("the HTTP server", private, routes.private.merge(admin));
+        self.spawn_server("the HTTP server", private, routes.private.merge(admin), routes.shortcut);
         tracing::info!(%addr, "listening");
         Ok(ServiceHandle {
             addr,
@@ -170,10 +171,16 @@ impl Process {
         })
     }
 
-    fn spawn_server(&self, name: &'static str, listener: TcpListener, routes: Router) {
+    fn spawn_server(
+        &self,
+        name: &'static str,
+        listener: TcpListener,
+        routes: Router,
+        shortcut: Option<Arc<dyn Shortcut>>,
+    ) {
         let stopping = self.stopping.clone();
         self.spawn(name, async move {
-            crate::serve(listener, routes, stopping).await;
+            crate::serve(listener, routes, shortcut, stopping).await;
             Ok(())
         });
     }
@@ -222,6 +229,31 @@ impl Process {
             context.write_audit(stopping).await;
             Ok(())
         });
+    }
+
+    /// Sends metrics to the collector if that is set, once more at the end. A collector that does not take them is a warning,
+    /// once until it takes them again.
+    fn export_metrics(&self, settings: &TelemetryConfig) -> anyhow::Result<()> {
+        let Some(exporter) = MetricsExporter::new(settings, SystemClock.now())? else { return Ok(()) };
+        let interval = settings.export_metrics.unwrap_or(Duration::MAX);
+        let (metrics, stopping) = (self.context.metrics().clone(), self.stopping.clone());
+        self.spawn("the export of metrics", async move {
+            let mut failing = false;
+            loop {
+                let stopped = stopping.run_until_cancelled(tokio::time::sleep(interval)).await.is_none();
+                let exported = exporter.export(&metrics, SystemClock.now()).await;
+                match &exported {
+                    Err(error) if !failing => tracing::warn!(%error, "metrics are not exported"),
+                    Ok(()) if failing => tracing::info!("metrics are exported again"),
+                    _ => {}
+                }
+                failing = exported.is_err();
+                if stopped {
+                    return Ok(());
+                }
+            }
+        });
+        Ok(())
     }
 
     fn watch_bus(&self) {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::ConnectInfo, serve::Listener};
+use axum::{Router, extract::ConnectInfo, http::Request, serve::Listener};
 use hyper::{
     server::conn::http1,
     service::{Service as _, service_fn},
@@ -28,6 +28,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::Shortcut;
 
 /// Most bytes that are kept of what a connection sent or is to be sent; longer heads are answered with 431.
 const BUFFER: usize = 64 << 10;
@@ -53,14 +55,26 @@ const LIMITS: Limits = Limits {
 
 /// Serves until `stopping`, then until the requests in progress are answered. A connection without one is closed at once,
 /// also when half a request has come.
-pub async fn serve(listener: TcpListener, routes: Router, stopping: CancellationToken) {
-    serve_within(LIMITS, listener, routes, stopping).await;
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    shortcut: Option<Arc<dyn Shortcut>>,
+    stopping: CancellationToken,
+) {
+    serve_within(LIMITS, listener, Served { routes, shortcut }, stopping).await;
+}
+
+/// What answers the requests of a listener.
+#[derive(Clone)]
+struct Served {
+    routes: Router,
+    shortcut: Option<Arc<dyn Shortcut>>,
 }
 
 async fn serve_within(
     limits: Limits,
     mut listener: TcpListener,
-    routes: Router,
+    served: Served,
     stopping: CancellationToken,
 ) {
     let (connections, room) = (TaskTracker::new(), Arc::new(Semaphore::new(limits.connections)));
@@ -68,9 +82,9 @@ async fn serve_within(
         // Axum's `accept`, not the listener's own: it logs what fails and tries again.
         let next = async { (room.clone().acquire_owned().await, Listener::accept(&mut listener).await) };
         let Some((permit, (stream, peer))) = stopping.run_until_cancelled(next).await else { break };
-        let (routes, stopping) = (routes.clone(), stopping.clone());
+        let (served, stopping) = (served.clone(), stopping.clone());
         connections.spawn(async move {
-            connection(limits, stream, peer, routes, stopping).await;
+            connection(limits, stream, peer, served, stopping).await;
             drop(permit);
         });
     }
@@ -83,7 +97,7 @@ async fn connection(
     limits: Limits,
     stream: TcpStream,
     peer: SocketAddr,
-    routes: Router,
+    Served { routes, shortcut }: Served,
     stopping: CancellationToken,
 ) {
     // Otherwise the end of an answer that is longer than a packet waits for the client's acknowledgement of its beginning.
@@ -91,10 +105,19 @@ async fn connection(
         tracing::debug!(%error, "a connection keeps Nagle's algorithm");
     }
     let (asked, routes) = (AtomicBool::new(false), TowerToHyperService::new(routes));
-    let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
+    let service = service_fn(|mut request: Request<hyper::body::Incoming>| {
         asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(peer));
-        routes.call(request)
+        let (routes, shortcut) = (&routes, shortcut.as_deref());
+        async move {
+            let (mut head, body) = request.into_parts();
+            if let Some(shortcut) = shortcut.filter(|shortcut| shortcut.takes(&head))
+                && let Some(answer) = shortcut.answer(&mut head).await
+            {
+                return Ok(answer);
+            }
+            routes.call(Request::from_parts(head, body)).await
+        }
     });
     let io = TokioIo::new(StallTimeout { stream, timeout: limits.stall, stalled: None });
     let mut connection = pin!(

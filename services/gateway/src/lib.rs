@@ -6,7 +6,7 @@
 //!
 //! By module: `connections` owns one long connection per application and `http_callbacks` is its HTTP twin; both hand each
 //! callback to `callbacks`. `redirect` shows a person the outcome. `api` holds the REST API, `extract` its extractors,
-//! `problem` every error answer, `docs` the pages about the API, `console` the operator's pages of `larkauth-console`. `router` puts the routers together, each with its
+//! `token_reads` answers most reads of tokens before the router. `problem` holds every error answer, `docs` the pages about the API, `console` the operator's pages of `larkauth-console`. `router` puts the routers together, each with its
 //! `limits`, inside the common `middleware` (`location` keeps redirects right behind a proxy), and says which listener serves which. `state` is what the handlers share.
 //!
 //! To add an endpoint: its bodies in `larkauth_contracts::rest`; a handler in `api` with its `#[utoipa::path]`, whose
@@ -33,6 +33,7 @@ mod state;
 mod strict_json;
 #[cfg(test)]
 mod tests;
+mod token_reads;
 mod unknown;
 mod verifiers;
 
@@ -88,5 +89,8 @@ pub async fn spawn_tasks(process: &Process, settings: &Settings) -> anyhow::Resu
     });
     process.spawn("the record of sent answers", record_sent_answers(context, sent_answers));
     process.spawn("the long connections", supervisor.run(process.stopping.clone()));
-    Ok(router::routes(&state, settings.http.public_addr.is_some()))
+    let routes = router::routes(&state, settings.http.public_addr.is_some());
+    // A request that is traced has the spans of its layers.
+    let is_traced = settings.telemetry.otlp_endpoint.is_some();
+    Ok(if is_traced { routes } else { routes.with_shortcut(router::shortcut(&state)) })
 }

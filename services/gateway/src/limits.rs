@@ -94,10 +94,15 @@ impl Limits {
         )
     }
 
+    /// The refusal of a request whose answer took too long.
+    pub(crate) fn late(self) -> ApiError {
+        let detail = format!("no answer within {} s; try again", self.timeout.as_secs());
+        ApiError::new(ProblemCode::Timeout, detail).retry_after(Duration::from_secs(1))
+    }
+
     fn exceeded(self, error: &BoxError) -> ApiError {
         if error.is::<tower::timeout::error::Elapsed>() {
-            let detail = format!("no answer within {} s; try again", self.timeout.as_secs());
-            ApiError::new(ProblemCode::Timeout, detail).retry_after(Duration::from_secs(1))
+            self.late()
         } else if error.is::<tower::load_shed::error::Overloaded>() {
             ApiError::unavailable("Too many requests are being served; try again later")
         } else {

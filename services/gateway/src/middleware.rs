@@ -1,17 +1,17 @@
 //! What every request of every router passes through: its id, its span, the size of its head, the headers of its answer.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use larkauth_auth::Context;
 use larkauth_telemetry::propagation;
 use tokio::time::Instant;
-use tracing::{Instrument, field::Empty};
+use tracing::{Instrument, Span, field::Empty};
 
 use crate::{
     location::make_location_relative,
@@ -43,37 +43,60 @@ pub(crate) async fn observe(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let started = Instant::now();
-    let request_id = request_id(&request, &observer.context);
-    request.extensions_mut().insert(RequestId(request_id.clone()));
-    let route = route(&request).to_owned();
-    let method = request.method().clone();
-    // Neither the query nor a header: both carry secrets.
-    let span = tracing::info_span!(
-        "gateway.http.request",
-        method = %method, route, request_id, app_id = Empty, session_id = Empty, status = Empty,
-    );
-    propagation::set_parent_from_headers(&span, request.headers());
+    let observed = Observed {
+        started: Instant::now(),
+        request_id: request_id(request.headers(), &observer.context),
+        route: Cow::Owned(route(&request).to_owned()),
+        method: request.method().clone(),
+    };
+    request.extensions_mut().insert(RequestId(observed.request_id.clone()));
+    let span = observed.span(request.headers());
     async {
-        let mut response = observer.reporter.finish(served(request, next).await, &request_id);
-        let headers = response.headers_mut();
-        headers.entry(header::CACHE_CONTROL).or_insert(NO_STORE);
-        headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(NO_SNIFF);
-        if let Ok(value) = HeaderValue::from_str(&request_id) {
-            headers.insert(REQUEST_ID, value);
-        }
-        let took = started.elapsed();
-        tracing::Span::current().record("status", response.status().as_u16());
-        observer.context.metrics().http_request(&route, &method, response.status(), took);
-        tracing::debug!(
-            status = response.status().as_u16(),
-            took_ms = took.as_millis(),
-            "gateway.http.served"
-        );
-        response
+        let response = served(request, next).await;
+        observer.complete(&observed, response)
     }
     .instrument(span)
     .await
+}
+
+/// A request that is being answered.
+pub(crate) struct Observed {
+    pub(crate) started: Instant,
+    pub(crate) request_id: String,
+    /// The pattern of the path, never the path itself.
+    pub(crate) route: Cow<'static, str>,
+    pub(crate) method: Method,
+}
+
+impl Observed {
+    /// Returns the span of the request. It has neither the query nor a header: both carry secrets.
+    pub(crate) fn span(&self, headers: &HeaderMap) -> Span {
+        let Self { request_id, route, method, .. } = self;
+        let span = tracing::info_span!(
+            "gateway.http.request",
+            %method, %route, request_id, app_id = Empty, session_id = Empty, status = Empty,
+        );
+        propagation::set_parent_from_headers(&span, headers);
+        span
+    }
+}
+
+impl Observer {
+    /// Completes the answer to a request, in its span; logs and counts it.
+    pub(crate) fn complete(&self, observed: &Observed, response: Response) -> Response {
+        let mut response = self.reporter.finish(response, &observed.request_id);
+        let headers = response.headers_mut();
+        headers.entry(header::CACHE_CONTROL).or_insert(NO_STORE);
+        headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(NO_SNIFF);
+        if let Ok(value) = HeaderValue::from_str(&observed.request_id) {
+            headers.insert(REQUEST_ID, value);
+        }
+        let (status, took) = (response.status(), observed.started.elapsed());
+        Span::current().record("status", status.as_u16());
+        self.context.metrics().http_request(&observed.route, &observed.method, status, took);
+        tracing::debug!(status = status.as_u16(), took_ms = took.as_millis(), "gateway.http.served");
+        response
+    }
 }
 
 /// Returns the pattern that matched, never the path itself.
@@ -82,18 +105,18 @@ fn route(request: &Request) -> &str {
 }
 
 /// Returns the caller's id if it is harmless, else a new one.
-fn request_id(request: &Request, context: &Context) -> String {
+pub(crate) fn request_id(headers: &HeaderMap, context: &Context) -> String {
     let harmless = |id: &&str| {
         (1..=64).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     };
-    let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(harmless);
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(harmless);
     given.map_or_else(|| context.new_uuid().to_string(), str::to_owned)
 }
 
 /// Answers a request unless its head is too large.
 async fn served(request: Request, next: Next) -> Response {
-    if let Some(refusal) = refusal_of_head(&request) {
+    if let Some(refusal) = refusal_of_head(request.uri(), request.headers()) {
         return refusal.into_response();
     }
     let uri = request.uri().clone();
@@ -102,13 +125,12 @@ async fn served(request: Request, next: Next) -> Response {
     response
 }
 
-fn refusal_of_head(request: &Request) -> Option<ApiError> {
-    let headers: usize =
-        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+pub(crate) fn refusal_of_head(uri: &Uri, headers: &HeaderMap) -> Option<ApiError> {
+    let headers: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if headers > MAX_HEADERS {
         return Some(ApiError::invalid(format!("the headers are larger than {MAX_HEADERS} bytes")));
     }
-    (uri_length(request.uri()) > MAX_URI)
+    (uri_length(uri) > MAX_URI)
         .then(|| ApiError::invalid(format!("path and query are longer than {MAX_URI} bytes")))
 }
 

@@ -1,12 +1,8 @@
 //! All routes of the gateway with the limits of each router, and one form for all errors.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    middleware::from_fn_with_state,
-    response::{IntoResponse, Response},
-};
+use axum::{Router, middleware::from_fn_with_state};
 use larkauth_contracts::problem::ProblemCode;
 use larkauth_runtime::Routes;
 use tower::ServiceBuilder;
@@ -17,9 +13,10 @@ use crate::{
     api, console, docs, http_callbacks,
     limits::Limits,
     middleware::{Observer, observe},
-    problem::{ApiError, Audience, ProblemReporter},
+    problem::{ApiError, Audience, ProblemReporter, panicked},
     redirect,
     state::{AppState, LONG_POLLS},
+    token_reads::TokenReads,
 };
 
 /// Requests of the API that wait for nothing.
@@ -46,6 +43,15 @@ pub(crate) fn routes(state: &Arc<AppState>, has_public_listener: bool) -> Routes
     } else {
         Routes::on_one_listener(common_router(state))
     }
+}
+
+/// What answers most reads of tokens before the router does.
+pub(crate) fn shortcut(state: &Arc<AppState>) -> Arc<TokenReads> {
+    Arc::new(TokenReads::new(state.clone(), observer(state, Audience::Callers), API))
+}
+
+fn observer(state: &AppState, audience: Audience) -> Observer {
+    Observer { context: state.context.clone(), reporter: ProblemReporter::new(audience) }
 }
 
 /// Everything, for one listener.
@@ -94,8 +100,7 @@ pub(crate) fn with_middleware(
         Audience::Callers => routes.fallback(not_found),
         Audience::Everyone => routes.fallback(not_found_in_public),
     };
-    let observer =
-        Arc::new(Observer { context: state.context.clone(), reporter: ProblemReporter::new(audience) });
+    let observer = Arc::new(observer(state, audience));
     // One layer: the router allocates for each that it is given, on each request.
     let around = ServiceBuilder::new()
         .layer(from_fn_with_state(observer, observe))
@@ -114,9 +119,4 @@ async fn not_found_in_public() -> ApiError {
 
 async fn method_not_allowed() -> ApiError {
     ApiError::new(ProblemCode::MethodNotAllowed, "The Allow header lists the methods that are served here")
-}
-
-/// The process's panic hook has logged the panic with its place.
-fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
-    ApiError::internal("the handler panicked").into_response()
 }

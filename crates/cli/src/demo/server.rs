@@ -129,7 +129,7 @@ pub(crate) async fn run(
         signal.await;
         stopping.cancel();
     };
-    let serve = larkauth_runtime::serve(listener, routes(demo, port), stopping.clone());
+    let serve = larkauth_runtime::serve(listener, routes(demo, port), None, stopping.clone());
     let publishing = stopping.run_until_cancelled(publisher.run(publish));
     tokio::join!(serve, publishing, stop);
     Ok(())

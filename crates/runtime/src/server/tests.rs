@@ -27,7 +27,12 @@ impl Server {
     async fn start(limits: Limits, routes: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (addr, stopping) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let task = TaskTracker::new().spawn(serve_within(limits, listener, routes, stopping.clone()));
+        let task = TaskTracker::new().spawn(serve_within(
+            limits,
+            listener,
+            Served { routes, shortcut: None },
+            stopping.clone(),
+        ));
         Self { addr, stopping, task }
     }
 

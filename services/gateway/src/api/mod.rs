@@ -2,9 +2,9 @@
 
 mod audit;
 mod cursor;
-mod require_scope;
+pub(crate) mod require_scope;
 mod sessions;
-mod tokens;
+pub(crate) mod tokens;
 
 use std::sync::Arc;
 

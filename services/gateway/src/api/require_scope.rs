@@ -36,6 +36,10 @@ macro_rules! scopes {
 }
 scopes!(SessionsRead, SessionsWrite, TokensRead, AuditRead);
 
+/// The request is in the count of its key already.
+#[derive(Clone, Copy)]
+pub(crate) struct Counted;
+
 /// Proof that the caller's API key has the scope `S`, with the key's id and name. The first argument of every handler of
 /// the API.
 pub(crate) struct RequireScope<S> {
@@ -56,7 +60,9 @@ impl<S: Scope> FromRequestParts<Arc<AppState>> for RequireScope<S> {
         };
         match state.api_keys.authenticate(key).await? {
             Some(key) if S::SCOPE.is_among(&key.scopes) => {
-                state.api_keys.count(&key).await.map_err(too_many)?;
+                if parts.extensions.get::<Counted>().is_none() {
+                    state.api_keys.count(&key).await.map_err(too_many)?;
+                }
                 Ok(Self { actor: actor(&key, parts, state), scope: PhantomData })
             }
             Some(key) => {
@@ -76,7 +82,7 @@ impl<S: Scope> FromRequestParts<Arc<AppState>> for RequireScope<S> {
 }
 
 /// Returns the caller, with the address and the id of the request.
-fn actor(key: &ApiKey, parts: &Parts, state: &AppState) -> Actor {
+pub(crate) fn actor(key: &ApiKey, parts: &Parts, state: &AppState) -> Actor {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
     let address = peer.map(|peer| client_address(peer, &parts.headers, &state.trusted_proxies).to_string());
     let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| id.clone());
@@ -88,13 +94,13 @@ fn unauthorized(detail: &str, challenge: &'static str) -> ApiError {
     ApiError::new(ProblemCode::Unauthorized, detail).challenge(challenge)
 }
 
-fn too_many(wait: Duration) -> ApiError {
+pub(crate) fn too_many(wait: Duration) -> ApiError {
     ApiError::new(ProblemCode::RateLimited, "This API key has sent more requests than it may in a minute")
         .retry_after(wait)
 }
 
 /// The key of `Authorization: Bearer …`, if it has a sensible form.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let key = key.trim();
     (scheme.eq_ignore_ascii_case("bearer") && (1..=512).contains(&key.len())).then_some(key)

@@ -27,6 +27,9 @@ use crate::{
 };
 
 const MAX_VALIDITY: u32 = 3600;
+/// About the size of an answer without the token.
+const BESIDE_THE_TOKEN: usize = 512;
+const JSON: &str = "application/json";
 
 /// Take a person's token
 ///
@@ -68,13 +71,13 @@ pub(super) async fn get(
     let served = context.valid_token(actor, context.now(), &app_id, &open_id, min_validity, &required).await;
     let (problem, ask_for) = match served {
         Ok(token) => return answer(&token, &headers),
-        Err(AuthError::AuthenticationRequired) => {
+        Err(error @ AuthError::AuthenticationRequired) => {
             let defaults = match required.is_empty() {
                 true => None,
                 false => Some(Box::pin(context.enabled_app(actor, context.now(), &app_id)).await?),
             };
             let ask_for = defaults.map(|app| scopes_to_ask_for(&app.application.default_scopes, &required));
-            (ApiError::new(ProblemCode::AuthenticationRequired, NOT_ASKED), ask_for)
+            (refused(error), ask_for)
         }
         Err(AuthError::InsufficientScope { missing, ask_for }) => {
             (ApiError::new(ProblemCode::InsufficientScope, NOT_ASKED).missing_scopes(missing), Some(ask_for))
@@ -139,6 +142,14 @@ pub(super) async fn forget(
 
 const NOT_ASKED: &str = "Ask for consent with POST /v1/auth/sessions, or here with on_missing=card";
 
+/// The refusal of a read that asks nobody.
+pub(crate) fn refused(error: AuthError) -> ApiError {
+    match error {
+        AuthError::AuthenticationRequired => ApiError::new(ProblemCode::AuthenticationRequired, NOT_ASKED),
+        error => error.into(),
+    }
+}
+
 /// Asks the person, and says so in the problem.
 async fn ask(
     state: &AppState,
@@ -171,13 +182,16 @@ async fn ask(
 }
 
 /// The token, or that the caller has it.
-fn answer(token: &StoredToken, headers: &HeaderMap) -> Result<Response, ApiError> {
+pub(crate) fn answer(token: &StoredToken, headers: &HeaderMap) -> Result<Response, ApiError> {
     let etag = etag(token);
     let tag = [(header::ETAG, etag.as_str())];
     if names(headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
     }
-    Ok((tag, Json(view(token)?)).into_response())
+    let view = view(token)?;
+    let mut body = Vec::with_capacity(view.access_token.len() + BESIDE_THE_TOKEN);
+    serde_json::to_writer(&mut body, &view).map_err(ApiError::internal)?;
+    Ok((tag, [(header::CONTENT_TYPE, JSON)], body).into_response())
 }
 
 /// Names a token without telling anything of it. The generation begins anew after an erasure, the time does not.

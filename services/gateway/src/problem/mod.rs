@@ -4,7 +4,7 @@ mod content;
 mod reporter;
 mod responses;
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use axum::{
     Json,
@@ -182,6 +182,11 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(self);
         response
     }
+}
+
+/// Answers a request whose handler panicked. The process's panic hook has logged the panic with its place.
+pub(crate) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    ApiError::internal("the handler panicked").into_response()
 }
 
 #[cfg(test)]
