@@ -2,7 +2,6 @@
 
 use std::{io, time::Duration};
 
-use larkauth_net::Network;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -13,9 +12,9 @@ use tracing_subscriber::{
     layer::{Identity, SubscriberExt},
     util::SubscriberInitExt,
 };
-use url::Url;
 
 use crate::{
+    config::{LogFormat, TelemetryConfig},
     error::TelemetryError,
     filter,
     json::{JsonLines, JsonMembers},
@@ -25,36 +24,6 @@ use crate::{
 
 /// Deadline of each flush at the end of a process; shorter than the shutdown grace.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Format of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One flat JSON object per line, for machines.
-    Json,
-    /// One short line of text, for a terminal.
-    Pretty,
-}
-
-/// Arguments of [`init`].
-#[derive(Clone, Debug)]
-pub struct TelemetryConfig {
-    /// `service.name` of every span, for example `larkauth-gateway`.
-    pub service_name: String,
-    /// Format of log lines.
-    pub log_format: LogFormat,
-    /// `RUST_LOG` directives; `None` means `info`.
-    pub filter: Option<String>,
-    /// Base address of an OTLP/HTTP collector (`http://host:4318`); `/v1/traces` is added. `None` exports nothing.
-    pub otlp_endpoint: Option<Url>,
-    /// Log lines go to the collector, too.
-    pub export_logs: bool,
-    /// How often metrics go to the collector, too; see [`MetricsExporter`](crate::MetricsExporter).
-    pub export_metrics: Option<Duration>,
-    /// Colours in [`LogFormat::Pretty`].
-    pub ansi: bool,
-    /// Trust and proxies on the way to the collector.
-    pub network: Network,
-}
 
 /// Guard of telemetry. Call [`TelemetryGuard::shutdown`] on every exit from `main`; dropping the guard also flushes, but
 /// blocks the thread.
@@ -165,6 +134,8 @@ mod tests {
 
     use serde_json::Value;
     use tracing::{Level, info, info_span, warn};
+
+    use larkauth_net::Network;
 
     use super::*;
 

@@ -8,6 +8,7 @@
 //!
 //! To add a metric: a field and its line in `metrics/families.rs`, a method in `metrics/mod.rs`, a call in its test.
 
+mod config;
 mod error;
 mod filter;
 mod health;
@@ -18,8 +19,9 @@ mod otlp;
 mod panic;
 pub mod propagation;
 
+pub use config::{LogFormat, TelemetryConfig};
 pub use error::TelemetryError;
 pub use health::{Health, HealthHandle, HealthPart, HealthReport, HealthStatus, PartState, Readiness};
-pub use init::{LogFormat, TelemetryConfig, TelemetryGuard, init, init_with};
+pub use init::{TelemetryGuard, init, init_with};
 pub use metrics::Metrics;
 pub use otlp::{ExportError, MetricsExporter};

@@ -20,7 +20,7 @@ use prost::Message;
 use reqwest::{Client, StatusCode, header};
 
 use super::{EXPORT_TIMEOUT, path, resource};
-use crate::{Metrics, error::TelemetryError, init::TelemetryConfig};
+use crate::{Metrics, config::TelemetryConfig, error::TelemetryError};
 
 const MEDIA_TYPE: &str = "application/x-protobuf";
 

@@ -15,7 +15,7 @@ use opentelemetry_sdk::{
 use std::{sync::LazyLock, time::Duration};
 use url::Url;
 
-use crate::{error::TelemetryError, init::TelemetryConfig};
+use crate::{config::TelemetryConfig, error::TelemetryError};
 
 pub use self::metrics::{ExportError, MetricsExporter};
 

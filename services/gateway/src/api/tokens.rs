@@ -142,7 +142,7 @@ pub(super) async fn forget(
 
 const NOT_ASKED: &str = "Ask for consent with POST /v1/auth/sessions, or here with on_missing=card";
 
-/// The refusal of a read that asks nobody.
+/// The refusal of a read that sends no card.
 pub(crate) fn refused(error: AuthError) -> ApiError {
     match error {
         AuthError::AuthenticationRequired => ApiError::new(ProblemCode::AuthenticationRequired, NOT_ASKED),
