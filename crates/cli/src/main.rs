@@ -29,7 +29,6 @@ mod output;
 mod people;
 mod prompt;
 mod report;
-mod service;
 mod session;
 mod sim;
 mod standalone;
@@ -58,8 +57,6 @@ enum Command {
     Demo(demo::Arguments),
     Try(walkthrough::Arguments),
     Standalone(standalone::Arguments),
-    #[command(flatten)]
-    Service(service::Service),
     #[command(subcommand)]
     Apps(apps::Apps),
     #[command(subcommand)]
@@ -115,7 +112,6 @@ async fn dispatch(Cli { globals, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => demo::run(arguments, &globals).await,
         Command::Try(arguments) => walkthrough::run(arguments, &globals).await,
         Command::Standalone(arguments) => standalone::run(arguments, globals.config).await,
-        Command::Service(service) => Ok(service::run(&service, globals.config).await),
         Command::Apps(command) => apps::run(command, &globals).await,
         Command::Keys(command) => keys::run(command, &globals).await,
         Command::Card(command) => card::run(command, &globals).await,

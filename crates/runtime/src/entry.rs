@@ -22,58 +22,39 @@ where
     F: Future<Output = anyhow::Result<ServiceHandle>>,
 {
     let Arguments { config_file, asked } = arguments(service, about, std::env::args_os());
+    let settings = match Settings::load(&LoadOptions { config_file, service }) {
+        Ok(settings) => settings,
+        Err(error) => return fail(service, &error, EXIT_USAGE),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(service, &error, 1),
     };
-    match asked {
-        Some(Checked { all_parts }) => runtime.block_on(ask(service, config_file, all_parts)),
-        None => runtime.block_on(run_service(service, config_file, start)),
+    if let Some(Checked { all_parts }) = asked {
+        return match runtime.block_on(healthcheck(settings.http.addr, all_parts)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(service, &format!("{error:#}"), 1),
+        };
     }
-}
-
-/// Runs a service until it is told to stop, from its settings to the flush of its telemetry. Exits as [`service_main`].
-pub async fn run_service<F>(
-    service: Service,
-    config_file: Option<PathBuf>,
-    start: impl FnOnce(Settings) -> F,
-) -> ExitCode
-where
-    F: Future<Output = anyhow::Result<ServiceHandle>>,
-{
-    let settings = match Settings::load(&LoadOptions { config_file, service }) {
-        Ok(settings) => settings,
-        Err(error) => return fail(service, &error, EXIT_USAGE),
-    };
-    let guard = match larkauth_telemetry::init(&settings.telemetry) {
-        Ok(guard) => guard,
-        Err(error) => return fail(service, &error, EXIT_USAGE),
-    };
-    for warning in &settings.warnings {
-        tracing::warn!("{warning}");
-    }
-    let result = async { until_stopped(start(settings).await?, shutdown_signal()).await }.await;
-    let code = match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let code = if error.is::<ConfigError>() { EXIT_USAGE } else { 1 };
-            fail(service, &format!("{error:#}"), code)
+    runtime.block_on(async {
+        let guard = match larkauth_telemetry::init(&settings.telemetry) {
+            Ok(guard) => guard,
+            Err(error) => return fail(service, &error, EXIT_USAGE),
+        };
+        for warning in &settings.warnings {
+            tracing::warn!("{warning}");
         }
-    };
-    guard.shutdown().await;
-    code
-}
-
-/// Asks the running service on this machine whether it is ready.
-async fn ask(service: Service, config_file: Option<PathBuf>, all_parts: bool) -> ExitCode {
-    let settings = match Settings::load(&LoadOptions { config_file, service }) {
-        Ok(settings) => settings,
-        Err(error) => return fail(service, &error, EXIT_USAGE),
-    };
-    match healthcheck(settings.http.addr, all_parts).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(service, &format!("{error:#}"), 1),
-    }
+        let result = async { until_stopped(start(settings).await?, shutdown_signal()).await }.await;
+        let code = match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let code = if error.is::<ConfigError>() { EXIT_USAGE } else { 1 };
+                fail(service, &format!("{error:#}"), code)
+            }
+        };
+        guard.shutdown().await;
+        code
+    })
 }
 
 /// Waits for a signal, or for a part that fails, then until all work in progress is finished.
