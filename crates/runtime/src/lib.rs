@@ -22,7 +22,7 @@ pub use bootstrap::{connect, lark_settings};
 pub use buses::Broker;
 pub use data_dir::{DataDir, DataDirLock};
 pub use database_probe::no_writes;
-pub use entry::{run_service, service_main, until_stopped};
+pub use entry::{service_main, until_stopped};
 pub use healthcheck::{healthcheck, healthcheck_of};
 pub use process::{Process, ServiceHandle, database_clock};
 pub use routes::{Routes, Shortcut};
