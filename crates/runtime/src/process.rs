@@ -234,8 +234,8 @@ impl Process {
     /// Sends metrics to the collector if that is set, once more at the end. A collector that does not take them is a warning,
     /// once until it takes them again.
     fn export_metrics(&self, settings: &TelemetryConfig) -> anyhow::Result<()> {
-        let Some(exporter) = MetricsExporter::new(settings, SystemClock.now())? else { return Ok(()) };
-        let interval = settings.export_metrics.unwrap_or(Duration::MAX);
+        let exporter = MetricsExporter::new(settings, SystemClock.now())?;
+        let Some((exporter, interval)) = exporter.zip(settings.export_metrics) else { return Ok(()) };
         let (metrics, stopping) = (self.context.metrics().clone(), self.stopping.clone());
         self.spawn("the export of metrics", async move {
             let mut failing = false;

@@ -12,7 +12,7 @@ pub enum LogFormat {
     Pretty,
 }
 
-/// Arguments of [`init`].
+/// Arguments of [`init`](crate::init).
 #[derive(Clone, Debug)]
 pub struct TelemetryConfig {
     /// `service.name` of every span, for example `larkauth-gateway`.
@@ -25,7 +25,7 @@ pub struct TelemetryConfig {
     pub otlp_endpoint: Option<Url>,
     /// Log lines go to the collector, too.
     pub export_logs: bool,
-    /// How often metrics go to the collector, too; see [`MetricsExporter`](crate::MetricsExporter).
+    /// The interval in which metrics go to the collector, too; `None` exports none. See [`MetricsExporter`](crate::MetricsExporter).
     pub export_metrics: Option<Duration>,
     /// Colours in [`LogFormat::Pretty`].
     pub ansi: bool,

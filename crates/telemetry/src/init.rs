@@ -124,7 +124,6 @@ where
         None => None,
     };
     let extra_layer = extra_layer.with_filter(filter::traces());
-    // The layer of exported logs is below that of traces, which has then set the current span.
     Ok((Registry::default().with(extra_layer).with(logs).with(traces).with(exported), providers))
 }
 

@@ -15,6 +15,10 @@ use larkauth_net::Network;
 use larkauth_telemetry::{
     ExportError, LogFormat, Metrics, MetricsExporter, TelemetryConfig, TelemetryError, init,
 };
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest,
+};
+use prost::Message;
 
 /// Accepts exports, answers 200 and sends request line and body to the channel.
 fn collector() -> (u16, mpsc::Receiver<(String, Vec<u8>)>) {
@@ -77,11 +81,10 @@ async fn collector_gets_spans_logs_and_metrics_by_the_end() {
     let exporter = MetricsExporter::new(&config, SystemClock.now()).unwrap().unwrap();
     exporter.export(&metrics, SystemClock.now()).await.unwrap();
 
-    let exports: BTreeMap<_, _> = (0..3)
-        .map(|_| exported.recv_timeout(Duration::from_secs(10)).unwrap())
-        .map(|(request, body)| (request, String::from_utf8_lossy(&body).into_owned()))
-        .collect();
-    let body = |kind: &str| &exports[&format!("POST /v1/{kind} HTTP/1.1\r\n")];
+    let exports: BTreeMap<_, _> =
+        (0..3).map(|_| exported.recv_timeout(Duration::from_secs(10)).unwrap()).collect();
+    let bytes = |kind: &str| exports[&format!("POST /v1/{kind} HTTP/1.1\r\n")].as_slice();
+    let body = |kind: &str| String::from_utf8_lossy(bytes(kind)).into_owned();
     for (kind, expected) in [
         ("traces", ["auth.code.exchange", "session_id", "exchanged"]),
         ("logs", ["refused", "app_id", "cli_1"]),
@@ -92,6 +95,12 @@ async fn collector_gets_spans_logs_and_metrics_by_the_end() {
             assert!(body(kind).contains(expected), "{expected} in {}", body(kind));
         }
     }
+    let spans = ExportTraceServiceRequest::decode(bytes("traces")).unwrap();
+    let logs = ExportLogsServiceRequest::decode(bytes("logs")).unwrap();
+    let span = &spans.resource_spans[0].scope_spans[0].spans[0];
+    let record = &logs.resource_logs[0].scope_logs[0].log_records[0];
+    assert_eq!((&record.trace_id, &record.span_id), (&span.trace_id, &span.span_id), "the line's own span");
+    assert_eq!(record.trace_id.len(), 16);
     assert!(!body("traces").contains("not exported"));
     assert!(!body("logs").contains("exchanged") && !body("logs").contains("an export failed"));
 }

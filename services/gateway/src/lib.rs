@@ -1,4 +1,4 @@
-//! The state: everything that comes in from outside. Long connections and HTTP callbacks of Lark, browsers back from
+//! The gateway: everything that comes in from outside. Long connections and HTTP callbacks of Lark, browsers back from
 //! the consent page, the REST API with its documentation.
 //!
 //! What may live here: edges. What may not: a decision about authorization (those are operations of `larkauth-auth`), SQL,
@@ -49,7 +49,7 @@ use crate::{
     state::AppState,
 };
 
-/// Starts the state: long connections for all enabled applications, and the HTTP server.
+/// Starts the gateway: long connections for all enabled applications, and the HTTP server.
 ///
 /// # Errors
 /// One line that names the setting or the part at fault, and the cure.

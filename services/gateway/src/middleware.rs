@@ -71,10 +71,10 @@ pub(crate) struct Observed {
 impl Observed {
     /// Returns the span of the request. It has neither the query nor a header: both carry secrets.
     pub(crate) fn span(&self, headers: &HeaderMap) -> Span {
-        let Self { request_id, route, method, .. } = self;
+        let Self { request_id, method, .. } = self;
         let span = tracing::info_span!(
             "gateway.http.request",
-            %method, %route, request_id, app_id = Empty, session_id = Empty, status = Empty,
+            %method, route = &*self.route, request_id, app_id = Empty, session_id = Empty, status = Empty,
         );
         propagation::set_parent_from_headers(&span, headers);
         span

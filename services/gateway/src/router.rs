@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, middleware::from_fn_with_state};
+use axum::{Router, middleware::from_fn_with_state, response::IntoResponse};
 use larkauth_contracts::problem::ProblemCode;
 use larkauth_runtime::Routes;
 use tower::ServiceBuilder;
@@ -13,7 +13,7 @@ use crate::{
     api, console, docs, http_callbacks,
     limits::Limits,
     middleware::{Observer, observe},
-    problem::{ApiError, Audience, ProblemReporter, panicked},
+    problem::{ApiError, Audience, ProblemReporter},
     redirect,
     state::{AppState, LONG_POLLS},
     token_reads::TokenReads,
@@ -104,7 +104,7 @@ pub(crate) fn with_middleware(
     // One layer: the router allocates for each that it is given, on each request.
     let around = ServiceBuilder::new()
         .layer(from_fn_with_state(observer, observe))
-        .layer(CatchPanicLayer::custom(panicked));
+        .layer(CatchPanicLayer::custom(|_| ApiError::panicked().into_response()));
     routes.method_not_allowed_fallback(method_not_allowed).layer(around).with_state(state.clone())
 }
 

@@ -1,14 +1,18 @@
-//! Most reads of tokens, answered before the router. The layers of the router cost several times as much as such a read:
-//! docs/performance.md.
+//! Most reads of tokens, answered before the router, whose layers cost several times as much as such a read
+//! (docs/decisions/0038).
 //!
 //! A read is answered here when it has neither query nor body and its key is in memory. A token that has to be refreshed first, and
-//! everything unusual, is left to the router. The answer is the same: the operation, the count of the key's requests, the record in
+//! everything unusual, is left to the router; so is a request with a trace of its own (`traceparent`). The answer is the same: the operation, the count of the key's requests, the record in
 //! the audit log, the metrics, and the form of a refusal are shared.
 
 use std::{borrow::Cow, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use axum::{
-    http::{HeaderMap, Method, Uri, header, request::Parts},
+    http::{
+        HeaderMap, HeaderName, Method, Uri,
+        header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+        request::Parts,
+    },
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
@@ -27,12 +31,14 @@ use crate::{
     },
     limits::Limits,
     middleware::{Observed, Observer, RequestId, refusal_of_head, request_id},
-    problem::{ApiError, panicked},
+    problem::ApiError,
     state::AppState,
 };
 
 /// The pattern of the path.
 const ROUTE: &str = "/v1/apps/{app_id}/users/{open_id}/token";
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The reads of one listener.
 pub(crate) struct TokenReads {
@@ -61,35 +67,40 @@ impl TokenReads {
         head.extensions.insert(RequestId(request_id.clone()));
         let observed = Observed { started, request_id, route: Cow::Borrowed(ROUTE), method: Method::GET };
         if let Err(wait) = self.state.api_keys.count(&key).await {
-            return Some(self.refuse(&observed, &head.headers, too_many(wait)));
+            return Some(self.refuse(&observed, &head.headers, &app_id, too_many(wait)));
         }
         head.extensions.insert(Counted);
         let (context, actor) = (&self.state.context, actor(&key, head, &self.state));
         let reading = context.token_at_hand(&actor, context.now(), &app_id, &open_id);
-        let answered = match timeout(self.limits.timeout, reading).await {
-            Ok(Ok(token)) => answer(&*token?, &head.headers),
-            Ok(Err(error)) => Err(refused(error)),
-            Err(_) => Err(self.limits.late()),
+        let reading = AssertUnwindSafe(timeout(self.limits.timeout, reading)).catch_unwind();
+        let answered = match reading.await {
+            Ok(Ok(Ok(token))) => answer(&*token?, &head.headers),
+            Ok(Ok(Err(error))) => Err(refused(error)),
+            Ok(Err(_)) => Err(self.limits.late()),
+            Err(_) => Err(ApiError::panicked()),
         };
-        Some(match answered {
-            Ok(response) => self.observer.complete(&observed, response),
-            Err(error) => self.refuse(&observed, &head.headers, error),
-        })
+        match answered {
+            Ok(response) => Some(self.observer.complete(&observed, response)),
+            Err(error) => Some(self.refuse(&observed, &head.headers, &app_id, error)),
+        }
     }
 
     /// Completes a refusal in the span that its log line needs.
-    fn refuse(&self, observed: &Observed, headers: &HeaderMap, error: ApiError) -> Response {
-        observed.span(headers).in_scope(|| self.observer.complete(observed, error.into_response()))
+    fn refuse(&self, observed: &Observed, headers: &HeaderMap, app_id: &AppId, error: ApiError) -> Response {
+        let span = observed.span(headers);
+        span.record("app_id", tracing::field::display(app_id));
+        span.in_scope(|| self.observer.complete(observed, error.into_response()))
     }
 }
 
 impl Shortcut for TokenReads {
     fn takes(&self, head: &Parts) -> bool {
-        let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+        // A body, or a trace whose span the log lines of this request belong to.
+        let has_more = [CONTENT_LENGTH, TRANSFER_ENCODING, TRACEPARENT]
             .iter()
             .any(|name| head.headers.contains_key(name));
         head.method == Method::GET
-            && !has_body
+            && !has_more
             && person(&head.uri).is_some_and(|(_, open_id)| open_id.starts_with("ou_"))
             && refusal_of_head(&head.uri, &head.headers).is_none()
             // Each line of a request has the fields of its span.
@@ -100,12 +111,7 @@ impl Shortcut for TokenReads {
         &'a self,
         head: &'a mut Parts,
     ) -> Pin<Box<dyn Future<Output = Option<Response>> + Send + 'a>> {
-        Box::pin(async {
-            AssertUnwindSafe(self.read(head))
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|panic| Some(panicked(panic)))
-        })
+        Box::pin(self.read(head))
     }
 }
 

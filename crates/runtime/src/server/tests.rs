@@ -1,6 +1,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::routing::get;
+use axum::{
+    http::request::Parts,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::Notify,
@@ -25,14 +29,13 @@ struct Server {
 
 impl Server {
     async fn start(limits: Limits, routes: Router) -> Self {
+        Self::serving(limits, Served { routes, shortcut: None }).await
+    }
+
+    async fn serving(limits: Limits, served: Served) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (addr, stopping) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let task = TaskTracker::new().spawn(serve_within(
-            limits,
-            listener,
-            Served { routes, shortcut: None },
-            stopping.clone(),
-        ));
+        let task = TaskTracker::new().spawn(serve_within(limits, listener, served, stopping.clone()));
         Self { addr, stopping, task }
     }
 
@@ -158,5 +161,42 @@ async fn stop_answers_request_in_progress() {
     server.stopping.cancel();
     go_on.notify_one();
     client.gets_its_answer().await.sees_the_end().await;
+    server.stops().await;
+}
+
+/// Takes what begins with `/short`, and gives `/short/given-back` back.
+struct Short;
+
+impl Shortcut for Short {
+    fn takes(&self, head: &Parts) -> bool {
+        head.uri.path().starts_with("/short")
+    }
+
+    fn answer<'a>(
+        &'a self,
+        head: &'a mut Parts,
+    ) -> Pin<Box<dyn Future<Output = Option<Response>> + Send + 'a>> {
+        let is_given_back = head.uri.path().ends_with("given-back");
+        Box::pin(async move { (!is_given_back).then(|| "shortcut served".into_response()) })
+    }
+}
+
+#[tokio::test]
+async fn request_that_shortcut_does_not_answer_reaches_router_whole() {
+    let echo = |body: String| async move { format!("{body} served") };
+    let routes = Router::new().fallback(echo);
+    let server = Server::serving(PATIENT, Served { routes, shortcut: Some(Arc::new(Short)) }).await;
+    let post =
+        |path: &str| format!("POST {path} HTTP/1.1\r\nhost: larkauth\r\ncontent-length: 4\r\n\r\nbody");
+    for (path, expected) in
+        [("/short", "shortcut served"), ("/short/given-back", "body served"), ("/other", "body served")]
+    {
+        let mut client = server.client().await.sends(&post(path)).await;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"served") {
+            assert_ne!(timeout(SOON, client.0.read_buf(&mut answer)).await.unwrap().unwrap(), 0);
+        }
+        assert!(String::from_utf8_lossy(&answer).ends_with(expected), "{path}");
+    }
     server.stops().await;
 }

@@ -4,7 +4,7 @@ mod content;
 mod reporter;
 mod responses;
 
-use std::{any::Any, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -48,6 +48,11 @@ impl ApiError {
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(ProblemCode::InvalidRequest, detail)
+    }
+
+    /// The answer to a request whose handler panicked. The process's panic hook has logged the panic with its place.
+    pub(crate) fn panicked() -> Self {
+        Self::internal("the handler panicked")
     }
 
     /// An error of the service; the cause is for the log.
@@ -182,11 +187,6 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(self);
         response
     }
-}
-
-/// Answers a request whose handler panicked. The process's panic hook has logged the panic with its place.
-pub(crate) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
-    ApiError::internal("the handler panicked").into_response()
 }
 
 #[cfg(test)]

@@ -138,6 +138,49 @@ async fn get_token_with_lost_encryption_key_is_500() {
     assert_eq!(problem.code, ProblemCode::Internal);
 }
 
+/// What the shortcut answers is what the router answers, and what it leaves reaches the router.
+#[tokio::test]
+async fn get_token_by_shortcut_and_by_router_is_the_same_answer() {
+    let world = World::new().await;
+    let session = world.session(AuthMethod::WebsocketCard).await;
+    world.complete(&session, "u-access-token", "Li Lei").await;
+    let path = format!("/v1/apps/{APP}/users/{PERSON}/token");
+    let etag = world.get(&path).await.header("etag").to_owned();
+    let built = |path: &str, headers: &[(&'static str, &str)]| {
+        let request = request("GET", path).header("x-request-id", "r-1");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.body(Body::empty()).unwrap()
+    };
+    let absent = format!("/v1/apps/{APP}/users/ou_absent/token");
+    let elsewhere = format!("/v1/apps/cli_ffffffffffffffff/users/{PERSON}/token");
+    for (path, headers, status) in [
+        (&path, &[][..], 200),
+        (&path, &[("if-none-match", &*etag)], 304),
+        (&absent, &[], 404),
+        (&elsewhere, &[], 404),
+    ] {
+        let mut head = built(path, headers).into_parts().0;
+        let short = world.send_to_shortcut(&mut head).await.unwrap_or_else(|| panic!("{path} is left"));
+        let long = world.send_to_router(built(path, headers)).await;
+        assert_eq!(short.status, status, "{path}");
+        assert_eq!((short.status, &short.text), (long.status, &long.text), "{path}");
+        for (name, value) in &long.headers {
+            if name != "content-length" {
+                assert_eq!(short.headers.get(name), Some(value), "{path}: {name}");
+            }
+        }
+    }
+    let query = format!("{path}?min_validity=60");
+    let traced = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    for (path, headers) in [(&query, &[][..]), (&path, &[("content-length", "0")]), (&path, &[traced])] {
+        let mut head = built(path, headers).into_parts().0;
+        assert!(world.send_to_shortcut(&mut head).await.is_none(), "{path} {headers:?}");
+    }
+    let mut head = built(&path, &[]).into_parts().0;
+    head.headers.insert("authorization", "Bearer lak_unknown".parse().unwrap());
+    assert!(world.send_to_shortcut(&mut head).await.is_none(), "the router refuses an unknown key");
+}
+
 #[tokio::test]
 async fn get_token_with_its_etag_is_304_until_it_changes() {
     let world = World::new().await;

@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use axum::{
     Router,
     body::Body,
-    http::{HeaderMap, Request, StatusCode},
+    http::{HeaderMap, Request, StatusCode, request::Parts},
+    response::Response,
 };
 use larkauth_auth::{AppRegistry, Context, ContextParts, EscrowSpool, LarkSettings, Policy};
 use larkauth_config::HttpSettings;
@@ -263,15 +264,26 @@ impl World {
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
         let (mut head, body) = request.into_parts();
-        let shortcut = self.state.as_ref().map(router::shortcut).filter(|shortcut| shortcut.takes(&head));
-        let answered = match shortcut {
-            Some(shortcut) => shortcut.answer(&mut head).await,
-            None => None,
-        };
-        let response = match answered {
-            Some(response) => response,
-            None => self.router.clone().oneshot(Request::from_parts(head, body)).await.unwrap(),
-        };
+        match self.send_to_shortcut(&mut head).await {
+            Some(answer) => answer,
+            None => self.send_to_router(Request::from_parts(head, body)).await,
+        }
+    }
+
+    /// Sends a request to what is before the router.
+    pub(super) async fn send_to_shortcut(&self, head: &mut Parts) -> Option<Answer> {
+        let shortcut = router::shortcut(self.state.as_ref()?);
+        if !shortcut.takes(head) {
+            return None;
+        }
+        Some(Self::read(shortcut.answer(head).await?).await)
+    }
+
+    pub(super) async fn send_to_router(&self, request: Request<Body>) -> Answer {
+        Self::read(self.router.clone().oneshot(request).await.unwrap()).await
+    }
+
+    async fn read(response: Response) -> Answer {
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, 1 << 24).await.unwrap();
         let text = String::from_utf8_lossy(&body).into_owned();
