@@ -1,6 +1,10 @@
 //! Setup and shutdown of telemetry in a process.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
@@ -71,7 +75,7 @@ impl Drop for TelemetryGuard {
 /// # Errors
 /// Fails when the directives or the address of the collector are invalid, and on a second call.
 pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
-    init_with(config, Identity::new())
+    install(config, Identity::new(), config.otlp_endpoint.is_some())
 }
 
 /// Sets up telemetry as [`init`] does, with an additional layer. The layer receives the spans and events of exported traces:
@@ -83,9 +87,30 @@ pub fn init_with<L>(config: &TelemetryConfig, extra_layer: L) -> Result<Telemetr
 where
     L: Layer<Registry> + Send + Sync,
 {
+    install(config, extra_layer, true)
+}
+
+/// Returns whether the spans of this process reach more than its log lines: a collector, or the layer of [`init_with`].
+#[must_use]
+pub fn spans_are_recorded() -> bool {
+    SPANS_ARE_RECORDED.load(Ordering::Relaxed)
+}
+
+/// As global as the subscriber that it describes.
+static SPANS_ARE_RECORDED: AtomicBool = AtomicBool::new(false);
+
+fn install<L>(
+    config: &TelemetryConfig,
+    extra_layer: L,
+    spans_are_recorded: bool,
+) -> Result<TelemetryGuard, TelemetryError>
+where
+    L: Layer<Registry> + Send + Sync,
+{
     let (subscriber, providers) = build(config, io::stderr, extra_layer)?;
     let guard = TelemetryGuard { providers: Some(providers) };
     subscriber.try_init().map_err(|_| TelemetryError::AlreadySet)?;
+    SPANS_ARE_RECORDED.store(spans_are_recorded, Ordering::Relaxed);
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     panic::install_hook();
     Ok(guard)

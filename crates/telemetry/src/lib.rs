@@ -22,6 +22,6 @@ pub mod propagation;
 pub use config::{LogFormat, TelemetryConfig};
 pub use error::TelemetryError;
 pub use health::{Health, HealthHandle, HealthPart, HealthReport, HealthStatus, PartState, Readiness};
-pub use init::{TelemetryGuard, init, init_with};
+pub use init::{TelemetryGuard, init, init_with, spans_are_recorded};
 pub use metrics::Metrics;
 pub use otlp::{ExportError, MetricsExporter};

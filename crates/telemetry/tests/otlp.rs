@@ -14,6 +14,7 @@ use larkauth_models::{Clock, SystemClock};
 use larkauth_net::Network;
 use larkauth_telemetry::{
     ExportError, LogFormat, Metrics, MetricsExporter, TelemetryConfig, TelemetryError, init,
+    spans_are_recorded,
 };
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest,
@@ -65,7 +66,9 @@ async fn collector_gets_spans_logs_and_metrics_by_the_end() {
         ansi: false,
         network: Network::default(),
     };
+    assert!(!spans_are_recorded());
     let guard = init(&config).unwrap();
+    assert!(spans_are_recorded());
     assert!(matches!(init(&config), Err(TelemetryError::AlreadySet)));
 
     tracing::info_span!(target: "larkauth_test", "auth.code.exchange", session_id = "s-1").in_scope(|| {
