@@ -67,7 +67,7 @@ pub enum AuthError {
         session_id: SessionId,
     },
     /// No valid token is stored.
-    #[error("no valid token is stored for this person")]
+    #[error("no token is stored for this person that could be served or refreshed")]
     AuthenticationRequired,
     /// The stored token has not all scopes that the caller requires.
     #[error("the token has not the scopes {}", missing.join(" "))]
@@ -88,8 +88,8 @@ pub enum AuthError {
         /// Until the next attempt.
         retry_after: Duration,
     },
-    /// Lark did not give a new token, and no valid one is left.
-    #[error("the token has expired, and Lark does not give a new one at present; try again in {} s", retry_after.as_secs().max(1))]
+    /// Lark did not give a new token, and none that could be served instead.
+    #[error("Lark does not give a new token at present; try again in {} s", retry_after.as_secs().max(1))]
     UpstreamUnavailable {
         /// Until the next attempt.
         retry_after: Duration,

@@ -1,6 +1,6 @@
 //! Stored tokens.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use larkauth_models::{
@@ -15,8 +15,6 @@ use crate::{
 
 /// Validity below which a refreshed token is not served without another refresh.
 const A_MINUTE: TimeDelta = TimeDelta::minutes(1);
-/// Shortest wait that a caller is told.
-const A_SECOND: Duration = Duration::from_secs(1);
 
 impl Context {
     /// Returns a token that is valid for at least `min_validity` more and has the `required` scopes. A token that is not, or
@@ -118,14 +116,12 @@ impl Context {
             {
                 return Ok(stored);
             }
-            if generation.is_some_and(|known| stored.generation < known) {
-                // The pair that the caller knows is on its way to the store.
-                return Err(AuthError::RefreshInProgress { retry_after: A_SECOND });
-            }
             if !stored.is_refreshable() {
                 return Err(unserved(&stored, now));
             }
-            let token = self.newer_token(&stored).await?;
+            let known = generation.unwrap_or(0).max(stored.generation);
+            let old = StoredToken { generation: known, ..StoredToken::clone(&stored) };
+            let token = self.newer_token(&old).await?;
             self.check_caller(actor, app_id).await?;
             match token.pair.access_token.unreadable() {
                 Some(why) => Err(AuthError::SecretUnreadable(why.clone())),

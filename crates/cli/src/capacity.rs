@@ -17,7 +17,7 @@ use crate::{
 #[command(after_help = "Example:\n  larkauth capacity --people 50000 --used 0.3")]
 pub(crate) struct Arguments {
     /// Number of people who have consented; may be given more than once
-    #[arg(long, value_name = "NUMBER", default_values_t = [1_000, 10_000, 100_000, 1_000_000])]
+    #[arg(long, value_name = "NUMBER", default_values_t = [1_000, 10_000, 100_000, 1_000_000], value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     people: Vec<u32>,
     /// Share of them whose token is used every day
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
@@ -127,7 +127,9 @@ fn as_markdown(arguments: &Arguments, rows: &[Row]) -> String {
         let people = carried(&schedule(arguments, policy), arguments.used, arguments.reads);
         // Two significant digits: the formula knows no more.
         let unit = 10_f64.powf(people.log10().floor() - 1.0);
-        let _ = writeln!(text, "| `{policy}` | {} |", grouped((people / unit).floor() * unit));
+        let rounded = (people / unit).floor() * unit;
+        let shown = if rounded.is_finite() { grouped(rounded) } else { "no limit".to_owned() };
+        let _ = writeln!(text, "| `{policy}` | {shown} |");
     }
     let _ = writeln!(
         text,

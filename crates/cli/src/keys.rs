@@ -93,7 +93,7 @@ fn key_scope() -> impl TypedValueParser<Value = KeyScope> {
         KeyScope::SessionsWrite => "Invite people",
         KeyScope::TokensRead => "Take tokens, and invite the person whose token is missing",
         KeyScope::Proxy => "Make calls to Lark as a person (for a later version; no endpoint needs it yet)",
-        KeyScope::AppsAdmin => "Register applications (for a later version; no endpoint needs it yet)",
+        KeyScope::AppsAdmin => "See and switch applications in the operator console",
         KeyScope::AuditRead => "Read the audit log",
         KeyScope::Everything => "Everything",
     };

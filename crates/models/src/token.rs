@@ -76,6 +76,18 @@ pub struct TokenPair {
     pub scopes: Vec<String>,
 }
 
+impl TokenPair {
+    /// Returns the pair with these scopes if Lark named none: an answer without scopes grants what was asked for, and the answer to
+    /// a refresh changes none (RFC 6749, sections 5.1 and 6).
+    #[must_use]
+    pub fn with_scopes_unless_named(mut self, scopes: &[String]) -> Self {
+        if self.scopes.is_empty() {
+            self.scopes = scopes.to_vec();
+        }
+        self
+    }
+}
+
 /// A stored secret: readable, or sealed with a key that this process does not have.
 #[derive(Clone, Debug)]
 pub enum StoredSecret {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use larkauth_models::{AppId, Clock};
-use larkauth_storage::Store;
+use larkauth_storage::{StorageError, Store};
 use larkauth_telemetry::Metrics;
 
 use super::{
@@ -102,7 +102,16 @@ impl AppRegistry {
     /// [`AuthError::AppNotFound`], or the store's.
     pub(crate) async fn is_enabled_now(&self, app_id: &AppId) -> Result<bool, AuthError> {
         self.cache.invalidate(app_id).await;
-        Ok(self.get(app_id).await?.application.enabled)
+        match self.get(app_id).await {
+            Ok(app) => Ok(app.application.enabled),
+            // Its secrets need a key that is missing. Whether it is enabled does not.
+            Err(AuthError::Storage(StorageError::Undecryptable { .. })) => {
+                let registrations = self.store.applications().await?;
+                let registration = registrations.into_iter().find(|found| found.app_id == *app_id);
+                registration.map(|found| found.enabled).ok_or_else(|| AuthError::AppNotFound(app_id.clone()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns whether an application is enabled, from the store. That there is none may be known from a moment ago.

@@ -91,6 +91,7 @@ impl Context {
         let answer = client.poll_device_code(&device.device_code, deadline.end_of(Step::Exchange)).await;
         let error = match answer {
             Ok(pair) => {
+                let pair = pair.with_scopes_unless_named(&session.scopes);
                 let origin = Origin::default();
                 let claimed = Claimed { session, claim: poll.claim, pair, is_escrowed: false, origin };
                 return keep_and_promote(self, &app, claimed, deadline, false).await;

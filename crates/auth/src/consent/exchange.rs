@@ -135,7 +135,7 @@ async fn send(
     }
     let grant = grant(app, session, attempt);
     Ok(match app.client.exchange_code(app.application.token_api, &grant, until).await {
-        Ok(pair) => Sent::Answered(Box::new(pair)),
+        Ok(pair) => Sent::Answered(Box::new(pair.with_scopes_unless_named(&session.scopes))),
         Err(error) => Sent::Refused(Box::new(error)),
     })
 }

@@ -89,6 +89,7 @@ async fn keep(
     pair: TokenPair,
     last_used_at: Timestamp,
 ) -> Result<Attempt, AuthError> {
+    let pair = pair.with_scopes_unless_named(&old.pair.scopes);
     let sealed = seal_refreshed(&context.cipher, &old.app_id, &old.open_id, &pair)?;
     let place = EscrowPlace::Token { open_id: old.open_id.clone(), generation: old.generation, last_used_at };
     let outcome = match context.keep_pair(&old.app_id, place, &sealed).await {

@@ -42,7 +42,7 @@ impl Context {
             let deadline = Instant::now() + self.policy.refresh_call;
             let claim = self.store.claim_refresh(app_id, open_id, owner, life);
             match self.step(SideEffect::Lease, claim).await? {
-                RefreshClaim::Leased(leased) if leased.token.generation != old.generation => {
+                RefreshClaim::Leased(leased) if is_not_of(old, &leased) => {
                     // Refreshed since this caller read it, or its pair is still on its way to the store. The lease is given
                     // back unused.
                     return newer_than(old, self.give_back(*leased, owner).await?);
@@ -56,8 +56,12 @@ impl Context {
                     return match timeout_at(until, task).await {
                         Ok(Ok(Ok(Attempt::Refreshed(token)))) => Ok(*token),
                         Ok(Ok(Ok(Attempt::Ended))) => self.result_of_other(old).await,
-                        Ok(Ok(Ok(Attempt::Postponed { after } | Attempt::AppRefused { after }))) => {
+                        Ok(Ok(Ok(Attempt::Postponed { after }))) => {
                             Err(AuthError::UpstreamUnavailable { retry_after: after })
+                        }
+                        Ok(Ok(Ok(Attempt::AppRefused { after }))) => {
+                            let frozen = self.apps.get_for_invitation(app_id).await.err();
+                            Err(frozen.unwrap_or(AuthError::UpstreamUnavailable { retry_after: after }))
                         }
                         Ok(Ok(Ok(Attempt::Unreadable(why)))) => Err(AuthError::SecretUnreadable(why)),
                         Ok(Ok(Err(error))) => Err(error),
@@ -122,6 +126,14 @@ impl Context {
         self.refreshing.close();
         self.refreshing.wait().await;
     }
+}
+
+/// Returns whether the leased token was refreshed since the caller read it, or is older because its new pair is on its way. An older
+/// one whose last refresh has ended is all there is: the caller knows a token from before an erasure.
+fn is_not_of(old: &StoredToken, leased: &LeasedToken) -> bool {
+    let token = &leased.token;
+    let is_on_its_way = leased.was_interrupted || token.status == TokenStatus::OutcomeUnknown;
+    token.generation > old.generation || (token.generation < old.generation && is_on_its_way)
 }
 
 /// Returns the token if it is newer than the caller's. An older one is about to be replaced: the newer pair is on its way to

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
+use chrono::TimeDelta;
 use larkauth_auth::{AuthError, Context, ContextParts, KeyRotation, Retirement};
 use larkauth_contracts::message::InvitationRequested;
 use larkauth_lark_sim::Endpoint;
@@ -121,6 +122,25 @@ async fn missing_key_invites_no_person_until_it_is_back_or_retired() {
     ];
     let expected = expected.map(|(action, key, reason, count)| ((action, key.into(), reason.into()), count));
     assert_eq!(seen, expected.into());
+}
+
+#[tokio::test]
+async fn token_of_application_whose_secret_is_unreadable_is_served() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    let read = async || {
+        // Without what the other process keeps in memory.
+        let context = Context::new(fixture.parts.clone());
+        let (now, minute) = (context.now(), TimeDelta::minutes(1));
+        context.valid_token(&ACTOR, now, &fixture.app_id(), &person, minute, &[]).await
+    };
+    // A value of another row opens with no key.
+    fixture
+        .sql("update applications set app_secret_sealed = (select access_token_sealed from access_tokens)")
+        .await;
+    assert_eq!(read().await.unwrap().generation, 1);
+    fixture.sql("update applications set enabled = false").await;
+    assert!(matches!(read().await, Err(AuthError::AppDisabled(_))));
 }
 
 #[tokio::test]

@@ -196,9 +196,9 @@ async fn error_hits_whom_it_belongs_to() {
         (20_024, TokenStatus::ReauthorizationRequired, "AuthenticationRequired"),
         (20_008, TokenStatus::Suspended, "AuthenticationRequired"),
         (20_066, TokenStatus::Suspended, "AuthenticationRequired"),
-        (20_002, TokenStatus::Active, "UpstreamUnavailable"),
-        (20_069, TokenStatus::Active, "UpstreamUnavailable"),
-        (20_074, TokenStatus::Active, "UpstreamUnavailable"),
+        (20_002, TokenStatus::Active, "AppFrozen"),
+        (20_069, TokenStatus::Active, "AppFrozen"),
+        (20_074, TokenStatus::Active, "AppFrozen"),
         (20_063, TokenStatus::Active, "UpstreamUnavailable"),
         (29_999, TokenStatus::Active, "UpstreamUnavailable"),
     ] {
@@ -357,6 +357,48 @@ async fn refresh_by_generation_is_not_done_twice() {
     assert_eq!(refresh(Some(2)).await.unwrap(), 3);
     assert_eq!(refresh(None).await.unwrap(), 4);
     fixture.assert_no_violation();
+}
+
+/// A caller may know a token from before an erasure, after which the generation begins anew.
+#[tokio::test]
+async fn refresh_by_generation_that_does_not_exist_gives_a_newer_token() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    let now = fixture.context.now();
+    let refresh = async |known| {
+        fixture.context.refresh_token(&ACTOR, now, &fixture.app_id(), &person, Some(known)).await
+    };
+    assert_eq!(refresh(4).await.unwrap().generation, 2);
+    assert_eq!(refresh(i64::MAX).await.unwrap().generation, 3);
+    fixture.assert_no_violation();
+}
+
+#[tokio::test]
+async fn refresh_whose_answer_names_no_scope_keeps_the_scopes() {
+    let fixture = Fixture::new().await;
+    let person = fixture.expired(0).await;
+    let before = fixture.current(&person).await.pair.scopes;
+    assert!(!before.is_empty());
+    let unnamed = Effect::Reshaped { status: 200, merge: serde_json::json!({ "scope": null }) };
+    fixture.sim.faults().push(Fault::at(Endpoint::TokenRefresh, unnamed));
+    assert_eq!(fixture.served(&person, 60).await.unwrap(), 2);
+    assert_eq!(fixture.current(&person).await.pair.scopes, before);
+}
+
+#[tokio::test]
+async fn forced_refresh_that_opens_the_breaker_says_that_the_application_is_refused() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    fixture
+        .sim
+        .faults()
+        .push(Fault::at(Endpoint::TokenRefresh, Effect::Answer { status: 400, code: 20_002 }));
+    let now = fixture.context.now();
+    for _ in 0..2 {
+        let refused = fixture.context.refresh_token(&ACTOR, now, &fixture.app_id(), &person, None).await;
+        assert!(matches!(refused, Err(AuthError::AppFrozen { .. })), "{refused:?}");
+    }
+    assert_eq!(fixture.served(&person, 60).await.unwrap(), 1, "it is still valid");
 }
 
 #[tokio::test]

@@ -33,6 +33,10 @@ const V2: &str = "/open-apis/authen/v2/oauth/token";
 const V1_EXCHANGE: &str = "/open-apis/authen/v1/oidc/access_token";
 const V1_REFRESH: &str = "/open-apis/authen/v1/oidc/refresh_access_token";
 
+/// Longest scope that is taken from an answer, in bytes.
+const MAX_SCOPE: usize = 256;
+/// Most scopes that are taken from an answer.
+const MAX_GRANTED: usize = 1000;
 /// Lifetime of a device code whose response has no usable one. That of Lark today.
 const DEFAULT_DEVICE_LIFETIME: Duration = Duration::from_secs(240);
 /// Poll interval when Lark's response has none, in seconds. From RFC 8628 section 3.2.
@@ -280,6 +284,13 @@ fn pair(answer: &Fields, sent_at: Timestamp) -> Option<TokenPair> {
         access_expires_at: sent_at + lifetime(answer, &["expires_in", "expire"]).unwrap_or(DEFAULT_LIFETIME),
         refresh_expires_at: refresh_token.as_ref().and(refresh_lifetime).map(|lifetime| sent_at + lifetime),
         refresh_token,
-        scopes: answer.words("scope"),
+        scopes: answer.words("scope").into_iter().filter(|scope| is_scope(scope)).take(MAX_GRANTED).collect(),
     })
+}
+
+/// Returns whether this is a `scope-token` of RFC 6749 of a sensible length. Anything else is no scope, and no database has to
+/// take it.
+fn is_scope(word: &str) -> bool {
+    (1..=MAX_SCOPE).contains(&word.len())
+        && word.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
 }

@@ -84,7 +84,7 @@ async fn open_of_unusable_file_fails_with_one_line() {
     assert!(matches!(&edited, BusError::Topology(text) if text.contains("migration 100")), "{edited}");
     assert!(matches!(EmbeddedBus::migrate(&file.path()).await, Err(BusError::Topology(_))));
 
-    query("insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (999999, '', true, x'', 0)")
+    query("insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (999999, 'contract tables', true, x'', 0)")
         .execute(&db)
         .await
         .unwrap();

@@ -156,6 +156,9 @@ impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
         if error.is_transient() {
             Self::unavailable("The database is not available; try again later").caused_by(error)
+        } else if matches!(error, StorageError::Undecryptable { table: "applications", .. }) {
+            Self::unavailable("An encryption key is missing; the operator has to put it back")
+                .caused_by(error)
         } else {
             // A value that cannot be decrypted is one of these. It must not look like "not authorized".
             Self::internal(error)

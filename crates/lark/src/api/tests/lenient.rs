@@ -63,6 +63,7 @@ async fn exchange_odd_fields_returns_whole_pair() {
         json!({ "scope": ["a:b", "offline_access"] }),
         json!({ "scope": "a:b,offline_access" }),
         json!({ "scope": [" a:b  offline_access ", null, 7.5, {}] }),
+        json!({ "scope": "a:b offline_access x\u{0}y \u{7}bell q\"uote" }),
         json!({ "access_token": "  u-access\r\n", "refresh_token": "r-ref\n  resh " }),
         json!({ "token_type": ["Bearer"], "data": null }),
         json!({ "data": [] }),
@@ -75,6 +76,8 @@ async fn exchange_odd_fields_returns_whole_pair() {
         assert_eq!(pair.access_expires_at, after(7200), "{changes}");
         assert_eq!(pair.refresh_expires_at, Some(after(604_800)), "{changes}");
         assert_eq!(pair.scopes[..2], ["a:b", "offline_access"], "{changes}");
+        let is_plain = |scope: &String| scope.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+        assert!(pair.scopes.iter().all(is_plain), "{changes}");
     }
 }
 
