@@ -1,5 +1,11 @@
 """What scripts/test-deploy does with the running compose stack: plays authorizations, breaks containers, replaces them, and
-says what was checked. Standard library only; `docker compose` finds its files by COMPOSE_FILE."""
+says what was checked. Standard library only; `docker compose` finds its files by COMPOSE_FILE.
+
+deploy_play.py          kills and restarts each container, and replaces the services
+deploy_play.py upgrade  the stack runs the images with the tag `previous`: upgrades it to those with the tag `local`
+deploy_play.py newer    the last part of `upgrade` alone, which needs no previous images
+deploy_play.py ha       the stack has tests/deploy/ha: loses one broker after the other, and the primary database server
+"""
 
 import http.client
 import json
@@ -142,6 +148,7 @@ def check_monitoring():
 def phase(traffic, title, act, strict):
     """Acts while people authorize and services read. `strict` names the counts that must stay."""
     before = traffic.counts.snapshot()
+    traffic.counts.mark()
     start = time.monotonic()
     say(title)
     act()
@@ -153,10 +160,13 @@ def phase(traffic, title, act, strict):
     delta = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
     done = (f"{delta.get('completed', 0)} authorizations, {delta.get('clicks', 0)} clicks, {delta.get('reads', 0)} reads, "
             f"{time.monotonic() - start:.0f} s")
-    rest = {name: number for name, number in sorted(delta.items())
-            if name not in ("completed", "clicks", "reads", "green_cards", "refreshes_asked")}
+    rest = [f"{name} {number} within {traffic.counts.span(name):.1f} s" for name, number in sorted(delta.items())
+            if name not in ("completed", "clicks", "reads", "green_cards", "refreshes_asked")]
     broken = {name: delta[name] for name in strict if delta.get(name)}
-    check(not broken, f"{title}: {done}" + (f"; also {rest}" if rest else ""))
+    check(not broken, f"{title}: {done}" + (f"; also {', '.join(rest)}" if rest else ""))
+    if broken:
+        # Deadlines of seconds are missed on a machine that does much else.
+        say(f"load of this machine in the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 
 def kill(service):
@@ -174,10 +184,183 @@ def restart(service):
     wait(f"{service} to be healthy", lambda: inspect(service)["State"]["Health"]["Status"] == "healthy", 120)
 
 
-def roll():
-    done = run("scripts/rolling-upgrade", timeout=900, fail=False)
+def roll(*instances, tag="local"):
+    os.environ["LARKAUTH_TAG"] = tag
+    done = run("scripts/rolling-upgrade", *instances, timeout=900, fail=False)
     if done.returncode != 0:
         raise RuntimeError(f"scripts/rolling-upgrade: {done.stderr[-2000:]}")
+
+
+def more(traffic, number):
+    goal = traffic.counts.get("completed") + number
+    wait(f"{number} authorizations", lambda: traffic.counts.get("completed") >= goal, 180)
+
+
+CLICKS = ["clicks_unanswered", "clicks_cut"]
+READS = [*CLICKS, "reads_failed"]
+
+
+def break_everything(traffic):
+    """Kills and restarts each container, and replaces the services."""
+    phase(traffic, "at rest", lambda: more(traffic, 20), READS)
+    for service in INSTANCES:
+        # A click that Lark has sent to a process when it is killed has no process left to answer it: at most one for each person who
+        # clicks at that moment.
+        cut = ["clicks_unanswered", "reads_failed"] if service.startswith("gateway") else READS
+        phase(traffic, f"kill -9 of {service}", lambda service=service: kill(service), cut)
+    phase(traffic, "restart of RabbitMQ", lambda: restart("rabbitmq"), READS)
+    phase(traffic, "restart of PostgreSQL", lambda: restart("postgres"), CLICKS)
+    phase(traffic, "rolling upgrade of all six", roll, READS)
+
+
+# --- an upgrade -----------------------------------------------------------------------------------------------------
+
+FIRST = ["auth-worker-1", "token-refresher-1", "gateway-1"]
+SECOND = ["auth-worker-2", "token-refresher-2", "gateway-2"]
+# Of migrations that no release has.
+EXPANDING, CONTRACTING = 900001, 900002
+
+
+def sql(statements, server="postgres"):
+    return compose("exec", "-T", server, "psql", "--username=larkauth", "--quiet", "--tuples-only", "--no-align",
+                   "--set=ON_ERROR_STOP=1", "--command", statements).stdout.strip()
+
+
+def record(version, description):
+    sql("insert into _sqlx_migrations (version, description, success, checksum, execution_time) "
+        f"values ({version}, '{description}', true, 'x', 0)")
+
+
+def expand():
+    """What the migration of a newer release may do: each table has one more column that may be null."""
+    tables = sql("select tablename from pg_tables where schemaname = 'public' and tablename <> '_sqlx_migrations'").split()
+    for table in tables:
+        sql(f'alter table "{table}" add column made_up_by_test text')
+    record(EXPANDING, "add what a newer release needs")
+    return len(tables)
+
+
+def said(instance, text, since):
+    return text in compose("logs", "--no-color", "--no-log-prefix", "--since", since, instance).stdout
+
+
+def now():
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def restart_on_newer_schema(instances):
+    since = now()
+    for instance in instances:
+        restart(instance)
+    silent = [one for one in instances if not said(one, "database schema is of a newer release", since)]
+    check(not silent, "each restarted service says that the schema is of a newer release" + (f", but {silent}" if silent else ""))
+
+
+def refuse_contracted_schema(traffic):
+    """Services that are restarted on a contracted schema refuse it; the others work; without the record all come back."""
+    line = f"migration {CONTRACTING} of a newer release has removed what this build needs"
+    record(CONTRACTING, "contract what this build needs")
+    since = now()
+    for instance in FIRST:
+        compose("restart", instance)
+    for instance in FIRST:
+        wait(f"the refusal of {instance}", lambda instance=instance: said(instance, line, since), 60)
+    check(True, f"each restarted service refuses a contracted schema: {line}")
+    more(traffic, 10)
+    up = [one for one in FIRST if inspect(one)["State"].get("Health", {}).get("Status") == "healthy"]
+    check(not up, "none of them serves meanwhile" + (f", but {up}" if up else ""))
+    done = run("scripts/rolling-upgrade", timeout=300, fail=False)
+    check(done.returncode != 0 and "nothing was replaced" in done.stderr, "rolling-upgrade replaces nothing on a contracted schema")
+    sql(f"delete from _sqlx_migrations where version = {CONTRACTING}")
+
+
+def check_tags(instances, tag):
+    others = [one for one in instances if inspect(one)["Config"]["Image"].rsplit(":", 1)[1] != tag]
+    check(not others, f"{', '.join(instances)}: image with the tag {tag}" + (f", but {others}" if others else ""))
+
+
+def upgrade(traffic):
+    """From the previous programs to the new ones, back and forth."""
+    check_tags(INSTANCES, "previous")
+    phase(traffic, "previous programs at rest", lambda: more(traffic, 20), READS)
+    before = sql("select count(*) from _sqlx_migrations")
+    os.environ["LARKAUTH_TAG"] = "local"
+    phase(traffic, "migration by the new program", lambda: compose("run", "--rm", "--no-deps", "-T", "migrate"), READS)
+    say(f"migrations: {before} before, {sql('select count(*) from _sqlx_migrations')} after")
+    phase(traffic, "restart of one previous program of each service, on the new schema", lambda: [restart(one) for one in FIRST], READS)
+    phase(traffic, "new programs for one instance of each service", lambda: roll(*FIRST), READS)
+    check_tags(FIRST, "local")
+    check_tags(SECOND, "previous")
+    phase(traffic, "previous and new programs side by side", lambda: more(traffic, 40), READS)
+    phase(traffic, "back to the previous programs", lambda: roll(*FIRST, tag="previous"), READS)
+    check_tags(INSTANCES, "previous")
+    phase(traffic, "rolling upgrade of all six", roll, READS)
+    check_tags(INSTANCES, "local")
+    meet_newer_schema(traffic)
+
+
+def meet_newer_schema(traffic):
+    """A release after this one has migrated the database."""
+    phase(traffic, "made-up migration of a newer release, each table has one more column", expand, READS)
+    phase(traffic, "restart of one of each service, on the newer schema", lambda: restart_on_newer_schema(FIRST), READS)
+    phase(traffic, "restart of one of each service, on a contracted schema", lambda: refuse_contracted_schema(traffic), READS)
+
+
+# --- high availability ----------------------------------------------------------------------------------------------
+
+BROKERS = ["rabbitmq", "rabbitmq-2", "rabbitmq-3"]
+
+
+def rabbitmqctl(broker, *arguments):
+    return compose("exec", "-T", broker, "rabbitmqctl", "--quiet", "--no-table-headers", *arguments).stdout
+
+
+def none_is_critical():
+    """Whether each queue keeps its majority, whichever broker is lost next."""
+    return all(compose("exec", "-T", broker, "rabbitmq-diagnostics", "--quiet", "check_if_node_is_quorum_critical", fail=False)
+               .returncode == 0 for broker in BROKERS)
+
+
+def lose_broker(traffic, broker):
+    run("docker", "kill", container(broker))
+    more(traffic, 15)
+    say(f"{broker} comes back")
+    run("docker", "start", container(broker))
+    wait(f"{broker} to be healthy", lambda: inspect(broker)["State"]["Health"]["Status"] == "healthy", 180)
+    wait("the members of the queues", none_is_critical, 120)
+
+
+def standby_follows():
+    return sql("select count(*) from pg_stat_replication where application_name = 'standby' and sync_state = 'sync'") == "1"
+
+
+def restart_primary():
+    restart("postgres")
+    wait("the standby", standby_follows, 60)
+
+
+def lose_primary(traffic):
+    """Kills the primary server for good, and promotes its standby two seconds later."""
+    run("docker", "kill", container("postgres"))
+    time.sleep(2)
+    sql("select pg_promote()", "postgres-2")
+    more(traffic, 15)
+
+
+def lose_servers(traffic):
+    queues = [line.split("\t") for line in rabbitmqctl("rabbitmq", "list_queues", "name", "type", "members").splitlines()]
+    small = [name for name, kind, members in queues if kind == "quorum" and len(members.split(",")) != len(BROKERS)]
+    quorum = sum(kind == "quorum" for _, kind, _ in queues)
+    check(quorum and not small, f"quorum queues with a member on each broker: {quorum} of {len(queues)} queues" + (f", not {small}" if small else ""))
+    check(standby_follows(), "the primary database server waits for its standby at each commit")
+    started = {one: inspect(one)["State"]["StartedAt"] for one in INSTANCES}
+    phase(traffic, "at rest", lambda: more(traffic, 20), READS)
+    for broker in BROKERS[1:] + BROKERS[:1]:
+        phase(traffic, f"{broker} is killed, and comes back", lambda broker=broker: lose_broker(traffic, broker), READS)
+    phase(traffic, "restart of the primary database server", restart_primary, CLICKS)
+    phase(traffic, "the primary database server is killed, its standby promoted", lambda: lose_primary(traffic), CLICKS)
+    again = [one for one in INSTANCES if inspect(one)["State"]["StartedAt"] != started[one]]
+    check(not again, "no service was started again" + (f", but {again}" if again else ""))
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
@@ -222,7 +405,7 @@ def check_end(stack, traffic):
     check(spools == 0, f"pairs left in a spool: {spools}")
 
 
-def main():
+def main(mode=""):
     with open("deploy/secrets/api_key", encoding="ascii") as file:
         key = file.read().strip()
     stack = Stack(
@@ -240,18 +423,8 @@ def main():
     check_monitoring()
     traffic = Traffic(stack)
     traffic.start()
-    clicks = ["clicks_unanswered", "clicks_cut"]
-    reads = [*clicks, "reads_failed"]
     try:
-        phase(traffic, "at rest", lambda: wait("20 authorizations", lambda: traffic.counts.get("completed") >= 20), reads)
-        for service in INSTANCES:
-            # A click that Lark has sent to a process when it is killed has no process left to answer it: at most one for each person who
-            # clicks at that moment.
-            cut = ["clicks_unanswered", "reads_failed"] if service.startswith("gateway") else reads
-            phase(traffic, f"kill -9 of {service}", lambda service=service: kill(service), cut)
-        phase(traffic, "restart of RabbitMQ", lambda: restart("rabbitmq"), reads)
-        phase(traffic, "restart of PostgreSQL", lambda: restart("postgres"), clicks)
-        phase(traffic, "rolling upgrade of all six", roll, reads)
+        {"": break_everything, "upgrade": upgrade, "newer": meet_newer_schema, "ha": lose_servers}[mode](traffic)
     except RuntimeError as error:
         check(False, str(error))
     finally:
@@ -265,4 +438,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -92,17 +92,32 @@ class Counts:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     numbers: dict = field(default_factory=dict)
+    # When each happened first and last since `mark`, for the length of an outage.
+    spans: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
 
     def add(self, name, note=None):
         with self.lock:
             self.numbers[name] = self.numbers.get(name, 0) + 1
+            now = time.monotonic()
+            self.spans[name] = (self.spans.get(name, (now, now))[0], now)
             if note and len(self.notes) < 200:
                 self.notes.append(f"{name}: {note}")
 
     def get(self, name):
         with self.lock:
             return self.numbers.get(name, 0)
+
+    def mark(self):
+        """Forgets when things happened."""
+        with self.lock:
+            self.spans = {}
+
+    def span(self, name):
+        """Seconds from the first to the last since `mark`."""
+        with self.lock:
+            first, last = self.spans.get(name, (0, 0))
+            return last - first
 
     def snapshot(self):
         with self.lock:
@@ -150,7 +165,7 @@ class Traffic:
             except Exception as error:  # noqa: BLE001: counted, named, and failed on at the end
                 self.counts.add("authorization_failed", f"{type(error).__name__} {error}")
                 self.failed.append(open_id)
-            self.stopping.wait(0.2)
+            self.stopping.wait(0.5)
 
     def authorize(self, open_id):
         """A service asks, the person clicks and agrees, the card turns green, the service reads the token."""
@@ -220,7 +235,7 @@ class Traffic:
             if people:
                 turn += 1
                 self.read(people[turn % len(people)])
-            self.stopping.wait(0.01)
+            self.stopping.wait(0.03)
 
     def read(self, open_id):
         try:
