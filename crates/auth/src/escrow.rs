@@ -7,7 +7,7 @@ use larkauth_contracts::{
     message::{Envelope, EscrowPlace, SealedText, TokenEscrowed},
     topology::Queue,
 };
-use larkauth_models::{Actor, AppId, Timestamp};
+use larkauth_models::{Actor, AppId, Timestamp, TokenKind};
 use larkauth_storage::{RefreshedToken, Sealed, StorageError, open_refreshed};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -151,11 +151,19 @@ impl Context {
             EscrowPlace::Token { open_id, generation, last_used_at } => {
                 let pair = open_refreshed(&self.cipher, app_id, open_id, pair)?;
                 let now = self.now();
-                let life = Life::of_new(&pair, now, *last_used_at);
-                let next_attempt_at = self.policy.refresh.next(&life, now, self.entropy.fraction());
+                let (failures, next_attempt_at) = if pair.has_access_token() {
+                    let life = Life::of_new(&pair, now, *last_used_at);
+                    (0, self.policy.refresh.next(&life, now, self.entropy.fraction()))
+                } else {
+                    // The login is kept. Lark is asked for an access token again after the pause of a failure.
+                    let stored = self.store.token(app_id, open_id, TokenKind::User).await?;
+                    let failures = stored.map_or(0, |stored| stored.failures).saturating_add(1);
+                    (failures, Some(now + self.pause_after(failures)))
+                };
                 let (app_id, open_id) = (app_id.clone(), open_id.clone());
                 let generation = *generation;
-                let refreshed = RefreshedToken { app_id, open_id, generation, pair, next_attempt_at, now };
+                let refreshed =
+                    RefreshedToken { app_id, open_id, generation, pair, failures, next_attempt_at, now };
                 let done = self.step(SideEffect::StorePair, self.store.complete_refresh(&refreshed)).await;
                 self.reads.tokens.forget(refreshed.open_id.as_str());
                 done

@@ -1,6 +1,6 @@
 //! Stored tokens.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use larkauth_models::{
@@ -13,6 +13,8 @@ use crate::{
     sessions::{check_scope_names, scopes_to_ask_for},
 };
 
+/// Wait of a caller whose token comes with the next refresh.
+const A_SECOND: Duration = Duration::from_secs(1);
 /// Validity below which a refreshed token is not served without another refresh.
 const A_MINUTE: TimeDelta = TimeDelta::minutes(1);
 
@@ -308,11 +310,14 @@ impl Context {
 }
 
 /// Returns why a token is not served. A secret that cannot be read is no reason to ask the person: the operator puts the key
-/// back.
+/// back. Neither is a pair without an access token: it is refreshed again.
 fn unserved(token: &StoredToken, now: Timestamp) -> AuthError {
     let is_over = token.pair.refresh_token.is_none() && token.pair.access_expires_at <= now;
     let has_ended = is_over || !matches!(token.status, TokenStatus::Active | TokenStatus::OutcomeUnknown);
     match token.pair.unreadable() {
+        _ if !has_ended && token.pair.lacks_access_token() => {
+            AuthError::UpstreamUnavailable { retry_after: A_SECOND }
+        }
         Some(why) if !has_ended => AuthError::SecretUnreadable(why.clone()),
         _ => AuthError::AuthenticationRequired,
     }

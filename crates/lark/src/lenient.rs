@@ -110,6 +110,11 @@ impl Fields {
         (self.number("code") == Some(0)).then_some(())
     }
 
+    /// Returns whether Lark names an error, by a numeric code or by an OAuth error code.
+    pub(crate) fn names_error(&self) -> bool {
+        self.number("code").is_some_and(|code| code != 0) || self.text("error").is_some()
+    }
+
     /// Returns a field of any form.
     pub(crate) fn value(&self, name: &str) -> Value {
         self.all(name).find_map(|raw| serde_json::from_str(raw).ok()).unwrap_or_default()

@@ -1,4 +1,4 @@
-use crate::{AppId, OpenId, SecretString, Timestamp, spelled_enum::spelled_enum};
+use crate::{AppId, ExposeSecret, OpenId, SecretString, Timestamp, spelled_enum::spelled_enum};
 
 spelled_enum! {
     /// Subject of a token.
@@ -64,9 +64,9 @@ spelled_enum! {
 /// Tokens returned by Lark's token endpoint.
 #[derive(Clone, Debug)]
 pub struct TokenPair {
-    /// Access token, sent as `Authorization: Bearer`. Up to 8 KB.
+    /// Access token, sent as `Authorization: Bearer`. Up to 8 KB. Empty when the answer had no usable one.
     pub access_token: SecretString,
-    /// Expiry of the access token.
+    /// Expiry of the access token. Time of the request when the answer had no usable access token.
     pub access_expires_at: Timestamp,
     /// Refresh token, valid for one use; absent without the `offline_access` scope.
     pub refresh_token: Option<SecretString>,
@@ -77,6 +77,13 @@ pub struct TokenPair {
 }
 
 impl TokenPair {
+    /// Returns whether Lark's answer had an access token. Without one the pair holds a refresh token only, and is refreshed
+    /// before anything is served.
+    #[must_use]
+    pub fn has_access_token(&self) -> bool {
+        !self.access_token.expose_secret().is_empty()
+    }
+
     /// Returns the pair with these scopes if Lark named none: an answer without scopes grants what was asked for, and the answer to
     /// a refresh changes none (RFC 6749, sections 5.1 and 6).
     #[must_use]
@@ -156,6 +163,12 @@ impl StoredPair {
         required.iter().filter(|scope| !self.scopes.contains(scope)).cloned().collect()
     }
 
+    /// Returns whether the pair holds a refresh token only; see [`TokenPair::has_access_token`].
+    #[must_use]
+    pub fn lacks_access_token(&self) -> bool {
+        self.access_token.readable().is_some_and(|token| token.expose_secret().is_empty())
+    }
+
     /// Returns why one of the secrets cannot be read; of the access token first.
     #[must_use]
     pub fn unreadable(&self) -> Option<&UnreadableSecret> {
@@ -209,6 +222,7 @@ impl StoredToken {
     #[must_use]
     pub fn is_servable(&self, now: Timestamp, min_validity: chrono::TimeDelta) -> bool {
         self.pair.access_token.readable().is_some()
+            && !self.pair.lacks_access_token()
             && !matches!(self.status, TokenStatus::Revoked | TokenStatus::Suspended)
             && self.pair.access_expires_at - now >= min_validity.max(chrono::TimeDelta::seconds(1))
     }
@@ -269,5 +283,12 @@ mod tests {
         assert_eq!(uses(&no_access), (false, true));
         assert_eq!(no_access.pair.unreadable().unwrap().column, "access");
         assert_eq!(uses(&stored(readable(), None)), (true, false));
+    }
+
+    #[test]
+    fn empty_access_token_is_not_served_whatever_its_expiry() {
+        let token = stored(SecretString::from("").into(), Some(SecretString::from("r").into()));
+        assert!(!token.is_servable(Timestamp::UNIX_EPOCH, TimeDelta::zero()));
+        assert!(token.is_refreshable() && token.pair.lacks_access_token());
     }
 }

@@ -141,6 +141,22 @@ impl PgStore {
         .await
     }
 
+    pub(crate) async fn put_escrow_again(&self, id: SessionId, claim: Uuid, pair: &Sealed) -> Result<bool> {
+        self.change("replacing a token pair in escrow", async |db| {
+            query!(
+                "update user_auth_sessions set exchange_escrow_sealed = $3, exchange_unanswered_at = null
+                     where session_id = $1 and state = 'pending' and exchange_claim = $2
+                       and exchange_sent_at is not null",
+                id.0,
+                claim,
+                &pair.0[..]
+            )
+            .execute(db)
+            .await
+        })
+        .await
+    }
+
     pub(crate) async fn escrowed(&self, id: SessionId, claim: Uuid) -> Result<Option<TokenPair>> {
         let sealed = self
             .call("reading a token pair in escrow", async |db| {

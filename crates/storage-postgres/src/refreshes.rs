@@ -150,7 +150,7 @@ impl Refreshes for PgStore {
                          access_token_sealed = $4, access_expires_at = $5, refresh_token_sealed = $6,
                          refresh_expires_at = $7, scopes = $8, issued_at = $9, generation = generation + 1,
                          status = case status when 'suspended' then status else 'active' end,
-                         lease_owner = null, lease_until = null, failures = 0, next_attempt_at = $10
+                         lease_owner = null, lease_until = null, failures = $11, next_attempt_at = $10
                      where app_id = $1 and open_id = $2 and kind = 'user' and generation = $3 and status <> 'revoked'",
                     refreshed.app_id.as_str(),
                     refreshed.open_id.as_str(),
@@ -161,7 +161,8 @@ impl Refreshes for PgStore {
                     refreshed.pair.refresh_expires_at,
                     &refreshed.pair.scopes,
                     refreshed.now,
-                    refreshed.next_attempt_at
+                    refreshed.next_attempt_at,
+                    i32::try_from(refreshed.failures).unwrap_or(i32::MAX)
                 )
                 .execute(db)
                 .await

@@ -165,6 +165,10 @@ impl Sessions for PgStore {
         self.escrow(id, claim, pair).await
     }
 
+    async fn replace_escrow(&self, id: SessionId, claim: Uuid, pair: &Sealed) -> Result<bool> {
+        self.put_escrow_again(id, claim, pair).await
+    }
+
     async fn escrowed_pair(&self, id: SessionId, claim: Uuid) -> Result<Option<TokenPair>> {
         self.escrowed(id, claim).await
     }

@@ -121,6 +121,8 @@ pub struct RefreshedToken {
     pub generation: i64,
     /// The new pair.
     pub pair: TokenPair,
+    /// Answers in a row that kept the login and gave no access token; 0 after a whole pair.
+    pub failures: u32,
     /// Time of the next refresh.
     pub next_attempt_at: Option<Timestamp>,
     /// Current time, stored as `issued_at`.

@@ -65,6 +65,9 @@ pub trait Sessions {
     /// call again changes nothing. False when the pair is not wanted: the session has ended, or another caller has
     /// taken the claim over with the pair.
     async fn escrow_exchange(&self, id: SessionId, claim: Uuid, pair: &Sealed) -> Result<bool>;
+    /// Puts a refreshed pair in the place of the pair in escrow, under the claim. [`Sessions::escrow_exchange`] with the
+    /// earlier pair changes nothing after it. False when the pair is not wanted, as there.
+    async fn replace_escrow(&self, id: SessionId, claim: Uuid, pair: &Sealed) -> Result<bool>;
     /// Returns the token pair in escrow under the claim.
     async fn escrowed_pair(&self, id: SessionId, claim: Uuid) -> Result<Option<TokenPair>>;
     /// Returns at most `limit` sessions whose code was sent and whose claim has expired, the longest expired first. Their

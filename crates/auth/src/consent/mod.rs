@@ -2,8 +2,8 @@
 //!
 //! [`click`] and [`redirect`] are two ways in. Both end in [`exchange`], which claims the code, sends it to Lark and
 //! puts the pair in escrow. [`device`] is the third: it polls Lark with device codes, as [`device_decision`] says, and renews
-//! them. [`promote`] has [`identity`] check who consented and [`commit`] store the pair; [`resume`] does
-//! it for a pair in escrow whose worker did not. [`deadline`] keeps time for the later steps.
+//! them. [`promote`] has [`renew`] get a missing access token, [`identity`] check who consented and [`commit`] store the
+//! pair; [`resume`] does it for a pair in escrow whose worker did not. [`deadline`] keeps time for the later steps.
 
 pub(crate) mod click;
 mod commit;
@@ -16,5 +16,6 @@ mod exchange;
 mod identity;
 mod promote;
 pub(crate) mod redirect;
+mod renew;
 mod resume;
 mod retry;

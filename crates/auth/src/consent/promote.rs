@@ -10,6 +10,7 @@ use super::{
     deadline::Deadline,
     error::ConsentError,
     identity::{Unidentified, check_identity, consenter},
+    renew::with_access_token,
 };
 use crate::{apps::App, context::Context, escrow::Kept, worker::WORKER};
 
@@ -110,6 +111,11 @@ async fn try_to_store(
     deadline: Deadline,
     origin: Origin,
 ) -> Promotion {
+    let pair = match with_access_token(context, app, session, claim, pair, deadline).await {
+        Ok(pair) => pair,
+        Err(Unidentified::Failed(reason)) => return Promotion::Refused(reason),
+        Err(Unidentified::Later(reason)) => return Promotion::Postponed(reason),
+    };
     let profile = match consenter(context, deadline, app, &pair).await {
         Ok(profile) => profile,
         Err(Unidentified::Failed(reason)) => return Promotion::Refused(reason),

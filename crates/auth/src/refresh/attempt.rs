@@ -18,7 +18,7 @@ use crate::{apps::App, context::Context, error::AuthError, escrow::Kept, side_ef
 /// How an attempt ended.
 #[derive(Debug)]
 pub(super) enum Attempt {
-    /// Lark gave a new pair. It is stored, or on its way to the store.
+    /// Lark gave a whole new pair. It is stored, or on its way to the store.
     Refreshed(Box<StoredToken>),
     /// Lark refuses this token or this person for good.
     Ended,
@@ -90,9 +90,11 @@ async fn keep(
     last_used_at: Timestamp,
 ) -> Result<Attempt, AuthError> {
     let pair = pair.with_scopes_unless_named(&old.pair.scopes);
+    let has_access_token = pair.has_access_token();
     let sealed = seal_refreshed(&context.cipher, &old.app_id, &old.open_id, &pair)?;
     let place = EscrowPlace::Token { open_id: old.open_id.clone(), generation: old.generation, last_used_at };
     let outcome = match context.keep_pair(&old.app_id, place, &sealed).await {
+        Kept::Yes if !has_access_token => "no_access_token",
         Kept::Yes => "ok",
         Kept::Nowhere => "not_kept",
         Kept::Unwanted => {
@@ -103,6 +105,13 @@ async fn keep(
     };
     context.metrics.token_refreshed(old.app_id.as_str(), outcome);
     tracing::info!(app_id = %old.app_id, generation = old.generation + 1, outcome, "auth.token.refreshed");
+    if !has_access_token {
+        tracing::warn!(
+            app_id = %old.app_id,
+            "auth.token.refreshed: Lark gave a refresh token without a usable access token, it is refreshed again"
+        );
+        return Ok(Attempt::Postponed { after: context.pause_after(old.failures.saturating_add(1)) });
+    }
     let now = context.now();
     Ok(Attempt::Refreshed(Box::new(StoredToken {
         pair: pair.into(),
@@ -154,7 +163,7 @@ async fn refused(
         decide(token.status, token.failures, was_interrupted, &error);
     let after = match next {
         Next::Never => None,
-        Next::Backoff => Some(pause(context, failures)),
+        Next::Backoff => Some(context.pause_after(failures)),
         Next::Arrival => Some(context.policy.refresh_lease * 2),
         Next::RateLimit => {
             Some(error.retry_after.unwrap_or(context.policy.refresh_retry.longest(&*context.entropy)))
@@ -191,7 +200,9 @@ async fn refused(
     })
 }
 
-/// Returns the pause after so many failures in a row.
-fn pause(context: &Context, failures: u32) -> Duration {
-    context.policy.refresh_retry.nth(failures.saturating_sub(1), &*context.entropy)
+impl Context {
+    /// Returns the pause of a token after so many failures in a row.
+    pub(crate) fn pause_after(&self, failures: u32) -> Duration {
+        self.policy.refresh_retry.nth(failures.saturating_sub(1), &*self.entropy)
+    }
 }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Claims expire at once, so that the next look takes them over, and Lark is asked for a second at most.
-async fn impatient() -> Fixture {
+pub(crate) async fn impatient() -> Fixture {
     let handler_deadline = Policy::default().handler_deadline;
     let policy = Policy {
         exchange_claim: Duration::ZERO,
@@ -65,11 +65,11 @@ impl Fixture {
         (claim, app.client.exchange_code(TokenApi::V2, &grant, until).await.unwrap())
     }
 
-    async fn resume(&self) -> u64 {
+    pub(crate) async fn resume(&self) -> u64 {
         self.context.resume_exchanges(&ACTOR, self.context.now(), &running()).await.unwrap()
     }
 
-    async fn state(&self, of: &Consented) -> SessionState {
+    pub(crate) async fn state(&self, of: &Consented) -> SessionState {
         self.session(of.invited.session_id).await.state
     }
 
@@ -88,7 +88,7 @@ impl Fixture {
     }
 
     /// The number of sessions with tokens in escrow.
-    async fn in_escrow(&self) -> i64 {
+    pub(crate) async fn in_escrow(&self) -> i64 {
         let mut db = self.database.connection().await;
         let count = "select count(*) from user_auth_sessions where exchange_escrow_sealed is not null";
         sqlx::query_scalar(count).fetch_one(&mut db).await.unwrap()
@@ -108,7 +108,7 @@ impl Fixture {
         }
     }
 
-    async fn assert_completed(&self, consented: &Consented) {
+    pub(crate) async fn assert_completed(&self, consented: &Consented) {
         assert_eq!(self.ended(&consented.invited).await, COMPLETED);
         assert!(self.token(&consented.invited.open_id).await.is_some());
         assert_eq!(self.in_escrow().await, 0, "wiped with the end of the session");

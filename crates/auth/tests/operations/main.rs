@@ -22,6 +22,7 @@ mod invitations;
 mod jobs;
 mod live;
 mod maintenance;
+mod no_access_token;
 mod people;
 mod reads;
 mod reauthorizations;

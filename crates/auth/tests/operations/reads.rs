@@ -108,6 +108,7 @@ async fn refresh(store: &dyn Store, of: &TestAuthorization, generation: i64) {
             refresh_expires_at: None,
             scopes: stored.pair.scopes,
         },
+        failures: 0,
         next_attempt_at: None,
         now: of.started_at(),
     };

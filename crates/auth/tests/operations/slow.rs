@@ -96,6 +96,7 @@ delegate! {
         fn claim_exchange(id: SessionId, code: Option<&[u8; 32]>, claim: Uuid, life: Duration) -> Stored<ExchangeClaim>;
         fn mark_exchange_sent(id: SessionId, claim: Uuid) -> Stored<bool>;
         fn escrow_exchange(id: SessionId, claim: Uuid, pair: &Sealed) -> Stored<bool>;
+        fn replace_escrow(id: SessionId, claim: Uuid, pair: &Sealed) -> Stored<bool>;
         fn escrowed_pair(id: SessionId, claim: Uuid) -> Stored<Option<TokenPair>>;
         fn unfinished_exchanges(limit: u32) -> Stored<Vec<SessionId>>;
         fn release_exchange(id: SessionId, claim: Uuid) -> Stored<bool>;

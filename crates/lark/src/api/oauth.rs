@@ -272,16 +272,26 @@ fn as_grant_error(error: LarkError) -> LarkError {
     }
 }
 
-/// Reads the response of the token endpoint in both versions. Only the access token is required: the code or refresh token
-/// that was sent is used up, and everything else has a default. Lifetimes are counted from the time of sending. They start
+/// Reads the response of the token endpoint in both versions. One usable token is required: the code or refresh token that
+/// was sent is used up, and everything else has a default. Lifetimes are counted from the time of sending. They start
 /// later, so that no expiry is too late.
+///
+/// A refresh token without a usable access token is taken unless the response names an error. Its access token is empty and
+/// has expired.
 fn pair(answer: &Fields, sent_at: Timestamp) -> Option<TokenPair> {
-    let access_token = usable(answer.secret("access_token")?)?;
+    let access_token = answer.secret("access_token").and_then(usable);
     let refresh_token = answer.secret("refresh_token").and_then(usable);
+    if access_token.is_none() && (refresh_token.is_none() || answer.names_error()) {
+        return None;
+    }
+    let access_lifetime = match access_token {
+        Some(_) => lifetime(answer, &["expires_in", "expire"]).unwrap_or(DEFAULT_LIFETIME),
+        None => Duration::ZERO,
+    };
     let refresh_lifetime = lifetime(answer, &["refresh_token_expires_in", "refresh_expires_in"]);
     Some(TokenPair {
-        access_token,
-        access_expires_at: sent_at + lifetime(answer, &["expires_in", "expire"]).unwrap_or(DEFAULT_LIFETIME),
+        access_token: access_token.unwrap_or_default(),
+        access_expires_at: sent_at + access_lifetime,
         refresh_expires_at: refresh_token.as_ref().and(refresh_lifetime).map(|lifetime| sent_at + lifetime),
         refresh_token,
         scopes: answer.words("scope").into_iter().filter(|scope| is_scope(scope)).take(MAX_GRANTED).collect(),

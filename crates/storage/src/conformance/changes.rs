@@ -41,6 +41,7 @@ pub async fn next_after_change_of_token_returns_it_once(bed: &Bed) {
         open_id: person.clone(),
         generation: old.generation,
         pair: bed.pair("u-2"),
+        failures: 0,
         next_attempt_at: None,
         now: bed.now(),
     };

@@ -144,6 +144,7 @@ pub async fn rotate_beside_writers_loses_no_write(bed: &Bed) {
                     open_id,
                     generation: leased.token.generation,
                     pair,
+                    failures: 0,
                     next_attempt_at: None,
                     now: completion.now,
                 };

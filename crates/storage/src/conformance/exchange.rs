@@ -108,6 +108,21 @@ pub async fn claim_exchange_expired_after_sent_waits_then_abandoned(bed: &Bed) {
     assert_eq!(bed.store.unfinished_exchanges(10).await.unwrap(), []);
 }
 
+/// A refreshed pair takes the place of the one in escrow, whose message may arrive late.
+pub async fn replace_escrow_earlier_pair_does_not_come_back(bed: &Bed) {
+    let id = bed.pending("ou_1").await;
+    let [first, second] = ["u-1", "u-2"].map(|token| sealed(bed, id, token));
+    let claim = bed.claim_for(id, MINUTE).await;
+    assert!(!bed.store.replace_escrow(id, claim, &second).await.unwrap(), "the code was not sent");
+    assert!(bed.store.mark_exchange_sent(id, claim).await.unwrap());
+    assert!(bed.store.escrow_exchange(id, claim, &first).await.unwrap());
+    assert!(!bed.store.replace_escrow(id, bed.uuid(), &second).await.unwrap(), "the claim of another caller");
+    assert!(bed.store.replace_escrow(id, claim, &second).await.unwrap());
+    assert!(bed.second.escrow_exchange(id, claim, &first).await.unwrap(), "kept before");
+    let kept = bed.store.escrowed_pair(id, claim).await.unwrap().unwrap();
+    assert_eq!(kept.access_token.expose_secret(), "u-2");
+}
+
 /// A pair in escrow is kept for the next owner of the claim, who completes the session with it.
 pub async fn escrow_exchange_abandoned_claim_resumed_with_pair(bed: &Bed) {
     let id = bed.pending("ou_1").await;

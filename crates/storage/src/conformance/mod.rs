@@ -57,6 +57,7 @@ macro_rules! conformance_suite {
             exchange::claim_exchange_expired_before_sent_taken_over,
             exchange::claim_exchange_expired_after_sent_waits_then_abandoned,
             exchange::escrow_exchange_abandoned_claim_resumed_with_pair,
+            exchange::replace_escrow_earlier_pair_does_not_come_back,
             exchange::end_session_after_sent_only_fails,
             exchange::mark_exchange_sent_disabled_application_refused,
             exchange::claim_exchange_superseded_code_refused,

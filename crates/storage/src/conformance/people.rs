@@ -138,8 +138,15 @@ pub async fn suspend_person_during_refresh_stays_suspended_and_keeps_pair(bed: &
     let old = bed.current("ou_1").await;
     let pair = bed.pair("u-2");
     let (app_id, open_id, generation) = (bed.app.clone(), ou("ou_1"), old.generation);
-    let refreshed =
-        RefreshedToken { app_id, open_id, generation, pair, next_attempt_at: None, now: bed.now() };
+    let refreshed = RefreshedToken {
+        app_id,
+        open_id,
+        generation,
+        pair,
+        failures: 0,
+        next_attempt_at: None,
+        now: bed.now(),
+    };
     assert!(bed.store.complete_refresh(&refreshed).await.unwrap());
     let token = bed.current("ou_1").await;
     assert_eq!((token.status, token.generation), (TokenStatus::Suspended, 2));

@@ -61,6 +61,7 @@ impl Bed {
                 refresh_expires_at: Some(self.now() + Duration::from_secs(604_800)),
                 scopes: vec!["a".to_owned()],
             },
+            failures: 0,
             next_attempt_at: Some(self.now() + Duration::from_secs(5760)),
             now: self.now(),
         }

@@ -103,6 +103,33 @@ async fn exchange_unusable_fields_returns_token_with_defaults() {
     }
 }
 
+/// The code was used up, and a refresh token is a login.
+#[tokio::test]
+async fn exchange_unusable_access_token_returns_refresh_token() {
+    for token in
+        [json!(null), json!(""), json!(" "), json!([]), json!({}), json!(true), json!("x".repeat(200_000))]
+    {
+        for status in [200, 503] {
+            let answer = ResponseTemplate::new(status).set_body_json(with(&json!({ "access_token": token })));
+            let pair = exchange_with(answer).await.unwrap_or_else(|e| panic!("{status}: {e}"));
+            assert!(!pair.has_access_token(), "{status}");
+            assert_eq!(pair.access_expires_at, after(0), "{status}");
+            assert_eq!(pair.refresh_token.unwrap().expose_secret(), "r-refresh", "{status}");
+            assert_eq!(pair.refresh_expires_at, Some(after(604_800)), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn exchange_named_error_beside_refresh_token_returns_error() {
+    for error in [json!({ "code": 20003 }), json!({ "code": 0, "error": "invalid_grant" })] {
+        let mut answer = with(&error);
+        answer["access_token"] = Value::Null;
+        let failed = exchange_with(ok(&answer)).await.unwrap_err();
+        assert_eq!(failed.kind, ErrorKind::InvalidGrant, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn exchange_odd_body_returns_token() {
     let plain = complete().to_string();
