@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::Entropy;
 
 /// Waits between attempts that double from a base to a cap, each with random jitter so that many clients do not come
-/// back at once.
+/// back at once. No wait is shorter than the base or longer than the cap.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     base: Duration,
@@ -14,7 +14,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits from `base` to `cap`, each longer or shorter by at most the share `jitter`.
+    /// Waits from `base` to `cap`. Each deviates from the doubled wait by at most the share `jitter`.
     #[must_use]
     pub const fn new(base: Duration, cap: Duration, jitter: f64) -> Self {
         Self { base, cap, jitter, step: 0 }
@@ -24,7 +24,7 @@ impl Backoff {
     pub fn next(&mut self, entropy: &dyn Entropy) -> Duration {
         let factor = 2_u32.checked_pow(self.step).unwrap_or(u32::MAX);
         self.step = self.step.saturating_add(1);
-        entropy.jitter(self.base.saturating_mul(factor).min(self.cap), self.jitter)
+        self.jittered(self.base.saturating_mul(factor).min(self.cap), entropy)
     }
 
     /// Returns the wait after `n` earlier ones, without advancing.
@@ -32,9 +32,17 @@ impl Backoff {
         Self { step: n, ..*self }.next(entropy)
     }
 
-    /// Returns the cap, with jitter.
+    /// Returns the cap, with jitter below it.
     pub fn longest(&self, entropy: &dyn Entropy) -> Duration {
-        entropy.jitter(self.cap, self.jitter)
+        self.jittered(self.cap, entropy)
+    }
+
+    /// Returns the wait with jitter. A result outside of base and cap is reflected at that end: cut off there, many waits would
+    /// be equal.
+    fn jittered(&self, wait: Duration, entropy: &dyn Entropy) -> Duration {
+        let wait = entropy.jitter(wait, self.jitter);
+        let wait = if wait > self.cap { self.cap.saturating_sub(wait - self.cap) } else { wait };
+        if wait < self.base { (self.base + (self.base - wait)).min(self.cap) } else { wait }
     }
 
     /// Starts again at the base.
@@ -66,13 +74,31 @@ mod tests {
     }
 
     #[test]
+    fn no_wait_is_outside_of_base_and_cap_and_none_is_frequent() {
+        let (entropy, backoff) = (SeededEntropy::new(7), one_to_sixty_seconds());
+        let range = Duration::from_secs(1)..=Duration::from_secs(60);
+        for n in 0..12 {
+            for _ in 0..200 {
+                assert!(range.contains(&backoff.nth(n, &entropy)), "{n}");
+            }
+        }
+        let mut longest: Vec<_> = (0..200).map(|_| backoff.longest(&entropy)).collect();
+        assert!(longest.iter().all(|wait| range.contains(wait) && wait.as_secs() >= 45));
+        longest.sort_unstable();
+        longest.dedup();
+        assert!(longest.len() > 190, "{}", longest.len());
+        let equal = Backoff::new(Duration::from_secs(1), Duration::from_secs(1), 0.2);
+        assert_eq!(equal.longest(&entropy), Duration::from_secs(1));
+    }
+
+    #[test]
     fn next_after_many_steps_does_not_overflow() {
         let entropy = SeededEntropy::new(7);
         let mut backoff = one_to_sixty_seconds();
         for _ in 0..100 {
-            assert!(backoff.next(&entropy) <= Duration::from_secs(75));
+            assert!(backoff.next(&entropy) <= Duration::from_secs(60));
         }
         backoff.step = u32::MAX;
-        assert!(backoff.next(&entropy) <= Duration::from_secs(75));
+        assert!(backoff.next(&entropy) <= Duration::from_secs(60));
     }
 }
