@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use larkauth_contracts::problem::seconds_to_wait;
 use larkauth_lark::error::LarkError;
 use larkauth_messaging::BusError;
 use larkauth_models::{AppId, SessionId, UnreadableSecret};
@@ -36,7 +37,7 @@ pub enum AuthError {
         reason: String,
     },
     /// The person was invited too often.
-    #[error("this person was invited {max} times within {} s; try again in {} s", window.as_secs(), retry_after.as_secs())]
+    #[error("this person was invited {max} times within {} s; try again in {} s", window.as_secs(), seconds_to_wait(*retry_after))]
     RateLimited {
         /// The limit.
         max: u32,
@@ -49,7 +50,7 @@ pub enum AuthError {
     #[error(
         "this person declined, did not answer or could not be reached before, and is left in peace for another {} s; \
          POST /v1/auth/sessions asks at once",
-        retry_after.as_secs()
+        seconds_to_wait(*retry_after)
     )]
     AskedRecently {
         /// Until the person is asked again, in whole seconds.
@@ -83,13 +84,13 @@ pub enum AuthError {
     )]
     IdempotencyKeyReused,
     /// Another caller refreshes the token, and no valid one is left.
-    #[error("the token is being refreshed; try again in {} s", retry_after.as_secs().max(1))]
+    #[error("the token is being refreshed; try again in {} s", seconds_to_wait(*retry_after))]
     RefreshInProgress {
         /// Until the next attempt.
         retry_after: Duration,
     },
     /// Lark did not give a new token, and none that could be served instead.
-    #[error("Lark does not give a new token at present; try again in {} s", retry_after.as_secs().max(1))]
+    #[error("Lark does not give a new token at present; try again in {} s", seconds_to_wait(*retry_after))]
     UpstreamUnavailable {
         /// Until the next attempt.
         retry_after: Duration,

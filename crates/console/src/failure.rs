@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use larkauth_auth::AuthError;
+use larkauth_contracts::problem::seconds_to_wait;
 use larkauth_models::KeyScope;
 use larkauth_storage::StorageError;
 
@@ -86,7 +87,7 @@ impl Failure {
                 StatusCode::TOO_MANY_REQUESTS,
                 ("Too many requests", "请求过多"),
                 ("Wait, then try again. Seconds to wait:", "请稍后重试。等待秒数："),
-                wait.as_secs().max(1).to_string(),
+                seconds_to_wait(*wait).to_string(),
             ),
             Self::Invalid(detail) => told(
                 StatusCode::BAD_REQUEST,

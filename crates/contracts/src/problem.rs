@@ -1,5 +1,7 @@
 //! RFC 9457 problem documents with stable codes.
 
+use std::time::Duration;
+
 use larkauth_models::SessionId;
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +106,13 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub retry_after: Option<u64>,
+}
+
+/// Returns the whole seconds that a caller is told to wait, in `Retry-After` and in the text: rounded up, because an attempt
+/// within the last fraction of a second would be too early, and at least 1.
+#[must_use]
+pub fn seconds_to_wait(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 impl ProblemCode {

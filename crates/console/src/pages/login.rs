@@ -10,6 +10,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use larkauth_contracts::problem::seconds_to_wait;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -108,7 +109,7 @@ fn too_many(console: &Console, visitor: &Visitor, next: &str, wait: Duration) ->
         "此地址的尝试次数过多，请一分钟后重试。",
     );
     let mut response = form(console, visitor, next, StatusCode::TOO_MANY_REQUESTS, Some(problem));
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds_to_wait(wait)));
     response
 }
 

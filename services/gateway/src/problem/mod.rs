@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use larkauth_auth::AuthError;
-use larkauth_contracts::problem::{Problem, ProblemCode};
+use larkauth_contracts::problem::{Problem, ProblemCode, seconds_to_wait};
 use larkauth_messaging::BusError;
 use larkauth_models::{IdError, SessionId};
 use larkauth_storage::StorageError;
@@ -77,8 +77,7 @@ impl ApiError {
     }
 
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
-        let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        self.0.problem.retry_after = Some(whole.max(1));
+        self.0.problem.retry_after = Some(seconds_to_wait(wait));
         self
     }
 
@@ -201,5 +200,23 @@ mod tests {
         let wait =
             |millis| ApiError::invalid("").retry_after(Duration::from_millis(millis)).0.problem.retry_after;
         assert_eq!([wait(0), wait(1), wait(1000), wait(1001)], [Some(1), Some(1), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn retry_after_header_and_text_name_the_same_seconds() {
+        let window = Duration::from_secs(60);
+        for millis in [0, 1, 1000, 1001, 1999, 59_300] {
+            let retry_after = Duration::from_millis(millis);
+            for error in [
+                AuthError::RateLimited { max: 5, window, retry_after },
+                AuthError::AskedRecently { retry_after },
+                AuthError::RefreshInProgress { retry_after },
+                AuthError::UpstreamUnavailable { retry_after },
+            ] {
+                let text = error.to_string();
+                let seconds = ApiError::from(error).0.problem.retry_after.unwrap();
+                assert!(text.contains(&format!(" {seconds} s")), "{seconds}: {text}");
+            }
+        }
     }
 }
