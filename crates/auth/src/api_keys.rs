@@ -11,7 +11,7 @@ use larkauth_storage::{ApiKey, AuditEntry};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::{context::Context, error::AuthError, seal};
+use crate::{context::Context, error::AuthError, seal, sessions::is_scope_name};
 
 /// Prefix of every key, so that a scanner recognises a leaked one.
 const PREFIX: &str = "lak_";
@@ -230,12 +230,11 @@ fn check(new: &NewApiKey, now: Timestamp) -> Result<(), AuthError> {
     if new.app_ids.len() > MAX_LIST || new.lark_scopes.len() > MAX_LIST {
         return invalid(format!("a key lists at most {MAX_LIST} applications and {MAX_LIST} scopes of Lark"));
     }
-    if new
-        .lark_scopes
-        .iter()
-        .any(|scope| scope.is_empty() || scope.len() > 200 || !scope.bytes().all(|b| b.is_ascii_graphic()))
-    {
-        return invalid("a scope of Lark is 1 to 200 letters, digits and signs without a space".to_owned());
+    // A key is compared with the scopes of sessions: it can list none that a session cannot ask for.
+    if let Some(scope) = new.lark_scopes.iter().find(|scope| !is_scope_name(scope)) {
+        return invalid(format!(
+            "{scope:?} is not the name of a scope of Lark (letters, digits and `_:.-/`, at most 128)"
+        ));
     }
     if new.expires_at.is_some_and(|end| end <= now) {
         return invalid("the end of the key's life is in the past".to_owned());

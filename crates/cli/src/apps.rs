@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
-use larkauth_auth::{AuthError, Context};
+use larkauth_auth::{AuthError, Context, Policy};
 use larkauth_config::Settings;
 use larkauth_models::{AppId, Application, Brand, ExposeSecret, SecretString, Timestamp, TokenApi};
 use serde::Serialize;
@@ -193,13 +193,28 @@ async fn show(context: &Context, app_id: &AppId, format: Format) -> anyhow::Resu
     format.one(&app, &app.fields())
 }
 
+/// Returns when running processes follow a switch, as their caches say.
+fn follows(enabled: bool) -> String {
+    let Policy { read_staleness, app_cache_ttl, .. } = Policy::default();
+    let (tokens, rest) = (read_staleness.as_secs(), app_cache_ttl.as_secs());
+    if enabled {
+        format!(
+            "tokens are served within {tokens} s; invitations, callbacks and refreshes follow within {rest} s"
+        )
+    } else {
+        format!(
+            "tokens are served for {tokens} s more at most; invitations, callbacks and refreshes end within {rest} s"
+        )
+    }
+}
+
 async fn switch(context: &Context, app_id: &AppId, enabled: bool, format: Format) -> anyhow::Result<()> {
     context.set_application_enabled(&operator(), context.now(), app_id, enabled).await?;
     if format == Format::Json {
         return show(context, app_id, format).await;
     }
     let word = if enabled { "enabled" } else { "disabled" };
-    report::done(&format!("{app_id} is {word}"), "every process follows within 10 s");
+    report::done(&format!("{app_id} is {word}"), &follows(enabled));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use larkauth_auth::{
-    Context,
+    AuthError, Context, Policy,
     api_keys::{self, CreatedApiKey, NewApiKey},
 };
 use larkauth_models::{AppId, ExposeSecret, KeyScope, Timestamp};
@@ -69,14 +69,14 @@ pub(crate) struct Create {
     /// What the key is for
     #[arg(long)]
     name: String,
-    /// What it may do; may be given more than once
-    #[arg(long, required = true, value_name = "SCOPE", value_parser = key_scope())]
+    /// What it may do; separated by commas, or given more than once
+    #[arg(long, required = true, value_name = "SCOPE", value_delimiter = ',', value_parser = key_scope())]
     scope: Vec<KeyScope>,
-    /// The only application that it sees; may be given more than once
-    #[arg(long = "for-app", value_name = "APP_ID")]
+    /// The only application that it sees; separated by commas, or given more than once
+    #[arg(long = "for-app", value_name = "APP_ID", value_delimiter = ',')]
     app: Vec<AppId>,
-    /// The only scope of Lark that it may ask people for, beside offline_access; may be given more than once
-    #[arg(long, value_name = "SCOPE")]
+    /// The only scope of Lark that it may ask people for, beside offline_access; separated by commas, or given more than once
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
     lark_scope: Vec<String>,
     /// Its life, like 90d; without it the key has no end
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -193,6 +193,13 @@ impl Create {
 
     async fn run(&self, context: &Context, format: Format) -> anyhow::Result<()> {
         let now = context.now();
+        if !self.app.is_empty() {
+            let known = context.applications(&operator(), now).await?;
+            let is_known = |app_id: &AppId| known.iter().any(|known| known.app_id == *app_id);
+            if let Some(unknown) = self.app.iter().find(|app_id| !is_known(app_id)) {
+                return Err(AuthError::AppNotFound(unknown.clone()).into());
+            }
+        }
         let new = NewApiKey {
             name: self.name.clone(),
             scopes: self.scope.clone(),
@@ -261,6 +268,7 @@ async fn revoke(context: &Context, id: Uuid, format: Format) -> anyhow::Result<(
     if format == Format::Json {
         return output::json(&serde_json::json!({ "id": id, "revoked_at": now }));
     }
-    report::done(&format!("key {id} is revoked"), "every gateway refuses it within 10 s");
+    let within = Policy::default().read_staleness.as_secs();
+    report::done(&format!("key {id} is revoked"), &format!("every gateway refuses it within {within} s"));
     Ok(())
 }

@@ -10,5 +10,5 @@ mod validate;
 pub use idempotency::IdempotencyKey;
 pub(crate) use idempotency::session_id_of;
 pub use invite::Invite;
-pub(crate) use validate::check_scope_names;
 pub use validate::scopes_to_ask_for;
+pub(crate) use validate::{check_scope_names, is_scope_name};

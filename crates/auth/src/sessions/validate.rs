@@ -43,16 +43,19 @@ pub(crate) fn check_scope_names(scopes: &[String]) -> Result<(), AuthError> {
             scopes.len()
         )));
     }
-    // RFC 6749 section 3.3, less the characters that no Lark scope has.
-    let well_formed = |s: &String| {
-        (1..=128).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:.-/".contains(&b))
-    };
-    match scopes.iter().position(|s| !well_formed(s)) {
+    match scopes.iter().position(|scope| !is_scope_name(scope)) {
         Some(index) => Err(AuthError::Invalid(format!(
             "scopes: entry {index} is not a scope name (letters, digits and `_:.-/`, at most 128)"
         ))),
         None => Ok(()),
     }
+}
+
+/// Returns whether this can be the name of a scope: a `scope-token` of RFC 6749 section 3.3, without the characters that no
+/// scope of Lark has.
+pub(crate) fn is_scope_name(scope: &str) -> bool {
+    (1..=128).contains(&scope.len())
+        && scope.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:.-/".contains(&b))
 }
 
 /// Checks the texts of a card.

@@ -23,6 +23,7 @@ async fn apps_add_show_disable_enable_round_trip() {
 
     let disabled = stage.run(&format!("apps disable {APP_ID}")).await.with(0);
     assert!(disabled.out.contains("is disabled"), "{}", disabled.out);
+    assert!(disabled.out.contains("served for 1 s more at most"), "{}", disabled.out);
     insta::assert_snapshot!(stage.run(&format!("apps show {APP_ID}")).await.with(0).out, @r"
     app_id              cli_0123456789abcdef
     state               disabled

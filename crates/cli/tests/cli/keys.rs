@@ -3,7 +3,7 @@ use larkauth_storage_sqlite::SqliteStore;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::stage::Stage;
+use crate::stage::{APP_ID, APP_SECRET, Stage};
 
 #[tokio::test]
 async fn keys_create_shows_key_once_and_stores_its_hash() {
@@ -21,7 +21,7 @@ async fn keys_create_shows_key_once_and_stores_its_hash() {
     assert!(!list.out.contains(key));
     let id = list.json()[0]["id"].as_str().unwrap().to_owned();
     let revoked = stage.run(&format!("keys revoke {id}")).await.with(0);
-    assert!(revoked.out.contains("is revoked"), "{}", revoked.out);
+    assert!(revoked.out.contains("is revoked") && revoked.out.contains("within 1 s"), "{}", revoked.out);
     assert!(stage.run("keys list").await.with(0).out.contains("\tcrm\tsessions:read tokens:read\tall\t"));
     stage.run(&format!("keys revoke {id}")).await.with(3);
     let name = stage.run("keys revoke crm").await.with(2);
@@ -36,4 +36,24 @@ async fn keys_create_prints_json_and_refuses_missing_scope() {
     assert!(key["key"].as_str().unwrap().starts_with("lak_"));
     stage.run("keys create --name none").await.with(2);
     stage.run("keys create --name none --scope everything").await.with(2);
+}
+
+#[tokio::test]
+async fn keys_create_takes_lists_with_commas_and_refuses_what_is_not_there() {
+    let stage = Stage::new().await;
+    stage.run_with(&["apps", "add", APP_ID], &format!("{APP_SECRET}\n")).await.with(0);
+    let create = "keys create --name crm --scope tokens:read,sessions:read";
+    let lists = format!("{create} --lark-scope contact:read,im:message --for-app {APP_ID},{APP_ID} --json");
+    stage.run(&lists).await.with(0);
+    let listed = stage.run("keys list --json").await.with(0).json();
+    assert_eq!(listed[0]["scopes"], json!(["sessions:read", "tokens:read"]));
+    assert_eq!(listed[0]["lark_scopes"], json!(["contact:read", "im:message"]));
+    assert_eq!(listed[0]["app_ids"][0], json!(APP_ID));
+    for scope in ["a;b", "a\"b", "a b", ""] {
+        let arguments = ["keys", "create", "--name", "crm", "--scope", "*", "--lark-scope", scope];
+        stage.run_with(&arguments, "").await.with(2);
+    }
+    let unknown = stage.run(&format!("{create} --for-app {APP_ID},cli_unknown000000000")).await.with(3);
+    assert!(unknown.err.contains("cli_unknown000000000 is not registered"), "{}", unknown.err);
+    assert_eq!(stage.run("keys list --json").await.with(0).json().as_array().unwrap().len(), 1);
 }
