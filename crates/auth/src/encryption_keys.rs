@@ -154,6 +154,24 @@ impl Context {
         listed.collect()
     }
 
+    /// Returns the id of the key that this process encrypts with.
+    #[must_use]
+    pub fn first_encryption_key(&self) -> &str {
+        self.cipher.first_key()
+    }
+
+    /// Returns the ids of the other keys with which a running process has encrypted in the last two minutes. Such a process
+    /// may lack the first key of this one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn other_keys_in_use(&self) -> Result<Vec<String>, AuthError> {
+        let is_in_use = |known: &KeyUse| {
+            known.key_id != self.cipher.first_key() && known.sealed_ago.is_some_and(|ago| ago < STILL_SEALING)
+        };
+        Ok(self.store.key_uses().await?.into_iter().filter(is_in_use).map(|known| known.key_id).collect())
+    }
+
     /// Seals every stored value again that is sealed with another key than the first, then opens all values. May run beside
     /// all services, and more than once at a time. A rotation that was stopped or killed goes on when it is started again.
     /// `progress` stops it by [`ControlFlow::Break`].

@@ -37,11 +37,18 @@ pub(crate) enum EncryptionKeys {
 
 /// Encrypt every stored value again with the first key of ENCRYPTION_KEYS
 ///
+/// Every running process must have this key first: a process without it cannot read the values afterwards. The command
+/// refuses while a process encrypts with another key. Look at /readyz of every process, too: it names a key that the process lacks.
+///
 /// Services go on meanwhile. The command may be stopped or killed and started again, and goes on then. At its end it opens
 /// every value and says whether one needs another key.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  ENCRYPTION_KEYS_FILE=encryption-keys larkauth encryption-keys rotate")]
-pub(crate) struct Rotate {}
+pub(crate) struct Rotate {
+    /// Go on although a process encrypted with another key within the last two minutes
+    #[arg(long)]
+    force: bool,
+}
 
 /// Retire a key that no stored value needs, after which it can be removed from ENCRYPTION_KEYS
 ///
@@ -103,7 +110,7 @@ pub(crate) async fn run(command: EncryptionKeys, globals: &Globals) -> anyhow::R
     globals
         .connected(async |context| match command {
             EncryptionKeys::List => list(context, format).await,
-            EncryptionKeys::Rotate(Rotate {}) => rotate(context, format).await,
+            EncryptionKeys::Rotate(Rotate { force }) => rotate(context, force, format).await,
             EncryptionKeys::Retire(Retire { id }) => retire(context, &id, format).await,
         })
         .await?;
@@ -119,7 +126,26 @@ async fn list(context: &Context, format: Format) -> anyhow::Result<()> {
     format.list(&keys, &headers, KeyView::row)
 }
 
-async fn rotate(context: &Context, format: Format) -> anyhow::Result<()> {
+async fn rotate(context: &Context, force: bool, format: Format) -> anyhow::Result<()> {
+    let first = context.first_encryption_key();
+    let others = context.other_keys_in_use().await?;
+    if !others.is_empty() {
+        let told =
+            format!("a process has encrypted with {} within the last two minutes", others.join(" and "));
+        if !force {
+            anyhow::bail!(
+                "{told}, and may not have the key {first}: it could not read the values that are encrypted again. Nothing was \
+                 changed. Give every process ENCRYPTION_KEYS with {first} first, restart it, and start this command again \
+                 two minutes later; --force goes on all the same"
+            );
+        }
+        report::warn(&format!(
+            "{told}; it cannot read the values that are encrypted again if it lacks the key {first}"
+        ));
+    }
+    report::note(&format!(
+        "Values are encrypted again with the key {first}. A process without it cannot read them: /readyz of every process must be 200."
+    ));
     let stopping = AtomicBool::new(false);
     let mut bar = Bar::new("encrypting again");
     let operator = operator();

@@ -33,6 +33,12 @@ async fn filled() -> Stage {
     stage
 }
 
+/// Two minutes pass without a service.
+async fn no_key_in_use(stage: &Stage) {
+    let mut db = stage.database.connection().await;
+    sqlx::query("update encryption_key_uses set sealed_at = null").execute(&mut db).await.unwrap();
+}
+
 fn rows(listed: &Value) -> Vec<(&str, bool, bool, u64)> {
     let keys = listed.as_array().unwrap().iter();
     let row = keys.map(|key| {
@@ -54,7 +60,19 @@ async fn encryption_keys_rotate_then_retire_and_work_without_old_key() {
     let first = stage.run("encryption-keys retire new").await.with(2);
     assert!(first.err.contains("which encrypts"), "{}", first.err);
 
+    // A service that encrypts with the old key may lack the new one.
+    let refused = stage.run("encryption-keys rotate").await.with(1);
+    assert!(
+        refused.err.contains("encrypted with test within the last two minutes")
+            && refused.err.contains("may not have the key new"),
+        "{}",
+        refused.err
+    );
+    let listed = stage.run("encryption-keys list --json").await.with(0).json();
+    assert_eq!(rows(&listed), [("new", true, true, 0), ("test", false, true, 11)], "nothing is changed");
+    no_key_in_use(&stage).await;
     let rotated = stage.run("encryption-keys rotate --json").await.with(0);
+    assert!(rotated.err.contains("A process without it cannot read them"), "{}", rotated.err);
     assert!(rotated.err.contains("encrypting again access_tokens: 3 rows"), "{}", rotated.err);
     assert_eq!(
         rotated.json(),
@@ -73,8 +91,7 @@ async fn encryption_keys_rotate_then_retire_and_work_without_old_key() {
     let doctor = stage.run("doctor --json").await.with(1);
     assert!(doctor.out.contains("stored values may need the key test"), "{}", doctor.out);
     stage.set("ENCRYPTION_KEYS", BOTH);
-    let mut db = stage.database.connection().await;
-    sqlx::query("update encryption_key_uses set sealed_at = null").execute(&mut db).await.unwrap();
+    no_key_in_use(&stage).await;
     let retired = stage.run("encryption-keys retire test --json").await.with(0).json();
     assert_eq!(retired, json!({ "id": "test", "retired": true }));
     stage.run("encryption-keys retire test").await.with(3);
@@ -97,7 +114,8 @@ async fn encryption_keys_rotate_with_unreadable_value_reports_it() {
                   where open_id = 'ou_3'";
     sqlx::query(damage).execute(&mut db).await.unwrap();
     stage.set("ENCRYPTION_KEYS", BOTH);
-    let ended = stage.run("encryption-keys rotate --json").await.with(1);
+    let ended = stage.run("encryption-keys rotate --force --json").await.with(1);
+    assert!(ended.err.contains("cannot read the values that are encrypted again"), "{}", ended.err);
     let result = ended.json();
     assert_eq!((&result["verified"], &result["remaining"][0]["unreadable"]), (&json!(false), &json!(1)));
     assert!(
