@@ -262,3 +262,37 @@ async fn stats(State(sim): State<Sim>) -> Json<Value> {
 async fn secrets(State(sim): State<Sim>) -> Json<Vec<String>> {
     Json(sim.issued_secrets())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANUAL: &str = include_str!("../../../docs/simulator.md");
+
+    #[test]
+    fn manual_names_every_route_with_its_methods() {
+        let source = include_str!("control.rs");
+        let routes: Vec<_> =
+            source.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")).collect();
+        assert_eq!(routes.len(), 16);
+        for route in routes {
+            let (path, methods) = route.split_once('"').unwrap();
+            for method in
+                ["get", "post", "put", "delete"].iter().filter(|m| methods.contains(&format!("{m}(")))
+            {
+                let documented = format!("`{} /_sim{path}`", method.to_uppercase());
+                assert!(MANUAL.contains(&documented), "{documented}");
+            }
+        }
+    }
+
+    #[test]
+    fn faults_of_manual_are_read() {
+        let (_, examples) = MANUAL.split_once("```json\n").unwrap();
+        let (examples, _) = examples.split_once("```").unwrap();
+        assert!(examples.lines().count() >= 7);
+        for example in examples.lines() {
+            serde_json::from_str::<Fault>(example).unwrap_or_else(|error| panic!("{example}: {error}"));
+        }
+    }
+}
