@@ -87,7 +87,7 @@ impl ConnectionSupervisor {
                     self.forget(task);
                     if panicked {
                         // The next poll starts it again, not this one: it may panic again.
-                        tracing::error!("state.connections: a long connection's task panicked and is started again");
+                        tracing::error!("gateway.connections: a long connection's task panicked and is started again");
                     } else {
                         poll.reset_immediately();
                     }
@@ -99,8 +99,8 @@ impl ConnectionSupervisor {
                             part.remove();
                         }
                     }
-                    Ok(Err(error)) => tracing::warn!(%error, "state.connections: stay as they are"),
-                    Err(_) => tracing::warn!("state.connections: the store is slow, they stay as they are"),
+                    Ok(Err(error)) => tracing::warn!(%error, "gateway.connections: stay as they are"),
+                    Err(_) => tracing::warn!("gateway.connections: the store is slow, they stay as they are"),
                 },
             }
         }
@@ -202,7 +202,7 @@ impl StateReporter {
             self.show(&now);
             // Once, and not at each attempt that fails.
             if now.is_fallen_back() && !was_fallen_back && self.http_is_set_up {
-                tracing::warn!(app_id = %self.app_id, "state.connections: HTTP callbacks take over from the long connection");
+                tracing::warn!(app_id = %self.app_id, "gateway.connections: HTTP callbacks take over from the long connection");
             }
             was_fallen_back = now.is_fallen_back();
             if state.changed().await.is_err() {
