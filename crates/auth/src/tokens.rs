@@ -19,8 +19,9 @@ const A_SECOND: Duration = Duration::from_secs(1);
 const A_MINUTE: TimeDelta = TimeDelta::minutes(1);
 
 impl Context {
-    /// Returns a token that is valid for at least `min_validity` more and has the `required` scopes. A token that is not, or
-    /// of whose life little is left, is refreshed first; if that fails, a token that is still valid is served. Otherwise
+    /// Returns a token that is valid for at least `min_validity` more and has the `required` scopes. Of `min_validity`, at most
+    /// half of the token's own life counts; see [`StoredToken::is_servable`]. A token that is not valid for so long, or of
+    /// whose life little is left, is refreshed first; if that fails, a token that is still valid is served. Otherwise
     /// only the store is asked, so the token is served while Lark or the bus is down; or not even that, while the answer is at
     /// most as old as [`Policy::read_staleness`](crate::Policy::read_staleness).
     ///
@@ -127,6 +128,7 @@ impl Context {
             self.check_caller(actor, app_id).await?;
             match token.pair.access_token.unreadable() {
                 Some(why) => Err(AuthError::SecretUnreadable(why.clone())),
+                None if !is_valid(&token, self.now()) => Err(unserved(&token, self.now())),
                 None => self.learned(token).await,
             }
         };
@@ -190,9 +192,17 @@ impl Context {
         let is_servable = stored.is_servable(now, min_validity);
         let renewed = match self.newer_token(&stored).await {
             Ok(token) if token.is_servable(self.now(), min_validity) => Some(token),
-            Ok(token) if !is_servable => return Err(unserved(&token, now)),
-            Err(error) if !is_servable => return Err(error),
+            // Its answer took longer than half of its life, or it cannot be read.
+            Ok(token) if !is_valid(&stored, self.now()) => {
+                if !is_valid(&token, self.now()) {
+                    return Err(unserved(&token, self.now()));
+                }
+                Some(token)
+            }
             Ok(_) => None,
+            // Only a consent gives a token that is valid long enough.
+            Err(error @ AuthError::AuthenticationRequired) if !is_servable => return Err(error),
+            Err(error) if !is_valid(&stored, self.now()) => return Err(error),
             Err(error) => {
                 tracing::info!(app_id = %stored.app_id, %error, "auth.token.serve: the old token is still valid");
                 None
@@ -201,7 +211,7 @@ impl Context {
         self.check_caller(actor, &stored.app_id).await?;
         let token = match renewed {
             Some(token) => self.learned(token).await?,
-            None => self.still_stored(&stored, now, min_validity).await?,
+            None => self.still_stored(&stored).await?,
         };
         self.note_use(&token, now).await;
         Ok(token)
@@ -215,25 +225,20 @@ impl Context {
 
     /// Returns the token that is stored after a wait for a newer one that did not come. The old one may have been revoked
     /// during the wait.
-    async fn still_stored(
-        &self,
-        old: &Arc<StoredToken>,
-        now: Timestamp,
-        min_validity: TimeDelta,
-    ) -> Result<Arc<StoredToken>, AuthError> {
+    async fn still_stored(&self, old: &Arc<StoredToken>) -> Result<Arc<StoredToken>, AuthError> {
         let stored = self.reads.tokens.get(&*self.store, &old.app_id, &old.open_id).await?;
         let stored = stored.ok_or(AuthError::AuthenticationRequired)?;
-        let is_valid = |token: &StoredToken| {
-            token.is_servable(now, min_validity) && token.is_servable(self.now(), TimeDelta::zero())
-        };
-        if is_valid(&stored) {
+        if is_valid(&stored, self.now()) {
             return Ok(stored);
         }
         // The newer token cannot be read, or lives shorter: the older one is valid until its own end.
-        if stored.generation > old.generation && stored.status != TokenStatus::Suspended && is_valid(old) {
+        if stored.generation > old.generation
+            && stored.status != TokenStatus::Suspended
+            && is_valid(old, self.now())
+        {
             return Ok(old.clone());
         }
-        Err(unserved(&stored, now))
+        Err(unserved(&stored, self.now()))
     }
 
     /// Records now and then that a token is used: it is kept valid then. A record that fails does not matter.
@@ -309,8 +314,13 @@ impl Context {
     }
 }
 
+/// Returns whether a token may be served now, however little of its life is left.
+fn is_valid(token: &StoredToken, now: Timestamp) -> bool {
+    token.is_servable(now, TimeDelta::zero())
+}
+
 /// Returns why a token is not served. A secret that cannot be read is no reason to ask the person: the operator puts the key
-/// back. Neither is a pair without an access token: it is refreshed again.
+/// back. Neither is a token that can be refreshed: it is refreshed again.
 fn unserved(token: &StoredToken, now: Timestamp) -> AuthError {
     let is_over = token.pair.refresh_token.is_none() && token.pair.access_expires_at <= now;
     let has_ended = is_over || !matches!(token.status, TokenStatus::Active | TokenStatus::OutcomeUnknown);
@@ -319,6 +329,7 @@ fn unserved(token: &StoredToken, now: Timestamp) -> AuthError {
             AuthError::UpstreamUnavailable { retry_after: A_SECOND }
         }
         Some(why) if !has_ended => AuthError::SecretUnreadable(why.clone()),
+        _ if token.is_refreshable() => AuthError::UpstreamUnavailable { retry_after: A_SECOND },
         _ => AuthError::AuthenticationRequired,
     }
 }

@@ -206,7 +206,7 @@ pub struct SessionPage {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
 pub struct TokenQuery {
-    /// Seconds for which the token must still be valid; 60 by default, at most 3600.
+    /// Seconds for which the token must still be valid; 60 by default, at most 3600. At most half of the token's life counts.
     #[serde(default = "one_minute")]
     #[cfg_attr(feature = "openapi", param(maximum = 3600))]
     pub min_validity: u32,

@@ -216,15 +216,19 @@ pub struct StoredToken {
 }
 
 impl StoredToken {
-    /// Returns true when the access token may be served, can be read and is valid for at least `min_validity`.
+    /// Returns true when the access token may be served, can be read and is valid for at least `min_validity`, of which at most
+    /// half of the token's own life counts: otherwise a token that lives shorter would be refreshed for each read, and the new
+    /// one would not do either.
     ///
     /// A token that awaits re-authorization is served until it expires. A revoked or suspended token is not served.
     #[must_use]
     pub fn is_servable(&self, now: Timestamp, min_validity: chrono::TimeDelta) -> bool {
+        let half_of_life = (self.pair.access_expires_at - self.issued_at) / 2;
         self.pair.access_token.readable().is_some()
             && !self.pair.lacks_access_token()
             && !matches!(self.status, TokenStatus::Revoked | TokenStatus::Suspended)
-            && self.pair.access_expires_at - now >= min_validity.max(chrono::TimeDelta::seconds(1))
+            && self.pair.access_expires_at - now
+                >= min_validity.min(half_of_life).max(chrono::TimeDelta::seconds(1))
     }
 
     /// Returns whether a refresh may be tried: the status permits it, and the refresh token can be read.
@@ -283,6 +287,21 @@ mod tests {
         assert_eq!(uses(&no_access), (false, true));
         assert_eq!(no_access.pair.unreadable().unwrap().column, "access");
         assert_eq!(uses(&stored(readable(), None)), (true, false));
+    }
+
+    #[test]
+    fn is_servable_counts_at_most_half_of_the_life() {
+        let now = Timestamp::UNIX_EPOCH;
+        let servable = |life: i64, age: i64, min_validity: i64| {
+            let mut token = stored(SecretString::from("s").into(), None);
+            token.pair.access_expires_at = now + TimeDelta::seconds(life);
+            token.is_servable(now + TimeDelta::seconds(age), TimeDelta::seconds(min_validity))
+        };
+        assert!(servable(1800, 900, 3600) && !servable(1800, 901, 3600), "shorter than asked for");
+        assert!(servable(20, 10, 60) && !servable(20, 11, 60), "shorter than a minute");
+        assert!(servable(7200, 3600, 3600) && !servable(7200, 3601, 3600), "the usual life");
+        assert!(servable(7200, 7140, 60) && !servable(7200, 7141, 60));
+        assert!(servable(1, 0, 60) && !servable(1, 1, 60) && !servable(0, 0, 0), "never after its end");
     }
 
     #[test]

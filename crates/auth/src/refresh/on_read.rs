@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larkauth_models::{AppId, OpenId, StoredToken, TokenKind, TokenStatus};
-use larkauth_storage::{LeasedToken, RefreshClaim, RefreshEnd};
+use larkauth_storage::{LeasedToken, MAX_CLOCK_LEAD, RefreshClaim, RefreshEnd};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
@@ -14,12 +14,15 @@ use crate::{context::Context, error::AuthError, refresh_schedule::is_nearly_over
 const A_SECOND: Duration = Duration::from_secs(1);
 
 impl Context {
-    /// Returns whether a caller should have this token refreshed before it is served: it is not valid long enough, or
-    /// little of its life is left and no failure asks for a pause.
+    /// Returns whether a caller should have this token refreshed before it is served: it is not valid long enough; or no
+    /// failure asks for a pause, and little of its life is left, or it was stored while the clock was ahead, so that its end is
+    /// unknown.
     pub(crate) fn wants_refresh(&self, token: &StoredToken, is_servable: bool) -> bool {
         let now = self.now();
         let pauses = token.failures > 0 && token.next_attempt_at.is_some_and(|next| next > now);
-        token.is_refreshable() && (!is_servable || (is_nearly_over(token, now) && !pauses))
+        let is_of_the_future = token.issued_at > now + MAX_CLOCK_LEAD;
+        let is_due = is_nearly_over(token, now) || is_of_the_future;
+        token.is_refreshable() && (!is_servable || (is_due && !pauses))
     }
 
     /// Refreshes a token, or waits for the result of the caller that does. Returns the token of a newer generation.

@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use larkauth_auth::{AuthError, Context, ContextParts};
+use larkauth_lark_sim::{Effect, Endpoint, Fault, Lifetimes, SimConfig};
 use larkauth_models::{AppId, OpenId, TokenApi, TokenKind};
 use larkauth_storage::testing::{act, cipher_of};
 
-use crate::fixture::{ACTOR, Fixture, reply};
+use crate::fixture::{ACTOR, Fixture, Setup, reply};
 
 impl Fixture {
     /// The n-th person has authorized.
@@ -61,6 +62,70 @@ async fn valid_token_until_min_validity_is_served() {
     assert_eq!(fixture.served(&person, 0).await.unwrap(), 1, "its last second");
     fixture.clock.advance(Duration::from_secs(1));
     assert!(is_missing(&fixture.served(&person, 0).await), "a dead token is never served");
+}
+
+/// A Lark whose access tokens live so long.
+async fn with_access_life(access: Duration) -> Fixture {
+    let mut sim = SimConfig::default().with_users(3);
+    sim.lifetimes = Lifetimes { access, ..Lifetimes::default() };
+    Fixture::with(Setup { sim, ..Setup::default() }).await
+}
+
+#[tokio::test]
+async fn valid_token_shorter_than_asked_for_is_not_refreshed_for_each_read() {
+    for (life, min_validity) in [(1800, 3600), (20, 60)] {
+        let access = Duration::from_secs(life);
+        let fixture = with_access_life(access).await;
+        let person = fixture.authorized(0).await;
+        for (generation, refreshes) in [(1, 0), (2, 1), (3, 2)] {
+            for _ in 0..5 {
+                let served = fixture.served(&person, min_validity).await;
+                assert_eq!(served.unwrap(), generation, "{life} {min_validity}");
+            }
+            assert_eq!(fixture.refreshes(), refreshes, "{life} {min_validity}");
+            fixture.clock.advance(access / 2 + Duration::from_secs(1));
+        }
+        fixture.assert_no_violation();
+    }
+}
+
+#[tokio::test]
+async fn refresh_by_generation_of_short_life_is_not_done_twice() {
+    let fixture = with_access_life(Duration::from_secs(20)).await;
+    let person = fixture.authorized(0).await;
+    for _ in 0..3 {
+        let now = fixture.context.now();
+        let token = fixture.context.refresh_token(&ACTOR, now, &fixture.app_id(), &person, Some(1)).await;
+        assert_eq!(token.unwrap().generation, 2);
+    }
+    assert_eq!(fixture.refreshes(), 1);
+}
+
+#[tokio::test]
+async fn valid_token_for_less_than_asked_is_served_while_refreshes_fail() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    fixture.clock.advance(Duration::from_secs(7200 - 30));
+    let down = Effect::Answer { status: 503, code: 20_050 };
+    fixture.sim.faults().push(Fault::at(Endpoint::TokenRefresh, down).until_cleared());
+    assert_eq!(fixture.served(&person, 60).await.unwrap(), 1);
+    fixture.clock.advance(Duration::from_secs(30));
+    let refused = fixture.served(&person, 60).await.unwrap_err();
+    assert!(matches!(refused, AuthError::UpstreamUnavailable { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn valid_token_stored_by_a_clock_that_was_ahead_is_refreshed() {
+    let fixture = Fixture::new().await;
+    let person = fixture.authorized(0).await;
+    let ahead = "update access_tokens set issued_at = issued_at + interval '1 day',
+                     access_expires_at = access_expires_at + interval '1 day'";
+    fixture.sql(ahead).await;
+    for _ in 0..2 {
+        assert_eq!(fixture.served(&person, 60).await.unwrap(), 2);
+    }
+    assert_eq!(fixture.refreshes(), 1);
+    assert!(fixture.current(&person).await.issued_at <= fixture.context.now());
 }
 
 #[tokio::test]
