@@ -80,7 +80,8 @@ impl Context {
     }
 
     /// Returns the reason with which a session fails for which Lark starts no device authorization. An application that Lark
-    /// refuses opens its breaker. `None`: a later attempt may succeed.
+    /// refuses opens its breaker; one without the device grant, or without a scope of this session, does not: its other
+    /// sessions and its refreshes go on. `None`: a later attempt may succeed.
     ///
     /// # Errors
     /// The store's.
@@ -92,7 +93,7 @@ impl Context {
         let reason = match error.kind {
             ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Unknown => return Ok(None),
             ErrorKind::User => FailureReason::UserUnavailable,
-            ErrorKind::App | ErrorKind::InsufficientScope { .. } => {
+            ErrorKind::App => {
                 let app_id = &app.application.app_id;
                 self.apps.breaker().open(app_id, &error.to_string(), self.now()).await?;
                 FailureReason::AppMisconfigured

@@ -7,7 +7,7 @@ use larkauth_contracts::message::{InvitationRequested, SessionEnded};
 use larkauth_lark_sim::{Effect, Endpoint, Fault};
 use larkauth_messaging::Disposition;
 use larkauth_models::{AuthMethod, FailureReason, Person, SessionState, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     codes::{COMPLETED, failed},
@@ -84,6 +84,33 @@ async fn refused_authorization_fails_session_without_card() {
     assert!(session.message_id.is_none() && fixture.sim.messages().is_empty());
     let app = fixture.parts.store.application(&fixture.app_id()).await.unwrap().unwrap();
     assert!(app.frozen_since.is_some());
+}
+
+#[tokio::test]
+async fn application_without_the_device_grant_fails_one_session_and_opens_no_breaker() {
+    let refused = |endpoint| {
+        let merge = json!({ "code": 29_999, "error": "unauthorized_client", "device_code": null });
+        Fault::at(endpoint, Effect::Reshaped { status: 400, merge })
+    };
+    let fixture = Fixture::new().await;
+    let is_frozen = async || {
+        let app = fixture.parts.store.application(&fixture.app_id()).await.unwrap().unwrap();
+        app.frozen_since.is_some()
+    };
+    let (session_id, message) = fixture.device_asked(0).await;
+    fixture.sim.faults().push(refused(Endpoint::DeviceAuthorization));
+    assert_eq!(fixture.deliver(message).await, Disposition::DONE);
+    let session = fixture.session(session_id).await;
+    assert_eq!(session.failure_reason, Some(FailureReason::AppMisconfigured));
+    assert!(!is_frozen().await, "at the authorization");
+
+    let invited = fixture.device(1).await;
+    fixture.sim.faults().push(refused(Endpoint::TokenDevice));
+    assert_eq!(fixture.poll().await, 1);
+    let refused = (SessionState::Failed, Some(FailureReason::AppMisconfigured));
+    assert_eq!(fixture.state_of(&invited).await, refused);
+    assert!(!is_frozen().await, "at a poll");
+    fixture.authorized(2).await;
 }
 
 #[tokio::test]

@@ -174,9 +174,15 @@ fn rfc6749_error(api: Api, error: &str) -> Option<LarkError> {
         "invalid_grant" | "expired_token" => {
             (ErrorKind::InvalidGrant, Outcome::NotProcessed, "the grant is invalid, expired or used")
         }
-        "invalid_client" | "unauthorized_client" => {
-            (ErrorKind::App, Outcome::NotProcessed, "the application may not make this request")
+        "invalid_client" => {
+            (ErrorKind::App, Outcome::NotProcessed, "the application's id or secret is wrong")
         }
+        // Says nothing about other grants: the application itself is accepted.
+        "unauthorized_client" => (
+            ErrorKind::InvalidRequest,
+            Outcome::NotProcessed,
+            "the application may not use this grant type: enable it in the developer console",
+        ),
         "access_denied" => (ErrorKind::AccessDenied, Outcome::NotProcessed, "access was denied"),
         "invalid_token" => {
             (ErrorKind::AccessTokenInvalid, Outcome::NotProcessed, "the access token is invalid")

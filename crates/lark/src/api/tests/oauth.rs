@@ -196,7 +196,7 @@ async fn refresh_unknown_code_returns_kind_of_oauth_error() {
         (json!("invalid_grant"), ErrorKind::RefreshTokenInvalid),
         (json!(" INVALID_GRANT "), ErrorKind::RefreshTokenInvalid),
         (json!("invalid_client"), ErrorKind::App),
-        (json!("unauthorized_client"), ErrorKind::App),
+        (json!("unauthorized_client"), ErrorKind::InvalidRequest),
         (json!("access_denied"), ErrorKind::AccessDenied),
         (json!("invalid_request"), ErrorKind::InvalidRequest),
         (json!("invalid_scope"), ErrorKind::InvalidRequest),
