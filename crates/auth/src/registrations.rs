@@ -31,6 +31,18 @@ fn is_equal(one: &Application, other: &Application) -> bool {
         == (other.brand, other.token_api, &other.redirect_uri, &other.default_scopes, secrets(other))
 }
 
+/// Returns a warning when a registration changes the token endpoint: a refresh token is accepted by the endpoint that gave
+/// it only.
+fn warning_of_token_api(known: &Application, new: &Application) -> Option<String> {
+    (known.token_api != new.token_api).then(|| {
+        format!(
+            "the token API of the application changes from {} to {}: its existing logins end at their next refresh, and \
+             their people have to consent again; register it with {} again to keep them",
+            known.token_api, new.token_api, known.token_api
+        )
+    })
+}
+
 impl Context {
     /// Returns the registered applications that the actor sees, ordered by id. One that cannot be read hides no other.
     ///
@@ -109,6 +121,11 @@ impl Context {
         application: &Application,
     ) -> Result<(), AuthError> {
         let act = self.act(actor, now, action).app(&application.app_id);
+        if let Ok(Some(known)) = self.store.application(&application.app_id).await
+            && let Some(warning) = warning_of_token_api(&known, application)
+        {
+            tracing::warn!(app_id = %application.app_id, "{warning}");
+        }
         let stored = async {
             self.store.note_key_use(self.cipher.first_key()).await?;
             Ok::<_, AuthError>(self.store.put_application(application, &act).await?)
@@ -196,5 +213,33 @@ impl Context {
         self.apps.invalidate(app_id).await;
         self.reads.applications.clear();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larkauth_models::{Brand, TokenApi};
+
+    use super::*;
+
+    #[test]
+    fn warning_of_token_api_when_it_changes_names_both_and_what_ends() {
+        let with = |token_api| Application {
+            app_id: AppId::new("cli_0123456789abcdef").unwrap(),
+            app_secret: SecretString::from("secret"),
+            verification_token: None,
+            encrypt_key: None,
+            brand: Brand::Feishu,
+            token_api,
+            redirect_uri: "http://127.0.0.1/oauth/callback".parse().unwrap(),
+            default_scopes: Vec::new(),
+            enabled: true,
+            frozen_since: None,
+            frozen_reason: None,
+        };
+        let (v1, v2) = (with(TokenApi::V1), with(TokenApi::V2));
+        assert_eq!(warning_of_token_api(&v2, &v2), None);
+        let warning = warning_of_token_api(&v2, &v1).unwrap();
+        assert!(warning.contains("from v2 to v1") && warning.contains("logins end"), "{warning}");
     }
 }

@@ -124,7 +124,7 @@ settings! {
     LARK_VERIFICATION_TOKEN (secret) = None, "Verification token of the application, for HTTP callbacks.";
     LARK_ENCRYPT_KEY (secret) = None, "Encrypt key of the application, for HTTP callbacks.";
     LARK_BRAND = Fixed("feishu"), "Cloud of the application, `feishu` or `lark`; determines the default hosts.";
-    LARK_TOKEN_API = Fixed("v2"), "Token endpoint of the application, `v2` or `v1`.";
+    LARK_TOKEN_API = Fixed("v2"), "Token endpoint of the application, `v2` or `v1`. A change ends the existing logins of the application at their next refresh. `auth_method` `device_code` needs `v2`.";
     LARK_BASE_URL = Varies("the API host of the brand"), "Overrides the API host for all applications (a proxy, the simulator).";
     LARK_ACCOUNTS_URL = Varies("the accounts host of the brand"), "Overrides the accounts host for all applications.";
     OAUTH_REDIRECT_URI = Fixed("http://127.0.0.1:8080/oauth/callback"), "Redirect address after consent; register it in the developer console.";

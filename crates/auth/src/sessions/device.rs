@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larkauth_lark::error::{ErrorKind, LarkError};
-use larkauth_models::{AuthMethod, AuthSession, DeviceGrant, FailureReason};
+use larkauth_models::{AuthMethod, AuthSession, DeviceGrant, FailureReason, TokenApi};
 
 use crate::{apps::App, context::Context, error::AuthError};
 
@@ -17,7 +17,7 @@ pub(crate) struct DeviceAuthorized {
 
 impl Context {
     /// Returns a session whose card can be shown: a pending session of the device flow has codes that are valid. A session for
-    /// which Lark starts no device authorization fails, and is returned as it is then.
+    /// which Lark starts no device authorization, or whose tokens could not be refreshed, fails, and is returned as it is then.
     ///
     /// # Errors
     /// Lark's that pass by themselves, and the store's.
@@ -29,6 +29,15 @@ impl Context {
         let is_valid = session.device.as_ref().is_some_and(|device| device.expires_at > self.now());
         if session.auth_method != AuthMethod::DeviceCode || session.state.is_final() || is_valid {
             return Ok(session);
+        }
+        if app.application.token_api != TokenApi::V2 {
+            tracing::error!(
+                session_id = %session.id, app_id = %session.app_id,
+                "auth.device.token_api: the token API v1 refuses to refresh the tokens of the device flow; register the \
+                 application with v2, or use another auth_method"
+            );
+            self.fail_invitation(&session, FailureReason::AppMisconfigured).await?;
+            return self.existing_session(session.id).await;
         }
         match self.authorize_device(app, &session).await {
             Ok(authorized) => {

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use larkauth_contracts::message::InvitationRequested;
 use larkauth_models::{
-    Actor, AppId, AuditAction, AuthMethod, AuthSession, CardOptions, ConsentSecrets, FailureReason, Person,
-    SessionId, SessionState, Timestamp,
+    Actor, AppId, Application, AuditAction, AuthMethod, AuthSession, CardOptions, ConsentSecrets,
+    FailureReason, Person, SessionId, SessionState, Timestamp, TokenApi,
 };
 use larkauth_storage::{AuditEntry, Created, InvitationLimit, InvitationPause, NewSession, SessionEnding};
 
@@ -121,6 +121,7 @@ impl Context {
         Self::check_app(actor, &invite.app_id)?;
         self.check_encryption_keys().await?;
         let app = self.apps.get_for_invitation(&invite.app_id).await?;
+        check_auth_method(&app.application, invite.auth_method)?;
         if invite.card.app_name.is_none() && invite.auth_method.has_card() {
             invite.card.app_name = self.apps.name(&app).await.map(|name| name.to_string());
         }
@@ -289,6 +290,20 @@ impl Context {
             }
         }
     }
+}
+
+/// Checks that the application can refresh what this method gives: the tokens of the device flow are those of the v2 endpoint, and
+/// the v1 endpoint refuses their refresh.
+fn check_auth_method(application: &Application, auth_method: AuthMethod) -> Result<(), AuthError> {
+    if auth_method != AuthMethod::DeviceCode || application.token_api == TokenApi::V2 {
+        return Ok(());
+    }
+    Err(AuthError::Invalid(format!(
+        "application {} is registered with the token API v1, whose endpoint refuses to refresh the tokens of \
+         auth_method device_code: use another auth_method, or register the application with the token API v2 \
+         (LARK_TOKEN_API=v2, `larkauth apps add --token-api v2`)",
+        application.app_id
+    )))
 }
 
 /// Checks that the actor may ask a person for these scopes.

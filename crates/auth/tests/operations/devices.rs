@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use larkauth_auth::Context;
+use larkauth_auth::{AuthError, Context};
 use larkauth_contracts::message::{CardActionKind, CardFaceRequested, Envelope, InvitationRequested};
 use larkauth_lark_sim::{Effect, Endpoint, Fault, Lifetimes, SimConfig, ViolationKind};
 use larkauth_messaging::Disposition;
-use larkauth_models::{AuthMethod, ExposeSecret, FailureReason, Person, SessionId, SessionState};
+use larkauth_models::{AuthMethod, ExposeSecret, FailureReason, Person, SessionId, SessionState, TokenApi};
 
 use crate::{
     codes::{COMPLETED, failed},
-    fixture::{ACTOR, Fixture, Invited, Setup, reply, running, seen},
+    fixture::{ACTOR, APP, Fixture, Invited, Setup, reply, running, seen},
 };
 
 pub(crate) const PENDING: (SessionState, Option<FailureReason>) = (SessionState::Pending, None);
@@ -139,6 +139,27 @@ async fn card_opens_page_and_poll_stores_token() {
     fixture.completes(&invited).await;
     assert_eq!((fixture.poll().await, fixture.polled()), (0, 2), "an ended session is not polled");
     assert_eq!(fixture.sim.violations(), []);
+}
+
+/// The tokens of the device flow come from the v2 endpoint, and v1 refuses their refresh.
+#[tokio::test]
+async fn application_with_token_api_v1_is_refused() {
+    let fixture = Fixture::new().await;
+    let (session_id, message) = fixture.device_asked(0).await;
+    let now = fixture.context.now();
+    let v1 = fixture.application(APP, TokenApi::V1);
+    fixture.context.register_application(&ACTOR, now, &v1).await.unwrap();
+
+    let mut invite = fixture.invitation(Person { open_id: Some(fixture.person(1)), user_id: None });
+    invite.auth_method = AuthMethod::DeviceCode;
+    let refused = fixture.context.invite(&ACTOR, now, invite).await.unwrap_err();
+    assert!(matches!(&refused, AuthError::Invalid(text) if text.contains("token API v1")), "{refused}");
+    fixture.authorized(2).await;
+
+    assert_eq!(fixture.deliver(message).await, Disposition::DONE);
+    let session = fixture.session(session_id).await;
+    assert_eq!(session.failure_reason, Some(FailureReason::AppMisconfigured), "one that was open before");
+    assert_eq!(fixture.sim.stats().calls(Endpoint::DeviceAuthorization), 0);
 }
 
 #[tokio::test]
