@@ -3,7 +3,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use larkauth_models::{AppId, OpenId, SuspensionReason, Timestamp, UnionId, UserId, UserProfile};
 use larkauth_storage::{
-    AuditEntry, LeasedToken, People, Result, UnannouncedPerson,
+    AuditEntry, LeasedToken, MAX_CLOCK_LEAD, People, Result, UnannouncedPerson,
     backend::{
         rows::{UnannouncedRow, open_ids, suspensions},
         sealed::SealedProfile,
@@ -20,9 +20,10 @@ impl People for PgStore {
         &self,
         app_id: &AppId,
         synced_before: Timestamp,
+        now: Timestamp,
         limit: u32,
     ) -> Result<Vec<OpenId>> {
-        let rows = self
+        let mut rows = self
             .call("looking for people to look up", async |db| {
                 query_scalar!(
                     "select open_id from user_profiles where app_id = $1 and synced_at < $2
@@ -35,6 +36,21 @@ impl People for PgStore {
                 .await
             })
             .await?;
+        if rows.is_empty() {
+            rows = self
+                .call("looking for people of a wrong clock", async |db| {
+                    query_scalar!(
+                        "select open_id from user_profiles where app_id = $1 and synced_at > $2
+                         order by synced_at limit $3",
+                        app_id.as_str(),
+                        now + MAX_CLOCK_LEAD,
+                        i64::from(limit)
+                    )
+                    .fetch_all(db)
+                    .await
+                })
+                .await?;
+        }
         open_ids(rows)
     }
 
@@ -63,11 +79,12 @@ impl People for PgStore {
         self.change("claiming the look at a person", async |db| {
             query!(
                 "update user_profiles set synced_at = $4
-                     where app_id = $1 and open_id = $2 and synced_at < $3",
+                     where app_id = $1 and open_id = $2 and (synced_at < $3 or synced_at > $5)",
                 app_id.as_str(),
                 open_id.as_str(),
                 synced_before,
-                now
+                now,
+                now + MAX_CLOCK_LEAD
             )
             .execute(db)
             .await

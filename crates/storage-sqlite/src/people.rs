@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use larkauth_models::{AppId, OpenId, SuspensionReason, Timestamp, UnionId, UserId, UserProfile};
 use larkauth_sqlite::BEGIN_WRITING;
 use larkauth_storage::{
-    AuditEntry, LeasedToken, People, Result, UnannouncedPerson,
+    AuditEntry, LeasedToken, MAX_CLOCK_LEAD, People, Result, UnannouncedPerson,
     backend::{
         rows::{UnannouncedRow, open_ids, suspensions},
         sealed::SealedProfile,
@@ -21,9 +21,10 @@ impl People for SqliteStore {
         &self,
         app_id: &AppId,
         synced_before: Timestamp,
+        now: Timestamp,
         limit: u32,
     ) -> Result<Vec<OpenId>> {
-        let rows = self
+        let mut rows = self
             .read("looking for people to look up", async |db| {
                 query_scalar!(
                     "select open_id from user_profiles where app_id = ?1 and synced_at < ?2
@@ -36,6 +37,21 @@ impl People for SqliteStore {
                 .await
             })
             .await?;
+        if rows.is_empty() {
+            rows = self
+                .read("looking for people of a wrong clock", async |db| {
+                    query_scalar!(
+                        "select open_id from user_profiles where app_id = ?1 and synced_at > ?2
+                         order by synced_at limit ?3",
+                        app_id.as_str(),
+                        micros(now + MAX_CLOCK_LEAD),
+                        limit
+                    )
+                    .fetch_all(db)
+                    .await
+                })
+                .await?;
+        }
         open_ids(rows)
     }
 
@@ -64,11 +80,12 @@ impl People for SqliteStore {
         self.change("claiming the look at a person", async |db| {
             query!(
                 "update user_profiles set synced_at = ?4
-                     where app_id = ?1 and open_id = ?2 and synced_at < ?3",
+                     where app_id = ?1 and open_id = ?2 and (synced_at < ?3 or synced_at > ?5)",
                 app_id.as_str(),
                 open_id.as_str(),
                 micros(synced_before),
-                micros(now)
+                micros(now),
+                micros(now + MAX_CLOCK_LEAD)
             )
             .execute(db)
             .await

@@ -10,17 +10,19 @@ use crate::{AuditEntry, LeasedToken, Result};
 #[async_trait]
 pub trait People {
     /// Returns at most `limit` people of an application who were looked up before `synced_before`, those whose last look is
-    /// the oldest first.
+    /// the oldest first; and when there are none, those whose last look lies more than [`MAX_CLOCK_LEAD`](crate::MAX_CLOCK_LEAD)
+    /// after `now`: it comes from a clock that was wrong.
     async fn people_to_sync(
         &self,
         app_id: &AppId,
         synced_before: Timestamp,
+        now: Timestamp,
         limit: u32,
     ) -> Result<Vec<OpenId>>;
-    /// Counts these people.
+    /// Counts the people of an application who were looked up before `synced_before`.
     async fn count_to_sync(&self, app_id: &AppId, synced_before: Timestamp) -> Result<u64>;
-    /// Records a look at a person, unless the last one was at `synced_before` or later. `false`: another caller looks, or
-    /// the person has no profile.
+    /// Records a look at a person, unless the last one was at `synced_before` or later; one of a wrong clock does not count.
+    /// `false`: another caller looks, or the person has no profile.
     async fn claim_sync(
         &self,
         app_id: &AppId,

@@ -163,6 +163,21 @@ async fn sync_people_once_a_night_in_one_process() {
 }
 
 #[tokio::test]
+async fn sync_people_after_a_clock_that_was_ahead_goes_on_the_next_night() {
+    let fixture = fixture().await;
+    fixture.authorized(0).await;
+    assert_eq!(fixture.sync().await, 1);
+    // As if the pass had been by a clock ten days ahead.
+    let ahead = "update job_ticks set tick_at = tick_at + interval '10 days';
+                 update user_profiles set synced_at = synced_at + interval '10 days'";
+    fixture.sql(ahead).await;
+    for _ in 0..2 {
+        assert_eq!(fixture.next_sync().await, 1);
+        assert_eq!(fixture.sync().await, 0, "the pass has ended");
+    }
+}
+
+#[tokio::test]
 async fn sync_people_after_a_stop_goes_on_where_it_was() {
     let setup = Setup { sim: SimConfig::default().with_users(3), policy: syncing(), ..Setup::default() };
     let fixture = Fixture::with(setup).await;

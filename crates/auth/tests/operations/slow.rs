@@ -139,7 +139,7 @@ delegate! {
         fn erase_person(app_id: &AppId, open_id: &OpenId, audit: &AuditEntry) -> Stored<Erased>;
     }
     People {
-        fn people_to_sync(app_id: &AppId, synced_before: Timestamp, limit: u32) -> Stored<Vec<OpenId>>;
+        fn people_to_sync(app_id: &AppId, synced_before: Timestamp, now: Timestamp, limit: u32) -> Stored<Vec<OpenId>>;
         fn count_to_sync(app_id: &AppId, synced_before: Timestamp) -> Stored<u64>;
         fn claim_sync(app_id: &AppId, open_id: &OpenId, synced_before: Timestamp, now: Timestamp) -> Stored<bool>;
         fn store_synced(app_id: &AppId, profiles: &[UserProfile], others: &[OpenId], now: Timestamp) -> Stored<()>;

@@ -96,7 +96,7 @@ async fn hot_query_plan_uses_index() {
         |before: &str| app(&format!("now(), now() + interval '{before}', 8, gen_random_uuid(), 30000000"));
     let audit = "order by at desc, audit_id desc limit $10";
     let page = "null, null, null, null, 50";
-    let cases: [(&str, String, &str, &[&str]); 45] = [
+    let cases: [(&str, String, &str, &[&str]); 46] = [
         (
             "completed_at from user_auth_sessions where session_id = $1",
             id(""),
@@ -184,6 +184,7 @@ async fn hot_query_plan_uses_index() {
             &always,
         ),
         ("order by synced_at, open_id limit", app("now(), 50"), "user_profiles_by_sync", &always),
+        ("order by synced_at limit", app("now(), 50"), "user_profiles_by_sync", &always),
         (
             "order by refresh_expires_at limit $4",
             due("8 hours"),

@@ -70,6 +70,7 @@ async fn hot_query_plan_uses_index() {
         ("order by granted_at limit ?4", "access_tokens_by_grant"),
         ("(status_announcements % 2 = 1) and status <> 'revoked'", "access_tokens_unannounced"),
         ("order by synced_at, open_id limit ?3", "user_profiles_by_sync"),
+        ("order by synced_at limit ?3", "user_profiles_by_sync"),
         ("order by refresh_expires_at limit ?4", "access_tokens_due_by_login_end"),
         ("order by access_expires_at limit ?4", "access_tokens_due_by_access_end"),
         ("order by next_attempt_at limit ?4", "access_tokens_due (app_id=? AND next_attempt_at<?)"),

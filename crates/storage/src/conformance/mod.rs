@@ -105,6 +105,7 @@ macro_rules! conformance_suite {
             refreshes::due_applications_with_due_tokens_only,
             refreshes::touch_token_now_and_then,
             people::people_to_sync_oldest_look_first_until_looked_up,
+            people::people_to_sync_after_wrong_clock_looked_up_again,
             people::store_synced_replaces_only_what_lark_says,
             people::claim_sync_concurrent_callers_one_looks,
             people::suspend_person_during_refresh_stays_suspended_and_keeps_pair,

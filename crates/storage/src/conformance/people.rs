@@ -8,7 +8,7 @@ use larkauth_models::{
 use uuid::Uuid;
 
 use super::fixtures::{Bed, ou, secret, wins};
-use crate::{RefreshClaim, RefreshEnd, RefreshedToken};
+use crate::{MAX_CLOCK_LEAD, RefreshClaim, RefreshEnd, RefreshedToken};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -18,7 +18,7 @@ impl Bed {
     }
 
     async fn to_sync(&self, synced_before: Timestamp, limit: u32) -> Vec<String> {
-        let people = self.store.people_to_sync(&self.app, synced_before, limit).await.unwrap();
+        let people = self.store.people_to_sync(&self.app, synced_before, self.now(), limit).await.unwrap();
         people.iter().map(ToString::to_string).collect()
     }
 
@@ -68,6 +68,34 @@ pub async fn people_to_sync_oldest_look_first_until_looked_up(bed: &Bed) {
     bed.advance(10);
     assert_eq!(bed.to_sync(bed.now(), 9).await, ["ou_2", "ou_3", "ou_1"], "the next pass");
     assert_eq!(bed.store.count_to_sync(&bed.other_app, bed.now()).await.unwrap(), 1);
+}
+
+/// A look by a clock that was wrong keeps no one from being looked up again.
+pub async fn people_to_sync_after_wrong_clock_looked_up_again(bed: &Bed) {
+    for person in ["ou_1", "ou_2"] {
+        bed.completed(&bed.app, person, "u").await;
+    }
+    bed.advance(10);
+    let (now, ahead) = (bed.now(), bed.now() + Duration::from_secs(3600));
+    let looked = async |person, at| {
+        bed.store.store_synced(&bed.app, &[], &[ou(person)], at).await.unwrap();
+    };
+    looked("ou_2", ahead).await;
+    assert_eq!(bed.to_sync(now, 9).await, ["ou_1"]);
+    looked("ou_1", now).await;
+    assert_eq!(bed.to_sync(now, 9).await, ["ou_2"]);
+    looked("ou_2", now + MAX_CLOCK_LEAD).await;
+    assert!(bed.to_sync(now, 9).await.is_empty(), "clocks differ a little");
+
+    let claim = async || {
+        let before = now - Duration::from_secs(60);
+        bed.store.claim_sync(&bed.app, &ou("ou_2"), before, now).await.unwrap()
+    };
+    assert!(!claim().await);
+    looked("ou_2", ahead).await;
+    assert!(claim().await);
+    assert!(!claim().await);
+    assert!(bed.to_sync(now, 9).await.is_empty());
 }
 
 /// What Lark says replaces what is stored, and what it does not say stays.
