@@ -256,6 +256,12 @@ mod tests {
     }
 
     #[test]
+    fn default_lease_counts_until_its_end_beside_clocks_that_differ() {
+        let policy = Policy::default();
+        assert!(policy.refresh_lease + larkauth_storage::MAX_CLOCK_LEAD < larkauth_storage::MAX_LEASE_END);
+    }
+
+    #[test]
     fn default_reserves_leave_time_for_the_exchange() {
         let policy = Policy::default();
         assert!(policy.escrow_reserve + policy.announce_reserve < policy.handler_deadline);

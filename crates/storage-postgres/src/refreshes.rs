@@ -64,7 +64,8 @@ impl Refreshes for PgStore {
                                select from access_tokens t
                                where t.app_id = a.app_id and next_attempt_at <= $1
                                  and status in ('active', 'outcome_unknown') and refresh_token_sealed is not null
-                                 and (lease_until is null or lease_until <= clock_timestamp())
+                                 and (lease_until is null or lease_until <= clock_timestamp()
+                                      or lease_until > clock_timestamp() + interval '6 minutes')
                                order by next_attempt_at limit $3) found) counted
                        where due > 0 and enabled and (frozen_since is null or frozen_since <= $2)
                        order by app_id"#,
@@ -96,7 +97,8 @@ impl Refreshes for PgStore {
                            select token_id, lease_owner is not null as was_interrupted from access_tokens
                            where app_id = $1 and next_attempt_at <= $2 and status in ('active', 'outcome_unknown')
                              and refresh_token_sealed is not null
-                             and (lease_until is null or lease_until <= clock_timestamp())
+                             and (lease_until is null or lease_until <= clock_timestamp()
+                                  or lease_until > clock_timestamp() + interval '6 minutes')
                              and "# + $condition + r#" limit $4
                            for update skip locked)
                        update access_tokens t set
@@ -234,7 +236,8 @@ pub(crate) async fn take_lease(
                select token_id, lease_owner is not null as was_interrupted from access_tokens
                where app_id = $1 and open_id = $2 and kind = 'user' and refresh_token_sealed is not null
                  and case when $3 then status = 'suspended' else status in ('active', 'outcome_unknown') end
-                 and (lease_until is null or lease_until <= clock_timestamp())
+                 and (lease_until is null or lease_until <= clock_timestamp()
+                      or lease_until > clock_timestamp() + interval '6 minutes')
                for update)
            update access_tokens t set
                lease_owner = $4, lease_until = clock_timestamp() + $5::bigint * interval '1 microsecond'

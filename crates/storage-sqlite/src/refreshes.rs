@@ -34,7 +34,8 @@ macro_rules! free {
                    lease_owner is not null as "was_interrupted!: bool"
                from access_tokens
                where refresh_token_sealed is not null
-                 and (lease_until is null or lease_until <= cast(unixepoch('subsec') * 1000000 as integer))
+                 and (lease_until is null or lease_until <= cast(unixepoch('subsec') * 1000000 as integer)
+                      or lease_until > cast(unixepoch('subsec') * 1000000 as integer) + 360000000)
                  and "# + $condition $(+ $more)*,
             $($argument),*
         )
@@ -91,7 +92,8 @@ impl Refreshes for SqliteStore {
                                       where t.app_id = a.app_id and next_attempt_at <= ?1
                                         and status in ('active', 'outcome_unknown') and refresh_token_sealed is not null
                                         and (lease_until is null
-                                             or lease_until <= cast(unixepoch('subsec') * 1000000 as integer))
+                                             or lease_until <= cast(unixepoch('subsec') * 1000000 as integer)
+                                             or lease_until > cast(unixepoch('subsec') * 1000000 as integer) + 360000000)
                                       limit ?3)) as due
                              from applications a
                              where enabled and (frozen_since is null or frozen_since <= ?2))

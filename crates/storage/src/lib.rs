@@ -65,7 +65,7 @@ pub use processed_events::ProcessedEvents;
 pub use profiles::{Erased, ProfileCursor, ProfilePage, Profiles};
 pub use reauthorizations::Reauthorizations;
 pub use refreshes::{
-    DueApplication, DueOrder, LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes,
+    DueApplication, DueOrder, LeasedToken, MAX_LEASE_END, RefreshClaim, RefreshEnd, RefreshedToken, Refreshes,
 };
 pub use session_types::{
     ActiveCounts, CodeBinding, Completion, Created, EndCursor, ExchangeClaim, InvitationLimit,

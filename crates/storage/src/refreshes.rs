@@ -6,11 +6,16 @@ use uuid::Uuid;
 
 use crate::Result;
 
+/// Furthest end of a lease from now that counts: 6 min, which is a lease of a minute, longer than any, and
+/// [`MAX_CLOCK_LEAD`](crate::MAX_CLOCK_LEAD). The statements of both databases have it as a number.
+pub const MAX_LEASE_END: Duration = Duration::from_secs(360);
+
 /// Refreshing the tokens of people. A refresh token works once, so one caller at a time may use it.
 ///
 /// A caller takes the lease of a row, which is also the record that the refresh token may be on its way to Lark. The lease
 /// ends with a new pair, with another result, or by its time, which the clock of the database measures. A lease that ended
-/// by its time is reported to the next caller: the refresh token may be used up.
+/// by its time is reported to the next caller: the refresh token may be used up. So is a lease that ends more than
+/// [`MAX_LEASE_END`] from now: the clock was set back since, and its holder would block the token for the length of the jump.
 ///
 /// A pair is stored by the generation that it replaces, whether or not its caller still has the lease. So a late pair is not lost, and an old
 /// one replaces nothing.

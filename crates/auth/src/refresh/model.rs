@@ -23,7 +23,7 @@ struct Row {
     generation: u8,
     status: TokenStatus,
     owner: Option<u8>,
-    /// The time of the lease has not passed.
+    /// The lease counts: its time has not passed, and its end is no further ahead than that of a lease can be.
     is_leased: bool,
     /// No pause after a failure is left.
     is_due: bool,
@@ -63,7 +63,7 @@ struct Faults {
     repeated_deliveries: u8,
     consents: u8,
     revocations: u8,
-    /// Whether a lease may end before its holder is done.
+    /// Whether a lease may end before its holder is done: by its time, or because the clock was set back.
     slow_holders: bool,
 }
 

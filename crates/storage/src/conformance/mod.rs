@@ -97,6 +97,7 @@ macro_rules! conformance_suite {
             refreshes::claim_refresh_one_holder_until_its_end,
             refreshes::claim_refresh_concurrent_callers_one_leases,
             refreshes::claim_refresh_expired_lease_is_interrupted,
+            refreshes::claim_refresh_lease_of_clock_set_back_is_interrupted,
             refreshes::complete_refresh_replaces_its_generation_only,
             refreshes::complete_refresh_of_revoked_token_refused,
             refreshes::end_refresh_of_other_owner_changes_nothing,

@@ -6,7 +6,7 @@ use larkauth_models::{AppId, ExposeSecret, Timestamp, TokenKind, TokenPair, Toke
 use uuid::Uuid;
 
 use super::fixtures::{Bed, ou, secret};
-use crate::{DueOrder, LeasedToken, RefreshClaim, RefreshEnd, RefreshedToken};
+use crate::{DueOrder, LeasedToken, MAX_LEASE_END, RefreshClaim, RefreshEnd, RefreshedToken};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -127,6 +127,28 @@ pub async fn claim_refresh_expired_lease_is_interrupted(bed: &Bed) {
     assert!(!bed.store.end_refresh(&bed.app, &ou("ou_1"), second, end).await.unwrap());
     let token = bed.store.token(&bed.app, &ou("ou_1"), TokenKind::User).await.unwrap().unwrap();
     assert_eq!((token.generation, token.status), (2, TokenStatus::Active));
+}
+
+/// A lease that ends later than a lease can is from before the clock was set back: it does not block the token.
+pub async fn claim_refresh_lease_of_clock_set_back_is_interrupted(bed: &Bed) {
+    const LITTLE: Duration = Duration::from_secs(30);
+    for person in ["ou_1", "ou_2"] {
+        bed.due(&bed.app, person, 0).await;
+        bed.leased(person, bed.uuid(), MAX_LEASE_END + LITTLE).await;
+    }
+    let due = bed.store.due_applications(bed.now(), bed.now(), 9).await.unwrap();
+    assert_eq!(due.iter().map(|app| app.due).collect::<Vec<_>>(), [2]);
+    assert!(bed.leased("ou_1", bed.uuid(), LEASE).await.was_interrupted);
+    assert_eq!(bed.claim_due(9).await, ["ou_2"]);
+    for person in ["ou_1", "ou_2"] {
+        assert!(matches!(bed.lease(person, bed.uuid(), LEASE).await, RefreshClaim::Held { .. }), "{person}");
+    }
+    assert!(bed.claim_due(9).await.is_empty());
+
+    // Clocks differ a little.
+    bed.due(&bed.app, "ou_3", 0).await;
+    bed.leased("ou_3", bed.uuid(), MAX_LEASE_END - LITTLE).await;
+    assert!(matches!(bed.lease("ou_3", bed.uuid(), LEASE).await, RefreshClaim::Held { .. }));
 }
 
 /// A pair replaces the generation that it was made from, once.
