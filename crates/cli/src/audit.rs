@@ -12,6 +12,7 @@ use larkauth_storage::{AuditCursor, AuditFilter};
 use crate::{
     globals::{Globals, operator},
     output::{Format, or_dash, time},
+    registered::check_registered,
     report,
 };
 
@@ -92,6 +93,7 @@ pub(crate) async fn run(arguments: Arguments, globals: &Globals) -> anyhow::Resu
 
 impl Arguments {
     async fn run(&self, context: &Context, format: Format) -> anyhow::Result<()> {
+        check_registered(context, self.app.as_slice()).await?;
         let now = context.now();
         let filter = AuditFilter {
             app_id: self.app.clone(),

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::{
     globals::{Globals, operator},
     output::{self, Format, time},
+    registered::check_registered,
     report,
 };
 
@@ -69,6 +70,7 @@ pub(crate) async fn run(arguments: Arguments, globals: &Globals) -> anyhow::Resu
 
 impl Arguments {
     async fn run(&self, context: &Context, format: Format) -> anyhow::Result<()> {
+        check_registered(context, self.app_id.as_slice()).await?;
         let now = context.now();
         let within = TimeDelta::from_std(self.within).unwrap_or(TimeDelta::MAX);
         let filter = HorizonFilter {

@@ -8,7 +8,7 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use larkauth_auth::{
-    AuthError, Context, Policy,
+    Context, Policy,
     api_keys::{self, CreatedApiKey, NewApiKey},
 };
 use larkauth_models::{AppId, ExposeSecret, KeyScope, Timestamp};
@@ -20,6 +20,7 @@ use crate::{
     exit::CommandError,
     globals::{Globals, operator},
     output::{self, Format, or_dash, time},
+    registered::check_registered,
     report,
 };
 
@@ -193,13 +194,7 @@ impl Create {
 
     async fn run(&self, context: &Context, format: Format) -> anyhow::Result<()> {
         let now = context.now();
-        if !self.app.is_empty() {
-            let known = context.applications(&operator(), now).await?;
-            let is_known = |app_id: &AppId| known.iter().any(|known| known.app_id == *app_id);
-            if let Some(unknown) = self.app.iter().find(|app_id| !is_known(app_id)) {
-                return Err(AuthError::AppNotFound(unknown.clone()).into());
-            }
-        }
+        check_registered(context, &self.app).await?;
         let new = NewApiKey {
             name: self.name.clone(),
             scopes: self.scope.clone(),

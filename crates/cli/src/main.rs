@@ -28,6 +28,7 @@ mod no_token;
 mod output;
 mod people;
 mod prompt;
+mod registered;
 mod report;
 mod session;
 mod sim;

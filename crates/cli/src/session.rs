@@ -13,6 +13,7 @@ use crate::{
     follow,
     globals::{Globals, operator},
     output::{self, Format, or_dash, time},
+    registered::check_registered,
     report,
 };
 
@@ -131,6 +132,7 @@ fn row(session: &SessionView) -> Vec<String> {
 
 impl List {
     async fn run(&self, context: &Context, format: Format) -> anyhow::Result<ExitCode> {
+        check_registered(context, self.filter.app.as_slice()).await?;
         let after = match self.after {
             Some(id) => {
                 let last = context.session(&operator(), context.now(), id).await?;
@@ -202,6 +204,7 @@ impl Watch {
     }
 
     async fn all(&self, context: &Context, format: Format) -> anyhow::Result<ExitCode> {
+        check_registered(context, self.filter.app.as_slice()).await?;
         // The state is compared here, so that leaving a state shows as a change too.
         let filter = SessionFilter { state: None, ..self.filter.of_store() };
         let until = self.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));

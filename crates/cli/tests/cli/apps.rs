@@ -68,7 +68,15 @@ async fn apps_add_reads_secret_from_file_or_environment() {
 #[tokio::test]
 async fn apps_with_unknown_app_or_invalid_values_fails() {
     let stage = Stage::new().await;
-    for command in ["apps show", "apps disable", "apps enable"] {
+    for command in [
+        "apps show",
+        "apps disable",
+        "apps enable",
+        "audit --app",
+        "horizon --app-id",
+        "session list --app",
+        "session watch --app",
+    ] {
         let ended = stage.run(&format!("{command} {APP_ID}")).await.with(3);
         assert!(ended.err.contains("is not registered"), "{}", ended.err);
     }
