@@ -144,12 +144,15 @@ fn body(content: &CardContent<'_>, app: AppName<'_>) -> Vec<Value> {
     match content.face {
         CardFace::Invitation | CardFace::Reauthorize => invitation(content, app),
         CardFace::Processing => {
-            let (message, label) = if content.authorize_url.is_some() {
-                (text::CONFIRM_ON_PAGE, text::OPEN_AGAIN)
+            let mut elements = if content.authorize_url.is_some() {
+                let buttons = side_by_side(vec![
+                    authorize_button(content, &text::OPEN_AGAIN),
+                    callback_button(content, ButtonKind::Cancel, &text::DECLINE, "default"),
+                ]);
+                vec![paragraph(&localized(&text::CONFIRM_ON_PAGE)), buttons]
             } else {
-                (text::WORKING, text::AUTHORIZE)
+                vec![paragraph(&localized(&text::WORKING)), authorize_button(content, &text::AUTHORIZE)]
             };
-            let mut elements = vec![paragraph(&localized(&message)), authorize_button(content, &label)];
             elements.extend(content.device.map(other_device));
             elements
         }

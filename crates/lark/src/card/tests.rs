@@ -173,8 +173,9 @@ fn render_every_face_can_be_updated_and_has_its_buttons() {
         let actions: Vec<_> =
             callbacks.iter().map(|c| ButtonAction::read(&click(c)).unwrap().action).collect();
         let expected: &[ButtonKind] = match face {
-            CardFace::Invitation | CardFace::Reauthorize => &[ButtonKind::Authorize, ButtonKind::Cancel],
-            CardFace::Processing => &[ButtonKind::Authorize],
+            CardFace::Invitation | CardFace::Reauthorize | CardFace::Processing => {
+                &[ButtonKind::Authorize, ButtonKind::Cancel]
+            }
             CardFace::Expired | CardFace::Failed => &[ButtonKind::Retry],
             CardFace::Done | CardFace::Declined => &[],
         };
