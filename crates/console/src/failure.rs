@@ -129,6 +129,7 @@ impl Failure {
             | AuthError::Bus(_)
             | AuthError::Lark(_)
             | AuthError::EncryptionKeyMissing { .. }
+            | AuthError::ForeignEncryptionKeys(_)
             | AuthError::AppFrozen { .. }
             | AuthError::RefreshInProgress { .. }
             | AuthError::UpstreamUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,

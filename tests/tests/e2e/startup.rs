@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 
 use anyhow::Context;
 use larkauth_models::ExposeSecret;
-use larkauth_storage::testing::TestAuthorization;
+use larkauth_storage::{EncryptionKeys, testing::TestAuthorization};
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_tests::{Answer, Kind, Options, Service, World};
 use reqwest::Method;
@@ -112,6 +112,9 @@ async fn start_with_unreachable_part_fails_and_names_cure() -> anyhow::Result<()
             "{line}"
         );
     }
+    // A noted key would make every process without it not ready.
+    let noted = store.key_uses().await?;
+    assert!(noted.iter().all(|known| known.key_id != "k1"), "{noted:?}");
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
     for kind in SERVICES {

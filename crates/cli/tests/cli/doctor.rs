@@ -95,6 +95,11 @@ async fn doctor_with_one_unreadable_application_checks_the_others() {
     let keys = stage.env["ENCRYPTION_KEYS"].clone();
     stage.run_with(&["apps", "add", APP_ID], &format!("{APP_SECRET}\n")).await.with(0);
     stage.set("ENCRYPTION_KEYS", "other:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwA=");
+    // While a process may run with the other key.
+    let refused = stage.run_with(&["apps", "add", LOST], &format!("{APP_SECRET}\n")).await.with(1);
+    assert!(refused.err.contains("stored values may need the encryption keys test"), "{}", refused.err);
+    let mut db = stage.database.connection().await;
+    sqlx::query("update encryption_key_uses set sealed_at = null").execute(&mut db).await.unwrap();
     stage.run_with(&["apps", "add", LOST], &format!("{APP_SECRET}\n")).await.with(0);
     stage.set("ENCRYPTION_KEYS", keys);
 
