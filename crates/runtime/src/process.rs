@@ -233,25 +233,26 @@ impl Process {
         });
     }
 
-    /// Sends metrics to the collector if that is set, once more at the end. A collector that does not take them is a warning,
-    /// once until it takes them again.
+    /// Sends metrics to the collector if that is set; the guard of telemetry does it once more at the end. A collector that does
+    /// not take them is a warning, once until it takes them again, and delays no stop.
     fn export_metrics(&self, exporter: Option<(MetricsExporter, Duration)>) {
         let Some((exporter, interval)) = exporter else { return };
         let (metrics, stopping) = (self.context.metrics().clone(), self.stopping.clone());
+        larkauth_telemetry::export_at_end(exporter.clone(), metrics.clone());
         self.spawn("the export of metrics", async move {
             let mut failing = false;
             loop {
-                let stopped = stopping.run_until_cancelled(tokio::time::sleep(interval)).await.is_none();
-                let exported = exporter.export(&metrics, SystemClock.now()).await;
+                let export = async {
+                    tokio::time::sleep(interval).await;
+                    exporter.export(&metrics, SystemClock.now()).await
+                };
+                let Some(exported) = stopping.run_until_cancelled(export).await else { return Ok(()) };
                 match &exported {
                     Err(error) if !failing => tracing::warn!(%error, "metrics are not exported"),
                     Ok(()) if failing => tracing::info!("metrics are exported again"),
                     _ => {}
                 }
                 failing = exported.is_err();
-                if stopped {
-                    return Ok(());
-                }
             }
         });
     }

@@ -142,6 +142,29 @@ async fn start_after_migrating_empty_database_succeeds() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stop_with_hanging_collector_ends_within_seconds() -> anyhow::Result<()> {
+    let mut world = idle_world().await?;
+    // Connections are taken and never answered.
+    let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", collector.local_addr()?);
+    let change = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_METRICS_EXPORTER", "otlp"),
+        ("OTEL_LOGS_EXPORTER", "otlp"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+    ];
+    world.start_service(Kind::TokenRefresher, &change).await?;
+    // Exports of metrics and of logs are under way.
+    let _asked = (collector.accept().await?, collector.accept().await?);
+    let service = world.services.pop().context("no service")?;
+    let began = Instant::now();
+    let (status, output) = service.terminate().await?;
+    let took = began.elapsed();
+    assert!(status.success() && took < Duration::from_secs(8), "{took:?}\n{output}");
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn help_of_services_lists_settings() -> anyhow::Result<()> {
     let names = ["DATABASE_URL", "AMQP_URL", "ENCRYPTION_KEYS", "APP_ID", "API_KEY", "HTTP_ADDR", "RUST_LOG"];
     for kind in SERVICES {
