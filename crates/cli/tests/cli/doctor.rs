@@ -243,6 +243,13 @@ async fn doctor_checks_both_addresses() {
     }
     assert!(ended.out.contains("works, but only for browsers on this machine"), "{}", ended.out);
     standalone.terminate().await.with(0);
+    // The redirect URI leads to the listener for operators.
+    stage.set("PUBLIC_HTTP_ADDR", private.to_string());
+    stage.set("HTTP_ADDR", public);
+    let standalone = stage.standalone().await;
+    let ended = stage.run("doctor --json").await.with(0);
+    assert!(ended.out.contains("does not serve this path"), "{}", ended.out);
+    standalone.terminate().await.with(0);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     stage.set("PUBLIC_HTTP_ADDR", taken.local_addr().unwrap().to_string());
     says(&stage.run("doctor --json").await.with(1), "PUBLIC_HTTP_ADDR", "wrong");
