@@ -1,17 +1,13 @@
 //! Encryption keys: which the stored values need, sealing the values again with another key, and retiring a key.
 
-use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
 
 use larkauth_contracts::topology::Queue;
-use larkauth_models::{Actor, AuditAction, Timestamp, UnreadableSecret};
+use larkauth_models::{Actor, AuditAction, Timestamp};
 use larkauth_storage::{KeySurvey, KeyUse, KeyValues, Rotated, rotate, transfer::TableProgress};
 
-use crate::{context::Context, error::AuthError};
+use crate::{context::Context, error::AuthError, key_use::check_keys_open};
 
-/// How long a look at the keys in use is good enough for an invitation: 10 s.
-const LOOK_TTL: Duration = Duration::from_secs(10);
-/// Time between two reports about values of one key that do not open: 10 min.
-const REPORT_INTERVAL: Duration = Duration::from_secs(600);
 /// How long after its last note a key counts as used for encryption: 2 min. A running service notes its key every 30 s.
 const STILL_SEALING: Duration = Duration::from_secs(120);
 /// Runs over all rows of one rotation. A row that others change all the time is sealed anew by them.
@@ -79,48 +75,6 @@ pub enum Retirement {
 }
 
 impl Context {
-    /// Notes that this process encrypts with its first key, and returns the ids of the keys that stored values may need and
-    /// this process does not have.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn look_at_encryption_keys(&self) -> Result<Arc<[String]>, AuthError> {
-        // A database that takes no writes holds no new values either.
-        if let Err(error) = self.store.note_key_use(self.cipher.first_key()).await {
-            tracing::debug!(%error, "auth.encryption_keys.note");
-        }
-        let uses = self.store.key_uses().await?.into_iter().map(|known| known.key_id);
-        let missing: Arc<[String]> = uses.filter(|id| !self.cipher.has_key(id)).collect();
-        self.metrics.encryption_keys_missing(i64::try_from(missing.len()).unwrap_or(i64::MAX));
-        self.keys.see(missing.clone());
-        Ok(missing)
-    }
-
-    /// Refuses to go on while stored values may need a key that this process does not have.
-    pub(crate) async fn check_encryption_keys(&self) -> Result<(), AuthError> {
-        let missing = match self.keys.recent(LOOK_TTL) {
-            Some(missing) => missing,
-            None => self.look_at_encryption_keys().await?,
-        };
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(AuthError::EncryptionKeyMissing { key_ids: missing.to_vec() })
-    }
-
-    /// Logs that a secret of a token cannot be read, once in a while for each key.
-    pub(crate) fn report_unreadable(&self, why: &UnreadableSecret) {
-        let key_id = why.key_id.as_deref().unwrap_or_default();
-        if self.keys.is_to_report(key_id, REPORT_INTERVAL) {
-            tracing::error!(
-                key_id,
-                column = why.column,
-                reason = why.reason,
-                "auth.token.unreadable: such tokens are not refreshed until the key is back in ENCRYPTION_KEYS"
-            );
-        }
-    }
-
     /// Lists the keys of this process and those that stored values need. Reads every sealed value.
     ///
     /// # Errors
@@ -177,7 +131,7 @@ impl Context {
     /// `progress` stops it by [`ControlFlow::Break`].
     ///
     /// # Errors
-    /// The store's. What is sealed again stays so.
+    /// [`AuthError::ForeignEncryptionKeys`], with nothing changed; the store's. What is sealed again stays so.
     pub async fn rotate_encryption_keys(
         &self,
         actor: &Actor,
@@ -187,6 +141,7 @@ impl Context {
         let first_key = self.cipher.first_key().to_owned();
         let act = self.act(actor, now, AuditAction::EncryptionKeyRotate).encryption_key(&first_key);
         let rotated = async {
+            check_keys_open(&self.store.applications().await?)?;
             self.store.note_key_use(&first_key).await?;
             // Before the first change: a rotation that is killed is recorded too.
             self.store.append_audit(std::slice::from_ref(&act)).await?;

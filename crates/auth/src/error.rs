@@ -120,6 +120,12 @@ pub enum AuthError {
         /// Their ids.
         key_ids: Vec<String>,
     },
+    /// The keys of this process open none of the stored applications.
+    #[error(
+        "the encryption keys open none of the stored applications ({0}); use the ENCRYPTION_KEYS of this database, or the \
+         DATABASE_URL of these keys"
+    )]
+    ForeignEncryptionKeys(String),
     /// A secret in a message could not be sealed or opened.
     #[error("a secret in a message: {0}")]
     Cipher(#[from] CipherError),

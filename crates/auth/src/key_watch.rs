@@ -6,13 +6,15 @@ use tokio::time::Instant;
 /// Most keys of which it is kept when they were reported.
 const MAX_REPORTED: usize = 100;
 
-/// Which encryption keys the stored values may need and this process does not have, as it was seen last.
+/// Which encryption keys the stored values may need and this process does not have, as it was seen last; and when this process
+/// noted its own.
 #[derive(Default)]
 pub(crate) struct KeyWatch(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     seen: Option<(Instant, Arc<[String]>)>,
+    noted: Option<Instant>,
     reported: BTreeMap<String, Instant>,
 }
 
@@ -26,6 +28,16 @@ impl KeyWatch {
     /// Notes the missing keys.
     pub(crate) fn see(&self, missing: Arc<[String]>) {
         self.0.lock().seen = Some((Instant::now(), missing));
+    }
+
+    /// Remembers that the key of this process is noted in the database.
+    pub(crate) fn note(&self) {
+        self.0.lock().noted = Some(Instant::now());
+    }
+
+    /// Returns whether the key was noted within the last `ttl`.
+    pub(crate) fn is_noted(&self, ttl: Duration) -> bool {
+        self.0.lock().noted.is_some_and(|at| at.elapsed() < ttl)
     }
 
     /// Returns whether a value that a key does not open is to be reported: once in an interval for each key.

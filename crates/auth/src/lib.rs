@@ -12,7 +12,7 @@
 //! rate limit that `rate_limit` shares between processes, `user_sync` looks its person up and suspends it, `reauthorize` asks
 //! the person again. `relay`
 //! passes on what is not larkauth's. [`jobs`] expire sessions and reconcile cards. `apps` holds the registered
-//! applications, `registrations`, [`api_keys`], `encryption_keys`, `horizon`, `people`, `token_list`, `overview`, `backup`,
+//! applications, `registrations`, [`api_keys`], `encryption_keys` (with `key_use`), `horizon`, `people`, `token_list`, `overview`, `backup`,
 //! `dead_letters` and `console_sessions` what an operator does, [`capacity`] what an application can carry, `audit` the record of all that, `process` what a service needs, `database_clock` the time that
 //! counts, `reads` what a process keeps in memory of the store.
 //!
@@ -45,6 +45,7 @@ mod events;
 pub mod handlers;
 mod horizon;
 pub mod jobs;
+mod key_use;
 mod key_watch;
 mod overview;
 mod people;
@@ -77,6 +78,7 @@ pub use database_clock::DatabaseClock;
 pub use encryption_keys::{KeyRotation, ListedKey, Retirement};
 pub use error::AuthError;
 pub use horizon::{HorizonPage, TokenStanding};
+pub use key_use::check_keys_open;
 pub use overview::{AppOverview, BudgetOverview, Overview};
 pub use people::{ErasedPerson, pseudonym};
 pub use people_policy::{ReauthorizePolicy, UserSyncPolicy};

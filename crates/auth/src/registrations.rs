@@ -103,13 +103,17 @@ impl Context {
     /// been corrected.
     ///
     /// # Errors
-    /// The store's.
+    /// [`AuthError::EncryptionKeyMissing`] while a running process encrypts with a key that this one lacks; the store's.
     pub async fn register_application(
         &self,
         actor: &Actor,
         now: Timestamp,
         application: &Application,
     ) -> Result<(), AuthError> {
+        if let Err(error) = self.check_keys_of_processes().await {
+            let act = self.act(actor, now, AuditAction::AppRegister).app(&application.app_id);
+            return self.settle_change(act, Err(error), |()| true);
+        }
         self.put_application(actor, now, AuditAction::AppRegister, application).await
     }
 

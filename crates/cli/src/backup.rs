@@ -57,6 +57,7 @@ pub(crate) async fn run(arguments: Arguments, globals: &Globals) -> anyhow::Resu
         return Err(CommandError::Usage(pg_dump(url, &arguments.file)).into());
     }
     let target = &arguments.file;
+    refuse_companion(target)?;
     refuse_existing(target)?;
     let stopped = shutdown_signal();
     let work = Box::pin(connected(&settings, async |context| {
@@ -86,6 +87,19 @@ pub(crate) async fn run(arguments: Arguments, globals: &Globals) -> anyhow::Resu
     };
     report::result(&view, || {});
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails when SQLite would take the file for a part of a database: it deletes, overwrites or replays such a file when that
+/// database is opened.
+fn refuse_companion(target: &Path) -> Result<(), CommandError> {
+    let name = target.file_name().unwrap_or_default().as_encoded_bytes();
+    match COMPANIONS.iter().find(|suffix| name.ends_with(suffix.as_bytes())) {
+        Some(suffix) => Err(CommandError::Usage(format!(
+            "{} ends with {suffix}: SQLite takes such a file for a part of a database and deletes it; give another name",
+            target.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Fails when the file exists, or a file that SQLite would read with it.

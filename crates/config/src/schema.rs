@@ -88,7 +88,7 @@ settings! {
 
     "Database and broker":
     DATA_DIR = Fixed("data"), "Folder of `larkauth standalone` for the database and the encryption keys.";
-    ESCROW_SPOOL_DIR = Varies("`escrow` in the data folder"), "Folder for tokens that neither database nor broker takes when Lark gives them, encrypted; on a disk that survives a restart, best another one than the database's. Each process reserves 2 MiB in it, for 64 pairs on a full disk.";
+    ESCROW_SPOOL_DIR = Varies("`escrow` in the data folder"), "Folder for tokens that neither database nor broker takes when Lark gives them, encrypted; on a disk that survives a restart, best another one than the database's. 2 MiB in each folder are reserved, for 64 pairs on a full disk; processes with the same folder share them.";
     DATABASE_URL (secret) = Varies("standalone: an SQLite file in the data folder"), "`postgres://user:password@host/database`, or `sqlite:path` for standalone. Another machine than this one is reached over verified TLS, unless `?sslmode=…` says otherwise; `disable` is plain text.";
     DATABASE_CA_FILE = None, "PEM file of authorities that are trusted for the certificate of PostgreSQL, besides the bundled ones and those of the operating system.";
     DATABASE_MAX_CONNECTIONS = Fixed("10"), "Maximum number of database connections of one process.";

@@ -39,6 +39,8 @@ pub(crate) struct Told {
     pub(crate) text: &'static str,
     /// In English, and only where it says more.
     pub(crate) detail: String,
+    /// After this time the same request may succeed.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl From<AuthError> for Failure {
@@ -62,6 +64,7 @@ impl Failure {
             title: lang.t(en_title, zh_title),
             text: lang.t(en, zh),
             detail,
+            retry_after: None,
         };
         match self {
             Self::Scope(scope) => told(
@@ -83,12 +86,15 @@ impl Failure {
                 ),
                 String::new(),
             ),
-            Self::TooMany(wait) => told(
-                StatusCode::TOO_MANY_REQUESTS,
-                ("Too many requests", "请求过多"),
-                ("Wait, then try again. Seconds to wait:", "请稍后重试。等待秒数："),
-                seconds_to_wait(*wait).to_string(),
-            ),
+            Self::TooMany(wait) => Told {
+                retry_after: Some(*wait),
+                ..told(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    ("Too many requests", "请求过多"),
+                    ("Wait, then try again. Seconds to wait:", "请稍后重试。等待秒数："),
+                    seconds_to_wait(*wait).to_string(),
+                )
+            },
             Self::Invalid(detail) => told(
                 StatusCode::BAD_REQUEST,
                 ("The request cannot be understood", "无法识别的请求"),
@@ -129,6 +135,7 @@ impl Failure {
             | AuthError::Bus(_)
             | AuthError::Lark(_)
             | AuthError::EncryptionKeyMissing { .. }
+            | AuthError::ForeignEncryptionKeys(_)
             | AuthError::AppFrozen { .. }
             | AuthError::RefreshInProgress { .. }
             | AuthError::UpstreamUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -152,7 +159,14 @@ impl Failure {
             ),
             _ => (lang.t("That was refused", "操作被拒绝"), lang.t("Nothing was changed.", "未做任何更改。")),
         };
-        Told { status, title, text, detail: error.to_string() }
+        let retry_after = match error {
+            AuthError::RateLimited { retry_after, .. }
+            | AuthError::AskedRecently { retry_after }
+            | AuthError::RefreshInProgress { retry_after }
+            | AuthError::UpstreamUnavailable { retry_after } => Some(*retry_after),
+            _ => None,
+        };
+        Told { status, title, text, detail: error.to_string(), retry_after }
     }
 
     fn internal(lang: Lang) -> Told {
@@ -161,6 +175,7 @@ impl Failure {
             title: lang.t("Something went wrong on our side", "内部错误"),
             text: lang.t("The log of the gateway says more.", "详情请查看网关日志。"),
             detail: String::new(),
+            retry_after: None,
         }
     }
 

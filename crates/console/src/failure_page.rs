@@ -1,5 +1,9 @@
 use askama::Template;
-use axum::response::Response;
+use axum::{
+    http::{HeaderValue, header},
+    response::Response,
+};
+use larkauth_contracts::problem::seconds_to_wait;
 
 use crate::{
     failure::{Failure, Told},
@@ -21,6 +25,9 @@ impl FailurePage {
     }
 
     pub(crate) fn respond(&self) -> Response {
-        page_with(self.told.status, self)
+        let mut response = page_with(self.told.status, self);
+        let retry_after = self.told.retry_after.map(|wait| HeaderValue::from(seconds_to_wait(wait)));
+        response.headers_mut().extend(retry_after.map(|seconds| (header::RETRY_AFTER, seconds)));
+        response
     }
 }

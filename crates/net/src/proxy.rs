@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
-use url::Url;
+use url::{Host, Url};
 
 use crate::loopback::is_loopback;
 
@@ -27,22 +27,55 @@ impl ProxyUrl {
     /// Fails for another kind of proxy, and for what is no address.
     pub fn parse(text: &str) -> Result<Self, ProxyUrlError> {
         let text = text.trim();
-        let url = match text.split_once("://") {
-            Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
-                Url::parse(text)
+        let (url, authority) = match text.split_once("://") {
+            Some((scheme, rest))
+                if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) =>
+            {
+                (Url::parse(text), rest)
             }
             Some((scheme, _)) if is_scheme(scheme) => {
                 return Err(ProxyUrlError::Scheme(scheme.to_ascii_lowercase()));
             }
             Some(_) => return Err(ProxyUrlError::Malformed),
-            None => Url::parse(&format!("http://{text}")),
+            None => (Url::parse(&format!("http://{text}")), text),
         };
         let proxy = Self(url.map_err(|_| ProxyUrlError::Malformed)?);
+        if !is_only_a_host(authority, &proxy.0) {
+            return Err(ProxyUrlError::Malformed);
+        }
         // The matcher has a parser of its own.
         let any = http::Uri::from_static("http://host.invalid/");
         let understood = Matcher::builder().http(proxy.0.as_str()).build().intercept(&any).is_some();
         if understood { Ok(proxy) } else { Err(ProxyUrlError::Malformed) }
     }
+}
+
+/// Returns whether the text after the scheme is a host as people write it, with or without a port and credentials. The parser of
+/// addresses takes more: it skips slashes before the host, reads a lone number as an address, and translates digits of other
+/// scripts.
+fn is_only_a_host(text: &str, url: &Url) -> bool {
+    if text.starts_with(['/', '\\']) || url.path() != "/" || url.query().is_some() || url.fragment().is_some()
+    {
+        return false;
+    }
+    match url.host() {
+        Some(Host::Domain(name)) => name.strip_suffix('.').unwrap_or(name).split('.').all(is_label),
+        Some(Host::Ipv4(address)) => {
+            let host = text.rsplit('@').next().unwrap_or(text).trim_end_matches('/');
+            host.split(':').next() == Some(address.to_string().as_str())
+        }
+        Some(Host::Ipv6(_)) => true,
+        None => false,
+    }
+}
+
+/// Returns whether the text is one part of the name of a host. Names in other scripts come translated (`xn--…`).
+fn is_label(text: &str) -> bool {
+    let is_inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(is_inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -132,6 +165,16 @@ mod tests {
             ("not a proxy", ProxyUrlError::Malformed),
             ("http://host:port", ProxyUrlError::Malformed),
             ("me s3cret://host", ProxyUrlError::Malformed),
+            ("/nonexistent", ProxyUrlError::Malformed),
+            ("http:///nonexistent", ProxyUrlError::Malformed),
+            ("\\\\server", ProxyUrlError::Malformed),
+            ("./proxy", ProxyUrlError::Malformed),
+            ("host/path", ProxyUrlError::Malformed),
+            ("http://host?x", ProxyUrlError::Malformed),
+            ("-1", ProxyUrlError::Malformed),
+            ("10", ProxyUrlError::Malformed),
+            ("１０", ProxyUrlError::Malformed),
+            ("http://0x7f.1:3128", ProxyUrlError::Malformed),
         ] {
             assert_eq!(ProxyUrl::parse(text), Err(problem), "{text}");
         }
@@ -143,6 +186,10 @@ mod tests {
             "me:p%40ss@host:3128",
             "http://[::1]:3128/",
             " host ",
+            "10.0.0.1",
+            "http://me:p@10.0.0.1:3128/",
+            "my_proxy-1.corp.example.:3128",
+            "http://b\u{fc}cher.example",
         ] {
             assert!(ProxyUrl::parse(text).is_ok(), "{text}");
         }

@@ -41,6 +41,7 @@ impl DatabaseProbe {
     }
 
     async fn look_at_keys(&self) {
+        self.context.note_encryption_key().await;
         match self.context.look_at_encryption_keys().await {
             Ok(missing) if missing.is_empty() => self.keys.set_ready(),
             Ok(missing) => {

@@ -36,7 +36,7 @@ where
             Err(error) => fail(service, &format!("{error:#}"), 1),
         };
     }
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let guard = match larkauth_telemetry::init(&settings.telemetry) {
             Ok(guard) => guard,
             Err(error) => return fail(service, &error, EXIT_USAGE),
@@ -54,7 +54,10 @@ where
         };
         guard.shutdown().await;
         code
-    })
+    });
+    // All work has ended. A name lookup of the operating system that hangs would be waited for.
+    runtime.shutdown_background();
+    code
 }
 
 /// Waits for a signal, or for a part that fails, then until all work in progress is finished.

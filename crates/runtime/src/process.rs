@@ -3,13 +3,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail};
 use axum::Router;
 use larkauth_auth::{
-    Context, DatabaseClock,
+    Context, DatabaseClock, check_keys_open,
     jobs::{self, Job},
 };
 use larkauth_config::Settings;
 use larkauth_messaging::BusHealth;
 use larkauth_models::{Actor, Clock, SystemClock};
-use larkauth_telemetry::{Health, Metrics, MetricsExporter, TelemetryConfig};
+use larkauth_telemetry::{Health, Metrics, MetricsExporter};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -81,10 +81,12 @@ impl Process {
         let actor = crate::bootstrap::actor(settings);
         // Before the first time is stored.
         context.ping_database().await?;
-        // Before the first value is encrypted.
         context.look_at_encryption_keys().await?;
-        crate::registrations::check(&context.applications(&actor, context.now()).await?)?;
+        check_keys_open(&context.applications(&actor, context.now()).await?)?;
         let unregistered = (!crate::bootstrap::register(&context, settings).await?).then(|| settings.clone());
+        let exporter = MetricsExporter::new(&settings.telemetry, SystemClock.now())?;
+        // After every check that ends a start: others are not ready without a noted key. Before the first value is encrypted.
+        context.note_encryption_key().await;
         let (failed, failures) = mpsc::channel(8);
         let process = Self {
             health: Health::new(context.clock().clone()),
@@ -104,7 +106,7 @@ impl Process {
         }
         process.watch_registrations(actor, unregistered);
         process.write_audit();
-        process.export_metrics(&settings.telemetry)?;
+        process.export_metrics(exporter.zip(settings.telemetry.export_metrics));
         Ok(process)
     }
 
@@ -231,29 +233,28 @@ impl Process {
         });
     }
 
-    /// Sends metrics to the collector if that is set, once more at the end. A collector that does not take them is a warning,
-    /// once until it takes them again.
-    fn export_metrics(&self, settings: &TelemetryConfig) -> anyhow::Result<()> {
-        let exporter = MetricsExporter::new(settings, SystemClock.now())?;
-        let Some((exporter, interval)) = exporter.zip(settings.export_metrics) else { return Ok(()) };
+    /// Sends metrics to the collector if that is set; the guard of telemetry does it once more at the end. A collector that does
+    /// not take them is a warning, once until it takes them again, and delays no stop.
+    fn export_metrics(&self, exporter: Option<(MetricsExporter, Duration)>) {
+        let Some((exporter, interval)) = exporter else { return };
         let (metrics, stopping) = (self.context.metrics().clone(), self.stopping.clone());
+        larkauth_telemetry::export_at_end(exporter.clone(), metrics.clone());
         self.spawn("the export of metrics", async move {
             let mut failing = false;
             loop {
-                let stopped = stopping.run_until_cancelled(tokio::time::sleep(interval)).await.is_none();
-                let exported = exporter.export(&metrics, SystemClock.now()).await;
+                let export = async {
+                    tokio::time::sleep(interval).await;
+                    exporter.export(&metrics, SystemClock.now()).await
+                };
+                let Some(exported) = stopping.run_until_cancelled(export).await else { return Ok(()) };
                 match &exported {
                     Err(error) if !failing => tracing::warn!(%error, "metrics are not exported"),
                     Ok(()) if failing => tracing::info!("metrics are exported again"),
                     _ => {}
                 }
                 failing = exported.is_err();
-                if stopped {
-                    return Ok(());
-                }
             }
         });
-        Ok(())
     }
 
     fn watch_bus(&self) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use larkauth_auth::Context;
 use larkauth_config::Settings;
 use larkauth_models::{Actor, AppId};
-use larkauth_storage::{Registration, StorageError};
+use larkauth_storage::Registration;
 use larkauth_telemetry::HealthHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -13,22 +13,6 @@ use crate::bootstrap;
 
 /// Time between two looks: 10 s, as often as a registration is read for serving it.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// Stops a start with the keys of another database, under which everything would fail one by one.
-pub(crate) fn check(stored: &[Registration]) -> anyhow::Result<()> {
-    let unreadable: Vec<_> = stored
-        .iter()
-        .filter_map(|listed| listed.application.as_ref().err())
-        .filter(|error| matches!(error, StorageError::Undecryptable { .. }))
-        .collect();
-    if let Some(first) = unreadable.first().filter(|_| unreadable.len() == stored.len()) {
-        anyhow::bail!(
-            "the encryption keys open none of the stored applications ({first}); use the ENCRYPTION_KEYS of this \
-             database, or the DATABASE_URL of these keys"
-        );
-    }
-    Ok(())
-}
 
 /// Reports which applications cannot be served because their registration cannot be read.
 pub(crate) struct Watch {
@@ -97,6 +81,7 @@ impl Watch {
 mod tests {
     use std::sync::Arc;
 
+    use larkauth_auth::check_keys_open;
     use larkauth_models::{SystemClock, Timestamp};
     use larkauth_storage::{
         Applications, Store,
@@ -117,7 +102,7 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(database.store().await);
         let health = Health::new(Arc::new(SystemClock));
         let mut watch = Watch::new(health.register("registrations"), None);
-        check(&store.applications().await.unwrap()).unwrap();
+        check_keys_open(&store.applications().await.unwrap()).unwrap();
         TestAuthorization::new(1).register(&*store).await;
         watch.look(store.applications().await.unwrap());
         assert!(!is_failing(&health));
@@ -138,18 +123,18 @@ mod tests {
         let reason = &watch.unreadable[&other.app_id];
         assert!(reason.contains("`other`"), "{reason}");
         assert!(is_failing(&health));
-        check(&store.applications().await.unwrap()).unwrap();
+        check_keys_open(&store.applications().await.unwrap()).unwrap();
 
         elsewhere.put_application(&first, &act(Timestamp::UNIX_EPOCH)).await.unwrap();
         watch.look(store.applications().await.unwrap());
         let reason = health.report().parts[0].reason.clone().unwrap();
         assert!(reason.contains("`other`"), "{reason}");
-        let error = check(&store.applications().await.unwrap()).unwrap_err().to_string();
+        let error = check_keys_open(&store.applications().await.unwrap()).unwrap_err().to_string();
         assert!(
             error.contains("none of the stored applications") && error.contains("ENCRYPTION_KEYS"),
             "{error}"
         );
-        check(&elsewhere.applications().await.unwrap()).unwrap();
+        check_keys_open(&elsewhere.applications().await.unwrap()).unwrap();
 
         // A disabled application does not count.
         store.put_application(&first, &act(Timestamp::UNIX_EPOCH)).await.unwrap();

@@ -88,8 +88,14 @@ pub async fn check_schema(db: &mut SqliteConnection) -> Result<Vec<i64>> {
     if pending.is_empty() {
         return Ok(newer);
     }
-    let message = format!("migrations {pending:?} have not been applied; run `larkauth migrate`");
-    Err(SqliteError::Schema(message))
+    let pending = format!("migrations {pending:?} have not been applied; run `larkauth migrate`");
+    Err(SqliteError::Schema(if applied.is_empty() {
+        format!(
+            "nothing of larkauth is in the file: if it held data, restore a backup. For a new installation, {pending}"
+        )
+    } else {
+        pending
+    }))
 }
 
 /// Returns the last applied migration, 0 without any.

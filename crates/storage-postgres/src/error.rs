@@ -5,6 +5,9 @@ use sqlx::Error;
 /// Text of the driver for a server without TLS.
 const NO_TLS: &str = "server does not support TLS";
 
+/// Code of the server when it takes no more connections, of all or of this user.
+const TOO_MANY_CONNECTIONS: &str = "53300";
+
 /// Translates the driver's error.
 pub(crate) fn translate(during: &'static str, error: &Error) -> StorageError {
     if let Error::Configuration(_) = error {
@@ -14,6 +17,16 @@ pub(crate) fn translate(during: &'static str, error: &Error) -> StorageError {
         return StorageError::Refused { during, message };
     }
     if let Some(message) = tls_fault(error) {
+        return StorageError::Unavailable { during, message };
+    }
+    if let Error::Database(refused) = error
+        && refused.code().as_deref() == Some(TOO_MANY_CONNECTIONS)
+    {
+        let message = format!(
+            "it has no free connection: {} ({TOO_MANY_CONNECTIONS}); raise max_connections of the server, lower \
+             DATABASE_MAX_CONNECTIONS of the processes, or put PgBouncer in front",
+            refused.message()
+        );
         return StorageError::Unavailable { during, message };
     }
     driver::translate(during, error, is_transient)
@@ -53,7 +66,55 @@ fn is_transient(code: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{borrow::Cow, error::Error as StdError, fmt};
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+
     use super::*;
+
+    /// What the server answers, by its code.
+    #[derive(Debug)]
+    struct Answer(&'static str);
+
+    impl fmt::Display for Answer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.message())
+        }
+    }
+
+    impl StdError for Answer {}
+
+    impl DatabaseError for Answer {
+        fn message(&self) -> &str {
+            "sorry"
+        }
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+        fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
+            self
+        }
+        fn as_error_mut(&mut self) -> &mut (dyn StdError + Send + Sync + 'static) {
+            self
+        }
+        fn into_error(self: Box<Self>) -> Box<dyn StdError + Send + Sync + 'static> {
+            self
+        }
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn translate_of_a_full_server_names_its_cure_only() {
+        let full = translate("connecting", &Error::Database(Box::new(Answer("53300"))));
+        let said = full.to_string();
+        assert!(full.is_transient() && said.contains("no free connection: sorry (53300)"), "{said}");
+        assert!(said.contains("DATABASE_MAX_CONNECTIONS") && said.contains("PgBouncer"), "{said}");
+        assert!(!said.contains("DATABASE_URL"), "{said}");
+        let starting = translate("connecting", &Error::Database(Box::new(Answer("57P03")))).to_string();
+        assert!(starting.ends_with("check that it runs and that DATABASE_URL points to it"), "{starting}");
+    }
 
     #[test]
     fn translate_malformed_url_hides_password() {

@@ -6,13 +6,11 @@ use crate::CipherError;
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The database did not answer in time, refused the connection or closed it. The call can be retried.
-    #[error(
-        "the database is unavailable ({during}): {message}; check that it runs and that DATABASE_URL points to it"
-    )]
+    #[error("the database is unavailable ({during}): {message}{}", cure(message))]
     Unavailable {
         /// The operation.
         during: &'static str,
-        /// Message of the driver, without the connection string.
+        /// Message of the driver, without the connection string. A cure of its own, after a semicolon, replaces the usual one.
         message: String,
     },
     /// A stored value cannot be opened with the configured keys. Callers must not treat this as "not authorized".
@@ -56,6 +54,11 @@ pub enum StorageError {
         /// Message of the driver, without values.
         message: String,
     },
+}
+
+/// Returns what to do about a database that is unavailable, unless the message ends with that.
+fn cure(message: &str) -> &'static str {
+    if message.contains("; ") { "" } else { "; check that it runs and that DATABASE_URL points to it" }
 }
 
 impl StorageError {

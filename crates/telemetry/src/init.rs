@@ -9,6 +9,7 @@ use std::{
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tokio::sync::oneshot;
 use tracing::Subscriber;
 use tracing_subscriber::{
     Layer, Registry,
@@ -22,12 +23,13 @@ use crate::{
     error::TelemetryError,
     filter,
     json::{JsonLines, JsonMembers},
-    otlp::Providers,
+    otlp::{self, Providers},
     panic,
 };
 
-/// Deadline of each flush at the end of a process; shorter than the shutdown grace.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Deadline of everything that goes to the collector at the end of a process: 3 s. Work in progress takes up to
+/// `SHUTDOWN_GRACE_SECONDS` before, and both have to fit into the time that an orchestrator waits.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Guard of telemetry. Call [`TelemetryGuard::shutdown`] on every exit from `main`; dropping the guard also flushes, but
 /// blocks the thread.
@@ -38,18 +40,26 @@ pub struct TelemetryGuard {
 }
 
 impl TelemetryGuard {
-    /// Sends the buffered spans and log lines to the collector, within five seconds each.
+    /// Sends the buffered spans and log lines, and the metrics of [`export_at_end`](crate::export_at_end), to the collector: all
+    /// at once, within three seconds. What a collector has not taken by then is lost.
     pub async fn shutdown(mut self) {
         let Some(providers) = self.providers.take() else { return };
-        // The client of the exporter blocks, which is forbidden on a thread of the runtime.
-        let flush = tokio::task::spawn_blocking(move || providers.shutdown(FLUSH_TIMEOUT));
-        match tokio::time::timeout(2 * FLUSH_TIMEOUT + Duration::from_secs(1), flush).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => {
+        let (done, flushed) = oneshot::channel();
+        // The client of the exporters blocks, which is forbidden on a thread of the runtime; and a runtime waits at its end for
+        // threads that block.
+        std::thread::spawn(move || {
+            // After the deadline no receiver is left.
+            let _ = done.send(providers.shutdown(FLUSH_TIMEOUT));
+        });
+        let all = async { tokio::join!(flushed, otlp::export_last()) };
+        match tokio::time::timeout(FLUSH_TIMEOUT, all).await {
+            Ok((Ok(Ok(())), Ok(()))) => {}
+            Ok((Ok(Err(error)), _)) => {
                 tracing::warn!(%error, "the last spans or logs did not reach the collector");
             }
-            Ok(Err(_)) | Err(_) => {
-                tracing::warn!("the last spans or logs did not reach the collector in time");
+            Ok((_, Err(error))) => tracing::warn!(%error, "the last metrics did not reach the collector"),
+            Ok((Err(_), Ok(()))) | Err(_) => {
+                tracing::warn!("the last spans, logs or metrics did not reach the collector in time");
             }
         }
     }

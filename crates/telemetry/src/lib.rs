@@ -24,4 +24,4 @@ pub use error::TelemetryError;
 pub use health::{Health, HealthHandle, HealthPart, HealthReport, HealthStatus, PartState, Readiness};
 pub use init::{TelemetryGuard, init, init_with, spans_are_recorded};
 pub use metrics::Metrics;
-pub use otlp::{ExportError, MetricsExporter};
+pub use otlp::{ExportError, MetricsExporter, export_at_end};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 
 use anyhow::Context;
 use larkauth_models::ExposeSecret;
-use larkauth_storage::testing::TestAuthorization;
+use larkauth_storage::{EncryptionKeys, testing::TestAuthorization};
 use larkauth_storage_postgres::testing::TestDatabase;
 use larkauth_tests::{Answer, Kind, Options, Service, World};
 use reqwest::Method;
@@ -112,6 +112,9 @@ async fn start_with_unreachable_part_fails_and_names_cure() -> anyhow::Result<()
             "{line}"
         );
     }
+    // A noted key would make every process without it not ready.
+    let noted = store.key_uses().await?;
+    assert!(noted.iter().all(|known| known.key_id != "k1"), "{noted:?}");
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
     for kind in SERVICES {
@@ -135,6 +138,29 @@ async fn start_after_migrating_empty_database_succeeds() -> anyhow::Result<()> {
         assert!(status.success(), "{output}");
     }
     world.start_service(Kind::TokenRefresher, &[("DATABASE_URL", &url)]).await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_with_hanging_collector_ends_within_seconds() -> anyhow::Result<()> {
+    let mut world = idle_world().await?;
+    // Connections are taken and never answered.
+    let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", collector.local_addr()?);
+    let change = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_METRICS_EXPORTER", "otlp"),
+        ("OTEL_LOGS_EXPORTER", "otlp"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+    ];
+    world.start_service(Kind::TokenRefresher, &change).await?;
+    // Exports of metrics and of logs are under way.
+    let _asked = (collector.accept().await?, collector.accept().await?);
+    let service = world.services.pop().context("no service")?;
+    let began = Instant::now();
+    let (status, output) = service.terminate().await?;
+    let took = began.elapsed();
+    assert!(status.success() && took < Duration::from_secs(8), "{took:?}\n{output}");
     world.finish().await
 }
 

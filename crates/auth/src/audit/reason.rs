@@ -29,7 +29,9 @@ impl AuditReason for AuthError {
             Self::RefreshInProgress { .. } => (Failed, "refresh_in_progress"),
             Self::UpstreamUnavailable { .. } => (Failed, "upstream_unavailable"),
             Self::Storage(error) if error.is_transient() => (Failed, "database_unavailable"),
-            Self::EncryptionKeyMissing { .. } => (Failed, "encryption_key_missing"),
+            Self::EncryptionKeyMissing { .. } | Self::ForeignEncryptionKeys(_) => {
+                (Failed, "encryption_key_missing")
+            }
             Self::SecretUnreadable(_) => (Failed, "secret_unreadable"),
             Self::Storage(_) | Self::Cipher(_) | Self::Spool(_) => (Failed, "internal"),
             Self::Bus(error) => error.audit_reason(),

@@ -90,7 +90,8 @@ impl From<AuthError> for HandlerError {
             | AuthError::AppNotFound(_)
             | AuthError::AppDisabled(_)
             | AuthError::SecretUnreadable(_)
-            | AuthError::EncryptionKeyMissing { .. } => Self::retry(error.to_string()),
+            | AuthError::EncryptionKeyMissing { .. }
+            | AuthError::ForeignEncryptionKeys(_) => Self::retry(error.to_string()),
             _ => Self::DeadLetter(error.to_string()),
         }
     }

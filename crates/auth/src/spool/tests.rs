@@ -100,6 +100,8 @@ async fn spool_on_full_disk_keeps_as_many_pairs_as_were_reserved() {
     let spool = EscrowSpool::new(folder.clone());
     spool.fill_reserve().await.unwrap();
     let reserved = SpoolState { reserved: SpoolState::RESERVE, ..SpoolState::default() };
+    // Another process on the same folder.
+    EscrowSpool::new(folder.clone()).fill_reserve().await.unwrap();
     assert_eq!(spool.state().await.unwrap(), reserved);
     fill_up(&filler);
 

@@ -125,6 +125,52 @@ async fn missing_key_invites_no_person_until_it_is_back_or_retired() {
 }
 
 #[tokio::test]
+async fn process_with_foreign_keys_notes_none_of_them() {
+    let fixture = Fixture::new().await;
+    fixture.context.note_encryption_key().await;
+    let foreign = fixture.with_keys(cipher_of(&[("third", 3)])).await;
+    let now = foreign.now();
+
+    // What only reads writes nothing.
+    assert_eq!(foreign.look_at_encryption_keys().await.unwrap()[..], ["test".to_owned()]);
+    let filter = HorizonFilter { app_id: None, from: Timestamp::UNIX_EPOCH, until: now };
+    foreign.horizon(&ACTOR, now, &filter, None, 10).await.unwrap();
+
+    let who = || Person { open_id: Some(fixture.person(0)), user_id: None };
+    let invite = async |context: &Context| {
+        context.invite(&ACTOR, context.now(), fixture.invitation(who())).await.map(drop).unwrap_err()
+    };
+    let refused = invite(&foreign).await;
+    assert!(matches!(refused, AuthError::EncryptionKeyMissing { .. }), "{refused}");
+    // A process that runs could not read the registration.
+    let application = fixture.parts.store.application(&fixture.app_id()).await.unwrap().unwrap();
+    let refused = foreign.register_application(&ACTOR, now, &application).await.unwrap_err();
+    assert!(matches!(refused, AuthError::EncryptionKeyMissing { .. }), "{refused}");
+    let rotate = async |context: &Context| {
+        context
+            .rotate_encryption_keys(&ACTOR, now, |_| ControlFlow::Continue(()))
+            .await
+            .map(drop)
+            .unwrap_err()
+    };
+    let refused = rotate(&foreign).await;
+    assert!(matches!(refused, AuthError::ForeignEncryptionKeys(_)), "{refused}");
+    // The id of the right key, and other bytes.
+    let foreign = fixture.with_keys(cipher_of(&[("third", 3), ("test", 8)])).await;
+    for refused in [invite(&foreign).await, rotate(&foreign).await] {
+        assert!(matches!(refused, AuthError::ForeignEncryptionKeys(_)), "{refused}");
+    }
+
+    let noted = fixture.parts.store.key_uses().await.unwrap();
+    assert_eq!(noted.iter().map(|known| known.key_id.as_str()).collect::<Vec<_>>(), ["test"]);
+    // The right keys are noted before the first value is encrypted with them.
+    let both = fixture.with_keys(gone_first()).await;
+    both.invite(&ACTOR, now, fixture.invitation(who())).await.unwrap();
+    let noted = fixture.parts.store.key_uses().await.unwrap();
+    assert_eq!(noted.iter().map(|known| known.key_id.as_str()).collect::<Vec<_>>(), [GONE, "test"]);
+}
+
+#[tokio::test]
 async fn token_of_application_whose_secret_is_unreadable_is_served() {
     let fixture = Fixture::new().await;
     let person = fixture.authorized(0).await;

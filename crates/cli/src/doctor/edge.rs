@@ -50,11 +50,11 @@ pub(crate) async fn redirect_uri(network: &Network, app: &Application) -> Vec<Fi
         );
         findings.push(finding.cure("change it, unless a proxy rewrites the path", page::REDIRECT_URI));
     }
-    findings.push(match gateway_at(network, uri).await {
+    findings.push(match callback_at(network, uri).await {
         Ok(()) if loopback => Finding::doubtful(check, format!("{uri} works, but only for browsers on this machine"))
             .cure("enough for a trial; other people need an https address", page::REDIRECT_URI),
         Ok(()) => Finding::ok(check, format!("a gateway answers behind {uri}")),
-        Err(why) => Finding::doubtful(check, format!("no gateway answers behind {uri}: {why}"))
+        Err(why) => Finding::doubtful(check, format!("no gateway receives browsers at {uri}: {why}"))
             .cure("start larkauth, or route this address to its HTTP_ADDR, or its PUBLIC_HTTP_ADDR if that is set; some networks hide it from this machine only", page::REDIRECT_URI),
     });
     findings
@@ -79,7 +79,7 @@ async fn listen_on(network: &Network, setting: &str, addr: SocketAddr) -> Vec<Fi
         }
         Ok(_) => Finding::ok(check, "free"),
         Err(error) if error.kind() == ErrorKind::AddrInUse => match Url::parse(&reached_at(addr)) {
-            Ok(url) if gateway_at(network, &url).await.is_ok() => {
+            Ok(url) if is_larkauth(network, &url).await => {
                 let mut findings = vec![Finding::ok(check, "larkauth is listening")];
                 if setting == "HTTP_ADDR" {
                     findings.extend(running(network, &url).await);
@@ -136,22 +136,33 @@ pub(super) fn reached_at(mut addr: SocketAddr) -> String {
     format!("http://{addr}/")
 }
 
-/// Fails when no larkauth answers on this origin, which may be on this machine.
-async fn gateway_at(network: &Network, uri: &Url) -> Result<(), String> {
-    let mut url = uri.clone();
-    // A proxy may serve the gateway under a path of its own.
-    let prefix = uri.path().strip_suffix(CALLBACK).unwrap_or_default();
-    url.set_path(&format!("{prefix}/healthz"));
-    url.set_query(None);
-    let mut response = client(network)?.get(url).send().await.map_err(http_reason)?;
-    let status = response.status();
-    // The gateway's body fits one chunk. More of another server's body is not needed.
-    let start = if status.is_success() { response.chunk().await.map_err(http_reason)? } else { None };
-    if start.is_some_and(|bytes| bytes.trim_ascii() == b"ok") {
-        Ok(())
-    } else {
-        Err(format!("another program answers there (HTTP {})", status.as_u16()))
+/// Returns whether larkauth answers on this origin, on either listener.
+async fn is_larkauth(network: &Network, origin: &Url) -> bool {
+    let answer = async {
+        let url = origin.join("/healthz").ok()?;
+        let mut response = client(network).ok()?.get(url).send().await.ok()?;
+        // The body fits one chunk. More of another server's body is not needed.
+        if response.status().is_success() { response.chunk().await.ok()? } else { None }
+    };
+    answer.await.is_some_and(|bytes| bytes.trim_ascii() == b"ok")
+}
+
+/// Fails when the page for browsers is not served at this redirect URI. Asks the address itself: the listener for operators has
+/// everything but this page. Without a `state` the page is that of an unknown link.
+async fn callback_at(network: &Network, uri: &Url) -> Result<(), String> {
+    let response = client(network)?.get(uri.clone()).send().await.map_err(http_reason)?;
+    let begins = |name: &str, value: &[u8]| {
+        response.headers().get(name).is_some_and(|found| found.as_bytes().starts_with(value))
+    };
+    if begins("content-type", b"text/html") && begins("x-robots-tag", b"noindex") {
+        return Ok(());
     }
+    let status = response.status().as_u16();
+    Err(if begins("content-type", b"application/problem+json") {
+        format!("larkauth answers there, and does not serve this path (HTTP {status})")
+    } else {
+        format!("another program answers there (HTTP {status})")
+    })
 }
 
 #[cfg(test)]
@@ -161,13 +172,24 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn gateway_at_redirect_uri_with_prefix_of_a_proxy_is_found() {
+    async fn callback_at_asks_the_redirect_uri_itself() {
         let proxy = MockServer::start().await;
-        let ok = ResponseTemplate::new(200).set_body_string("ok\n");
-        Mock::given(matchers::path("/larkauth/healthz")).respond_with(ok).mount(&proxy).await;
+        let page = ResponseTemplate::new(404)
+            .insert_header("x-robots-tag", "noindex")
+            .set_body_raw("<!doctype html>", "text/html; charset=utf-8");
+        Mock::given(matchers::path("/larkauth/oauth/callback")).respond_with(page).mount(&proxy).await;
+        // The listener for operators is healthy, and has no page for browsers.
+        let healthy = ResponseTemplate::new(200).set_body_string("ok\n");
+        Mock::given(matchers::path("/healthz")).respond_with(healthy).mount(&proxy).await;
+        let problem = ResponseTemplate::new(404).set_body_raw("{}", "application/problem+json");
+        Mock::given(matchers::path("/oauth/callback")).respond_with(problem).mount(&proxy).await;
         let network = Network::default();
         let uri = |path| Url::parse(&format!("{}{path}", proxy.uri())).unwrap();
-        assert_eq!(gateway_at(&network, &uri("/larkauth/oauth/callback")).await, Ok(()));
-        assert!(gateway_at(&network, &uri("/oauth/callback")).await.is_err());
+        assert_eq!(callback_at(&network, &uri("/larkauth/oauth/callback")).await, Ok(()));
+        let why = callback_at(&network, &uri("/oauth/callback")).await.unwrap_err();
+        assert!(why.contains("does not serve this path (HTTP 404)"), "{why}");
+        let why = callback_at(&network, &uri("/elsewhere")).await.unwrap_err();
+        assert!(why.contains("another program"), "{why}");
+        assert!(is_larkauth(&network, &uri("/")).await);
     }
 }

@@ -269,6 +269,10 @@ async fn backup_never_replaces_a_file_and_leaves_none_behind() {
         ("two.db", "two.db-wal exists"),
         ("three.db", "three.db exists"),
         ("larkauth.db", "larkauth.db exists"),
+        // SQLite deletes these at the next start.
+        ("larkauth.db-journal", "larkauth.db-journal ends with -journal"),
+        ("four.db-wal", "four.db-wal ends with -wal"),
+        ("four.db-shm", "four.db-shm ends with -shm"),
     ] {
         let ended = stage.run(&format!("backup {file}")).await.with(2);
         assert!(ended.err.contains(named), "{file}: {}", ended.err);

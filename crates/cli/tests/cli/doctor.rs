@@ -95,6 +95,11 @@ async fn doctor_with_one_unreadable_application_checks_the_others() {
     let keys = stage.env["ENCRYPTION_KEYS"].clone();
     stage.run_with(&["apps", "add", APP_ID], &format!("{APP_SECRET}\n")).await.with(0);
     stage.set("ENCRYPTION_KEYS", "other:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwA=");
+    // While a process may run with the other key.
+    let refused = stage.run_with(&["apps", "add", LOST], &format!("{APP_SECRET}\n")).await.with(1);
+    assert!(refused.err.contains("stored values may need the encryption keys test"), "{}", refused.err);
+    let mut db = stage.database.connection().await;
+    sqlx::query("update encryption_key_uses set sealed_at = null").execute(&mut db).await.unwrap();
     stage.run_with(&["apps", "add", LOST], &format!("{APP_SECRET}\n")).await.with(0);
     stage.set("ENCRYPTION_KEYS", keys);
 
@@ -237,6 +242,13 @@ async fn doctor_checks_both_addresses() {
         says(&ended, &check, "ok");
     }
     assert!(ended.out.contains("works, but only for browsers on this machine"), "{}", ended.out);
+    standalone.terminate().await.with(0);
+    // The redirect URI leads to the listener for operators.
+    stage.set("PUBLIC_HTTP_ADDR", private.to_string());
+    stage.set("HTTP_ADDR", public);
+    let standalone = stage.standalone().await;
+    let ended = stage.run("doctor --json").await.with(0);
+    assert!(ended.out.contains("does not serve this path"), "{}", ended.out);
     standalone.terminate().await.with(0);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     stage.set("PUBLIC_HTTP_ADDR", taken.local_addr().unwrap().to_string());

@@ -106,6 +106,21 @@ async fn encryption_keys_rotate_then_retire_and_work_without_old_key() {
 }
 
 #[tokio::test]
+async fn commands_with_foreign_keys_note_none_of_them() {
+    let mut stage = filled().await;
+    stage.set("ENCRYPTION_KEYS", NEW);
+    stage.run("horizon").await.with(0);
+    let refused = stage.run("card send --open-id ou_1").await.with(1);
+    assert!(refused.err.contains("stored values may need the encryption keys test"), "{}", refused.err);
+    let refused = stage.run("encryption-keys rotate --force").await.with(1);
+    assert!(refused.err.contains("open none of the stored applications"), "{}", refused.err);
+    stage.set("ENCRYPTION_KEYS", BOTH);
+    let listed = stage.run("encryption-keys list --json").await.with(0).json();
+    assert_eq!(rows(&listed), [("new", true, true, 0), ("test", false, true, 11)]);
+    assert!(listed[0]["last_sealed_at"].is_null(), "{listed}");
+}
+
+#[tokio::test]
 async fn encryption_keys_rotate_with_unreadable_value_reports_it() {
     let mut stage = filled().await;
     let mut db = stage.database.connection().await;

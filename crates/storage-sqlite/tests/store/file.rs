@@ -65,6 +65,8 @@ async fn check_schema_of_other_build_fails_with_remedy() {
     let error = store.check_schema().await.unwrap_err();
     assert!(matches!(error, StorageError::Schema(_)), "{error}");
     assert!(error.to_string().ends_with("have not been applied; run `larkauth migrate`"), "{error}");
+    // Made anew, it would hide that data was lost.
+    assert!(error.to_string().contains("if it held data, restore a backup"), "{error}");
     store.migrate().await.unwrap();
 
     let mut db = database.connection().await;

@@ -1,7 +1,7 @@
 //! The metrics of the registry as OTLP. The SDK cannot export metrics that it has not recorded itself, so the request is built
 //! here, by the mapping of the OpenTelemetry specification for Prometheus metrics. Names are those of `/metrics`.
 
-use larkauth_models::Timestamp;
+use larkauth_models::{Clock, SystemClock, Timestamp};
 use opentelemetry::KeyValue;
 use opentelemetry_proto::{
     tonic::{
@@ -15,6 +15,7 @@ use opentelemetry_proto::{
     },
     transform::common::tonic::ResourceAttributesWithSchema,
 };
+use parking_lot::Mutex;
 use prometheus::proto::{LabelPair, MetricFamily, MetricType};
 use prost::Message;
 use reqwest::{Client, StatusCode, header};
@@ -35,7 +36,26 @@ pub enum ExportError {
     Refused(StatusCode),
 }
 
+/// What [`export_at_end`] was given. As global as the subscriber, which ends with it.
+static AT_END: Mutex<Option<(MetricsExporter, Metrics)>> = Mutex::new(None);
+
+/// Has the metrics sent once more by [`TelemetryGuard::shutdown`](crate::TelemetryGuard::shutdown): after the last work in progress,
+/// and within the deadline of everything that is sent then.
+pub fn export_at_end(exporter: MetricsExporter, metrics: Metrics) {
+    *AT_END.lock() = Some((exporter, metrics));
+}
+
+/// Sends the metrics of [`export_at_end`].
+pub(crate) async fn export_last() -> Result<(), ExportError> {
+    let last = AT_END.lock().take();
+    match last {
+        Some((exporter, metrics)) => exporter.export(&metrics, SystemClock.now()).await,
+        None => Ok(()),
+    }
+}
+
 /// Sends all metrics to the collector. Has no `Debug`: the address may have a password.
+#[derive(Clone)]
 pub struct MetricsExporter {
     client: Client,
     url: String,

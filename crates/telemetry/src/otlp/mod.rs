@@ -17,7 +17,8 @@ use url::Url;
 
 use crate::{config::TelemetryConfig, error::TelemetryError};
 
-pub use self::metrics::{ExportError, MetricsExporter};
+pub(crate) use self::metrics::export_last;
+pub use self::metrics::{ExportError, MetricsExporter, export_at_end};
 
 /// Deadline of one export to the collector.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,11 +65,16 @@ impl Providers {
         Ok(Self { traces, logs })
     }
 
-    /// Sends what is buffered, each kind within the time.
+    /// Sends what is buffered, all kinds at once and within the time.
     pub(crate) fn shutdown(&self, timeout: Duration) -> Result<(), OTelSdkError> {
-        let traces = self.traces.shutdown_with_timeout(timeout);
-        let logs = self.logs.as_ref().map_or(Ok(()), |logs| logs.shutdown_with_timeout(timeout));
-        traces.and(logs)
+        std::thread::scope(|scope| {
+            let logs =
+                self.logs.as_ref().map(|logs| scope.spawn(move || logs.shutdown_with_timeout(timeout)));
+            let traces = self.traces.shutdown_with_timeout(timeout);
+            let panicked = || Err(OTelSdkError::InternalFailure("the flush of logs panicked".to_owned()));
+            let logs = logs.map_or(Ok(()), |logs| logs.join().unwrap_or_else(|_| panicked()));
+            traces.and(logs)
+        })
     }
 }
 

@@ -115,7 +115,7 @@ impl From<AuthError> for ApiError {
             }
             // A token that cannot be read must not look like "not authorized".
             AuthError::SecretUnreadable(_) => return Self::internal(error),
-            AuthError::EncryptionKeyMissing { .. } => {
+            AuthError::EncryptionKeyMissing { .. } | AuthError::ForeignEncryptionKeys(_) => {
                 return Self::unavailable("An encryption key is missing; the operator has to put it back")
                     .caused_by(error);
             }

@@ -1,6 +1,9 @@
 //! Logging in and out, and what a login is worth.
 
+use std::num::NonZeroU32;
+
 use chrono::TimeDelta;
+use larkauth_auth::api_keys::NewApiKey;
 use larkauth_models::{AuthMethod, ExposeSecret, KeyScope};
 use larkauth_storage::AuditFilter;
 
@@ -63,6 +66,29 @@ async fn login_many_wrong_keys_of_one_address_are_bounded() {
     assert!(refused.status == 429 && !refused.header("retry-after").is_empty(), "{}", refused.text);
     browser.peer = "192.0.2.2:1".parse().unwrap();
     assert_eq!(browser.log_in(KEY).await.status, 303);
+}
+
+#[tokio::test]
+async fn page_above_rate_of_its_key_is_429_with_retry_after() {
+    let world = World::new().await;
+    let new = NewApiKey {
+        name: "slow".to_owned(),
+        scopes: vec![KeyScope::SessionsRead],
+        app_ids: Vec::new(),
+        lark_scopes: Vec::new(),
+        requests_per_minute: NonZeroU32::new(3),
+        expires_at: None,
+    };
+    let key = world.context.create_api_key(&ACTOR, now(), new).await.unwrap();
+    let mut browser = Browser::new(&world);
+    assert_eq!(browser.log_in(key.secret.expose_secret()).await.status, 303);
+    for _ in 0..2 {
+        assert_eq!(browser.get("sessions").await.status, 200);
+    }
+    let refused = browser.get("sessions").await;
+    assert_eq!(refused.status, 429, "{}", refused.text);
+    let seconds: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=20).contains(&seconds) && refused.text.contains(&seconds.to_string()), "{}", refused.text);
 }
 
 #[tokio::test]
