@@ -20,6 +20,9 @@ SERVICES = ["auth-worker", "gateway", "token-refresher"]
 CUSTOM = {"ServiceMonitor"}
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 # What docs/operations/kubernetes.md tells the operator to create.
+MANUAL = TOP / "docs/operations/kubernetes.md"
+# An id that is neither in the repository nor in the manual.
+APP_ID = "cli_fedcba9876543210"
 SECRETS = {"larkauth-database", "larkauth-database-owner", "larkauth-broker", "larkauth-encryption-keys", "larkauth-application"}
 
 
@@ -36,8 +39,25 @@ def render_with(overlay, components):
     with tempfile.TemporaryDirectory(dir=FOLDER / "overlays") as folder:
         lines = [f"resources: [../{overlay}]", f"components: [{', '.join('../../components/' + c for c in components)}]"]
         head = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization", "namespace: larkauth"]
+        if "application" in components:
+            lines.append(f"configMapGenerator: [{{name: larkauth-application, literals: [APP_ID={APP_ID}]}}]")
         Path(folder, "kustomization.yaml").write_text("\n".join(head + lines))
         return render(folder)
+
+
+def render_manual():
+    """The folders of the manual, each as `kubectl kustomize` makes it, with another application's id."""
+    blocks = re.findall(r"^( *)```yaml\n *# (company/(\S+)/kustomization\.yaml)\n(.*?)^ *```$", MANUAL.read_text(), re.M | re.S)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "larkauth").symlink_to(TOP)
+        for indent, name, _, text in blocks:
+            file = Path(folder, name)
+            file.parent.mkdir(parents=True)
+            text, found = re.subn(r"\bcli_\w+", APP_ID, re.sub(f"^{indent}", "", text, flags=re.M))
+            if "larkauth-application" in text and not found:
+                sys.exit(f"error: {name}: the manual gives no application")
+            file.write_text(text)
+        return {name: render(Path(folder, "company", name)) for _, _, name, text in blocks if "kind: Kustomization" in text}
 
 
 def schema_errors(objects):
@@ -130,21 +150,38 @@ def settings(objects):
     return {key: value for item in of_kind(objects, "ConfigMap") for key, value in item["data"].items()}
 
 
+def variables_of(container, maps):
+    """The variables of a container, those that come from ConfigMaps as these say; None for one that is not there."""
+    found = {}
+    for source in container.get("envFrom", []):
+        found.update(maps.get(source["configMapRef"]["name"], {}))
+    for variable in container.get("env", []):
+        value = variable.get("value")
+        if "valueFrom" in variable:
+            source = variable["valueFrom"]["configMapKeyRef"]
+            value = maps.get(source["name"], {}).get(source["key"])
+        found[variable["name"]] = value
+    return found
+
+
 def setting_errors(objects):
     """Every variable is a setting, every secret is a file of a mounted Secret, and no Secret is in the repository."""
     known = set(re.findall(r"^\| `([A-Z_]+)`", (TOP / "docs/settings.md").read_text(), re.M))
     secret = set(re.findall(r"^\| `([A-Z_]+)`.*Secret\. \|$", (TOP / "docs/settings.md").read_text(), re.M))
     if of_kind(objects, "Secret"):
         yield "a Secret is in the repository"
-    names = {item["metadata"]["name"] for item in of_kind(objects, "ConfigMap")}
-    shared = settings(objects)
+    maps = {item["metadata"]["name"]: item["data"] for item in of_kind(objects, "ConfigMap")}
     for name, _, spec in pods(objects):
         container = spec["containers"][0]
-        variables = {variable["name"]: variable.get("value") for variable in container.get("env", [])}
+        variables = variables_of(container, maps)
         for source in container.get("envFrom", []):
-            if source["configMapRef"]["name"] not in names:
+            if source["configMapRef"]["name"] not in maps:
                 yield f"{name}: there is no ConfigMap {source['configMapRef']['name']}"
-            variables = {**shared, **variables}
+        # A service refuses to start with one and not the other.
+        if ("APP_ID" in variables) != ("APP_SECRET_FILE" in variables):
+            yield f"{name}: only one of APP_ID and APP_SECRET_FILE"
+        if variables.get("APP_ID", APP_ID) != APP_ID:
+            yield f"{name}: APP_ID is {variables['APP_ID']}, and the overlay says {APP_ID}"
         mounted = {}
         for volume in spec.get("volumes", []):
             sources = volume.get("projected", {}).get("sources", [])
@@ -161,6 +198,8 @@ def setting_errors(objects):
                 paths = [item["path"] for item in source.get("items", [])] or ["app-secret"]
                 mounted.update({f"{mount}/{path}": of for path in paths})
         for variable, value in variables.items():
+            if value is None:
+                yield f"{name}: {variable} comes from a ConfigMap that does not have it"
             setting = variable.removesuffix("_FILE")
             if variable not in known and setting not in known:
                 yield f"{name}: {variable} is not a setting"
@@ -273,6 +312,10 @@ def find(objects, name):
     return next(item for item in objects if title(item) == name)
 
 
+def find_map(objects):
+    return next(item for item in of_kind(objects, "ConfigMap") if item["metadata"]["name"].startswith("larkauth-"))
+
+
 def pod_of(objects, name):
     return find(objects, name)["spec"]["template"]["spec"]
 
@@ -288,6 +331,7 @@ MISTAKES = {
     "an early kill": lambda o: pod_of(o, "Deployment/larkauth-gateway").update(terminationGracePeriodSeconds=30),
     "an unknown setting": lambda o: pod_of(o, "Deployment/larkauth-gateway")["containers"][0]["env"].append({"name": "HTTP_ADR", "value": "x"}),
     "a secret in a variable": lambda o: pod_of(o, "Deployment/larkauth-gateway")["containers"][0]["env"].append({"name": "API_KEY", "value": "x"}),
+    "the id of an application without its secret": lambda o: find_map(o)["data"].update(APP_ID=APP_ID),
     "a secret without a file": lambda o: pod_of(o, "Deployment/larkauth-gateway")["volumes"].pop(0),
     "a Service without Pods": lambda o: find(o, "Service/larkauth-gateway")["spec"]["selector"].update({COMPONENT: "gate"}),
     "an autoscaler of nothing": lambda o: find(o, "HorizontalPodAutoscaler/larkauth-auth-worker")["spec"]["scaleTargetRef"].update(name="worker"),
@@ -323,6 +367,7 @@ def main():
         "migrate": None,
         "overlays/small + application": render_with("small", ["application"]),
         "overlays/ha + application + spool-claims": render_with("ha", ["application", "spool-claims"]),
+        **{f"the manual's company/{name}": objects for name, objects in render_manual().items()},
     }
     # The policies that the Job lives under are those of an overlay.
     migrate = render(FOLDER / "migrate")
