@@ -21,6 +21,7 @@ CUSTOM = {"ServiceMonitor"}
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 # What docs/operations/kubernetes.md tells the operator to create.
 MANUAL = TOP / "docs/operations/kubernetes.md"
+NO_REGISTRY = "registry.invalid"
 # An id that is neither in the repository nor in the manual.
 APP_ID = "cli_fedcba9876543210"
 SECRETS = {"larkauth-database", "larkauth-database-owner", "larkauth-broker", "larkauth-encryption-keys", "larkauth-application"}
@@ -297,6 +298,9 @@ def version_errors(objects):
         image = spec["containers"][0]["image"]
         if not image.endswith(f":{version}"):
             yield f"{name}: {image} is not of version {version}"
+        # A name without a registry is pulled from Docker Hub, from its owner there.
+        if not image.startswith((f"{NO_REGISTRY}/", "registry.example.com/")):
+            yield f"{name}: {image} may come from a registry that is not yours"
         if labels[COMPONENT] == "migrate" and not name.endswith("-" + re.sub(r"[^a-z0-9]", "-", version)):
             yield f"{name}: is not named after version {version}"
 
@@ -314,6 +318,10 @@ def find(objects, name):
 
 def find_map(objects):
     return next(item for item in of_kind(objects, "ConfigMap") if item["metadata"]["name"].startswith("larkauth-"))
+
+
+def set_image(objects, image):
+    pod_of(objects, "Deployment/larkauth-gateway")["containers"][0].update(image=image)
 
 
 def pod_of(objects, name):
@@ -341,7 +349,8 @@ MISTAKES = {
     "no default": lambda o: o.remove(find(o, "NetworkPolicy/default-deny")),
     "no way to the broker": lambda o: o.remove(find(o, "NetworkPolicy/services-to-broker-and-lark")),
     "no spool": lambda o: pod_of(o, "Deployment/larkauth-gateway")["volumes"].pop(),
-    "another version": lambda o: pod_of(o, "Deployment/larkauth-gateway")["containers"][0].update(image="larkauth/gateway:latest"),
+    "another version": lambda o: set_image(o, "registry.invalid/larkauth/gateway:latest"),
+    "an image of Docker Hub": lambda o: set_image(o, re.sub(".*/", "larkauth/", pod_of(o, "Deployment/larkauth-gateway")["containers"][0]["image"])),
 }
 
 
@@ -367,12 +376,18 @@ def main():
         "migrate": None,
         "overlays/small + application": render_with("small", ["application"]),
         "overlays/ha + application + spool-claims": render_with("ha", ["application", "spool-claims"]),
-        **{f"the manual's company/{name}": objects for name, objects in render_manual().items()},
     }
+    manual = render_manual()
     # The policies that the Job lives under are those of an overlay.
     migrate = render(FOLDER / "migrate")
     rendered["migrate"] = migrate + of_kind(rendered["overlays/ha"], "NetworkPolicy", "Deployment", "ConfigMap")
+    # Two folders that are applied one after the other.
+    rendered["the manual's company/services and company/migrate"] = manual["services"] + manual["migrate"]
     failed = 0
+    for name, _, spec in pods([item for objects in manual.values() for item in objects]):
+        if spec["containers"][0]["image"].startswith(f"{NO_REGISTRY}/"):
+            failed += 1
+            print(f"the manual's {name}: has no registry")
     for name, objects in rendered.items():
         found = errors(objects)
         failed += len(found)
