@@ -210,6 +210,12 @@ def setting_errors(objects):
                 yield f"{name}: {variable} is {value}, which no Secret is mounted at"
 
 
+def jobs_of_rules():
+    """The values of `job` in the expressions of the alert rules."""
+    text = (TOP / "deploy/prometheus/rules/alerts.yml").read_text()
+    return {job for jobs in re.findall(r'\bjob=~?"([^"]+)"', text) for job in jobs.split("|")}
+
+
 def reference_errors(objects):
     """What an object names exists: Pods, Services, ports, workloads."""
     templates = list(pods(objects))
@@ -243,6 +249,8 @@ def reference_errors(objects):
                 yield f"{title(item)}: does not see larkauth-{service}"
             elif item["spec"]["endpoints"][0]["port"] not in port_names:
                 yield f"{title(item)}: larkauth-{service} has no such port"
+            elif (job := named["metadata"]["labels"].get(item["spec"].get("jobLabel"), f"larkauth-{service}")) not in jobs_of_rules():
+                yield f"{title(item)}: the job {job} of larkauth-{service} is in no alert rule"
     for item in of_kind(objects, "Deployment", "StatefulSet"):
         for spread in item["spec"]["template"]["spec"].get("topologySpreadConstraints", []):
             if not selects(spread["labelSelector"], item["spec"]["template"]["metadata"]["labels"]):
@@ -344,6 +352,7 @@ MISTAKES = {
     "a Service without Pods": lambda o: find(o, "Service/larkauth-gateway")["spec"]["selector"].update({COMPONENT: "gate"}),
     "an autoscaler of nothing": lambda o: find(o, "HorizontalPodAutoscaler/larkauth-auth-worker")["spec"]["scaleTargetRef"].update(name="worker"),
     "a monitor of nothing": lambda o: find(o, "ServiceMonitor/larkauth")["spec"]["endpoints"][0].update(port="metrics"),
+    "a monitor with other jobs than the rules": lambda o: find(o, "ServiceMonitor/larkauth")["spec"].pop("jobLabel"),
     "a published API": lambda o: find(o, "Ingress/larkauth")["spec"]["rules"][0]["http"]["paths"][0].update(path="/v1"),
     "the private listener": lambda o: find(o, "Ingress/larkauth")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"].update(name="larkauth-gateway"),
     "no default": lambda o: o.remove(find(o, "NetworkPolicy/default-deny")),
