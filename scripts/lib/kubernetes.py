@@ -14,8 +14,10 @@ TOP = Path(__file__).resolve().parents[2]
 FOLDER = TOP / "deploy/kubernetes"
 VERSIONS = ["1.37", "1.36", "1.35"]
 COMPONENTS = ["application", "autoscaling", "prometheus-operator", "spool-claims"]
-WORKLOADS = {"Deployment", "StatefulSet", "Job"}
+WORKLOADS = {"Deployment", "StatefulSet", "Job", "CronJob"}
 SERVICES = ["auth-worker", "gateway", "token-refresher"]
+# What calls the broker and Lark.
+CALLERS = [*SERVICES, "cli"]
 # Custom resources, of which the schemas know nothing.
 CUSTOM = {"ServiceMonitor"}
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
@@ -93,7 +95,7 @@ def selects(selector, labels):
 def pods(objects):
     """Yields the title, the labels and the spec of every Pod template."""
     for item in of_kind(objects, *WORKLOADS):
-        template = item["spec"]["template"]
+        template = item["spec"].get("jobTemplate", item)["spec"]["template"]
         yield title(item), template["metadata"]["labels"], template["spec"]
 
 
@@ -279,11 +281,11 @@ def network_errors(objects):
         for rule in item["spec"].get("ingress", []):
             if not rule.get("from") or not rule.get("ports"):
                 yield f"{title(item)}: admits everything"
-    # Every Pod reaches the database; the services reach broker and Lark.
+    # Every Pod reaches the database; the services and the command line reach broker and Lark.
     for name, labels, _ in pods(objects):
         out = {port["port"] for p in policies if selects(p["spec"]["podSelector"], labels)
                for rule in p["spec"].get("egress", []) for port in rule.get("ports", [])}
-        wanted = {53, 5432} | ({5671, 443} if labels[COMPONENT] in SERVICES else set())
+        wanted = {53, 5432} | ({5671, 5672, 443} if labels[COMPONENT] in CALLERS else set())
         if policies and not wanted <= out:
             yield f"{name}: cannot reach the ports {sorted(wanted - out)}"
 
@@ -300,6 +302,21 @@ def spool_errors(objects):
             yield f"{title(item)}: ESCROW_SPOOL_DIR {folder} is on {mounts}"
 
 
+def cli_errors(objects):
+    """The command line runs only when an operator asks for it, with the secrets of the services and for a limited time."""
+    for item in of_kind(objects, "CronJob"):
+        if item["spec"].get("suspend") is not True:
+            yield f"{title(item)}: runs by itself"
+        if "activeDeadlineSeconds" not in item["spec"]["jobTemplate"]["spec"]:
+            yield f"{title(item)}: has no end"
+        command = item["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        service = pod_of(objects, f"{of_kind(objects, 'Deployment', 'StatefulSet')[0]['kind']}/larkauth-auth-worker")
+        if command["volumes"] != [volume for volume in service["volumes"] if volume["name"] == "secrets"]:
+            yield f"{title(item)}: has other secrets than the services"
+        if command["containers"][0]["envFrom"] != service["containers"][0]["envFrom"]:
+            yield f"{title(item)}: has other settings than the services"
+
+
 def version_errors(objects):
     version = re.search(r'^version = "(.+)"', (TOP / "Cargo.toml").read_text(), re.M)[1]
     for name, labels, spec in pods(objects):
@@ -313,7 +330,7 @@ def version_errors(objects):
             yield f"{name}: is not named after version {version}"
 
 
-CHECKS = [schema_errors, restricted_errors, probe_errors, setting_errors, reference_errors, network_errors, spool_errors, version_errors]
+CHECKS = [schema_errors, restricted_errors, probe_errors, setting_errors, reference_errors, network_errors, spool_errors, cli_errors, version_errors]
 
 
 def errors(objects):
@@ -357,6 +374,8 @@ MISTAKES = {
     "the private listener": lambda o: find(o, "Ingress/larkauth")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"].update(name="larkauth-gateway"),
     "no default": lambda o: o.remove(find(o, "NetworkPolicy/default-deny")),
     "no way to the broker": lambda o: o.remove(find(o, "NetworkPolicy/services-to-broker-and-lark")),
+    "no way from the command line to Lark": lambda o: [p["spec"]["podSelector"]["matchExpressions"][0]["values"].remove("cli")
+                                                       for p in of_kind(o, "NetworkPolicy") if title(p).endswith("/services-to-broker-and-lark")],
     "no spool": lambda o: pod_of(o, "Deployment/larkauth-gateway")["volumes"].pop(),
     "another version": lambda o: set_image(o, "registry.invalid/larkauth/gateway:latest"),
     "an image of Docker Hub": lambda o: set_image(o, re.sub(".*/", "larkauth/", pod_of(o, "Deployment/larkauth-gateway")["containers"][0]["image"])),
@@ -369,7 +388,8 @@ def run_processes(programs):
 
     objects = render(FOLDER / "overlays/small")
     job = of_kind(render(FOLDER / "migrate"), "Job")[0]
-    found = list(kubernetes_run.run(of_kind(objects, "Deployment"), job, settings(objects), programs))
+    cli = of_kind(objects, "CronJob")[0]["spec"]["jobTemplate"]
+    found = list(kubernetes_run.run(of_kind(objects, "Deployment"), job, cli, settings(objects), programs))
     for error in found:
         print(error)
     print(f"the processes of the manifests, without a container: {len(found)} errors")
