@@ -302,6 +302,23 @@ def spool_errors(objects):
             yield f"{title(item)}: ESCROW_SPOOL_DIR {folder} is on {mounts}"
 
 
+def connection_errors(objects):
+    """PostgreSQL's default permits the connections of all Pods: docs/operations/kubernetes.md has the rule."""
+    scaled = {item["spec"]["scaleTargetRef"]["name"]: item["spec"]["maxReplicas"] for item in of_kind(objects, "HorizontalPodAutoscaler")}
+    most = int(settings(objects).get("DATABASE_MAX_CONNECTIONS", 10))
+    # The command line, the migration, and what PostgreSQL keeps for superusers.
+    needed = most + 1 + 3
+    for item in of_kind(objects, "Deployment", "StatefulSet"):
+        name = item["metadata"]["name"]
+        # One Pod that starts, and one that ends; a StatefulSet replaces a Pod after it has ended.
+        rollout = 1 + item["spec"]["strategy"]["rollingUpdate"]["maxSurge"] if item["kind"] == "Deployment" else 0
+        processes = scaled.get(name, item["spec"].get("replicas", 1)) + rollout
+        # A gateway listens for changes on a connection of its own.
+        needed += processes * (most + (name == "larkauth-gateway"))
+    if needed > 100:
+        yield f"the Pods need {needed} connections of the database, and PostgreSQL has 100"
+
+
 def cli_errors(objects):
     """The command line runs only when an operator asks for it, with the secrets of the services and for a limited time."""
     for item in of_kind(objects, "CronJob"):
@@ -330,7 +347,7 @@ def version_errors(objects):
             yield f"{name}: is not named after version {version}"
 
 
-CHECKS = [schema_errors, restricted_errors, probe_errors, setting_errors, reference_errors, network_errors, spool_errors, cli_errors, version_errors]
+CHECKS = [schema_errors, restricted_errors, probe_errors, setting_errors, reference_errors, network_errors, spool_errors, cli_errors, connection_errors, version_errors]
 
 
 def errors(objects):
@@ -370,6 +387,7 @@ MISTAKES = {
     "an autoscaler of nothing": lambda o: find(o, "HorizontalPodAutoscaler/larkauth-auth-worker")["spec"]["scaleTargetRef"].update(name="worker"),
     "a monitor of nothing": lambda o: find(o, "ServiceMonitor/larkauth")["spec"]["endpoints"][0].update(port="metrics"),
     "a monitor with other jobs than the rules": lambda o: find(o, "ServiceMonitor/larkauth")["spec"].pop("jobLabel"),
+    "more Pods than the database has connections": lambda o: find(o, "HorizontalPodAutoscaler/larkauth-gateway")["spec"].update(maxReplicas=10),
     "a published API": lambda o: find(o, "Ingress/larkauth")["spec"]["rules"][0]["http"]["paths"][0].update(path="/v1"),
     "the private listener": lambda o: find(o, "Ingress/larkauth")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"].update(name="larkauth-gateway"),
     "no default": lambda o: o.remove(find(o, "NetworkPolicy/default-deny")),
