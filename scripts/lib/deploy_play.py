@@ -124,8 +124,8 @@ def check_monitoring():
         return {(one["labels"]["job"], one["labels"]["instance"]): one["health"] for one in found["data"]["activeTargets"]}
 
     def complete():
-        jobs = [job for (job, _), health in targets().items() if health == "up"]
-        return all(jobs.count(job) == 2 for job in ("gateway", "auth-worker", "token-refresher")) and "rabbitmq" in jobs
+        up = {instance.split(":")[0] for (_, instance), health in targets().items() if health == "up"}
+        return up >= {f"{job}-{number}" for job in ("gateway", "auth-worker", "token-refresher") for number in (1, 2)} | {"rabbitmq"}
 
     try:
         wait("the targets of Prometheus", complete, 60)

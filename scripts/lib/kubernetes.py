@@ -14,12 +14,18 @@ TOP = Path(__file__).resolve().parents[2]
 FOLDER = TOP / "deploy/kubernetes"
 VERSIONS = ["1.37", "1.36", "1.35"]
 COMPONENTS = ["application", "autoscaling", "prometheus-operator", "spool-claims"]
-WORKLOADS = {"Deployment", "StatefulSet", "Job"}
+WORKLOADS = {"Deployment", "StatefulSet", "Job", "CronJob"}
 SERVICES = ["auth-worker", "gateway", "token-refresher"]
+# What calls the broker and Lark.
+CALLERS = [*SERVICES, "cli"]
 # Custom resources, of which the schemas know nothing.
 CUSTOM = {"ServiceMonitor"}
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 # What docs/operations/kubernetes.md tells the operator to create.
+MANUAL = TOP / "docs/operations/kubernetes.md"
+NO_REGISTRY = "registry.invalid"
+# An id that is neither in the repository nor in the manual.
+APP_ID = "cli_fedcba9876543210"
 SECRETS = {"larkauth-database", "larkauth-database-owner", "larkauth-broker", "larkauth-encryption-keys", "larkauth-application"}
 
 
@@ -36,8 +42,25 @@ def render_with(overlay, components):
     with tempfile.TemporaryDirectory(dir=FOLDER / "overlays") as folder:
         lines = [f"resources: [../{overlay}]", f"components: [{', '.join('../../components/' + c for c in components)}]"]
         head = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization", "namespace: larkauth"]
+        if "application" in components:
+            lines.append(f"configMapGenerator: [{{name: larkauth-application, literals: [APP_ID={APP_ID}]}}]")
         Path(folder, "kustomization.yaml").write_text("\n".join(head + lines))
         return render(folder)
+
+
+def render_manual():
+    """The folders of the manual, each as `kubectl kustomize` makes it, with another application's id."""
+    blocks = re.findall(r"^( *)```yaml\n *# (company/(\S+)/kustomization\.yaml)\n(.*?)^ *```$", MANUAL.read_text(), re.M | re.S)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "larkauth").symlink_to(TOP)
+        for indent, name, _, text in blocks:
+            file = Path(folder, name)
+            file.parent.mkdir(parents=True)
+            text, found = re.subn(r"\bcli_\w+", APP_ID, re.sub(f"^{indent}", "", text, flags=re.M))
+            if "larkauth-application" in text and not found:
+                sys.exit(f"error: {name}: the manual gives no application")
+            file.write_text(text)
+        return {name: render(Path(folder, "company", name)) for _, _, name, text in blocks if "kind: Kustomization" in text}
 
 
 def schema_errors(objects):
@@ -72,7 +95,7 @@ def selects(selector, labels):
 def pods(objects):
     """Yields the title, the labels and the spec of every Pod template."""
     for item in of_kind(objects, *WORKLOADS):
-        template = item["spec"]["template"]
+        template = item["spec"].get("jobTemplate", item)["spec"]["template"]
         yield title(item), template["metadata"]["labels"], template["spec"]
 
 
@@ -130,21 +153,38 @@ def settings(objects):
     return {key: value for item in of_kind(objects, "ConfigMap") for key, value in item["data"].items()}
 
 
+def variables_of(container, maps):
+    """The variables of a container, those that come from ConfigMaps as these say; None for one that is not there."""
+    found = {}
+    for source in container.get("envFrom", []):
+        found.update(maps.get(source["configMapRef"]["name"], {}))
+    for variable in container.get("env", []):
+        value = variable.get("value")
+        if "valueFrom" in variable:
+            source = variable["valueFrom"]["configMapKeyRef"]
+            value = maps.get(source["name"], {}).get(source["key"])
+        found[variable["name"]] = value
+    return found
+
+
 def setting_errors(objects):
     """Every variable is a setting, every secret is a file of a mounted Secret, and no Secret is in the repository."""
     known = set(re.findall(r"^\| `([A-Z_]+)`", (TOP / "docs/settings.md").read_text(), re.M))
     secret = set(re.findall(r"^\| `([A-Z_]+)`.*Secret\. \|$", (TOP / "docs/settings.md").read_text(), re.M))
     if of_kind(objects, "Secret"):
         yield "a Secret is in the repository"
-    names = {item["metadata"]["name"] for item in of_kind(objects, "ConfigMap")}
-    shared = settings(objects)
+    maps = {item["metadata"]["name"]: item["data"] for item in of_kind(objects, "ConfigMap")}
     for name, _, spec in pods(objects):
         container = spec["containers"][0]
-        variables = {variable["name"]: variable.get("value") for variable in container.get("env", [])}
+        variables = variables_of(container, maps)
         for source in container.get("envFrom", []):
-            if source["configMapRef"]["name"] not in names:
+            if source["configMapRef"]["name"] not in maps:
                 yield f"{name}: there is no ConfigMap {source['configMapRef']['name']}"
-            variables = {**shared, **variables}
+        # A service refuses to start with one and not the other.
+        if ("APP_ID" in variables) != ("APP_SECRET_FILE" in variables):
+            yield f"{name}: only one of APP_ID and APP_SECRET_FILE"
+        if variables.get("APP_ID", APP_ID) != APP_ID:
+            yield f"{name}: APP_ID is {variables['APP_ID']}, and the overlay says {APP_ID}"
         mounted = {}
         for volume in spec.get("volumes", []):
             sources = volume.get("projected", {}).get("sources", [])
@@ -161,6 +201,8 @@ def setting_errors(objects):
                 paths = [item["path"] for item in source.get("items", [])] or ["app-secret"]
                 mounted.update({f"{mount}/{path}": of for path in paths})
         for variable, value in variables.items():
+            if value is None:
+                yield f"{name}: {variable} comes from a ConfigMap that does not have it"
             setting = variable.removesuffix("_FILE")
             if variable not in known and setting not in known:
                 yield f"{name}: {variable} is not a setting"
@@ -168,6 +210,12 @@ def setting_errors(objects):
                 yield f"{name}: {variable} is a secret; give it as {variable}_FILE"
             if setting in secret and variable != setting and value not in mounted:
                 yield f"{name}: {variable} is {value}, which no Secret is mounted at"
+
+
+def jobs_of_rules():
+    """The values of `job` in the expressions of the alert rules."""
+    text = (TOP / "deploy/prometheus/rules/alerts.yml").read_text()
+    return {job for jobs in re.findall(r'\bjob=~?"([^"]+)"', text) for job in jobs.split("|")}
 
 
 def reference_errors(objects):
@@ -203,6 +251,8 @@ def reference_errors(objects):
                 yield f"{title(item)}: does not see larkauth-{service}"
             elif item["spec"]["endpoints"][0]["port"] not in port_names:
                 yield f"{title(item)}: larkauth-{service} has no such port"
+            elif (job := named["metadata"]["labels"].get(item["spec"].get("jobLabel"), f"larkauth-{service}")) not in jobs_of_rules():
+                yield f"{title(item)}: the job {job} of larkauth-{service} is in no alert rule"
     for item in of_kind(objects, "Deployment", "StatefulSet"):
         for spread in item["spec"]["template"]["spec"].get("topologySpreadConstraints", []):
             if not selects(spread["labelSelector"], item["spec"]["template"]["metadata"]["labels"]):
@@ -231,11 +281,11 @@ def network_errors(objects):
         for rule in item["spec"].get("ingress", []):
             if not rule.get("from") or not rule.get("ports"):
                 yield f"{title(item)}: admits everything"
-    # Every Pod reaches the database; the services reach broker and Lark.
+    # Every Pod reaches the database; the services and the command line reach broker and Lark.
     for name, labels, _ in pods(objects):
         out = {port["port"] for p in policies if selects(p["spec"]["podSelector"], labels)
                for rule in p["spec"].get("egress", []) for port in rule.get("ports", [])}
-        wanted = {53, 5432} | ({5671, 443} if labels[COMPONENT] in SERVICES else set())
+        wanted = {53, 5432} | ({5671, 5672, 443} if labels[COMPONENT] in CALLERS else set())
         if policies and not wanted <= out:
             yield f"{name}: cannot reach the ports {sorted(wanted - out)}"
 
@@ -252,17 +302,52 @@ def spool_errors(objects):
             yield f"{title(item)}: ESCROW_SPOOL_DIR {folder} is on {mounts}"
 
 
+def connection_errors(objects):
+    """PostgreSQL's default permits the connections of all Pods: docs/operations/kubernetes.md has the rule."""
+    scaled = {item["spec"]["scaleTargetRef"]["name"]: item["spec"]["maxReplicas"] for item in of_kind(objects, "HorizontalPodAutoscaler")}
+    most = int(settings(objects).get("DATABASE_MAX_CONNECTIONS", 10))
+    # The command line, the migration, and what PostgreSQL keeps for superusers.
+    needed = most + 1 + 3
+    for item in of_kind(objects, "Deployment", "StatefulSet"):
+        name = item["metadata"]["name"]
+        # One Pod that starts, and one that ends; a StatefulSet replaces a Pod after it has ended.
+        rollout = 1 + item["spec"]["strategy"]["rollingUpdate"]["maxSurge"] if item["kind"] == "Deployment" else 0
+        processes = scaled.get(name, item["spec"].get("replicas", 1)) + rollout
+        # A gateway listens for changes on a connection of its own.
+        needed += processes * (most + (name == "larkauth-gateway"))
+    if needed > 100:
+        yield f"the Pods need {needed} connections of the database, and PostgreSQL has 100"
+
+
+def cli_errors(objects):
+    """The command line runs only when an operator asks for it, with the secrets of the services and for a limited time."""
+    for item in of_kind(objects, "CronJob"):
+        if item["spec"].get("suspend") is not True:
+            yield f"{title(item)}: runs by itself"
+        if "activeDeadlineSeconds" not in item["spec"]["jobTemplate"]["spec"]:
+            yield f"{title(item)}: has no end"
+        command = item["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        service = pod_of(objects, f"{of_kind(objects, 'Deployment', 'StatefulSet')[0]['kind']}/larkauth-auth-worker")
+        if command["volumes"] != [volume for volume in service["volumes"] if volume["name"] == "secrets"]:
+            yield f"{title(item)}: has other secrets than the services"
+        if command["containers"][0]["envFrom"] != service["containers"][0]["envFrom"]:
+            yield f"{title(item)}: has other settings than the services"
+
+
 def version_errors(objects):
     version = re.search(r'^version = "(.+)"', (TOP / "Cargo.toml").read_text(), re.M)[1]
     for name, labels, spec in pods(objects):
         image = spec["containers"][0]["image"]
         if not image.endswith(f":{version}"):
             yield f"{name}: {image} is not of version {version}"
+        # A name without a registry is pulled from Docker Hub, from its owner there.
+        if not image.startswith((f"{NO_REGISTRY}/", "registry.example.com/")):
+            yield f"{name}: {image} may come from a registry that is not yours"
         if labels[COMPONENT] == "migrate" and not name.endswith("-" + re.sub(r"[^a-z0-9]", "-", version)):
             yield f"{name}: is not named after version {version}"
 
 
-CHECKS = [schema_errors, restricted_errors, probe_errors, setting_errors, reference_errors, network_errors, spool_errors, version_errors]
+CHECKS = [schema_errors, restricted_errors, probe_errors, setting_errors, reference_errors, network_errors, spool_errors, cli_errors, connection_errors, version_errors]
 
 
 def errors(objects):
@@ -271,6 +356,14 @@ def errors(objects):
 
 def find(objects, name):
     return next(item for item in objects if title(item) == name)
+
+
+def find_map(objects):
+    return next(item for item in of_kind(objects, "ConfigMap") if item["metadata"]["name"].startswith("larkauth-"))
+
+
+def set_image(objects, image):
+    pod_of(objects, "Deployment/larkauth-gateway")["containers"][0].update(image=image)
 
 
 def pod_of(objects, name):
@@ -288,16 +381,22 @@ MISTAKES = {
     "an early kill": lambda o: pod_of(o, "Deployment/larkauth-gateway").update(terminationGracePeriodSeconds=30),
     "an unknown setting": lambda o: pod_of(o, "Deployment/larkauth-gateway")["containers"][0]["env"].append({"name": "HTTP_ADR", "value": "x"}),
     "a secret in a variable": lambda o: pod_of(o, "Deployment/larkauth-gateway")["containers"][0]["env"].append({"name": "API_KEY", "value": "x"}),
+    "the id of an application without its secret": lambda o: find_map(o)["data"].update(APP_ID=APP_ID),
     "a secret without a file": lambda o: pod_of(o, "Deployment/larkauth-gateway")["volumes"].pop(0),
     "a Service without Pods": lambda o: find(o, "Service/larkauth-gateway")["spec"]["selector"].update({COMPONENT: "gate"}),
     "an autoscaler of nothing": lambda o: find(o, "HorizontalPodAutoscaler/larkauth-auth-worker")["spec"]["scaleTargetRef"].update(name="worker"),
     "a monitor of nothing": lambda o: find(o, "ServiceMonitor/larkauth")["spec"]["endpoints"][0].update(port="metrics"),
+    "a monitor with other jobs than the rules": lambda o: find(o, "ServiceMonitor/larkauth")["spec"].pop("jobLabel"),
+    "more Pods than the database has connections": lambda o: find(o, "HorizontalPodAutoscaler/larkauth-gateway")["spec"].update(maxReplicas=10),
     "a published API": lambda o: find(o, "Ingress/larkauth")["spec"]["rules"][0]["http"]["paths"][0].update(path="/v1"),
     "the private listener": lambda o: find(o, "Ingress/larkauth")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"].update(name="larkauth-gateway"),
     "no default": lambda o: o.remove(find(o, "NetworkPolicy/default-deny")),
     "no way to the broker": lambda o: o.remove(find(o, "NetworkPolicy/services-to-broker-and-lark")),
+    "no way from the command line to Lark": lambda o: [p["spec"]["podSelector"]["matchExpressions"][0]["values"].remove("cli")
+                                                       for p in of_kind(o, "NetworkPolicy") if title(p).endswith("/services-to-broker-and-lark")],
     "no spool": lambda o: pod_of(o, "Deployment/larkauth-gateway")["volumes"].pop(),
-    "another version": lambda o: pod_of(o, "Deployment/larkauth-gateway")["containers"][0].update(image="larkauth/gateway:latest"),
+    "another version": lambda o: set_image(o, "registry.invalid/larkauth/gateway:latest"),
+    "an image of Docker Hub": lambda o: set_image(o, re.sub(".*/", "larkauth/", pod_of(o, "Deployment/larkauth-gateway")["containers"][0]["image"])),
 }
 
 
@@ -307,7 +406,8 @@ def run_processes(programs):
 
     objects = render(FOLDER / "overlays/small")
     job = of_kind(render(FOLDER / "migrate"), "Job")[0]
-    found = list(kubernetes_run.run(of_kind(objects, "Deployment"), job, settings(objects), programs))
+    cli = of_kind(objects, "CronJob")[0]["spec"]["jobTemplate"]
+    found = list(kubernetes_run.run(of_kind(objects, "Deployment"), job, cli, settings(objects), programs))
     for error in found:
         print(error)
     print(f"the processes of the manifests, without a container: {len(found)} errors")
@@ -324,10 +424,17 @@ def main():
         "overlays/small + application": render_with("small", ["application"]),
         "overlays/ha + application + spool-claims": render_with("ha", ["application", "spool-claims"]),
     }
+    manual = render_manual()
     # The policies that the Job lives under are those of an overlay.
     migrate = render(FOLDER / "migrate")
     rendered["migrate"] = migrate + of_kind(rendered["overlays/ha"], "NetworkPolicy", "Deployment", "ConfigMap")
+    # Two folders that are applied one after the other.
+    rendered["the manual's company/services and company/migrate"] = manual["services"] + manual["migrate"]
     failed = 0
+    for name, _, spec in pods([item for objects in manual.values() for item in objects]):
+        if spec["containers"][0]["image"].startswith(f"{NO_REGISTRY}/"):
+            failed += 1
+            print(f"the manual's {name}: has no registry")
     for name, objects in rendered.items():
         found = errors(objects)
         failed += len(found)

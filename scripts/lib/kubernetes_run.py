@@ -95,7 +95,7 @@ class Machine:
         return subprocess.Popen([*self.drop, program, *arguments], env=environment, cwd="/", stdout=log, stderr=log)
 
 
-def run(deployments, job, shared, programs):
+def run(deployments, job, cli, shared, programs):
     """Yields what is wrong."""
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine(folder, programs)
@@ -106,6 +106,10 @@ def run(deployments, job, shared, programs):
             if migrate.wait(120):
                 yield f"the migration ended with {migrate.returncode}: {(Path(folder) / 'larkauth.log').read_text()}"
                 return
+            container = cli["spec"]["template"]["spec"]["containers"][0]
+            command = machine.start("larkauth", ["apps", "list"], machine.environment(shared, container))
+            if command.wait(30):
+                yield f"`larkauth apps list` ended with {command.returncode}: {(Path(folder) / 'larkauth.log').read_text()}"
             for item in deployments:
                 container = item["spec"]["template"]["spec"]["containers"][0]
                 environment = machine.environment(shared, container)

@@ -14,7 +14,7 @@ from .http import ask, eventually
 from .stack import free_port
 
 RULES = Path("deploy/prometheus/rules")
-# Written out instead of copied: deploy/prometheus/prometheus.yml finds its targets by the DNS of the compose stack.
+# Written out instead of copied: the targets of deploy/prometheus/prometheus.yml are names of the compose stack. Static ones, as there.
 CONFIGURATION = """
 global:
   scrape_interval: 1s
