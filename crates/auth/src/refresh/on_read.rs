@@ -139,8 +139,8 @@ fn is_not_of(old: &StoredToken, leased: &LeasedToken) -> bool {
     token.generation > old.generation || (token.generation < old.generation && is_on_its_way)
 }
 
-/// Returns the token if it is newer than the caller's. One without an access token is refreshed again soon. An older one is about to be replaced: the newer pair is on its way to
-/// the store.
+/// Returns the token if it is newer than the caller's. One without an access token is refreshed again soon. An older one is about
+/// to be replaced: the newer pair is on its way to the store.
 fn newer_than(old: &StoredToken, now: StoredToken) -> Result<StoredToken, AuthError> {
     if now.generation > old.generation && now.pair.lacks_access_token() {
         return Err(AuthError::UpstreamUnavailable { retry_after: A_SECOND });
