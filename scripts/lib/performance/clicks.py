@@ -30,7 +30,7 @@ ANSWER_SECONDS = 2
 # Seconds between measurements that would disturb each other.
 PAUSE = 5
 # Clicks per second of each step.
-STEPS = range(1000, 12_001, 1000)
+STEPS = range(500, 12_001, 500)
 PEOPLE = 4
 # About what the gateway publishes for a click.
 MESSAGE_BYTES = 900
@@ -174,7 +174,7 @@ with tempfile.TemporaryDirectory() as scratch:
     finally:
         gateways.stop()
 alone, rate = median([alone for alone, _, _ in rounds]), median([rate for _, rate, _ in rounds])
-ends = ", ".join(f"{step / 1000:.0f}k/s" if step else "none" for _, _, step in rounds)
+ends = ", ".join(f"{step / 1000:.1f}k/s" if step else "none" for _, _, step in rounds)
 with open(DRAWING, "w", encoding="utf-8") as drawing:
     drawing.write(bars("Clicks per second", [("each after a durable confirm", [
         ("RabbitMQ alone", alone, "#8a8f98"), ("clicks answered", rate, "#2f6fde")])]))
