@@ -5,6 +5,9 @@
 No worker runs: a click waits the whole two seconds for its result and is then answered as received. So what is measured is
 what the gateway and the broker carry, and not what the workers do. All of it shares the machine, the simulated Lark and the
 load included.
+
+The rate rises step by step until a click is not answered in time. Each connection of the load sends its next click after the
+answer to the one before, and the first ones are spread over the two seconds, so that the rate of a step is even.
 """
 
 import json
@@ -15,15 +18,19 @@ import sys
 import tempfile
 import time
 from urllib.parse import unquote, urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from common import APP, ROUNDS, SECONDS, Processes, ask, bars, free_port, median, run, wait_for
 
 LARKAUTH, CONFIRMS, SERVER, BROKER, DRAWING = sys.argv[1:]
 # A connection handles 2048 pushes at once, each for two seconds here.
 GATEWAYS = 8
-# Clicks that wait for their answer at once.
-CLICKS = 14_000
+# Time until the answer without a worker.
+ANSWER_SECONDS = 2
+# Seconds between measurements that would disturb each other.
+PAUSE = 5
+# Clicks per second of each step.
+STEPS = range(500, 12_001, 500)
 PEOPLE = 4
 # About what the gateway publishes for a click.
 MESSAGE_BYTES = 900
@@ -42,6 +49,13 @@ response = function(status, headers, body)
   else
     failed = failed + 1
   end
+end
+-- Called before each request: of the first ones, one for each connection.
+local begun = 0
+delay = function()
+  begun = begun + 1
+  if begun > %d then return 0 end
+  return math.random(0, %d)
 end
 local threads = {}
 setup = function(thread) table.insert(threads, thread) end
@@ -91,16 +105,28 @@ class Gateways(Processes):
         self.until(lambda: len(cards()) >= len(people))
         return [card["message_id"] for card in cards()]
 
-    def clicks(self):
-        """Returns answered clicks per second, and how many were not."""
+    def clicks(self, rate):
+        """Sends clicks at this rate. Returns answered clicks per second, and how many were not."""
         script = f"{self.folder}/clicks.lua"
         bodies = ", ".join(f"'{json.dumps({'message_id': card, 'button': 'authorize'})}'" for card in self.cards)
         with open(script, "w", encoding="utf-8") as file:
-            file.write(LUA % bodies)
-        out = run("wrk", "-t1", f"-c{CLICKS}", f"-d{SECONDS + 4}s", "--timeout", "8s", "-s", script, self.sim)
+            file.write(LUA % (bodies, rate * ANSWER_SECONDS, ANSWER_SECONDS * 1000))
+        out = run("wrk", "-t1", f"-c{rate * ANSWER_SECONDS}", f"-d{SECONDS + 2 * ANSWER_SECONDS}s", "--timeout", "8s", "-s", script, self.sim)
         answered, failed, microseconds = map(int, re.search(r"clicks (\d+) (\d+) (\d+)", out).groups())
-        # The first answers come after two seconds.
-        return answered / (microseconds / 1e6 - 2), failed
+        # Answers come evenly from the first one on.
+        return answered / (microseconds / 1e6 - ANSWER_SECONDS), failed
+
+    def most(self):
+        """Returns the highest rate at which every click was answered in time, and the first one at which one was not."""
+        best = 0
+        for step in STEPS:
+            rate, failed = self.clicks(step)
+            late = len(ask(f"{self.sim}/_sim/violations"))
+            sys.stderr.write(f"{step} clicks/s: {rate:.0f} answered a second, {failed} failed, {late} late\n")
+            if failed or late:
+                return best, step
+            best = rate
+        return best, None
 
     def published(self):
         """Returns how many clicks the gateways count as answered without a result, all of them confirmed."""
@@ -123,23 +149,32 @@ def measure(gateways):
     rounds = []
     for _ in range(ROUNDS):
         alone = broker_alone()
-        rate, failed = gateways.clicks()
-        rounds.append((alone, rate, failed))
-    return [median(column) for column in zip(*rounds)], sum(failed for _, _, failed in rounds)
+        # The broker clears the baseline's queue away.
+        time.sleep(PAUSE)
+        rounds.append((alone, *gateways.most()))
+        # Clicks of the step that failed are still being answered.
+        time.sleep(PAUSE)
+        clear_violations(gateways.sim)
+    return rounds
+
+
+def clear_violations(sim):
+    urlopen(Request(f"{sim}/_sim/violations", method="DELETE"), timeout=5).close()
 
 
 with tempfile.TemporaryDirectory() as scratch:
     gateways = Gateways(scratch)
     try:
         gateways.begin()
-        (alone, rate, _), failed = measure(gateways)
-        violations = ask(f"{gateways.sim}/_sim/violations")
+        rounds = measure(gateways)
         confirmed = gateways.published()
     except BaseException:
         sys.stderr.write(gateways.log())
         raise
     finally:
         gateways.stop()
+alone, rate = median([alone for alone, _, _ in rounds]), median([rate for _, rate, _ in rounds])
+ends = ", ".join(f"{step / 1000:.1f}k/s" if step else "none" for _, _, step in rounds)
 with open(DRAWING, "w", encoding="utf-8") as drawing:
     drawing.write(bars("Clicks per second", [("each after a durable confirm", [
         ("RabbitMQ alone", alone, "#8a8f98"), ("clicks answered", rate, "#2f6fde")])]))
@@ -148,4 +183,4 @@ print(f"""| | per second |
 | RabbitMQ alone: persistent messages of {MESSAGE_BYTES} bytes confirmed by one quorum queue, {GATEWAYS} connections | {alone / 1000:.1f}k |
 | clicks answered, each after a confirm, over {GATEWAYS} long connections (goal: at least {GOAL / 1000:.0f}k) | **{rate / 1000:.1f}k** |
 
-{confirmed} clicks in all, {failed} of them not answered or asked to click again; violations of the protocol that the simulator found: {len(violations)}.""")
+The rate is the highest one at which each click was answered in time; the next step, at which some were not: {ends}. {confirmed} clicks in all.""")
