@@ -71,39 +71,71 @@ where
     let writer = Writer { sink, arrivals: &arrivals, deadline: config.write_deadline };
     let writer = writer.write_all(outgoing, interval_changes, connection.service_id);
     tokio::pin!(writer);
+    let (unanswered, mut unanswered_changes) = watch::channel(0);
     let reader = Reader {
         config,
         handler,
         tasks,
         answers,
+        unanswered,
         interval,
         arrivals: &arrivals,
         assembler: Assembler::new(config.assembler.clone()),
         malformed: 0,
     };
-    let read = reader.read_all(stream, || {
+    // On the heap, so that it can be dropped before the writer ends.
+    let mut read = Box::pin(reader.read_all(stream, || {
         heard = true;
         if let Some(on_heard) = on_heard.take() {
             on_heard();
         }
-    });
+    }));
 
     let lost = tokio::select! {
         biased;
         () = shutdown.cancelled() => None,
         reason = &mut writer => Some(reason.err().unwrap_or_default()),
-        reason = read => Some(reason),
+        reason = &mut read => Some(reason),
     };
-    match lost {
-        Some(reason) => End::Lost { heard, reason },
-        None => {
-            arrivals.end();
-            // The reader is dropped, and with it its sender of the queue: the writer ends after the last answer.
-            if timeout(config.shutdown_grace, writer).await.is_err() {
-                tracing::warn!("some answers were not written within the shutdown grace");
-            }
-            End::Shutdown
+    if let Some(reason) = lost {
+        drop(read);
+        return End::Lost { heard, reason };
+    }
+    // Lark pushes until it reads the close frame, and no answer may follow that. So pushes are read and answered until there is
+    // none without an answer; under load, for as long as the last ones can be answered within the grace.
+    let stopped_at = Instant::now();
+    let quiet = async {
+        tokio::select! {
+            biased;
+            _ = &mut writer => false,
+            _ = &mut read => true,
+            _ = unanswered_changes.wait_for(|unanswered| *unanswered == 0) => true,
         }
+    };
+    let read_until = stopped_at + config.shutdown_grace.saturating_sub(config.answer_deadline);
+    let is_writing = timeout_at(read_until, quiet).await.unwrap_or(true);
+    arrivals.end();
+    // With its sender of the queue: the writer ends after the last answer.
+    drop(read);
+    if is_writing && timeout_at(stopped_at + config.shutdown_grace, writer).await.is_err() {
+        tracing::warn!("some answers were not written within the shutdown grace");
+    }
+    End::Shutdown
+}
+
+/// Counts a push as unanswered, until its answer is in the queue or was given up.
+struct Unanswered(watch::Sender<usize>);
+
+impl Unanswered {
+    fn new(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -174,6 +206,8 @@ struct Reader<'a> {
     handler: &'a Arc<dyn PushHandler>,
     tasks: &'a mut JoinSet<()>,
     answers: mpsc::Sender<Outgoing>,
+    /// Number of pushes without an answer in the queue.
+    unanswered: watch::Sender<usize>,
     interval: watch::Sender<Duration>,
     arrivals: &'a Arrivals,
     assembler: Assembler,
@@ -280,7 +314,9 @@ impl Reader<'_> {
         }
         let span =
             tracing::info_span!("lark.push.handle", message_id = push.message_id, trace_id = push.trace_id);
-        let work = handle(push, frame, Arc::clone(self.handler), self.answers.clone(), self.config.clone());
+        let unanswered = Unanswered::new(&self.unanswered);
+        let queue = (self.answers.clone(), unanswered);
+        let work = handle(push, frame, Arc::clone(self.handler), queue, self.config.clone());
         self.tasks.spawn(work.instrument(span));
     }
 
@@ -298,7 +334,7 @@ async fn handle(
     push: Push,
     frame: Frame,
     handler: Arc<dyn PushHandler>,
-    answers: mpsc::Sender<Outgoing>,
+    (answers, unanswered): (mpsc::Sender<Outgoing>, Unanswered),
     config: LongConnectionConfig,
 ) {
     let meta = push.meta();
@@ -316,7 +352,11 @@ async fn handle(
     };
     let (arrived, has_arrived) = oneshot::channel();
     let outgoing = Outgoing { frame: answer_frame(frame, answer, meta.received_at), arrived };
-    let arrival = async move { answers.send(outgoing).await.is_ok() && has_arrived.await.is_ok() };
+    let arrival = async move {
+        let is_queued = answers.send(outgoing).await.is_ok();
+        drop(unanswered);
+        is_queued && has_arrived.await.is_ok()
+    };
     let arrived = timeout_at(meta.received_at + LARK_ANSWER_TIMEOUT, arrival).await.unwrap_or(false);
     if !arrived {
         tracing::warn!("it is unknown whether the answer to a push arrived in time");

@@ -356,6 +356,53 @@ async fn shutdown_with_running_handler_answers_and_closes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn shutdown_answers_what_is_pushed_until_the_close_frame() {
+    let mut bench = Setup::default().start();
+    let mut server = bench.connects().await;
+    server.push("card", "first", "a second").await;
+    until(|| !lock(&bench.recorder.pushes).is_empty()).await;
+    bench.shutdown.cancel();
+    sleep(Duration::from_millis(900)).await;
+    server.push("card", "second", "a second").await;
+    let answered = [server.data().await.0, server.data().await.0];
+    assert_eq!(
+        answered.map(|frame| frame.header(header::MESSAGE_ID).unwrap().to_owned()),
+        ["first", "second"]
+    );
+    bench.stops().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_under_load_ends_within_its_grace_and_answers_what_it_read() {
+    let mut bench = Setup::default().start();
+    let mut server = bench.connects().await;
+    let start = Instant::now();
+    let (mut pushed, mut answered) = (0, 0);
+    server.push("card", "0", "a second").await;
+    until(|| !lock(&bench.recorder.pushes).is_empty()).await;
+    bench.shutdown.cancel();
+    loop {
+        tokio::select! {
+            next = server.0.next() => match next {
+                Some(Ok(Message::Binary(bytes))) => {
+                    answered += usize::from(<Frame as prost::Message>::decode(&*bytes).unwrap().method == METHOD_DATA);
+                }
+                _ => break,
+            },
+            () = sleep(Duration::from_millis(100)) => {
+                pushed += 1;
+                server.push("card", &pushed.to_string(), "a second").await;
+            }
+        }
+    }
+    let read = lock(&bench.recorder.pushes).len();
+    assert!(read > 15 && pushed > read, "{read} of {pushed} were read");
+    assert_eq!(answered, read);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    bench.stops().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutdown_during_attempt_or_backoff_returns_at_once() {
     for plan in [vec![DialStep::Hangs], vec![DialStep::Fails(ConnectError::TooManyConnections)]] {
         let bench = Setup { plan, ..Setup::default() }.start();
