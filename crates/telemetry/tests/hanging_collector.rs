@@ -1,7 +1,5 @@
 //! The end of a process while the collector hangs. A separate process, because `init` is global.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{net::TcpListener, time::Duration};
 
 use larkauth_models::{Clock, SystemClock};
