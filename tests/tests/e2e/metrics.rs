@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, ensure};
 use larkauth_models::SessionState;
+use larkauth_tests::{TIMEOUT, eventually};
 
 use crate::standalone::{APP_ID, Home};
 
@@ -84,7 +85,15 @@ async fn metrics_of_many_people_have_no_series_of_a_person() -> anyhow::Result<(
     let home = Home::new(25).await?;
     let service = home.standalone().await?;
     home.serve(0..FEW).await?;
-    let few = home.metrics().await?;
+    // Gauges are measured from time to time.
+    let measured = async || {
+        let page = home.metrics().await?;
+        let is_measured = |name: &str| page.keys().any(|series| series.starts_with(name));
+        let gauges =
+            ["lark_service_bus_queue_messages", "lark_service_database_pool", "lark_service_token_suspended"];
+        Ok(gauges.into_iter().all(is_measured).then_some(page))
+    };
+    let few = eventually(TIMEOUT, measured).await?;
     home.serve(FEW..MANY).await?;
     let many = home.metrics().await?;
 

@@ -111,13 +111,13 @@ async fn try_to_store(
     deadline: Deadline,
     origin: Origin,
 ) -> Promotion {
-    let pair = match with_access_token(context, app, session, claim, pair, deadline).await {
-        Ok(pair) => pair,
-        Err(Unidentified::Failed(reason)) => return Promotion::Refused(reason),
-        Err(Unidentified::Later(reason)) => return Promotion::Postponed(reason),
+    let identified = async {
+        let pair = with_access_token(context, app, session, claim, pair, deadline).await?;
+        let profile = consenter(context, deadline, app, &pair).await?;
+        Ok((pair, profile))
     };
-    let profile = match consenter(context, deadline, app, &pair).await {
-        Ok(profile) => profile,
+    let (pair, profile) = match identified.await {
+        Ok(identified) => identified,
         Err(Unidentified::Failed(reason)) => return Promotion::Refused(reason),
         Err(Unidentified::Later(reason)) => return Promotion::Postponed(reason),
     };
